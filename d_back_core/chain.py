@@ -1,0 +1,111 @@
+"""The chain: layers in priority order, and the rules by which they merge. Pure; no I/O.
+
+The same rules hold for the list of servers (its layers map server_id → `Server`) and for the
+users of one server (uid → `User`); each of these is one *subject* with its `Layers`.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
+
+from msgspec import UNSET, Struct
+
+from d_back_core.models import Server, User
+
+Mode: TypeAlias = Literal["fallback", "merge", "enrich"]
+
+FIELDS = {
+    User: ("username", "status", "role_color"),
+    Server: ("name", "id", "default", "passworded", "enabled"),
+}
+UNFILTERED = frozenset({"passworded", "enabled"})
+"""Fields that a ``fields`` filter never takes away: it must not open a server."""
+
+R = TypeVar("R", User, Server)
+
+
+class Link(Struct, frozen=True, kw_only=True):
+    """A provider's place in the chain: its position is that in the sequence of links."""
+
+    name: str
+    mode: Mode = "fallback"
+    servers: frozenset[str] | None = None
+    fields: frozenset[str] | None = None
+
+    def admits(self, server_id: str) -> bool:
+        """Whether this provider is asked for that server at all."""
+        return self.servers is None or server_id in self.servers
+
+    def supplies(self, field: str) -> bool:
+        return self.fields is None or field in self.fields or field in UNFILTERED
+
+
+class Layers(Generic[R]):
+    """The layers of one subject that are in use; ``links`` is their order, highest first.
+
+    A layer that is not in the mapping is not in use. The inner mappings are shared with their
+    owner, who may change them; ask again with `merge` afterwards.
+    """
+
+    def __init__(
+        self, kind: type[R], links: tuple[Link, ...], layers: Mapping[str, Mapping[str, R]]
+    ) -> None:
+        self.kind = kind
+        self.in_use = {link.name: layers[link.name] for link in links if link.name in layers}
+        self._links = [link for link in links if link.name in layers]
+
+    def contributors(self, key: str) -> Iterator[tuple[Link, R]]:
+        """The records of that key which count, highest priority first: of the fallbacks that
+        may speak for a key only the highest counts, even where it does not know the key."""
+        answered = False
+        for link in self._links:
+            if self.kind is Server and not link.admits(key):
+                continue
+            if link.mode == "fallback":
+                if answered:
+                    continue
+                answered = True
+            record = self.in_use[link.name].get(key)
+            if record is not None:
+                yield link, record
+
+    def merge(self, key: str) -> R | None:
+        """The record of that key, field by field; None where no provider that adds keys has it.
+        Fields that nobody supplies stay ``UNSET``."""
+        present = False
+        fields: dict[str, Any] = {}
+        for link, record in self.contributors(key):
+            present = present or link.mode != "enrich"
+            for field, value in _supplied(link, record, self.kind):
+                fields.setdefault(field, value)
+        return self.kind(**fields) if present else None
+
+    def explain(self, key: str) -> dict[str, list[tuple[str, object]]]:
+        """Per field the providers that supply it and their values; the first one wins."""
+        found: dict[str, list[tuple[str, object]]] = {field: [] for field in FIELDS[self.kind]}
+        for link, record in self.contributors(key):
+            for field, value in _supplied(link, record, self.kind):
+                found[field].append((link.name, value))
+        return found
+
+    def keys(self) -> list[str]:
+        """Every key that some provider adds, in the order of the chain."""
+        adding = (self.in_use[link.name] for link in self._links if link.mode != "enrich")
+        return list(dict.fromkeys(key for layer in adding for key in layer))
+
+
+def _supplied(link: Link, record: R, kind: type[R]) -> Iterator[tuple[str, object]]:
+    for field in FIELDS[kind]:
+        value = getattr(record, field)
+        if value is not UNSET and value is not None and link.supplies(field):
+            yield field, value
+
+
+def patched(record: R, event: Struct) -> R:
+    """The record with what the event says; the event's ``UNSET`` fields are unchanged."""
+    kind = type(record)
+    fields = {field: getattr(record, field) for field in FIELDS[kind]}
+    for field in fields:
+        value = getattr(event, field)
+        if value is not UNSET:
+            fields[field] = value
+    return kind(**fields)

@@ -1,0 +1,324 @@
+"""``d-back.toml`` → structs, with errors that name file, table, key, value and the nearest
+valid one."""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+
+import durationpy
+import msgspec
+from msgspec import Meta, Struct, structs
+
+from d_back_core.chain import Mode
+from d_back_core.errors import ConfigError, nearest
+from d_back_core.models import is_id, is_public_id
+from d_back_core.policy import Policy, PublicIds
+from d_back_core.secret import Secret
+
+FILE_NAME = "d-back.toml"
+ENVIRONMENT = {
+    "D_BACK_HOST": "host",
+    "D_BACK_PORT": "port",
+    "D_BACK_STATIC_DIR": "static_dir",
+}
+
+T = TypeVar("T")
+Field = Literal["username", "status", "roleColor", "name", "id", "default"]
+
+
+class Duration(float):
+    """Seconds; in TOML a number or a text like ``"5s"``, ``"250ms"``, ``"1m30s"``."""
+
+
+class File(str):
+    """A path; a relative one starts at the folder of the configuration file."""
+
+
+class Tls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``gateway.tls``: PEM files."""
+
+    cert: File
+    key: File
+
+
+class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[gateway]``: where clients connect."""
+
+    host: str = "localhost"
+    port: Annotated[int, Meta(ge=0, le=65535)] = 3000
+    """0 takes a free port."""
+    origins: tuple[str, ...] = ()
+    """Web origins whose pages may connect: ``https://example.org``, ``https://*.example.org``
+    (subdomains), ``null`` (no origin). Empty: any."""
+    tls: Tls | None = None
+    static_dir: File | None = None
+    """A folder to serve at ``/`` in place of the built-in page."""
+
+
+class ChainConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[chain]``: who is asked, highest priority first."""
+
+    order: tuple[str, ...] = ("mock",)
+    startup_timeout: Duration = Duration(10)
+    """Listening begins when every provider is ready or has failed, or after this time; a first
+    ``start`` that takes longer has failed."""
+    failback_after: Duration = Duration(5)
+    """A better fallback comes back into use after it has been ready for so long."""
+
+
+class ProviderConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[providers.NAME]``: the keys of the core; all others are the plugin's."""
+
+    use: str
+    """The plugin's name, where it is not the provider's own."""
+    mode: Mode = "fallback"
+    servers: frozenset[str] | None = None
+    """Asked for these server_ids only."""
+    fields: frozenset[Field] | None = None
+    """Supplies these fields only, and no chat."""
+    timeout: Duration = Duration(5)
+    """The longest that one call may take."""
+    grace: Duration = Duration(30)
+    """How long what it last said is kept in use after it has failed."""
+    refresh: Duration | None = None
+    """Ask again so often. Default: 30 s for a provider without events, never with them."""
+
+
+class Provider(Struct, frozen=True, kw_only=True):
+    """One configured provider: the core's keys, and the plugin's still as they are in TOML."""
+
+    name: str
+    core: ProviderConfig
+    options: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return f"Provider({self.name!r}, {self.core!r}, options={sorted(self.options)})"
+
+
+class Config(Struct, frozen=True, kw_only=True):
+    """Everything that the operator said."""
+
+    source: str = "built-in defaults"
+    """The file's name, for messages."""
+    folder: Path = Path()
+    gateway: GatewayConfig = GatewayConfig()
+    chain: ChainConfig = ChainConfig()
+    providers: dict[str, Provider] = {}
+    servers: dict[str, Policy] = {}
+
+    def provider(self, name: str) -> Provider:
+        """The provider of that name; without a table it is the plugin with its defaults."""
+        core = ProviderConfig(use=name)
+        return self.providers.get(name) or Provider(name=name, core=core, options={})
+
+
+def find(flag: str | None, user_folder: Path, environ: Mapping[str, str]) -> Path | None:
+    """The configuration file to read, or None where there is none."""
+    for named, where in ((flag, "--config"), (environ.get("D_BACK_CONFIG"), "$D_BACK_CONFIG")):
+        if named:
+            if not Path(named).is_file():
+                raise ConfigError(f"{where}: there is no file '{named}'")
+            return Path(named)
+    candidates = (Path(FILE_NAME), user_folder / FILE_NAME)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def load(path: Path | None, environ: Mapping[str, str], **flags: object) -> Config:
+    """Read, check and decode the configuration; ``flags`` override its ``[gateway]``."""
+    table: dict[str, Any] = {}
+    if path is not None:
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{path}: cannot be read: {error}") from error
+    overrides = {
+        key: int(text) if key == "port" and text.isdecimal() else text
+        for variable, key in ENVIRONMENT.items()
+        if (text := environ.get(variable))
+    }
+    overrides |= {key: value for key, value in flags.items() if value is not None}
+    for key in ("static_dir",):  # given on the command line: relative to where that was typed
+        if key in overrides:
+            overrides[key] = os.path.abspath(str(overrides[key]))
+    source = str(path) if path else Config().source
+    return parse(table, source, path.parent if path else Path(), overrides)
+
+
+def parse(
+    table: Mapping[str, Any],
+    source: str = "configuration",
+    folder: Path = Path(),
+    overrides: Mapping[str, object] | None = None,
+) -> Config:
+    """The tables of a ``d-back.toml`` as a checked `Config`."""
+    known = {"gateway", "chain", "providers", "servers"}
+    for key in table:
+        if key not in known:
+            raise ConfigError(f"{source}: unknown table '{key}'{nearest(key, known)}")
+    gateway = _table(table, "gateway", source) | dict(overrides or {})
+    config = Config(
+        source=source,
+        folder=folder,
+        gateway=decode(GatewayConfig, gateway, f"{source}: gateway", folder),
+        chain=decode(ChainConfig, _table(table, "chain", source), f"{source}: chain", folder),
+        providers={
+            name: _provider(name, entry, source, folder)
+            for name, entry in _table(table, "providers", source).items()
+        },
+        servers={
+            server_id: decode(Policy, entry, f"{source}: servers.{server_id}", folder)
+            for server_id, entry in _table(table, "servers", source).items()
+        },
+    )
+    _check_order(config)
+    _check_policies(config)
+    return config
+
+
+def decode(
+    kind: type[T],
+    table: object,
+    where: str,
+    folder: Path = Path(),
+    also: Iterable[str] = (),
+) -> T:
+    """One TOML table as a struct; every error names the place, the value and what is known.
+    ``also``: keys to suggest that somebody else decodes."""
+    if not isinstance(table, dict):
+        raise ConfigError(f"{where}: expected a table, got '{table}'")
+    known = {field.encode_name for field in structs.fields(kind)}  # type: ignore[arg-type]
+    for key in table:
+        if key not in known:
+            raise ConfigError(f"{where}.{key}: unknown key{nearest(key, known.union(also))}")
+
+    def convert(wanted: type, value: object) -> object:
+        return _converted(wanted, value, folder)
+
+    try:
+        return msgspec.convert(table, kind, dec_hook=convert)
+    except msgspec.ValidationError as error:
+        raise ConfigError(_sentence(kind, table, where, str(error))) from error
+
+
+def _table(table: Mapping[str, Any], key: str, source: str) -> dict[str, Any]:
+    found = table.get(key, {})
+    if not isinstance(found, dict):
+        raise ConfigError(f"{source}: {key}: expected a table, got '{found}'")
+    return found
+
+
+def _provider(name: str, entry: object, source: str, folder: Path) -> Provider:
+    where = f"{source}: providers.{name}"
+    if not isinstance(entry, dict):
+        raise ConfigError(f"{where}: expected a table, got '{entry}'")
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise ConfigError(f"{where}: '{name}' is no name (letters, digits, _ and -)")
+    ours = set(ProviderConfig.__struct_fields__)
+    core = {"use": name} | {key: value for key, value in entry.items() if key in ours}
+    return Provider(
+        name=name,
+        core=decode(ProviderConfig, core, where, folder),
+        options={key: value for key, value in entry.items() if key not in ours},
+    )
+
+
+def _check_order(config: Config) -> None:
+    order = config.chain.order
+    if not order:
+        raise ConfigError(f"{config.source}: chain.order names no provider")
+    for name in order:
+        if order.count(name) > 1:
+            raise ConfigError(f"{config.source}: chain.order names '{name}' twice")
+
+
+def _check_policies(config: Config) -> None:
+    aliases: dict[str, str] = {}
+    for server_id, policy in config.servers.items():
+        where = f"{config.source}: servers.{server_id}"
+        if not is_id(server_id):
+            raise ConfigError(f"{where}: '{server_id}' is no server_id")
+        alias = policy.alias
+        if alias is None:
+            continue
+        if not is_public_id(alias) or alias in PublicIds.RESERVED:
+            wanted = "1 to 64 of A-Z a-z 0-9 _ -, and not 'default' or 'null'"
+            raise ConfigError(f"{where}.alias: '{alias}' cannot be a public id ({wanted})")
+        if alias in aliases or (alias in config.servers and alias != server_id):
+            other = aliases.get(alias, alias)
+            raise ConfigError(f"{where}.alias: '{alias}' is that of servers.{other} already")
+        aliases[alias] = server_id
+    chosen = [server_id for server_id, policy in config.servers.items() if policy.default]
+    if len(chosen) > 1:
+        names = ", ".join(chosen)
+        raise ConfigError(f"{config.source}: servers: more than one default ({names})")
+
+
+def _converted(wanted: type, value: object, folder: Path) -> object:
+    if wanted is Duration:
+        return _duration(value)
+    if wanted is Secret:
+        return _secret(value, folder)
+    if wanted is File:
+        if not isinstance(value, str) or not value:
+            raise ValueError("expected a path")
+        return File(folder / value)
+    raise NotImplementedError(f"no configuration can hold a {wanted.__name__}")
+
+
+def _duration(value: object) -> Duration:
+    expected = "expected a duration: seconds, or a text like '5s', '250ms', '1m30s'"
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise ValueError(expected)
+    if isinstance(value, str):
+        try:
+            value = durationpy.from_str(value).total_seconds()
+        except durationpy.DurationError as error:
+            raise ValueError(expected) from error
+    if not 0 <= value < float("inf"):
+        raise ValueError("expected a duration that is not negative")
+    return Duration(value)
+
+
+def _secret(value: object, folder: Path) -> Secret:
+    match value:
+        case str():
+            secret = Secret(value)
+        case {"env": str(variable), **rest} if not rest:
+            if variable not in os.environ:
+                raise ValueError(f"the environment variable {variable} is not set")
+            secret = Secret(os.environ[variable])
+        case {"file": str(name), **rest} if not rest:
+            try:
+                secret = Secret((folder / name).read_text(encoding="utf-8").rstrip("\r\n"))
+            except (OSError, ValueError) as error:
+                raise ValueError(f"cannot be read: {error}") from error
+        case _:
+            raise ValueError('expected a text, { env = "NAME" } or { file = "PATH" }')
+    if not secret.reveal():
+        raise ValueError("is empty")
+    secret.check_hash()
+    return secret
+
+
+def _sentence(kind: type, table: Mapping[str, Any], where: str, message: str) -> str:
+    problem, _, path = message.partition(" - at `$")
+    path = path.rstrip("`")
+    key = next(iter(re.findall(r"^\.(\w+)", path)), None)
+    if key is None:
+        return f"{where}: {problem[0].lower()}{problem[1:]}"
+    hint = get_type_hints(kind).get(key)
+    shown = "" if "Secret" in str(hint) else f" '{table[key]}'"
+    if problem.startswith("Invalid enum value"):
+        problem = f"not possible{nearest(str(table[key]), _choices(hint))}"
+    elif problem[:1].isupper():
+        problem = problem[0].lower() + problem[1:].replace("`", "")
+    return f"{where}{path}{shown}: {problem}"
+
+
+def _choices(hint: object) -> set[str]:
+    if isinstance(hint, str):
+        return {hint}
+    return {choice for part in get_args(hint) for choice in _choices(part)}

@@ -1,0 +1,54 @@
+"""Every error that d-back raises on purpose.
+
+Sentences read: where, what 'value' (alternatives).
+"""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class DBackError(Exception):
+    """The root of the tree."""
+
+
+class ConfigError(DBackError):
+    """The operator's to mend: one line, exit status 2. Out of a provider's ``start`` it is
+    permanent: no retry until the configuration changes."""
+
+
+class PluginError(ConfigError):
+    """An installed plugin does not load; names provider, distribution and cause."""
+
+
+class ProviderError(DBackError):
+    """A provider failed at run time; it is logged and the chain goes on."""
+
+    def __init__(self, provider: str, hook: str, cause: BaseException) -> None:
+        super().__init__(f"provider {provider}: {hook}: {described(cause)}")
+        self.provider = provider
+        self.hook = hook
+
+
+class JoinError(DBackError):
+    """A client's request that is refused; it is told the message and the code."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def described(error: BaseException) -> str:
+    """An exception as one line: its type where its text alone says nothing."""
+    text = " ".join(str(error).split())
+    name = type(error).__name__
+    return f"{name}: {text}" if text else name
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """What was probably meant, and what is possible, for the end of an error's sentence."""
+    choices = sorted(known)
+    if not choices:
+        return " (there are none)"
+    close = get_close_matches(word, choices, n=1)
+    meant = f"did you mean '{close[0]}'? " if close else ""
+    return f" ({meant}known: {', '.join(choices)})"

@@ -1,0 +1,126 @@
+"""Every hook of a provider: the contract, and the plugin author's reference.
+
+A provider is a class, published under the entry point group ``d_back.providers``::
+
+    from d_back_core import Server, User, hookimpl
+
+    class ClubProvider:
+        def __init__(self, config):
+            self.config = config
+
+        @hookimpl
+        async def servers(self):
+            return {"1": Server(name="The club")}
+
+        @hookimpl
+        async def users(self, server_id):
+            return {"7": User(username="Ada", status="online")}
+
+It is instantiated once with its configuration: ``config`` is the provider's table of
+``d-back.toml``, without the keys of the core, decoded into the class attribute ``Config`` (a
+``msgspec.Struct``); a class without ``Config`` takes no configuration and gets ``None``.
+
+An implementation declares of a hook's arguments those that it needs. All hooks are optional.
+Each call runs under the provider's ``timeout``; an exception or a time-out is logged once, and
+what was held of the provider stays until its ``grace`` has run out. Calls for different servers
+may run at the same time; calls for the same server do not. Nothing may block the event loop.
+
+Records are checked where they come in: a field that is not valid counts as not supplied, a
+record whose key is not a valid id is left out (`models.is_id`).
+"""
+
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+
+import pluggy
+from msgspec import Struct
+
+from d_back_core.clock import Clock
+from d_back_core.models import Credentials, Event, Server, User
+
+PROJECT = "d_back"
+HOOK_VERSION = 1
+"""Goes up when a hook's meaning changes; new hooks and arguments leave it as it is."""
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+"""Marks a method of a provider class as the implementation of the hook of the same name."""
+
+
+class Context(Struct, frozen=True, kw_only=True):
+    """What a provider may use of the core, from ``start`` to ``stop``."""
+
+    name: str
+    """The provider's name in the configuration."""
+    log: logging.Logger
+    clock: Clock
+    """The core's clock: take waits and ages from it, so that tests can move the time."""
+    degraded: Callable[[str], None]
+    """Say why the data may be out of date (a lost connection). What is held stays in use until
+    the provider's ``grace`` has run out; call ``recovered`` when it is current again."""
+    recovered: Callable[[], None]
+    """End what ``degraded`` began; all layers of the provider are fetched again."""
+
+
+class ProviderSpec:
+    """The hooks."""
+
+    @hookspec
+    async def start(self, context: Context) -> None:
+        """Open pools, log in, subscribe. Called before anything else is asked.
+
+        Raising means: not available now; ``stop`` is called and ``start`` is tried again later,
+        with growing delays. Raising `ConfigError` means: never, until the configuration changes.
+        Subscribe here, not in ``events``: what happens after ``start`` must reach ``events``.
+        """
+
+    @hookspec
+    async def stop(self) -> None:
+        """Give everything back. Called once for each ``start``, also after a failed one."""
+
+    @hookspec
+    async def servers(self) -> Mapping[str, Server] | None:
+        """All servers of this provider, by server_id.
+
+        ``None``: cannot say now; the next provider is asked. ``{}``: there are none.
+        """
+
+    @hookspec
+    async def users(self, server_id: str) -> Mapping[str, User] | None:
+        """All users of that server, by uid.
+
+        ``None``: not mine, or cannot say (not yet whole); the next provider is asked, and this
+        one again after a `Reload`. ``{}``: the server has no users. Events that arrive while
+        this runs are applied on top of its answer, in order.
+        """
+
+    @hookspec
+    def events(self) -> AsyncIterator[Event]:
+        """Changes of this provider's own servers and users, and chat; an async generator.
+
+        Only drains what ``start`` subscribed to. Events for a server whose layer the core does
+        not hold are dropped; it is fetched whole when it comes into use. Returning means that
+        there is no more news: the core polls from then on. Raising means that the stream
+        failed: it is called again with growing delays, and everything is fetched again.
+        Without this hook the core polls, every ``refresh`` (default 30 s).
+        """
+
+    @hookspec
+    async def authorize(
+        self, server_id: str, credentials: Credentials, address: str
+    ) -> bool | None:
+        """Whether these credentials may join that protected server.
+
+        Asked of the providers that contribute to the server, in order, after the operator's
+        password did not match. The first answer that is not ``None`` decides; an exception or a
+        time-out is a no; if nobody decides, the answer is no. ``address`` is the client's IP
+        address, or "" where it has none (a Unix socket). Never log the credentials.
+        """
+
+    @hookspec
+    async def client_id(self, server_id: str) -> str | None:
+        """The OAuth2 client id that clients of that server log in with.
+
+        Asked in order on a join and kept; the first answer that is not ``None`` wins. Yield
+        `ClientIdChanged` when it changes.
+        """

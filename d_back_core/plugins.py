@@ -1,0 +1,187 @@
+"""Find plugins by entry point, load those that the configuration names, check and register
+them. A plugin that nothing names is never imported."""
+
+import inspect
+import logging
+from collections.abc import AsyncIterator, Awaitable, Iterable
+from typing import Any
+
+import pluggy
+from importlib_metadata import EntryPoint, entry_points
+from msgspec import Struct
+
+from d_back_core import config as configuration
+from d_back_core.errors import ConfigError, PluginError, described, nearest
+from d_back_core.hookspecs import PROJECT, ProviderSpec
+
+GROUP = "d_back.providers"
+
+log = logging.getLogger("d_back.plugins")
+
+
+class Plugin:
+    """One configured provider: an instance of a plugin's class, and its hooks."""
+
+    def __init__(
+        self, settings: configuration.Provider, hooks: dict[str, pluggy.HookImpl]
+    ) -> None:
+        self.name = settings.name
+        self.settings = settings
+        self._hooks = hooks
+
+    def implements(self, hook: str) -> bool:
+        return hook in self._hooks
+
+    def call(self, hook: str, **arguments: object) -> Awaitable[Any]:
+        """Call an async hook with those of the arguments that it declares."""
+        awaitable: Awaitable[Any] = self._call(hook, arguments)
+        return awaitable
+
+    def events(self) -> AsyncIterator[Any]:
+        """Begin the provider's stream."""
+        stream: AsyncIterator[Any] = self._call("events", {})
+        return stream
+
+    def _call(self, hook: str, arguments: dict[str, object]) -> Any:
+        implementation = self._hooks[hook]
+        return implementation.function(*(arguments[name] for name in implementation.argnames))
+
+
+class Installed(Struct, frozen=True, kw_only=True):
+    """A plugin that could be named in a configuration."""
+
+    name: str
+    distribution: str
+    version: str
+    entry_point: EntryPoint
+
+
+def installed() -> dict[str, list[Installed]]:
+    """What is installed, by plugin name, without importing any of it."""
+    found: dict[str, list[Installed]] = {}
+    for entry_point in entry_points(group=GROUP):
+        dist = entry_point.dist
+        plugin = Installed(
+            name=entry_point.name,
+            distribution=dist.name if dist else "?",
+            version=dist.version if dist else "?",
+            entry_point=entry_point,
+        )
+        found.setdefault(entry_point.name, []).append(plugin)
+    return dict(sorted(found.items()))
+
+
+def load(config: configuration.Config, names: Iterable[str]) -> list[Plugin]:
+    """Instances of the providers of these names, in this order."""
+    available = installed()
+    hooks = pluggy.PluginManager(PROJECT)
+    hooks.add_hookspecs(ProviderSpec)
+    return [_load(config, name, available, hooks) for name in names]
+
+
+def provider_class(plugin: Installed) -> type:
+    """Import the plugin's class."""
+    try:
+        cls = plugin.entry_point.load()
+    except Exception as error:  # other people's code: an import can raise anything
+        raise PluginError(f"{_named(plugin)} cannot be imported: {described(error)}") from error
+    if not isinstance(cls, type):
+        raise PluginError(f"{_named(plugin)} is no class")
+    return cls
+
+
+def hooks_of(cls: type) -> list[str]:
+    """The names of the hooks that the class implements."""
+    marker = f"{PROJECT}_impl"
+    return sorted(name for name in dir(cls) if hasattr(getattr(cls, name, None), marker))
+
+
+def _load(
+    config: configuration.Config,
+    name: str,
+    available: dict[str, list[Installed]],
+    hooks: pluggy.PluginManager,
+) -> Plugin:
+    settings = config.provider(name)
+    use = settings.core.use
+    candidates = available.get(use, [])
+    if not candidates:
+        place = "chain.order" if use == name else f"providers.{name}.use"
+        known = nearest(use, available).replace("known:", "installed:")
+        raise ConfigError(f"{config.source}: {place} names '{use}', which is not installed{known}")
+    if len(candidates) > 1:
+        owners = " and ".join(sorted(plugin.distribution for plugin in candidates))
+        raise PluginError(f"provider '{use}' is brought by {owners}: uninstall one of them")
+    plugin = candidates[0]
+    cls = provider_class(plugin)
+    instance = _instance(cls, settings, config, plugin)
+    try:
+        hooks.register(instance, name)
+    except pluggy.PluginValidationError as error:
+        raise PluginError(f"{_named(plugin)}: {described(error)}") from error
+    return Plugin(settings, _implementations(hooks, instance, plugin))
+
+
+def _instance(
+    cls: type, settings: configuration.Provider, config: configuration.Config, plugin: Installed
+) -> object:
+    where = f"{config.source}: providers.{settings.name}"
+    kind = getattr(cls, "Config", None)
+    if kind is None:
+        for key in settings.options:
+            known = nearest(key, configuration.ProviderConfig.__struct_fields__)
+            raise ConfigError(f"{where}.{key}: unknown key{known}")
+        decoded = None
+    else:
+        decoded = _decoded(kind, settings, where, config, plugin)
+    try:
+        return cls(decoded)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    except Exception as error:  # other people's code: a constructor can raise anything
+        raise PluginError(f"{_named(plugin)}: {cls.__name__}(): {described(error)}") from error
+
+
+def _decoded(
+    kind: object,
+    settings: configuration.Provider,
+    where: str,
+    config: configuration.Config,
+    plugin: Installed,
+) -> object:
+    if not (isinstance(kind, type) and issubclass(kind, Struct)):
+        raise PluginError(f"{_named(plugin)}: Config is no msgspec.Struct")
+    ours = set(configuration.ProviderConfig.__struct_fields__)
+    if taken := sorted(ours & set(kind.__struct_fields__)):
+        raise PluginError(f"{_named(plugin)}: Config has '{taken[0]}', a key of the core")
+    return configuration.decode(kind, settings.options, where, config.folder, also=ours)
+
+
+def _implementations(
+    hooks: pluggy.PluginManager, instance: object, plugin: Installed
+) -> dict[str, pluggy.HookImpl]:
+    found: dict[str, pluggy.HookImpl] = {}
+    specified = hooks_specified()
+    for caller in hooks.get_hookcallers(instance) or ():
+        if caller.name not in specified:
+            known = nearest(caller.name, specified)
+            raise PluginError(f"{_named(plugin)}: there is no hook '{caller.name}'{known}")
+        own = next(impl for impl in caller.get_hookimpls() if impl.plugin is instance)
+        if own.wrapper or own.hookwrapper:
+            raise PluginError(f"{_named(plugin)}: hook '{caller.name}' may not be a wrapper")
+        if inspect.iscoroutinefunction(own.function) == (caller.name == "events"):
+            wanted = "an async generator" if caller.name == "events" else "async"
+            raise PluginError(f"{_named(plugin)}: hook '{caller.name}' must be {wanted}")
+        found[caller.name] = own
+    return found
+
+
+def hooks_specified() -> frozenset[str]:
+    """The names of all hooks."""
+    marker = f"{PROJECT}_spec"
+    return frozenset(name for name, value in vars(ProviderSpec).items() if hasattr(value, marker))
+
+
+def _named(plugin: Installed) -> str:
+    where = plugin.entry_point.value
+    return f"provider '{plugin.name}' ({plugin.distribution} {plugin.version}, {where})"

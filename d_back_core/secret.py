@@ -1,0 +1,75 @@
+"""Values that must not be seen: in no log, error, frame, metric or repr."""
+
+import base64
+import hashlib
+import hmac
+import secrets
+
+SCRYPT_N, SCRYPT_R, SCRYPT_P = 16384, 8, 1
+_SCRYPT_MEMORY = 128 * 1024 * 1024
+
+
+class Secret:
+    """A token, password or DSN of the configuration."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The value itself; hand it on to what needs it and to nothing else."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        return hmac.compare_digest(self._value.encode(), other._value.encode())
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    @property
+    def is_hash(self) -> bool:
+        """Whether it is not the password but its `hash_password`."""
+        return self._value.startswith("scrypt$")
+
+    def check_hash(self) -> None:
+        """Raise ``ValueError`` if it begins as a hash and is none that can be verified."""
+        if self.is_hash:
+            _scrypt("", self._value)
+
+    def matches(self, password: str) -> bool:
+        """Whether this is the password, in constant time. A hash takes some 50 ms of CPU: call
+        it in a thread."""
+        if self.is_hash:
+            expected = self._value.rsplit("$", 1)[1]
+            return hmac.compare_digest(_scrypt(password, self._value), expected)
+        return hmac.compare_digest(self._value.encode(), password.encode(errors="replace"))
+
+
+def hash_password(password: str) -> str:
+    """``scrypt$n$salt$r$p$hash``, the format of Django's ``ScryptPasswordHasher``."""
+    salt = secrets.token_urlsafe(16)
+    parameters = f"scrypt${SCRYPT_N}${salt}${SCRYPT_R}${SCRYPT_P}"
+    return f"{parameters}${_scrypt(password, f'{parameters}$')}"
+
+
+def _scrypt(password: str, encoded: str) -> str:
+    try:
+        _, n, salt, r, p, _ = encoded.split("$")
+        digest = hashlib.scrypt(
+            password.encode(errors="replace"),
+            salt=salt.encode(),
+            n=int(n),
+            r=int(r),
+            p=int(p),
+            maxmem=_SCRYPT_MEMORY,
+            dklen=64,
+        )
+    except ValueError as error:
+        raise ValueError("is no scrypt$n$salt$r$p$hash") from error
+    return base64.b64encode(digest).decode("ascii")

@@ -13,14 +13,14 @@ from d_back_core.models import Server, User
 
 Mode: TypeAlias = Literal["fallback", "merge", "enrich"]
 
-FIELDS = {
+FIELDS: dict[type, tuple[str, ...]] = {
     User: ("username", "status", "role_color"),
     Server: ("name", "id", "default", "passworded", "enabled"),
 }
 UNFILTERED = frozenset({"passworded", "enabled"})
 """Fields that a ``fields`` filter never takes away: it must not open a server."""
 
-R = TypeVar("R", User, Server)
+R = TypeVar("R", bound=User | Server)
 
 
 class Link(Struct, frozen=True, kw_only=True):
@@ -86,6 +86,11 @@ class Layers(Generic[R]):
             for field, value in _supplied(link, record, self.kind):
                 found[field].append((link.name, value))
         return found
+
+    def rank(self, key: str, field: str) -> int:
+        """The place in the order of the provider that supplies the field."""
+        names = list(self.in_use)
+        return next((names.index(name) for name, _ in self.explain(key)[field]), len(names))
 
     def keys(self) -> list[str]:
         """Every key that some provider adds, in the order of the chain."""

@@ -26,10 +26,10 @@ class Clock:
 
     async def sleep(self, delay: float) -> None:
         """Return after ``delay`` seconds of this clock."""
-        done = asyncio.get_running_loop().create_future()
-        timer = self.call_later(delay, lambda: done.done() or done.set_result(None))
+        over = asyncio.Event()
+        timer = self.call_later(delay, over.set)
         try:
-            await done
+            await over.wait()
         finally:
             timer.cancel()
 

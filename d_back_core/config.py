@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import durationpy
 import msgspec
-from msgspec import Meta, Struct, structs
+from msgspec import UNSET, Meta, Struct, UnsetType, structs
 
 from d_back_core.chain import Mode
 from d_back_core.errors import ConfigError, nearest
@@ -25,6 +25,8 @@ ENVIRONMENT = {
     "D_BACK_STATIC_DIR": "static_dir",
 }
 
+MAX_PORT = 65535
+
 T = TypeVar("T")
 Field = Literal["username", "status", "roleColor", "name", "id", "default"]
 
@@ -35,6 +37,12 @@ class Duration(float):
 
 class File(str):
     """A path; a relative one starts at the folder of the configuration file."""
+
+    __slots__ = ()
+
+
+def _seconds(default: float) -> Any:  # noqa: ANN401  as msgspec.field itself
+    return msgspec.field(default_factory=lambda: Duration(default))
 
 
 class Tls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,7 +56,7 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """``[gateway]``: where clients connect."""
 
     host: str = "localhost"
-    port: Annotated[int, Meta(ge=0, le=65535)] = 3000
+    port: Annotated[int, Meta(ge=0, le=MAX_PORT)] = 3000
     """0 takes a free port."""
     origins: tuple[str, ...] = ()
     """Web origins whose pages may connect: ``https://example.org``, ``https://*.example.org``
@@ -62,10 +70,10 @@ class ChainConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """``[chain]``: who is asked, highest priority first."""
 
     order: tuple[str, ...] = ("mock",)
-    startup_timeout: Duration = Duration(10)
+    startup_timeout: Duration = _seconds(10)
     """Listening begins when every provider is ready or has failed, or after this time; a first
     ``start`` that takes longer has failed."""
-    failback_after: Duration = Duration(5)
+    failback_after: Duration = _seconds(5)
     """A better fallback comes back into use after it has been ready for so long."""
 
 
@@ -79,9 +87,9 @@ class ProviderConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Asked for these server_ids only."""
     fields: frozenset[Field] | None = None
     """Supplies these fields only, and no chat."""
-    timeout: Duration = Duration(5)
+    timeout: Duration = _seconds(5)
     """The longest that one call may take."""
-    grace: Duration = Duration(30)
+    grace: Duration = _seconds(30)
     """How long what it last said is kept in use after it has failed."""
     refresh: Duration | None = None
     """Ask again so often. Default: 30 s for a provider without events, never with them."""
@@ -134,15 +142,16 @@ def load(path: Path | None, environ: Mapping[str, str], **flags: object) -> Conf
             table = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise ConfigError(f"{path}: cannot be read: {error}") from error
-    overrides = {
-        key: int(text) if key == "port" and text.isdecimal() else text
-        for variable, key in ENVIRONMENT.items()
-        if (text := environ.get(variable))
-    }
+    overrides: dict[str, object] = {}
+    for variable, key in ENVIRONMENT.items():
+        text = environ.get(variable)
+        if text and key == "port":
+            overrides[key] = _port(text, variable)
+        elif text:
+            overrides[key] = text
     overrides |= {key: value for key, value in flags.items() if value is not None}
-    for key in ("static_dir",):  # given on the command line: relative to where that was typed
-        if key in overrides:
-            overrides[key] = os.path.abspath(str(overrides[key]))
+    if "static_dir" in overrides:  # relative to where it was typed, not to the file
+        overrides["static_dir"] = str(Path(str(overrides["static_dir"])).absolute())
     source = str(path) if path else Config().source
     return parse(table, source, path.parent if path else Path(), overrides)
 
@@ -174,6 +183,7 @@ def parse(
         },
     )
     _check_order(config)
+    _check_times(config)
     _check_policies(config)
     return config
 
@@ -203,11 +213,38 @@ def decode(
         raise ConfigError(_sentence(kind, table, where, str(error))) from error
 
 
+def _port(text: str, variable: str) -> int:
+    if not text.isdecimal() or int(text) > MAX_PORT:
+        raise ConfigError(f"${variable} '{text}': is no port (0 to {MAX_PORT})")
+    return int(text)
+
+
 def _table(table: Mapping[str, Any], key: str, source: str) -> dict[str, Any]:
     found = table.get(key, {})
     if not isinstance(found, dict):
         raise ConfigError(f"{source}: {key}: expected a table, got '{found}'")
     return found
+
+
+class _Tables(Struct, forbid_unknown_fields=True):
+    gateway: GatewayConfig | UnsetType = UNSET
+    chain: ChainConfig | UnsetType = UNSET
+    providers: dict[str, ProviderConfig] | UnsetType = UNSET
+    servers: dict[str, Policy] | UnsetType = UNSET
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of ``d-back.toml``; the keys of plugins are not described in it."""
+    number_or_text: dict[str, Any] = {"type": ["number", "string"]}
+    shapes: dict[type, dict[str, Any]] = {
+        Duration: number_or_text,
+        File: {"type": "string"},
+        Secret: {"type": ["string", "object"]},
+    }
+    described = msgspec.json.schema(_Tables, schema_hook=shapes.__getitem__)
+    provider = described["$defs"][ProviderConfig.__name__]
+    del provider["additionalProperties"], provider["required"]
+    return described
 
 
 def _provider(name: str, entry: object, source: str, folder: Path) -> Provider:
@@ -223,6 +260,14 @@ def _provider(name: str, entry: object, source: str, folder: Path) -> Provider:
         core=decode(ProviderConfig, core, where, folder),
         options={key: value for key, value in entry.items() if key not in ours},
     )
+
+
+def _check_times(config: Config) -> None:
+    for name, provider in config.providers.items():
+        for key in ("timeout", "refresh"):
+            if getattr(provider.core, key) == 0:
+                where = f"{config.source}: providers.{name}.{key}"
+                raise ConfigError(f"{where} '0': expected a duration of more than nothing")
 
 
 def _check_order(config: Config) -> None:

@@ -5,6 +5,20 @@ Sentences read: where, what 'value' (alternatives).
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Literal, TypeAlias
+
+ErrorCode: TypeAlias = Literal[
+    "invalid_encoding",
+    "invalid_json",
+    "invalid_message",
+    "unknown_type",
+    "unknown_server",
+    "no_server",
+    "unauthorized",
+    "authentication_failed",
+    "gone",
+]
+"""What an ``error`` message says to programs."""
 
 
 class DBackError(Exception):
@@ -32,7 +46,7 @@ class ProviderError(DBackError):
 class JoinError(DBackError):
     """A client's request that is refused; it is told the message and the code."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: ErrorCode, message: str) -> None:
         super().__init__(message)
         self.code = code
 

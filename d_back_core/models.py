@@ -128,13 +128,7 @@ class Reload(Struct, frozen=True, kw_only=True, gc=False):
 
 
 Event: TypeAlias = (
-    UserChanged
-    | UserRemoved
-    | Message
-    | ServerChanged
-    | ServerRemoved
-    | ClientIdChanged
-    | Reload
+    UserChanged | UserRemoved | Message | ServerChanged | ServerRemoved | ClientIdChanged | Reload
 )
 
 
@@ -236,7 +230,7 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
     "enabled": _is_flag,
 }
 
-Record = TypeVar("Record", User, Server, UserChanged, ServerChanged)
+Record = TypeVar("Record", bound=User | Server | UserChanged | ServerChanged)
 Report: TypeAlias = Callable[[str, object], None]
 """Told of each refused value: its path (``users.status``) and the value."""
 

@@ -3,7 +3,7 @@ them. A plugin that nothing names is never imported."""
 
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from typing import Any
 
 import pluggy
@@ -71,12 +71,23 @@ def installed() -> dict[str, list[Installed]]:
     return dict(sorted(found.items()))
 
 
-def load(config: configuration.Config, names: Iterable[str]) -> list[Plugin]:
-    """Instances of the providers of these names, in this order."""
+def load(config: configuration.Config, given: Mapping[str, object] | None = None) -> list[Plugin]:
+    """The providers that ``chain.order`` names, in this order; ``given`` ones are instances
+    already, the others are made from installed plugins."""
+    given = given or {}
     available = installed()
     hooks = pluggy.PluginManager(PROJECT)
     hooks.add_hookspecs(ProviderSpec)
-    return [_load(config, name, available, hooks) for name in names]
+    loaded = []
+    for name in config.chain.order:
+        settings = config.provider(name)
+        if name in given:
+            instance, where = given[name], f"provider '{name}' ({type(given[name]).__name__})"
+        else:
+            plugin = _found(config, settings, available)
+            instance, where = _instance(config, settings, plugin), _named(plugin)
+        loaded.append(Plugin(settings, _registered(hooks, instance, name, where)))
+    return loaded
 
 
 def provider_class(plugin: Installed) -> type:
@@ -96,35 +107,27 @@ def hooks_of(cls: type) -> list[str]:
     return sorted(name for name in dir(cls) if hasattr(getattr(cls, name, None), marker))
 
 
-def _load(
+def _found(
     config: configuration.Config,
-    name: str,
+    settings: configuration.Provider,
     available: dict[str, list[Installed]],
-    hooks: pluggy.PluginManager,
-) -> Plugin:
-    settings = config.provider(name)
+) -> Installed:
     use = settings.core.use
     candidates = available.get(use, [])
     if not candidates:
-        place = "chain.order" if use == name else f"providers.{name}.use"
+        place = "chain.order" if use == settings.name else f"providers.{settings.name}.use"
         known = nearest(use, available).replace("known:", "installed:")
         raise ConfigError(f"{config.source}: {place} names '{use}', which is not installed{known}")
     if len(candidates) > 1:
         owners = " and ".join(sorted(plugin.distribution for plugin in candidates))
         raise PluginError(f"provider '{use}' is brought by {owners}: uninstall one of them")
-    plugin = candidates[0]
-    cls = provider_class(plugin)
-    instance = _instance(cls, settings, config, plugin)
-    try:
-        hooks.register(instance, name)
-    except pluggy.PluginValidationError as error:
-        raise PluginError(f"{_named(plugin)}: {described(error)}") from error
-    return Plugin(settings, _implementations(hooks, instance, plugin))
+    return candidates[0]
 
 
 def _instance(
-    cls: type, settings: configuration.Provider, config: configuration.Config, plugin: Installed
+    config: configuration.Config, settings: configuration.Provider, plugin: Installed
 ) -> object:
+    cls = provider_class(plugin)
     where = f"{config.source}: providers.{settings.name}"
     kind = getattr(cls, "Config", None)
     if kind is None:
@@ -133,7 +136,7 @@ def _instance(
             raise ConfigError(f"{where}.{key}: unknown key{known}")
         decoded = None
     else:
-        decoded = _decoded(kind, settings, where, config, plugin)
+        decoded = _decoded(config, settings, plugin, kind)
     try:
         return cls(decoded)
     except ConfigError as error:
@@ -143,35 +146,40 @@ def _instance(
 
 
 def _decoded(
-    kind: object,
-    settings: configuration.Provider,
-    where: str,
     config: configuration.Config,
+    settings: configuration.Provider,
     plugin: Installed,
+    kind: object,
 ) -> object:
     if not (isinstance(kind, type) and issubclass(kind, Struct)):
         raise PluginError(f"{_named(plugin)}: Config is no msgspec.Struct")
     ours = set(configuration.ProviderConfig.__struct_fields__)
     if taken := sorted(ours & set(kind.__struct_fields__)):
         raise PluginError(f"{_named(plugin)}: Config has '{taken[0]}', a key of the core")
+    where = f"{config.source}: providers.{settings.name}"
     return configuration.decode(kind, settings.options, where, config.folder, also=ours)
 
 
-def _implementations(
-    hooks: pluggy.PluginManager, instance: object, plugin: Installed
+def _registered(
+    hooks: pluggy.PluginManager, instance: object, name: str, where: str
 ) -> dict[str, pluggy.HookImpl]:
+    """The hooks of the instance, once they are known to be what the core calls."""
+    try:
+        hooks.register(instance, name)
+    except pluggy.PluginValidationError as error:
+        raise PluginError(f"{where}: {described(error)}") from error
     found: dict[str, pluggy.HookImpl] = {}
     specified = hooks_specified()
     for caller in hooks.get_hookcallers(instance) or ():
         if caller.name not in specified:
             known = nearest(caller.name, specified)
-            raise PluginError(f"{_named(plugin)}: there is no hook '{caller.name}'{known}")
+            raise PluginError(f"{where}: there is no hook '{caller.name}'{known}")
         own = next(impl for impl in caller.get_hookimpls() if impl.plugin is instance)
         if own.wrapper or own.hookwrapper:
-            raise PluginError(f"{_named(plugin)}: hook '{caller.name}' may not be a wrapper")
+            raise PluginError(f"{where}: hook '{caller.name}' may not be a wrapper")
         if inspect.iscoroutinefunction(own.function) == (caller.name == "events"):
             wanted = "an async generator" if caller.name == "events" else "async"
-            raise PluginError(f"{_named(plugin)}: hook '{caller.name}' must be {wanted}")
+            raise PluginError(f"{where}: hook '{caller.name}' must be {wanted}")
         found[caller.name] = own
     return found
 

@@ -151,10 +151,15 @@ def effective_servers(
     }
 
 
+def means_default(wanted: str | None) -> bool:
+    """Whether a client that asks for this server leaves the choice to us."""
+    return (wanted or "").strip() in {"", *PublicIds.RESERVED}
+
+
 def resolve(servers: Mapping[str, EffectiveServer], wanted: str | None) -> EffectiveServer | None:
-    """The server that a client means by a public id, a server_id or a word for "any"."""
-    wanted = (wanted or "").strip()
-    if wanted in {"", "default", "null"}:
+    """The server that a client means: by its server_id, its public id, or as the default."""
+    if means_default(wanted):
         return next((server for server in servers.values() if server.default), None)
+    wanted = (wanted or "").strip()
     by_public_id = (server for server in servers.values() if server.public_id == wanted)
     return servers.get(wanted) or next(by_public_id, None)

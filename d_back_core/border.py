@@ -1,0 +1,118 @@
+"""The border: every value that comes from other people's code is checked where it comes in.
+
+A value that is not valid never stops the rest: it is left out, counted, and logged once per
+provider and path.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+from msgspec import structs
+
+from d_back_core.chain import R
+from d_back_core.models import (
+    ClientIdChanged,
+    Event,
+    Message,
+    Reload,
+    Server,
+    ServerChanged,
+    ServerRemoved,
+    UserChanged,
+    UserRemoved,
+    channel_id,
+    checked,
+    is_id,
+    is_text,
+)
+
+Patch: TypeAlias = UserChanged | UserRemoved | ServerChanged | ServerRemoved
+
+SLICE = 1000
+"""Records that are checked or merged before the event loop gets its turn."""
+
+log = logging.getLogger("d_back.chain")
+
+
+class Complaints:
+    """The values of one provider that were refused: counted by path, and logged once each."""
+
+    def __init__(self, name: str) -> None:
+        self.counts: dict[str, int] = {}
+        self._name = name
+
+    def __call__(self, path: str, value: object) -> None:
+        if path not in self.counts:
+            log.warning("provider %s: %s: refused %.80r", self._name, path, value)
+        self.counts[path] = self.counts.get(path, 0) + 1
+
+
+async def checked_records(
+    answer: Mapping[Any, Any], kind: type[R], complain: Complaints
+) -> dict[str, R]:
+    """What is valid in a provider's answer; the loop gets its turn in between."""
+    path = "servers" if kind is Server else "users"
+    records: dict[str, R] = {}
+    for count, (key, record) in enumerate(list(answer.items()), 1):
+        if not is_id(key):
+            complain(f"{path}: key", key)
+        elif not isinstance(record, kind):
+            complain(f"{path}: record", record)
+        else:
+            records[key] = checked(record, path, complain)
+        if count % SLICE == 0:
+            await asyncio.sleep(0)
+    return records
+
+
+def checked_event(event: object, complain: Complaints) -> Event | None:
+    """The event with what is valid in it; None where nothing of it can be used."""
+    if not isinstance(event, Event):
+        complain("events", event)
+        return None
+    if not is_id(event.server_id) and not isinstance(event, Reload):
+        complain("events.server_id", event.server_id)
+        return None
+    match event:
+        case UserChanged() | UserRemoved() | Message() if not is_id(event.uid):
+            complain("events.uid", event.uid)
+            return None
+        case UserChanged():
+            return checked(event, "events", complain)
+        case ServerChanged():
+            return checked(event, "events", complain)
+        case Message():
+            return _checked_message(event, complain)
+        case ClientIdChanged(client_id=client_id) if not _is_client_id(client_id):
+            complain("events.client_id", client_id)
+            return None
+    return event
+
+
+def checked_client_id(answer: object, complain: Complaints) -> str | None:
+    """A provider's OAuth2 client id, or None."""
+    if _is_client_id(answer):
+        return answer  # type: ignore[return-value]
+    complain("client_id", answer)
+    return None
+
+
+def _is_client_id(value: object) -> bool:
+    return value is None or is_id(value)
+
+
+def _checked_message(message: Message, complain: Complaints) -> Message | None:
+    if not is_text(message.message):
+        if message.message != "":
+            complain("events.message", message.message)
+        return None
+    name = message.channel_name
+    if name is not None and not isinstance(name, str):
+        complain("events.channel_name", name)
+        name = None
+    channel = channel_id(message.channel)
+    if channel == message.channel and name is message.channel_name:
+        return message
+    return structs.replace(message, channel=channel, channel_name=name)

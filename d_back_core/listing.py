@@ -1,0 +1,60 @@
+"""The list of servers: what the chain says of them, with the operator's policy applied."""
+
+from collections.abc import Callable, Mapping
+
+from d_back_core.chain import Layers
+from d_back_core.models import EffectiveServer, Server
+from d_back_core.policy import Policy, PublicIds, effective_servers
+
+
+class Listing:
+    """A feed's sink for server records.
+
+    Protection is sticky: a server stays protected until the provider that protected it says
+    otherwise, so that failing over never opens one.
+    """
+
+    def __init__(self, policies: Mapping[str, Policy], changed: Callable[[], None]) -> None:
+        self.servers: dict[str, EffectiveServer] = {}
+        self._policies = policies
+        self._changed = changed
+        self._merged: dict[str, Server] = {}
+        self._public_ids = PublicIds()
+        self._protectors: dict[str, set[str]] = {}
+
+    def derive(self, key: str, merged: Server | None) -> Server | None:  # noqa: ARG002
+        """The merged record as it is: policy is applied to the whole list by `refresh`."""
+        return merged
+
+    def put(self, key: str, effective: Server | None) -> None:
+        """One server's record changed."""
+        if effective is None:
+            self._merged.pop(key, None)
+        else:
+            self._merged[key] = effective
+        self._changed()
+
+    def swap(self, effective: dict[str, Server]) -> None:
+        """These are all records now."""
+        self._merged = effective
+        self._changed()
+
+    def refresh(self, layers: Layers[Server]) -> bool:
+        """Apply the policy; whether `servers` changed by it."""
+        for name, records in layers.in_use.items():
+            for server_id, record in records.items():
+                if record.passworded is True:
+                    self._protectors.setdefault(server_id, set()).add(name)
+                elif record.passworded in {False, None}:
+                    self._protectors.get(server_id, set()).discard(name)
+        flagged = [key for key, server in self._merged.items() if server.default]
+        servers = effective_servers(
+            self._merged,
+            self._policies,
+            self._public_ids,
+            protected=[key for key, names in self._protectors.items() if names],
+            flagged=sorted(flagged, key=lambda key: layers.rank(key, "default")),
+        )
+        changed = servers != self.servers or list(servers) != list(self.servers)
+        self.servers = servers
+        return changed

@@ -1,0 +1,321 @@
+"""The wire: client messages → structs, and what clients are told → JSON text, encoded once.
+
+The only room that knows the wire's camelCase. What the messages mean is in ``docs/protocol.md``.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, TypeAlias, get_args
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from d_back_core.errors import ErrorCode, JoinError
+from d_back_core.models import PROTOTYPE_WORDS, EffectiveServer, EffectiveUser, Message
+from d_back_core.world import Delta, Presence, Removal, World
+
+UNKNOWN_SERVER = "Sorry, couldn't connect to that Discord server."
+UNAUTHORIZED = "This server requires Discord authentication. Please login with Discord."
+AUTHENTICATION_FAILED = "Discord authentication failed. Please try logging in again."
+
+
+class ConnectRequest(Struct, frozen=True, kw_only=True, rename="camel"):
+    """``connect``: which server to join, and with what credentials."""
+
+    server: str | None = None
+    password: str | None = None
+    discord_token: str | None = None
+    discord_user: dict[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"ConnectRequest(server={self.server!r})"
+
+
+class Connect(Struct, frozen=True, kw_only=True, tag="connect"):
+    """Join a server; ends the present subscription."""
+
+    data: ConnectRequest | None = None
+
+
+class GetUserData(Struct, frozen=True, kw_only=True, tag="get_user_data", rename="camel"):
+    """Ask for the users of a server once."""
+
+    server_id: str
+
+
+class GetServerData(Struct, frozen=True, kw_only=True, tag="get_server_data", rename="camel"):
+    """Ask for all servers, or one of them, once."""
+
+    server_id: str | None = None
+
+
+ClientMessage: TypeAlias = Connect | GetUserData | GetServerData
+_TYPES = frozenset({"connect", "get_user_data", "get_server_data"})
+
+
+class _Type(Struct):
+    type: str
+
+
+_type_decoder = msgspec.json.Decoder(_Type)
+_decoder: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(
+    Connect | GetUserData | GetServerData
+)
+
+
+def decode(frame: bytes) -> ClientMessage:
+    """A client's frame as a message; raises `JoinError` for whatever is wrong with it."""
+    try:
+        frame.decode()
+    except UnicodeDecodeError:
+        raise JoinError("invalid_encoding", "Invalid binary encoding") from None
+    try:
+        kind = _type_decoder.decode(frame).type
+    except msgspec.ValidationError:  # JSON, but no object with a type that is a string
+        raise JoinError("unknown_type", "Unknown event type") from None
+    except (msgspec.DecodeError, RecursionError):
+        raise JoinError("invalid_json", "Invalid JSON") from None
+    if kind not in _TYPES:
+        raise JoinError("unknown_type", "Unknown event type")
+    try:
+        return _decoder.decode(frame)
+    except msgspec.ValidationError as error:
+        raise JoinError("invalid_message", f"Invalid message: {error}") from None
+    except RecursionError:
+        raise JoinError("invalid_json", "Invalid JSON") from None
+
+
+class WireServer(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A server in ``server-list``."""
+
+    id: str
+    name: str
+    default: bool | UnsetType = UNSET
+    passworded: bool
+
+
+class WireUser(Struct, frozen=True, rename="camel", gc=False):
+    """A user in ``server-join`` and ``user_data``."""
+
+    uid: str
+    username: str
+    status: str
+    role_color: str
+
+
+class WirePresence(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
+    """``presence.data``: always with a status; name and colour where they are new."""
+
+    uid: str
+    status: str
+    username: str | UnsetType = UNSET
+    role_color: str | UnsetType = UNSET
+    delete: Literal[True] | UnsetType = UNSET
+
+
+class WireMessage(Struct, frozen=True, kw_only=True, gc=False):
+    """``message.data``."""
+
+    uid: str
+    message: str
+    channel: str
+
+
+class ServerList(Struct, frozen=True, kw_only=True, tag="server-list"):
+    """The first frame of every connection, sent once: server_id → server."""
+
+    data: dict[str, WireServer]
+
+
+class ServerListUpdate(Struct, frozen=True, kw_only=True, tag="server-list-update"):
+    """The list changed; the same data as in ``server-list``."""
+
+    data: dict[str, WireServer]
+
+
+class Request(Struct, frozen=True, kw_only=True):
+    """What was asked for, resolved: the server's public id."""
+
+    server: str
+
+
+class Joined(Struct, frozen=True, kw_only=True, rename="camel"):
+    """``server-join.data``: everybody who is there, at ``seq`` of this ``epoch``."""
+
+    users: dict[str, WireUser]
+    request: Request
+    server_name: str
+    client_id: str | UnsetType = UNSET
+    epoch: str
+    seq: int
+
+
+class ServerJoin(Struct, frozen=True, kw_only=True, tag="server-join"):
+    """The answer to ``connect``; deltas follow from ``seq`` on."""
+
+    data: Joined
+
+
+class PresenceFrame(Struct, frozen=True, kw_only=True, tag="presence"):
+    """A user came, changed, or (with ``delete``) went."""
+
+    server: str
+    seq: int
+    data: WirePresence
+
+
+class MessageFrame(Struct, frozen=True, kw_only=True, tag="message"):
+    """Somebody who is there said something."""
+
+    server: str
+    seq: int
+    data: WireMessage
+
+
+class ClientId(Struct, frozen=True, kw_only=True, rename="camel"):
+    """``update-clientid.data``."""
+
+    client_id: str | None
+
+
+class UpdateClientId(Struct, frozen=True, kw_only=True, tag="update-clientid"):
+    """The OAuth2 client id of the server changed."""
+
+    server: str
+    data: ClientId
+
+
+class ErrorReason(Struct, frozen=True, kw_only=True):
+    """``error.data``: a sentence for people and a code for programs."""
+
+    message: str
+    code: Annotated[str, Meta(extra_json_schema={"examples": list(get_args(ErrorCode))})]
+
+
+class Error(Struct, frozen=True, kw_only=True, tag="error"):
+    """What was asked cannot be done, or the subscription has ended."""
+
+    data: ErrorReason
+
+
+class UserData(Struct, frozen=True, kw_only=True, tag="user_data", rename="camel"):
+    """The answer to ``get_user_data``."""
+
+    server_id: str
+    users: dict[str, WireUser]
+
+
+class ServerData(Struct, frozen=True, kw_only=True, tag="server_data"):
+    """The answer to ``get_server_data``: server_id → server."""
+
+    servers: dict[str, WireServer]
+
+
+ServerMessage: TypeAlias = (
+    ServerList
+    | ServerListUpdate
+    | ServerJoin
+    | PresenceFrame
+    | MessageFrame
+    | UpdateClientId
+    | Error
+    | UserData
+    | ServerData
+)
+
+_encoder = msgspec.json.Encoder()
+_dangerous = re.compile(
+    rf"(?<!\S)({'|'.join(sorted(map(re.escape, PROTOTYPE_WORDS)))})(?!\S)", re.ASCII
+)
+
+
+def defused(text: str) -> str:
+    """The text with U+200B behind each word that would freeze d-zone."""
+    return _dangerous.sub("\\1\u200b", text)
+
+
+def server_list(servers: Iterable[EffectiveServer], *, update: bool = False) -> bytes:
+    """``server-list``, or ``server-list-update`` for those who had one."""
+    kind = ServerListUpdate if update else ServerList
+    return _encoder.encode(kind(data=_servers(servers)))
+
+
+def server_join(server: EffectiveServer, world: World, client_id: str | None) -> bytes:
+    """``server-join``: the world as it is now."""
+    joined = Joined(
+        users=_users(world.shown()),
+        request=Request(server=server.public_id),
+        server_name=defused(server.name),
+        client_id=client_id or UNSET,
+        epoch=world.epoch,
+        seq=world.seq,
+    )
+    return _encoder.encode(ServerJoin(data=joined))
+
+
+def delta(server_id: str, change: Delta) -> bytes:
+    """``presence`` or ``message``."""
+    match change.change:
+        case Message() as said:
+            message = WireMessage(
+                uid=said.uid, message=defused(said.message), channel=said.channel
+            )
+            return _encoder.encode(MessageFrame(server=server_id, seq=change.seq, data=message))
+        case Removal() as gone:
+            presence = WirePresence(uid=gone.uid, status="offline", delete=True)
+        case Presence() as new:
+            presence = WirePresence(
+                uid=new.uid,
+                status=new.status,
+                username=defused(new.username) if new.username is not UNSET else UNSET,
+                role_color=new.role_color,
+            )
+    return _encoder.encode(PresenceFrame(server=server_id, seq=change.seq, data=presence))
+
+
+def update_client_id(server_id: str, client_id: str | None) -> bytes:
+    """``update-clientid``."""
+    return _encoder.encode(UpdateClientId(server=server_id, data=ClientId(client_id=client_id)))
+
+
+def error(code: ErrorCode, message: str) -> bytes:
+    """``error``."""
+    return _encoder.encode(Error(data=ErrorReason(message=message, code=code)))
+
+
+def user_data(server_id: str, users: Iterable[EffectiveUser]) -> bytes:
+    """``user_data``."""
+    return _encoder.encode(UserData(server_id=server_id, users=_users(users)))
+
+
+def server_data(servers: Iterable[EffectiveServer]) -> bytes:
+    """``server_data``."""
+    return _encoder.encode(ServerData(servers=_servers(servers)))
+
+
+def schema() -> Mapping[str, Any]:
+    """The JSON Schema of every message, both ways."""
+    kinds = [ClientMessage, ServerMessage]
+    (client, server), components = msgspec.json.schema_components(
+        kinds, ref_template="#/$defs/{name}"
+    )
+    return {"client": client, "server": server, "$defs": components}
+
+
+def _servers(servers: Iterable[EffectiveServer]) -> dict[str, WireServer]:
+    return {
+        server.server_id: WireServer(
+            id=server.public_id,
+            name=defused(server.name),
+            default=True if server.default else UNSET,
+            passworded=server.passworded,
+        )
+        for server in servers
+    }
+
+
+def _users(users: Iterable[EffectiveUser]) -> dict[str, WireUser]:
+    return {
+        user.uid: WireUser(user.uid, defused(user.username), user.status, user.role_color)
+        for user in users
+    }

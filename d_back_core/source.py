@@ -1,0 +1,156 @@
+"""What one provider says about one subject: asked for, checked, held, and kept live by events."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Generic, TypeAlias
+
+import tenacity
+from msgspec import Struct
+
+from d_back_core.border import Complaints, Patch, checked_records
+from d_back_core.chain import Link, R, patched
+from d_back_core.clock import Clock
+from d_back_core.errors import ProviderError
+from d_back_core.models import ServerRemoved, UserRemoved
+from d_back_core.supervisor import Supervisor, retrying
+
+MAX_KEPT_EVENTS = 10_000
+
+Spawn: TypeAlias = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+
+log = logging.getLogger("d_back.chain")
+
+
+class Subject(Struct, Generic[R], frozen=True, kw_only=True):
+    """What a chain is walked for: the users of one server, or the list of servers."""
+
+    kind: type[R]
+    server_id: str | None
+    """None: the list of servers."""
+    clock: Clock
+    spawn: Spawn
+    """Begin a task that is owned, and ended, by whoever owns the subject."""
+
+
+class Source(Generic[R]):
+    """One provider's layer of one subject, in use or not.
+
+    ``records`` is what is held, None where nothing is. Events change it in place; a new answer
+    replaces it.
+    """
+
+    def __init__(
+        self, subject: Subject[R], link: Link, supervisor: Supervisor, complain: Complaints
+    ) -> None:
+        self.link = link
+        self.supervisor = supervisor
+        self.records: dict[str, R] | None = None
+        self.answered = False
+        """Whether it has said something, None included, since it was last released."""
+        self.failing_since: float | None = None
+        self.turned: Callable[[], None]
+        """Called when something turned that may change which layers are in use."""
+        self._subject = subject
+        self._complain = complain
+        self._recovered_at = 0.0
+        self._asking: asyncio.Task[None] | None = None
+        self._kept: list[tuple[str, Patch]] | None = None
+        self._overflown = False
+
+    @property
+    def hook(self) -> str:
+        return "servers" if self._subject.server_id is None else "users"
+
+    @property
+    def ready_since(self) -> float:
+        """The time since when this layer could have been had without interruption."""
+        return max(self._recovered_at, self.supervisor.ready_since)
+
+    @property
+    def expired(self) -> bool:
+        """Whether the grace of this layer has run out."""
+        return self.supervisor.expired(self.failing_since)
+
+    @property
+    def asking(self) -> bool:
+        """Whether an answer is on its way, the first one or a newer one."""
+        return self._asking is not None
+
+    def ask(self) -> None:
+        """Fetch the layer, now and again until there is an answer."""
+        if self._asking is not None:
+            self._asking.cancel()
+        self._asking = self._subject.spawn(self._ask())
+
+    def release(self) -> None:
+        """Hold nothing any more; a late answer is discarded."""
+        if self._asking is not None:
+            self._asking.cancel()
+        self._asking = self._kept = self.records = self.failing_since = None
+        self.answered = False
+
+    def drop(self) -> None:
+        """Hold the layer no more; a failed provider is still asked again in its time."""
+        if self.failing_since is None and self.supervisor.failing_since is None:
+            self.release()
+        self.records = None
+
+    def apply(self, key: str, patch: Patch) -> bool:
+        """Change the layer by an event; False where there is no layer to change."""
+        if self._kept is not None:
+            self._keep(key, patch)
+        if self.records is None:
+            return False
+        self._patch(self.records, key, patch)
+        return True
+
+    async def _ask(self) -> None:
+        async for attempt in retrying(self._subject.clock, self._failed):
+            with attempt:
+                records = await self._answer()
+        if self._asking is not asyncio.current_task():
+            return  # it was released, and the provider sat out its cancellation
+        kept, self._kept, self._asking = self._kept, None, None
+        if records is not None:
+            for key, patch in kept or ():
+                self._patch(records, key, patch)
+        self.records, self.answered = records, True
+        if self.failing_since is not None:
+            self.failing_since, self._recovered_at = None, self._subject.clock.time()
+            log.info("provider %s: %s: answers again", self.link.name, self.hook)
+        if self._overflown:
+            self.ask()
+        self.turned()
+
+    def _failed(self, state: tenacity.RetryCallState) -> None:
+        if self.failing_since is None:
+            self.failing_since = self._subject.clock.time()
+            log.warning("%s", state.outcome and state.outcome.exception())
+        self.turned()
+
+    async def _answer(self) -> dict[str, R] | None:
+        self._kept, self._overflown = [], False
+        supervisor, server_id = self.supervisor, self._subject.server_id
+        if not supervisor.plugin.implements(self.hook):
+            return None
+        arguments = {} if server_id is None else {"server_id": server_id}
+        answer = await supervisor.call(self.hook, **arguments)
+        if answer is None:
+            return None
+        if not isinstance(answer, Mapping):
+            wrong = TypeError(f"returned {type(answer).__name__}, expected a mapping or None")
+            raise ProviderError(supervisor.name, self.hook, wrong)
+        return await checked_records(answer, self._subject.kind, self._complain)
+
+    def _keep(self, key: str, patch: Patch) -> None:
+        if self._kept is not None and len(self._kept) < MAX_KEPT_EVENTS:
+            self._kept.append((key, patch))
+        else:
+            self._overflown = True
+
+    def _patch(self, records: dict[str, R], key: str, patch: Patch) -> None:
+        if isinstance(patch, UserRemoved | ServerRemoved):
+            records.pop(key, None)
+        else:
+            records[key] = patched(records.get(key) or self._subject.kind(), patch)

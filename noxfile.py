@@ -1,0 +1,85 @@
+"""The project's chores; CONTRIBUTING.md says which one is run when."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+from zipfile import ZipFile
+
+import nox
+
+PYTHONS = nox.project.python_versions(nox.project.load_toml("pyproject.toml"))
+CURRENT = f"{sys.version_info.major}.{sys.version_info.minor}"
+PLUGINS = sorted(path.parent for path in Path("plugins").glob("*/pyproject.toml"))
+
+for version in PYTHONS:  # pyenv's shims run only what it is set to; -p may ask for any other
+    for folder in Path(os.environ.get("PYENV_ROOT", ""), "versions").glob(f"{version}.*/bin"):
+        os.environ["PATH"] += os.pathsep + str(folder)
+
+nox.needs_version = ">=2025.2.9"
+nox.options.default_venv_backend = "uv"
+nox.options.reuse_venv = "yes"  # uv sync makes an old environment equal to the lock file again
+nox.options.sessions = ["tests", "lint", "types", "build"]
+nox.options.pythons = [CURRENT]  # without -p: once, on the interpreter that runs nox
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the tests of the core and of every plugin; what follows -- goes to pytest."""
+    sync(session)
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def lint(session: nox.Session) -> None:
+    """Check style, formatting and the direction of imports."""
+    sync(session)
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("lint-imports")
+
+
+@nox.session(python=PYTHONS)
+def types(session: nox.Session) -> None:
+    """Check the types of sources and tests."""
+    sync(session)
+    session.run("mypy", "noxfile.py", "d_back_core", "tests")
+    for plugin in PLUGINS:  # one by one: their test modules may have the same names
+        session.run("mypy", str(plugin))
+
+
+@nox.session(python=PYTHONS, reuse_venv=False)
+def build(session: nox.Session) -> None:
+    """Build all wheels into dist/ and serve a client from nothing but these."""
+    shutil.rmtree("dist", ignore_errors=True)
+    session.run("uv", "build", "--wheel", "--all-packages", "--out-dir", "dist")
+    wheels = sorted(Path("dist").glob("*.whl"))
+    if len(wheels) != 1 + len(PLUGINS):
+        session.error(f"expected the core and {len(PLUGINS)} plugins, built {wheels}")
+    for wheel in wheels:
+        require_py_typed(session, wheel)
+    # The session's environment holds nothing yet, and no source tree is on its path.
+    needed = ("d_back_core-", "d_back_mock-")
+    session.install(*(str(wheel) for wheel in wheels if wheel.name.startswith(needed)))
+    session.run("python", "-I", "tests/smoke.py")
+
+
+def sync(session: nox.Session) -> None:
+    """Install every package of the workspace, and the tools, as uv.lock says."""
+    session.run_install(
+        "uv",
+        "sync",
+        "--locked",
+        f"--python={session.virtualenv.location}",
+        env={"UV_PROJECT_ENVIRONMENT": session.virtualenv.location},
+    )
+
+
+def require_py_typed(session: nox.Session, wheel: Path) -> None:
+    """Fail where a package in the wheel would hide its types from those who import it."""
+    with ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    packages = {name.split("/")[0] for name in names if name.endswith(".py") and "/" in name}
+    for package in sorted(packages):
+        if f"{package}/py.typed" not in names:
+            session.error(f"{wheel.name}: {package}/py.typed is missing")

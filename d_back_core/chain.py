@@ -52,12 +52,16 @@ class Layers(Generic[R]):
         self.kind = kind
         self.in_use = {link.name: layers[link.name] for link in links if link.name in layers}
         self._links = [link for link in links if link.name in layers]
+        self._places = {link.name: place for place, link in enumerate(links)}
 
-    def contributors(self, key: str) -> Iterator[tuple[Link, R]]:
+    def contributors(self, key: str, above: str | None = None) -> Iterator[tuple[Link, R]]:
         """The records of that key which count, highest priority first: of the fallbacks that
-        may speak for a key only the highest counts, even where it does not know the key."""
+        may speak for a key only the highest counts, even where it does not know the key.
+        ``above``: only those of the providers above that one."""
         answered = False
         for link in self._links:
+            if not self.is_above(link.name, above):
+                return
             if self.kind is Server and not link.admits(key):
                 continue
             if link.mode == "fallback":
@@ -68,12 +72,12 @@ class Layers(Generic[R]):
             if record is not None:
                 yield link, record
 
-    def merge(self, key: str) -> R | None:
+    def merge(self, key: str, above: str | None = None) -> R | None:
         """The record of that key, field by field; None where no provider that adds keys has it.
         Fields that nobody supplies stay ``UNSET``."""
         present = False
         fields: dict[str, Any] = {}
-        for link, record in self.contributors(key):
+        for link, record in self.contributors(key, above):
             present = present or link.mode != "enrich"
             for field, value in _supplied(link, record, self.kind):
                 fields.setdefault(field, value)
@@ -92,10 +96,20 @@ class Layers(Generic[R]):
         names = list(self.in_use)
         return next((names.index(name) for name, _ in self.explain(key)[field]), len(names))
 
-    def keys(self) -> list[str]:
-        """Every key that some provider adds, in the order of the chain."""
-        adding = (self.in_use[link.name] for link in self._links if link.mode != "enrich")
+    def keys(self, above: str | None = None) -> list[str]:
+        """Every key that some provider adds, in the order of the chain. ``above``: only of the
+        providers above that one."""
+        adding = (
+            self.in_use[link.name]
+            for link in self._links
+            if link.mode != "enrich" and self.is_above(link.name, above)
+        )
         return list(dict.fromkeys(key for layer in adding for key in layer))
+
+    def is_above(self, name: str, other: str | None) -> bool:
+        """Whether that provider has a higher priority than the other (None: than nobody's)."""
+        limit = self._places.get(other) if other is not None else None
+        return limit is None or self._places.get(name, limit) < limit
 
 
 def _supplied(link: Link, record: R, kind: type[R]) -> Iterator[tuple[str, object]]:

@@ -1,30 +1,31 @@
-"""The command line: ``d-back``."""
+"""The command line: ``d-back`` without a command runs the gateway."""
 
 import asyncio
-import json
 import logging
 import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from d_back_core import config as configuration
-from d_back_core import plugins as discovery
-from d_back_core.errors import ConfigError, PluginError
+from d_back_core.errors import ConfigError
 from d_back_core.server import WebSocketServer
 
 LEVELS = ["debug", "info", "warning", "error"]
 LOG_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
-F = TypeVar("F", bound=Callable[..., Any])
+log = logging.getLogger("d_back")
 
 
 class _Group(click.Group):
-    """Tells the operator's errors in one line, with exit status 2."""
+    """Tells the operator's errors in one line, with exit status 2, and finds the commands that
+    installed plugins bring."""
 
     def invoke(self, ctx: click.Context) -> object:
         try:
@@ -32,12 +33,27 @@ class _Group(click.Group):
         except ConfigError as error:
             raise _OperatorError(str(error)) from error
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*super().list_commands(ctx), *_commands().COMMANDS]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        found = super().get_command(ctx, cmd_name) or _commands().COMMANDS.get(cmd_name)
+        return found or _commands().of_plugin(cmd_name)
+
 
 class _OperatorError(click.ClickException):
     exit_code = 2
 
 
-def _load(ctx: click.Context) -> configuration.Config:
+def _commands() -> Any:  # noqa: ANN401  a module
+    """The other commands, imported when one of them is typed."""
+    from d_back_core import commands  # noqa: PLC0415
+
+    return commands
+
+
+def load(ctx: click.Context) -> configuration.Config:
+    """The configuration that the command line, the environment and the file make together."""
     flags: dict[str, Any] = ctx.find_root().params
     path = configuration.find(flags["config"], Path(click.get_app_dir("d-back")), os.environ)
     overrides = {key: flags[key] for key in ("host", "port", "static_dir")}
@@ -49,26 +65,42 @@ def _load(ctx: click.Context) -> configuration.Config:
 @click.option("--host", metavar="HOST", help="Listen on this host [default: localhost].")
 @click.option("--port", metavar="PORT", type=click.IntRange(0, 65535), help="[default: 3000]")
 @click.option("--static-dir", metavar="DIR", help="Serve this folder at /.")
-@click.option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True)
+@click.option("--watch", is_flag=True, help="Apply the configuration anew when its file changes.")
+@click.option(
+    "--log-level", type=click.Choice(LEVELS), help="[default: info; for a command: warning]"
+)
 @click.version_option(package_name="d-back-core", prog_name="d-back")
 @click.pass_context
-def main(ctx: click.Context, /, log_level: str, **_flags: object) -> None:
+def main(ctx: click.Context, /, *, log_level: str | None, watch: bool, **_flags: object) -> None:
     """Serve the live state of chat communities over one WebSocket.
 
     Without a command it runs the gateway. Configuration: --config, $D_BACK_CONFIG,
     ./d-back.toml, the user's configuration folder, or the built-in default, the mock provider.
     """
     logging.raiseExceptions = False  # a log that cannot be written must not stop the gateway
-    logging.basicConfig(level=log_level.upper(), format=LOG_FORMAT)
+    level = log_level or ("info" if ctx.invoked_subcommand is None else "warning")
+    logging.basicConfig(level=level.upper(), format=LOG_FORMAT)
+    ctx.obj = partial(load, ctx)
     if ctx.invoked_subcommand is None:
-        server = WebSocketServer(config=_load(ctx))
-        asyncio.run(_serve(server))
+        config = load(ctx)
+        server = WebSocketServer(config=config)
+        watched = config.path if watch else None
+        with suppress(KeyboardInterrupt):  # where there are no signal handlers
+            asyncio.run(_serve(server, lambda: load(ctx), watched))
 
 
-async def _serve(server: WebSocketServer) -> None:
+async def _serve(
+    server: WebSocketServer, reread: Callable[[], configuration.Config], watched: Path | None
+) -> None:
     """Serve until a signal comes; a second one ends the process at once."""
     loop = asyncio.get_running_loop()
     serving = asyncio.ensure_future(server.start())
+    reloads: set[asyncio.Task[None]] = set()
+
+    def reload() -> None:
+        task = asyncio.ensure_future(_reload(server, reread))
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
 
     def stop() -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -77,88 +109,36 @@ async def _serve(server: WebSocketServer) -> None:
         serving.cancel()
 
     if sys.platform != "win32":
+        loop.add_signal_handler(signal.SIGHUP, reload)
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop)
+    watching = asyncio.ensure_future(_watch(watched, reload))
     try:
         await serving
     except asyncio.CancelledError:
-        logging.getLogger("d_back").info("stopped")
+        log.info("stopped")
+    finally:
+        for task in (watching, *reloads):
+            task.cancel()
 
 
-@main.command()
-@click.pass_context
-def check(ctx: click.Context) -> None:
-    """Check the configuration and say what would run, without starting it."""
-    config = _load(ctx)
-    server = WebSocketServer(config=config)
-    click.echo(f"{config.source}: fine; would listen on {server.url}")
-    for place, name in enumerate(config.chain.order, 1):
-        core = config.provider(name).core
-        click.echo(f"{place}. {name}: plugin {core.use}, {core.mode}{_narrowed(core)}")
-    for name in config.providers.keys() - set(config.chain.order):
-        click.echo(f"   {name}: configured, but not in chain.order")
-
-
-def _narrowed(core: configuration.ProviderConfig) -> str:
-    parts = [
-        f", {key} {', '.join(sorted(values))}"
-        for key, values in (("servers", core.servers), ("fields", core.fields))
-        if values is not None
-    ]
-    return "".join(parts)
-
-
-@main.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.pass_context
-def plugins(ctx: click.Context, *, as_json: bool) -> None:
-    """List the installed provider plugins."""
-    config = _load(ctx)
-    used = {config.provider(name).core.use for name in config.chain.order}
-    rows = [
-        _row(plugin, configured=plugin.name in used)
-        for candidates in discovery.installed().values()
-        for plugin in candidates
-    ]
-    if as_json:
-        click.echo(json.dumps(rows, indent=2))
-        return
-    for row in rows:
-        state = "configured" if row["configured"] else "not configured"
-        says = row["error"] or f"hooks: {', '.join(row['hooks'])}"
-        click.echo(f"{row['name']} ({row['distribution']} {row['version']}), {state}; {says}")
-
-
-def _row(plugin: discovery.Installed, *, configured: bool) -> dict[str, Any]:
-    hooks: list[str] = []
-    problem = None
+async def _reload(server: WebSocketServer, reread: Callable[[], configuration.Config]) -> None:
     try:
-        hooks = discovery.hooks_of(discovery.provider_class(plugin))
-    except PluginError as error:
-        problem = str(error)
-    return {
-        "name": plugin.name,
-        "distribution": plugin.distribution,
-        "version": plugin.version,
-        "configured": configured,
-        "hooks": hooks,
-        "error": problem,
-    }
+        config = await asyncio.to_thread(reread)
+        await server.reload(config)
+    except ConfigError as error:
+        log.warning("the configuration stays as it is: %s", error)
+    else:
+        log.info("%s is applied", config.source)
 
 
-@main.command("hash-password")
-def hash_password() -> None:
-    """Ask for a password and print its hash, for servers.ID.password."""
-    from d_back_core.secret import hash_password as hashed  # noqa: PLC0415
+async def _watch(path: Path | None, changed: Callable[[], None]) -> None:
+    if path is None:
+        return
+    folder = await asyncio.to_thread(path.parent.absolute)
+    from watchfiles import awatch  # noqa: PLC0415
 
-    click.echo(hashed(click.prompt("Password", hide_input=True, confirmation_prompt=True)))
-
-
-@main.command()
-@click.argument("what", type=click.Choice(["protocol", "config"]))
-def schema(what: str) -> None:
-    """Print the JSON Schema of the protocol or of d-back.toml."""
-    from d_back_core import protocol  # noqa: PLC0415
-
-    described = protocol.schema() if what == "protocol" else configuration.schema()
-    click.echo(json.dumps(described, indent=2))
+    # The folder, not the file: editors put a new file in the old one's place.
+    async for changes in awatch(folder):
+        if any(Path(name).name == path.name for _, name in changes):
+            changed()

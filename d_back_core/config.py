@@ -3,10 +3,12 @@ valid one."""
 
 import os
 import re
+import sys
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import durationpy
 import msgspec
@@ -26,6 +28,8 @@ ENVIRONMENT = {
 }
 
 MAX_PORT = 65535
+MAX_SHOWN = 80
+"""Characters of a wrong value that an error quotes."""
 
 T = TypeVar("T")
 Field = Literal["username", "status", "roleColor", "name", "id", "default"]
@@ -62,6 +66,8 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Web origins whose pages may connect: ``https://example.org``, ``https://*.example.org``
     (subdomains), ``null`` (no origin). Empty: any."""
     tls: Tls | None = None
+    control: File | None = None
+    """A Unix socket on which ``d-back explain`` asks the running process."""
     static_dir: File | None = None
     """A folder to serve at ``/`` in place of the built-in page."""
 
@@ -70,6 +76,11 @@ class ChainConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """``[chain]``: who is asked, highest priority first."""
 
     order: tuple[str, ...] = ("mock",)
+    recorders: tuple[str, ...] = ()
+    """Providers that store what those above them in the order say (or everybody, if they are not
+    in it)."""
+    idle: Duration = _seconds(300)
+    """How long a server that nobody watches is kept."""
     startup_timeout: Duration = _seconds(10)
     """Listening begins when every provider is ready or has failed, or after this time; a first
     ``start`` that takes longer has failed."""
@@ -111,11 +122,22 @@ class Config(Struct, frozen=True, kw_only=True):
 
     source: str = "built-in defaults"
     """The file's name, for messages."""
-    folder: Path = Path()
+    path: Path | None = None
+    """The file."""
     gateway: GatewayConfig = GatewayConfig()
     chain: ChainConfig = ChainConfig()
     providers: dict[str, Provider] = {}
     servers: dict[str, Policy] = {}
+
+    @property
+    def folder(self) -> Path:
+        """Where relative paths start."""
+        return Path() if self.path is None else self.path.parent
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The providers that run: those of the order, then the recorders that are not in it."""
+        return tuple(dict.fromkeys((*self.chain.order, *self.chain.recorders)))
 
     def provider(self, name: str) -> Provider:
         """The provider of that name; without a table it is the plugin with its defaults."""
@@ -127,7 +149,7 @@ def find(flag: str | None, user_folder: Path, environ: Mapping[str, str]) -> Pat
     """The configuration file to read, or None where there is none."""
     for named, where in ((flag, "--config"), (environ.get("D_BACK_CONFIG"), "$D_BACK_CONFIG")):
         if named:
-            if not Path(named).is_file():
+            if not os.path.isfile(named):  # noqa: PTH113  Path's raises for a name too long
                 raise ConfigError(f"{where}: there is no file '{named}'")
             return Path(named)
     candidates = (Path(FILE_NAME), user_folder / FILE_NAME)
@@ -140,7 +162,7 @@ def load(path: Path | None, environ: Mapping[str, str], **flags: object) -> Conf
     if path is not None:
         try:
             table = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ConfigError(f"{path}: cannot be read: {error}") from error
     overrides: dict[str, object] = {}
     for variable, key in ENVIRONMENT.items():
@@ -152,17 +174,17 @@ def load(path: Path | None, environ: Mapping[str, str], **flags: object) -> Conf
     overrides |= {key: value for key, value in flags.items() if value is not None}
     if "static_dir" in overrides:  # relative to where it was typed, not to the file
         overrides["static_dir"] = str(Path(str(overrides["static_dir"])).absolute())
-    source = str(path) if path else Config().source
-    return parse(table, source, path.parent if path else Path(), overrides)
+    return parse(table, path, overrides)
 
 
 def parse(
     table: Mapping[str, Any],
-    source: str = "configuration",
-    folder: Path = Path(),
+    path: Path | None = None,
     overrides: Mapping[str, object] | None = None,
 ) -> Config:
     """The tables of a ``d-back.toml`` as a checked `Config`."""
+    source = str(path) if path is not None else Config().source
+    folder = path.parent if path is not None else Path()
     known = {"gateway", "chain", "providers", "servers"}
     for key in table:
         if key not in known:
@@ -170,7 +192,7 @@ def parse(
     gateway = _table(table, "gateway", source) | dict(overrides or {})
     config = Config(
         source=source,
-        folder=folder,
+        path=path,
         gateway=decode(GatewayConfig, gateway, f"{source}: gateway", folder),
         chain=decode(ChainConfig, _table(table, "chain", source), f"{source}: chain", folder),
         providers={
@@ -198,11 +220,8 @@ def decode(
     """One TOML table as a struct; every error names the place, the value and what is known.
     ``also``: keys to suggest that somebody else decodes."""
     if not isinstance(table, dict):
-        raise ConfigError(f"{where}: expected a table, got '{table}'")
-    known = {field.encode_name for field in structs.fields(kind)}  # type: ignore[arg-type]
-    for key in table:
-        if key not in known:
-            raise ConfigError(f"{where}.{key}: unknown key{nearest(key, known.union(also))}")
+        raise ConfigError(f"{where}: expected a table")  # in the wrong place it may be a secret
+    _check_keys(kind, table, where, also)
 
     def convert(wanted: type, value: object) -> object:
         return _converted(wanted, value, folder)
@@ -214,7 +233,7 @@ def decode(
 
 
 def _port(text: str, variable: str) -> int:
-    if not text.isdecimal() or int(text) > MAX_PORT:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > MAX_PORT:
         raise ConfigError(f"${variable} '{text}': is no port (0 to {MAX_PORT})")
     return int(text)
 
@@ -222,7 +241,7 @@ def _port(text: str, variable: str) -> int:
 def _table(table: Mapping[str, Any], key: str, source: str) -> dict[str, Any]:
     found = table.get(key, {})
     if not isinstance(found, dict):
-        raise ConfigError(f"{source}: {key}: expected a table, got '{found}'")
+        raise ConfigError(f"{source}: {key}: expected a table")
     return found
 
 
@@ -250,7 +269,7 @@ def schema() -> dict[str, Any]:
 def _provider(name: str, entry: object, source: str, folder: Path) -> Provider:
     where = f"{source}: providers.{name}"
     if not isinstance(entry, dict):
-        raise ConfigError(f"{where}: expected a table, got '{entry}'")
+        raise ConfigError(f"{where}: expected a table")
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise ConfigError(f"{where}: '{name}' is no name (letters, digits, _ and -)")
     ours = set(ProviderConfig.__struct_fields__)
@@ -274,9 +293,13 @@ def _check_order(config: Config) -> None:
     order = config.chain.order
     if not order:
         raise ConfigError(f"{config.source}: chain.order names no provider")
-    for name in order:
-        if order.count(name) > 1:
-            raise ConfigError(f"{config.source}: chain.order names '{name}' twice")
+    for key, names in (("order", order), ("recorders", config.chain.recorders)):
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigError(f"{config.source}: chain.{key} names '{name}' twice")
+    if order[0] in config.chain.recorders:
+        where = f"{config.source}: chain.recorders names '{order[0]}'"
+        raise ConfigError(f"{where}, which is first in chain.order: nobody is above it to record")
 
 
 def _check_policies(config: Config) -> None:
@@ -322,8 +345,8 @@ def _duration(value: object) -> Duration:
             value = durationpy.from_str(value).total_seconds()
         except durationpy.DurationError as error:
             raise ValueError(expected) from error
-    if not 0 <= value < float("inf"):
-        raise ValueError("expected a duration that is not negative")
+    if not 0 <= value <= sys.float_info.max:
+        raise ValueError("expected a duration that is neither negative nor endless")
     return Duration(value)
 
 
@@ -338,29 +361,98 @@ def _secret(value: object, folder: Path) -> Secret:
         case {"file": str(name), **rest} if not rest:
             try:
                 secret = Secret((folder / name).read_text(encoding="utf-8").rstrip("\r\n"))
+            except UnicodeDecodeError:  # it quotes what it cannot decode
+                raise ValueError(f"'{name}' is not UTF-8") from None
             except (OSError, ValueError) as error:
                 raise ValueError(f"cannot be read: {error}") from error
         case _:
             raise ValueError('expected a text, { env = "NAME" } or { file = "PATH" }')
     if not secret.reveal():
         raise ValueError("is empty")
+    if re.search("[\ud800-\udfff]", secret.reveal()):  # bytes of an environment variable
+        raise ValueError("is not UTF-8")
     secret.check_hash()
     return secret
+
+
+def _check_keys(
+    kind: type, table: Mapping[str, Any], where: str, also: Iterable[str] = ()
+) -> None:
+    """Refuse what the struct, and those within it, do not know."""
+    known = _types(kind)
+    for key, value in table.items():
+        if key not in known:
+            raise ConfigError(f"{where}.{key}: unknown key{nearest(key, {*known, *also})}")
+        inner = _struct_in(known[key])
+        if inner is not None and isinstance(value, dict):
+            _check_keys(inner, value, f"{where}.{key}")
+
+
+def _types(kind: type) -> dict[str, Any]:
+    """The keys of a struct in TOML, and their types."""
+    return {field.encode_name: field.type for field in structs.fields(kind)}
+
+
+def _struct_in(hint: object) -> type | None:
+    if isinstance(hint, type) and issubclass(hint, Struct):
+        return hint
+    parts = get_args(hint) if get_origin(hint) in {Union, UnionType, Annotated} else ()
+    return next((found for part in parts if (found := _struct_in(part)) is not None), None)
 
 
 def _sentence(kind: type, table: Mapping[str, Any], where: str, message: str) -> str:
     problem, _, path = message.partition(" - at `$")
     path = path.rstrip("`")
-    key = next(iter(re.findall(r"^\.(\w+)", path)), None)
-    if key is None:
-        return f"{where}: {problem[0].lower()}{problem[1:]}"
-    hint = get_type_hints(kind).get(key)
-    shown = "" if "Secret" in str(hint) else f" '{table[key]}'"
+    value, hint = _at(table, kind, path)
+    if missing := re.fullmatch(r"Object missing required field `(.+)`", problem):
+        return f"{where}{path}.{missing[1]}: is missing"
+    shown = f" '{_shown(value)}'" if path and not _holds_secret(hint) else ""
     if problem.startswith("Invalid enum value"):
-        problem = f"not possible{nearest(str(table[key]), _choices(hint))}"
-    elif problem[:1].isupper():
-        problem = problem[0].lower() + problem[1:].replace("`", "")
+        problem = f"not possible{nearest(str(value), _choices(hint))}"
+    elif problem.startswith("Expected `"):
+        problem = re.sub(r"`([^`]*)`", lambda wanted: _in_words(wanted[1]), problem)
+        problem = problem[0].lower() + problem[1:]
     return f"{where}{path}{shown}: {problem}"
+
+
+def _at(table: object, kind: object, path: str) -> tuple[object, object]:
+    """The value at a path of msgspec's, as far as it can be followed, and its type."""
+    value, hint = table, kind
+    for name, index in re.findall(r"\.([^.[]+)|\[(\d+)\]", path):
+        if name and isinstance(value, dict) and (inner := _struct_in(hint)) is not None:
+            value, hint = value[name], _types(inner)[name]
+        elif index and isinstance(value, list):
+            value = value[int(index)]
+    return value, hint
+
+
+def _holds_secret(hint: object) -> bool:
+    if isinstance(hint, type) and issubclass(hint, Struct):
+        return any(_holds_secret(inner) for inner in _types(hint).values())
+    return hint is Secret or any(_holds_secret(part) for part in get_args(hint))
+
+
+_WORDS = {
+    "array": "a list",
+    "bool": "true or false",
+    "float": "a number",
+    "int": "a whole number",
+    "object": "a table",
+    "str": "a text",
+}
+
+
+def _in_words(types: str) -> str:
+    """``object | null`` as an operator, who writes TOML, calls it."""
+    kind, *bound = types.removesuffix(" | null").split(" ", 1)
+    return " ".join([_WORDS.get(kind, kind), *bound])
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    if isinstance(value, bool | list | dict):
+        text = msgspec.json.encode(value).decode()
+    return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"
 
 
 def _choices(hint: object) -> set[str]:

@@ -29,6 +29,9 @@ class ConfigError(DBackError):
     """The operator's to mend: one line, exit status 2. Out of a provider's ``start`` it is
     permanent: no retry until the configuration changes."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__("".join(map(_printable, message)))
+
 
 class PluginError(ConfigError):
     """An installed plugin does not load; names provider, distribution and cause."""
@@ -49,6 +52,10 @@ class JoinError(DBackError):
     def __init__(self, code: ErrorCode, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+def _printable(char: str) -> str:
+    return char if char.isprintable() else ascii(char)[1:-1]
 
 
 def described(error: BaseException) -> str:

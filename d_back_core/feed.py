@@ -5,14 +5,14 @@ a provider's health, an answer, a moment in time.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from math import inf
 from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from d_back_core.border import SLICE, Patch
 from d_back_core.chain import Layers, Link, R
 from d_back_core.clock import Timer
-from d_back_core.source import Source, Subject
+from d_back_core.source import Member, Source, Subject
 
 E = TypeVar("E")
 R_contra = TypeVar("R_contra", contravariant=True)
@@ -31,39 +31,65 @@ class Sink(Protocol[R_contra, E]):
         """These are all of them now."""
 
 
+class Observer(Protocol):
+    """Hears what providers in use say, in snapshots and events; never that one was lost."""
+
+    def said(self, name: str, keys: Collection[str]) -> None:
+        """The provider said something of these keys; the merged records are up to date."""
+
+    def completed(self) -> None:
+        """All of a snapshot was reported by `said`."""
+
+
 Verdict: TypeAlias = Literal["use", "wait", "skip"]
 Wanted: TypeAlias = dict[str, Mapping[str, R]]
 """The layers that are to be in use, by provider."""
 
 
 class Feed(Generic[R, E]):
-    """The layers of one subject, and the merged records in its sink."""
+    """The layers of one subject, and the merged records in its sink. Begins with `relink`."""
 
-    def __init__(
-        self,
-        subject: Subject[R],
-        sources: Sequence[Source[R]],
-        sink: Sink[R, E],
-        failback_after: float,
-    ) -> None:
-        self.sources = {source.link.name: source for source in sources}
+    def __init__(self, subject: Subject[R], sink: Sink[R, E]) -> None:
+        self.sources: dict[str, Source[R]] = {}
         self.layers = Layers(subject.kind, (), {})
         self.stale = False
         """Whether what is in use is the last state of providers that failed since."""
+        self.observer: Observer | None = None
         self.ready = asyncio.Event()
         """Set once every provider that may be asked has answered or failed."""
         self._subject = subject
-        self._links = tuple(source.link for source in sources)
         self._sink = sink
-        self._failback_after = failback_after
         self._late: set[str] | None = None
         """The keys that events changed while an exchange is being merged."""
+        self._staged: Collection[str] = ()
+        """The providers whose layers are being merged."""
         self._wake_at = inf
-        for source in sources:
-            source.turned = self.turn
+        self._relinked = False
         self._dirty = False
         self._task: asyncio.Task[None] | None = None
         self._timer: Timer | None = None
+        self._failback_after = 0.0
+
+    def relink(self, members: Sequence[Member], failback_after: float) -> None:
+        """Walk this chain, in place of the former one. A provider that is not in it any more is
+        not asked; its layer stays until somebody else has answered."""
+        former = self.sources
+        self._failback_after = failback_after
+        self.sources = {}
+        for member in members:
+            source = former.pop(member.link.name, None)
+            if source is None:
+                source = Source(self._subject, member, self.turn)
+            else:
+                source.relink(member)
+            self.sources[member.link.name] = source
+        for name, source in former.items():
+            if name in self.layers.in_use or name in self._staged:
+                self.sources[name] = source
+            else:
+                source.release()
+        self._relinked = bool(self.layers.in_use)
+        self.turn()
 
     def turn(self) -> None:
         """Decide again: something turned."""
@@ -86,6 +112,20 @@ class Feed(Generic[R, E]):
             self._late.add(key)
         if name in self.layers.in_use:
             self._sink.put(key, self._sink.derive(key, self.layers.merge(key)))
+            if self.observer is not None:
+                self.observer.said(name, (key,))
+
+    def whole(self, above: str | None) -> bool:
+        """Whether every provider above that one (None: every one) that may be asked has said
+        what there is, so that whoever is not in the layers is not there."""
+        for name, source in self.sources.items():
+            if name == above:
+                break
+            if source.supervisor.health != "ready" or source.failing_since is not None:
+                return False
+            if name in self.layers.in_use and self._covers(source.link):
+                break
+        return True
 
     def close(self) -> None:
         """Hold nothing and ask nobody any more."""
@@ -93,6 +133,8 @@ class Feed(Generic[R, E]):
             source.release()
         if self._timer is not None:
             self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
 
     async def _work(self) -> None:
         try:
@@ -105,9 +147,12 @@ class Feed(Generic[R, E]):
     async def _work_once(self) -> None:
         wanted, waiting = self._decide()
         in_use = self.layers.in_use
-        if wanted.keys() != in_use.keys() or any(
-            in_use[name] is not records for name, records in wanted.items()
+        if (
+            self._relinked
+            or wanted.keys() != in_use.keys()
+            or any(in_use[name] is not records for name, records in wanted.items())
         ):
+            self._relinked = False
             await self._exchange(wanted)
         elif not waiting and not self.ready.is_set():
             self._sink.swap({})  # nobody answers: there is nothing to see, until one does
@@ -140,13 +185,17 @@ class Feed(Generic[R, E]):
     def _verdict(self, source: Source[R]) -> Verdict:
         """Whether the layer of that provider is to be used, or may come, or counts as absent."""
         supervisor = source.supervisor
+        if supervisor.ended:
+            return "skip"
         if supervisor.starting:
             return "wait"
-        if source.expired or not supervisor.started:
+        if source.expired or (not supervisor.started and source.records is None):
             return "skip"
         if source.failing_since is not None:
             self._wake(source.failing_since + supervisor.core.grace)
         if source.records is not None:
+            if source.due and supervisor.started:
+                source.ask()
             return "use" if self._may_come(source) else "skip"
         if source.answered or source.failing_since is not None:
             return "skip"
@@ -191,8 +240,9 @@ class Feed(Generic[R, E]):
 
     async def _exchange(self, wanted: Wanted[R]) -> None:
         """Put these layers in use: merged in slices, swapped in one step, as one change."""
-        layers = Layers(self._subject.kind, self._links, wanted)
-        self._late = set()
+        links = tuple(source.link for source in self.sources.values())
+        layers = Layers(self._subject.kind, links, wanted)
+        self._late, self._staged = set(), wanted.keys()
         merged: dict[str, E] = {}
         for count, key in enumerate(layers.keys(), 1):
             self._derive(layers, key, merged)
@@ -200,12 +250,28 @@ class Feed(Generic[R, E]):
                 await asyncio.sleep(0)
         for key in self._late:
             self._derive(layers, key, merged)
-        self._late = None
-        unused = self.layers.in_use.keys() - wanted.keys()
-        self.layers = layers
+        self._late, self._staged = None, ()
+        before, self.layers = self.layers, layers
         self._sink.swap(merged)
-        for name in unused:
+        for name in before.in_use.keys() - wanted.keys():
             self.sources[name].drop()
+            if self.sources[name].supervisor.ended:
+                del self.sources[name]
+        await self._report(before)
+
+    async def _report(self, before: Layers[R]) -> None:
+        """Tell the observer of the snapshots that have come into use."""
+        if self.observer is None:
+            return
+        for name, records in self.layers.in_use.items():
+            former = before.in_use.get(name, {})
+            if records is former:
+                continue
+            keys = [*records, *(key for key in former if key not in records)]
+            for start in range(0, len(keys), SLICE):
+                self.observer.said(name, keys[start : start + SLICE])
+                await asyncio.sleep(0)
+        self.observer.completed()
 
     def _derive(self, layers: Layers[R], key: str, merged: dict[str, E]) -> None:
         effective = self._sink.derive(key, layers.merge(key))

@@ -7,13 +7,14 @@ import logging
 import re
 import socket
 import ssl
+from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 
+from msgspec import structs
 from websockets.asyncio.server import Server, ServerConnection, serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
-from websockets.typing import Origin
 
 from d_back_core.clock import Clock
 from d_back_core.config import GatewayConfig, Tls
@@ -31,17 +32,39 @@ class Gateway:
     """Listens from `start` to `stop`. The configuration is checked at once, and raises
     `ConfigError`."""
 
-    def __init__(self, config: GatewayConfig, source: str, joins: Joins, clock: Clock) -> None:
-        self.sessions: set[Session] = set()
-        self._config = config
-        self._where = f"{source}: gateway"
+    def __init__(
+        self,
+        config: GatewayConfig,
+        source: str,
+        joins: Joins,
+        health: Callable[[], bytes],
+        clock: Clock,
+    ) -> None:
         self._joins = joins
+        self._health = health
         self._clock = clock
+        self._where = f"{source}: gateway"
+        self._server: Server | None = None
+        self._config = config
+        self._adopt(config)
+
+    def apply(self, config: GatewayConfig) -> None:
+        """Go on with another configuration. Raises `ConfigError` and changes nothing where it
+        cannot be; what only a new start can change is logged."""
+        listening = self._config
+        self._adopt(config)
+        for key in ("host", "port", "tls", "control"):
+            if getattr(config, key) != getattr(listening, key):
+                log.warning("%s.%s changed: this takes effect at the next start", self._where, key)
+        self._config = structs.replace(config, host=listening.host, port=listening.port)
+
+    def _adopt(self, config: GatewayConfig) -> None:
         if config.static_dir is not None and not Path(config.static_dir).is_dir():
             raise ConfigError(f"{self._where}.static_dir '{config.static_dir}': is no folder")
-        self._pages = Pages(config.static_dir)
         self._tls = None if config.tls is None else self._context(config.tls)
-        self._server: Server | None = None
+        self._pages = Pages(config.static_dir, self._health)
+        self._origins = _origins(config.origins)
+        self._config = config
 
     @property
     def port(self) -> int:
@@ -74,13 +97,12 @@ class Gateway:
         logger = logging.getLogger("d_back.gateway.websockets")
         logger.setLevel(logging.CRITICAL)
         for attempt in range(1, PORT_ATTEMPTS + 1):
-            port = self._config.port or await _free_port(self._config.host)
             try:
+                port = self._config.port or await _free_port(self._config.host)
                 return await serve(
                     self._serve,
                     self._config.host or None,
                     port,
-                    origins=_origins(self._config.origins),
                     process_request=self._answer,
                     server_header="d-back",
                     close_timeout=CLOSE_TIMEOUT,
@@ -114,18 +136,22 @@ class Gateway:
         return context
 
     async def _serve(self, connection: ServerConnection) -> None:
-        session = Session(connection, self._joins, self._clock)
-        self.sessions.add(session)
-        try:
-            await session.run()
-        finally:
-            self.sessions.discard(session)
+        await Session(connection, self._joins, self._clock).run()
 
-    async def _answer(self, _: ServerConnection, request: Request) -> Response | None:
-        if "websocket" in request.headers.get("Upgrade", "").lower():
-            return None
-        answer = await self._pages.answer(request.method, request.path, request.headers)
+    async def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
+        if "websocket" in _header(request, "Upgrade").lower():
+            origin = _header(request, "Origin")
+            if self._origins is None or not origin or self._origins.fullmatch(origin):
+                return None
+            return connection.respond(HTTPStatus.FORBIDDEN, "This origin may not connect.\n")
+        known = _header(request, "If-None-Match")
+        answer = await self._pages.answer(request.method, request.path, known)
         return _response(answer, head=request.method == "HEAD")
+
+
+def _header(request: Request, name: str) -> str:
+    """All values of a header, which a client may send more than once."""
+    return ", ".join(request.headers.get_all(name))
 
 
 async def _free_port(host: str) -> int:
@@ -141,18 +167,12 @@ async def _free_port(host: str) -> int:
         return port
 
 
-def _origins(origins: tuple[str, ...]) -> list[Origin | re.Pattern[str] | None] | None:
-    """The configured origins as the library compares them; clients that are no browser send
-    none, and are let in."""
+def _origins(origins: tuple[str, ...]) -> re.Pattern[str] | None:
+    """What the Origin header of a browser must match; None: anything."""
     if not origins:
         return None
-    allowed: list[Origin | re.Pattern[str] | None] = [None]
-    for origin in origins:
-        if "*" in origin:
-            allowed.append(re.compile(re.escape(origin).replace(r"\*", r"[A-Za-z0-9.-]+")))
-        else:
-            allowed.append(Origin(origin))
-    return allowed
+    patterns = (re.escape(origin).replace(r"\*", r"[A-Za-z0-9.-]+") for origin in origins)
+    return re.compile("|".join(patterns))
 
 
 def _response(answer: Answer, *, head: bool) -> Response:

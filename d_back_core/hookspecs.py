@@ -30,13 +30,14 @@ record whose key is not a valid id is left out (`models.is_id`).
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
+import click
 import pluggy
 from msgspec import Struct
 
 from d_back_core.clock import Clock
-from d_back_core.models import Credentials, Event, Server, User
+from d_back_core.models import Credentials, Event, Recorded, Server, User
 
 PROJECT = "d_back"
 HOOK_VERSION = 1
@@ -55,6 +56,9 @@ class Context(Struct, frozen=True, kw_only=True):
     log: logging.Logger
     clock: Clock
     """The core's clock: take waits and ages from it, so that tests can move the time."""
+    probe: bool
+    """Whether this run only asks once (``d-back explain``, ``d-back check --live``): log in and
+    answer, but subscribe to nothing; neither ``events`` nor ``record`` will be called."""
     degraded: Callable[[str], None]
     """Say why the data may be out of date (a lost connection). What is held stays in use until
     the provider's ``grace`` has run out; call ``recovered`` when it is current again."""
@@ -123,4 +127,29 @@ class ProviderSpec:
 
         Asked in order on a join and kept; the first answer that is not ``None`` wins. Yield
         `ClientIdChanged` when it changes.
+        """
+
+    @hookspec
+    async def record(self, changes: Sequence[Recorded]) -> None:
+        """Store what others said; asked of the providers that ``chain.recorders`` names.
+
+        ``changes`` are in order, the newest state of each user and server only. They are what
+        live providers said, in their snapshots and events, as merged from the layers strictly
+        above this provider in the order (all of them, if it is not in the order); never that a
+        layer was lost or exchanged, so that an outage erases nothing. The class attribute
+        ``records`` says which state is wanted: ``"merged"`` (the default), before the operator's
+        policy and without chat, or ``"public"``, after it and with chat.
+
+        A batch is given again, with what was added since, until this returns without raising;
+        storing it twice must do no harm. It is called after ``start`` and, one last time, before
+        ``stop``.
+        """
+
+    @hookspec
+    def commands(self, group: click.Group) -> None:
+        """Add commands below ``d-back NAME``, NAME being the plugin's.
+
+        A classmethod, called without an instance when ``d-back NAME`` is typed, whether the
+        configuration names the plugin or not. A command that needs the provider's configuration
+        gets it with `command_config`.
         """

@@ -16,7 +16,7 @@ class Listing:
 
     def __init__(self, policies: Mapping[str, Policy], changed: Callable[[], None]) -> None:
         self.servers: dict[str, EffectiveServer] = {}
-        self._policies = policies
+        self.policies = policies
         self._changed = changed
         self._merged: dict[str, Server] = {}
         self._public_ids = PublicIds()
@@ -39,6 +39,14 @@ class Listing:
         self._merged = effective
         self._changed()
 
+    def is_protected(self, server_id: str) -> bool:
+        """Whether a provider has protected it and not opened it again."""
+        return bool(self._protectors.get(server_id))
+
+    def public_id(self, server_id: str) -> str:
+        """The public id that the server has for the life of the process."""
+        return self._public_ids[server_id]
+
     def refresh(self, layers: Layers[Server]) -> bool:
         """Apply the policy; whether `servers` changed by it."""
         for name, records in layers.in_use.items():
@@ -50,9 +58,9 @@ class Listing:
         flagged = [key for key, server in self._merged.items() if server.default]
         servers = effective_servers(
             self._merged,
-            self._policies,
+            self.policies,
             self._public_ids,
-            protected=[key for key, names in self._protectors.items() if names],
+            protected=filter(self.is_protected, self._protectors),
             flagged=sorted(flagged, key=lambda key: layers.rank(key, "default")),
         )
         changed = servers != self.servers or list(servers) != list(self.servers)

@@ -6,14 +6,15 @@ There is one way in (a layer changes) and one way out (a delta with a sequence n
 import asyncio
 import logging
 from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from d_back_core import protocol
 from d_back_core.access import ClientIds, authorized
-from d_back_core.border import Complaints, checked_event
-from d_back_core.chain import Link, R
+from d_back_core.border import checked_event
+from d_back_core.chain import R
 from d_back_core.clock import Clock
-from d_back_core.config import Config, Provider
+from d_back_core.config import Config
 from d_back_core.errors import ErrorCode, JoinError
 from d_back_core.feed import E, Feed, Sink
 from d_back_core.listing import Listing
@@ -22,7 +23,6 @@ from d_back_core.models import (
     ClientIdChanged,
     Credentials,
     EffectiveServer,
-    EffectiveUser,
     Event,
     Message,
     Reload,
@@ -34,8 +34,10 @@ from d_back_core.models import (
     UserRemoved,
 )
 from d_back_core.plugins import Plugin
-from d_back_core.policy import NO_POLICY, means_default, resolve
-from d_back_core.source import Source, Subject
+from d_back_core.policy import NO_POLICY, Policy, means_default, resolve
+from d_back_core.recorders import ListObserver, UsersObserver
+from d_back_core.roster import Roster
+from d_back_core.source import Subject
 from d_back_core.supervisor import Supervisor
 
 QUIET_TURNS = 10
@@ -51,45 +53,60 @@ class Live:
     """
 
     def __init__(self, config: Config, plugins: Sequence[Plugin], clock: Clock) -> None:
-        self._config = config
-        self._clock = clock
-        self._supervisors = {
-            plugin.name: Supervisor(plugin, config.chain, clock, self) for plugin in plugins
-        }
-        self._complaints = {name: Complaints(name) for name in self._supervisors}
-        self._links = {plugin.name: _link(plugin.settings) for plugin in plugins}
+        self.config = config
+        self.roster = Roster(clock, self)
+        self.listing = Listing(config.servers, self._list_changed)
+        self.servers: dict[str, LiveServer] = {}
+        """Those that are held: watched, or eager."""
+        self._plugins = plugins
+        self.clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
         self._sessions: set[Subscriber] = set()
-        self._servers: dict[str, tuple[LiveServer, Feed[User, EffectiveUser]]] = {}
         self._changed: dict[LiveServer, None] = {}
         self._relist = False
         self._flushing: asyncio.Handle | None = None
         self._news = 0
         self._client_ids = ClientIds()
-        self._listing = Listing(config.servers, self._list_changed)
-        self._list_feed = self._feed(Server, None, self._listing)
+        self._applying = asyncio.Lock()
+        self.list_feed: Feed[Server, Server] = self._feed(Server, None, self.listing)
+        self._list_observer = ListObserver(
+            self.roster.recordings, self.listing, self.list_feed, self._list_changed
+        )
+        self.list_feed.observer = self._list_observer
 
     async def start(self) -> None:
         """Start the providers. Returns when each is ready or has failed and the list of servers
         is known, or after ``chain.startup_timeout``."""
-        for supervisor in self._supervisors.values():
-            supervisor.begin()
-        self._list_feed.turn()
-        timeout = self._config.chain.startup_timeout
+        await self.roster.adopt(self.config, self._plugins)
+        self._relink(self.list_feed, None)
+        timeout = self.config.chain.startup_timeout
         try:
-            async with self._clock.timeout(timeout):
-                for supervisor in self._supervisors.values():
+            async with self.clock.timeout(timeout):
+                for supervisor in self.roster.supervisors.values():
                     await supervisor.settled()
-                await self._list_feed.ready.wait()
+                await self.list_feed.ready.wait()
         except TimeoutError:
             log.warning("not every provider has answered within %g s; going on", timeout)
         self.flush()
 
+    async def apply(self, config: Config, plugins: Sequence[Plugin]) -> None:
+        """Go on with another configuration; what differs reaches the sessions as deltas."""
+        async with self._applying:
+            await self.roster.adopt(config, plugins)
+            self.config = config
+            self.listing.policies = config.servers
+            self._relink(self.list_feed, None)
+            for live in self.servers.values():
+                live.reconfigure(self._policy(live.server_id))
+                self._relink(live.feed, live.server_id)
+                self._let_idle(live)
+            self._list_changed()
+
     async def stop(self) -> None:
         """Stop the providers; may be called twice."""
-        for _, feed in self._servers.values():
-            feed.close()
-        self._list_feed.close()
+        for live in self.servers.values():
+            live.close()
+        self.list_feed.close()
         if self._flushing is not None:
             self._flushing.cancel()
         tasks = [*self._tasks]
@@ -97,9 +114,7 @@ class Live:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        ends = [asyncio.create_task(each.end()) for each in self._supervisors.values()]
-        if ends:
-            await asyncio.wait(ends)
+        await self.roster.end()
 
     async def settle(self) -> None:
         """Return when nothing is left to do but to wait: for time, providers and clients."""
@@ -115,7 +130,7 @@ class Live:
         """Send the session the list of servers, and later changes of it."""
         self.flush()
         self._sessions.add(session)
-        session.send(protocol.server_list(self._listing.servers.values()))
+        session.send(protocol.server_list(self.listing.servers.values()))
 
     def detach(self, session: Subscriber) -> None:
         """Forget the session."""
@@ -128,34 +143,42 @@ class Live:
         """Subscribe the session to a server and send it the snapshot, at one and the same
         sequence number; raises `JoinError`. Ends its former subscription."""
         server = self._resolved(wanted)
-        live, feed = self._watched(server.server_id)
-        await feed.ready.wait()
-        contributors = self._contributors(server.server_id)
-        await self._authorize(server, credentials, address)
-        await self._client_ids.ask(server.server_id, contributors, self._complaints)
-        self.flush()
-        now = self._listing.servers.get(server.server_id)
-        if now is None:
-            raise JoinError("gone", protocol.UNKNOWN_SERVER)
-        if now.passworded and not server.passworded:  # since it was asked for
-            raise JoinError("unauthorized", protocol.UNAUTHORIZED)
-        self._leave(session)
-        client_id = self._client_id(server.server_id)
-        session.send(protocol.server_join(now, live.world, client_id))
-        live.sessions[session] = live.world.seq
+        with self._watching(server.server_id) as live:
+            await live.feed.ready.wait()
+            await self._authorize(server, credentials, address)
+            asked = self._contributors(server.server_id)
+            await self._client_ids.ask(server.server_id, asked, self.roster.complaints)
+            self.flush()
+            now = self.listing.servers.get(server.server_id)
+            if now is None:
+                raise JoinError("gone", protocol.UNKNOWN_SERVER)
+            if now.passworded and not server.passworded:  # since it was asked for
+                raise JoinError("unauthorized", protocol.UNAUTHORIZED)
+            self._leave(session)
+            client_id = self._client_id(server.server_id)
+            session.send(protocol.server_join(now, live.world, client_id))
+            live.sessions[session] = live.world.seq
 
     async def user_data(self, session: Subscriber, wanted: str) -> bytes:
         """The answer to ``get_user_data``; a protected server's only for who joined it."""
         server = self._resolved(wanted)
-        live, feed = self._watched(server.server_id)
-        if server.passworded and session not in live.sessions:
-            raise JoinError("unauthorized", protocol.UNAUTHORIZED)
-        await feed.ready.wait()
-        return protocol.user_data(server.server_id, live.world.shown())
+        with self._watching(server.server_id) as live:
+            await live.feed.ready.wait()
+            self.flush()
+            now = self.listing.servers.get(server.server_id)
+            if now is None:
+                raise JoinError("gone", protocol.UNKNOWN_SERVER)
+            if now.passworded and session not in live.sessions:
+                raise JoinError("unauthorized", protocol.UNAUTHORIZED)
+            return protocol.user_data(server.server_id, live.world.shown())
+
+    async def hold(self, wanted: str) -> None:
+        """Fetch a server as a join would; raises `JoinError`."""
+        await self._held(self._resolved(wanted).server_id).feed.ready.wait()
 
     def server_data(self, wanted: str | None) -> bytes:
         """The answer to ``get_server_data``."""
-        servers = [self._resolved(wanted)] if wanted else list(self._listing.servers.values())
+        servers = [self._resolved(wanted)] if wanted else list(self.listing.servers.values())
         return protocol.server_data(servers)
 
     # What supervisors report
@@ -163,39 +186,33 @@ class Live:
     def heard(self, name: str, event: Event) -> None:
         """An event of a provider's stream: it changes that provider's layer only."""
         self._news += 1
-        checked = checked_event(event, self._complaints[name])
+        checked = checked_event(event, self.roster.complaints[name])
+        live = None if checked is None else self.servers.get(checked.server_id or "")
         match checked:
-            case None:
-                pass
-            case UserChanged() | UserRemoved():
-                if checked.server_id in self._servers:
-                    _, feed = self._servers[checked.server_id]
-                    feed.apply(name, checked.uid, checked)
+            case UserChanged() | UserRemoved() if live is not None:
+                live.feed.apply(name, checked.uid, checked)
             case ServerChanged() | ServerRemoved():
-                self._list_feed.apply(name, checked.server_id, checked)
-            case Message():
-                self._pass_on(name, checked)
+                self.list_feed.apply(name, checked.server_id, checked)
+            case Message() if live is not None:
+                self._pass_on(name, live, checked)
             case ClientIdChanged():
                 self._change_client_id(name, checked)
             case Reload(server_id=None):
                 self.outdated(name)
-            case Reload(server_id=str(server_id)) if server_id in self._servers:
-                _, feed = self._servers[server_id]
-                feed.refetch(name)
+            case Reload() if live is not None:
+                live.feed.refetch(name)
 
     def turned(self, name: str) -> None:  # noqa: ARG002  every feed decides for itself
         """A provider's health may have changed."""
+        self._news += 1
         for feed in self._feeds():
             feed.turn()
 
     def outdated(self, name: str) -> None:
         """All that is held of the provider is to be fetched again."""
+        self._news += 1
         for feed in self._feeds():
             feed.refetch(name)
-
-    def _leave(self, session: Subscriber) -> None:
-        for live, _ in self._servers.values():
-            live.sessions.pop(session, None)
 
     # From a change to the clients
 
@@ -225,14 +242,19 @@ class Live:
             self._flushing = asyncio.get_running_loop().call_soon(self.flush)
 
     def _refresh_list(self) -> None:
-        before = self._listing.servers
-        if not self._listing.refresh(self._list_feed.layers):
+        before = self.listing.servers
+        changed = self.listing.refresh(self.list_feed.layers)
+        self._list_observer.flush()
+        for server_id in self.listing.servers:
+            if self._eager(server_id):
+                self._held(server_id)
+        if not changed:
             return
-        frame = protocol.server_list(self._listing.servers.values(), update=True)
+        frame = protocol.server_list(self.listing.servers.values(), update=True)
         for session in self._sessions:
             session.send(frame)
-        for server_id, (live, _) in self._servers.items():
-            was, now = before.get(server_id), self._listing.servers.get(server_id)
+        for live in self.servers.values():
+            was, now = before.get(live.server_id), self.listing.servers.get(live.server_id)
             if now is None:
                 self._turn_out(live, protocol.error("gone", protocol.UNKNOWN_SERVER))
             elif now.passworded and was is not None and not was.passworded:
@@ -242,64 +264,114 @@ class Live:
         for session in live.sessions:
             session.send(frame)
         live.sessions.clear()
+        self._let_idle(live)
 
-    def _pass_on(self, name: str, message: Message) -> None:
-        live, feed = self._servers.get(message.server_id, (None, None))
-        if live is None or feed is None or name not in feed.layers.in_use:
+    def _pass_on(self, name: str, live: LiveServer, message: Message) -> None:
+        link = self.roster.links.get(name)
+        if link is None or link.fields is not None or name not in live.feed.layers.in_use:
             return
-        if self._links[name].fields is None:
-            live.say(message)
+        if live.say(message):
+            self._record(name, live, message)
 
     def _change_client_id(self, name: str, event: ClientIdChanged) -> None:
         before = self._client_id(event.server_id)
         self._client_ids.put(event.server_id, name, event.client_id)
         after = self._client_id(event.server_id)
-        if after != before and event.server_id in self._servers:
-            live, _ = self._servers[event.server_id]
+        live = self.servers.get(event.server_id)
+        if after != before and live is not None:
             frame = protocol.update_client_id(event.server_id, after)
             for session in live.sessions:
                 session.send(frame)
+            self._record(name, live, event)
+
+    def _record(self, name: str, live: LiveServer, change: Message | ClientIdChanged) -> None:
+        for recording in self.roster.recordings:
+            wanted = recording.public or not isinstance(change, Message)
+            if not wanted or not recording.link.admits(live.server_id):
+                continue
+            if live.feed.layers.is_above(name, recording.above):
+                recording.put([change])
+
+    # Which servers are held
+
+    @contextmanager
+    def _watching(self, server_id: str) -> Iterator[LiveServer]:
+        live = self._held(server_id)
+        live.joining += 1
+        try:
+            yield live
+        finally:
+            live.joining -= 1
+            self._let_idle(live)
+
+    def _held(self, server_id: str) -> LiveServer:
+        live = self.servers.get(server_id)
+        if live is None:
+            live = LiveServer(server_id, self._policy(server_id), self._server_changed)
+            live.feed = self._feed(User, server_id, live)
+            live.feed.observer = UsersObserver(self.roster.recordings, live, live.feed)
+            self._relink(live.feed, server_id)
+            self.servers[server_id] = live
+        return live
+
+    def _leave(self, session: Subscriber) -> None:
+        for live in self.servers.values():
+            if live.sessions.pop(session, None) is not None:
+                self._let_idle(live)
+
+    def _let_idle(self, live: LiveServer) -> None:
+        """Begin the time after which a server is let go that nobody watches."""
+        if live.idle is not None:
+            live.idle.cancel()
+            live.idle = None
+        if not live.sessions and not live.joining and not self._eager(live.server_id):
+            idle = self.config.chain.idle
+            live.idle = self.clock.call_later(idle, lambda: self._let_go(live))
+
+    def _let_go(self, live: LiveServer) -> None:
+        live.close()
+        self.servers.pop(live.server_id, None)
+        self._changed.pop(live, None)
+
+    def _eager(self, server_id: str) -> bool:
+        if server_id not in self.listing.servers:
+            return False
+        recorded = any(each.link.admits(server_id) for each in self.roster.recordings)
+        return recorded or self._policy(server_id).eager
 
     # Who is asked what
 
     def _resolved(self, wanted: str | None) -> EffectiveServer:
-        server = resolve(self._listing.servers, wanted)
+        server = resolve(self.listing.servers, wanted)
         if server is None:
             code: ErrorCode = "no_server" if means_default(wanted) else "unknown_server"
             raise JoinError(code, protocol.UNKNOWN_SERVER)
         return server
 
-    def _watched(self, server_id: str) -> tuple[LiveServer, Feed[User, EffectiveUser]]:
-        if server_id not in self._servers:
-            policy = self._config.servers.get(server_id, NO_POLICY)
-            live = LiveServer(server_id, policy, self._server_changed)
-            feed = self._feed(User, server_id, live)
-            self._servers[server_id] = live, feed
-            feed.turn()
-        return self._servers[server_id]
+    def _policy(self, server_id: str) -> Policy:
+        return self.config.servers.get(server_id, NO_POLICY)
 
     def _feed(self, kind: type[R], server_id: str | None, sink: Sink[R, E]) -> Feed[R, E]:
         subject: Subject[R] = Subject(
-            kind=kind, server_id=server_id, clock=self._clock, spawn=self._spawn
+            kind=kind, server_id=server_id, clock=self.clock, spawn=self._spawn
         )
-        sources = [
-            Source(subject, link, self._supervisors[name], self._complaints[name])
-            for name, link in self._links.items()
-            if server_id is None or link.admits(server_id)
-        ]
-        return Feed(subject, sources, sink, self._config.chain.failback_after)
+        return Feed(subject, sink)
+
+    def _relink(self, feed: Feed[Any, Any], server_id: str | None) -> None:
+        feed.relink(self.roster.members(server_id), self.config.chain.failback_after)
 
     def _feeds(self) -> Iterator[Feed[Any, Any]]:
-        yield self._list_feed
-        for _, feed in self._servers.values():
-            yield feed
+        yield self.list_feed
+        for live in self.servers.values():
+            yield live.feed
 
     def _contributors(self, server_id: str) -> list[Supervisor]:
         """The providers that say something of that server, in order."""
-        _, feed = self._watched(server_id)
-        listed = {link.name for link, _ in self._list_feed.layers.contributors(server_id)}
-        names = listed | feed.layers.in_use.keys()
-        return [each for name, each in self._supervisors.items() if name in names]
+        live = self.servers.get(server_id)
+        names = {link.name for link, _ in self.list_feed.layers.contributors(server_id)}
+        if live is not None:
+            names |= live.feed.layers.in_use.keys()
+        return [self.roster.supervisors[name] for name in self.roster.links if name in names]
 
     def _client_id(self, server_id: str) -> str | None:
         names = [supervisor.name for supervisor in self._contributors(server_id)]
@@ -310,11 +382,11 @@ class Live:
     ) -> None:
         if not server.passworded:
             return
-        policy = self._config.servers.get(server.server_id, NO_POLICY)
-        contributors = self._contributors(server.server_id)
-        if await authorized(server.server_id, credentials, address, policy, contributors):
+        asked = self._contributors(server.server_id)
+        policy = self._policy(server.server_id)
+        if await authorized(server.server_id, credentials, address, policy, asked):
             return
-        if credentials.discord_token is not None:
+        if credentials.discord_token and credentials.discord_user:
             raise JoinError("authentication_failed", protocol.AUTHENTICATION_FAILED)
         raise JoinError("unauthorized", protocol.UNAUTHORIZED)
 
@@ -329,11 +401,3 @@ class Live:
         self._news += 1
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a task of the live state failed", exc_info=error)
-
-
-def _link(provider: Provider) -> Link:
-    core = provider.core
-    fields = None
-    if core.fields is not None:
-        fields = frozenset("role_color" if name == "roleColor" else name for name in core.fields)
-    return Link(name=provider.name, mode=core.mode, servers=core.servers, fields=fields)

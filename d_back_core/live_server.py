@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from d_back_core import protocol
+from d_back_core.clock import Timer
+from d_back_core.feed import Feed
 from d_back_core.models import EffectiveUser, Message, User
 from d_back_core.policy import Policy
 from d_back_core.world import Delta, Removal, World
@@ -26,8 +28,13 @@ class LiveServer:
         self.server_id = server_id
         self.policy = policy
         self.world = World(server_id, {}, hide_offline=policy.hide_offline)
+        self.feed: Feed[User, EffectiveUser]
+        """What fills it; set by whoever composes the two."""
         self.sessions: dict[Subscriber, int] = {}
         """Each session, with the sequence number at which it joined."""
+        self.joining = 0
+        """How many joins are under way."""
+        self.idle: Timer | None = None
         self._changed = changed
         self._filled = False
 
@@ -49,10 +56,25 @@ class LiveServer:
             self.world = World(self.server_id, effective, hide_offline=self.policy.hide_offline)
             self._filled = True
 
-    def say(self, message: Message) -> None:
+    def say(self, message: Message) -> bool:
         """Pass chat on, where policy allows it and its author is shown."""
-        if self.policy.hears(message) and self.world.say(message):
+        said = self.policy.hears(message) and self.world.say(message)
+        if said:
             self._changed(self)
+        return said
+
+    def reconfigure(self, policy: Policy) -> None:
+        """Apply another policy: at once to what it hides, and to the users when the feed swaps
+        them next."""
+        self.policy = policy
+        self.world.hide(offline=policy.hide_offline)
+        self._changed(self)
+
+    def close(self) -> None:
+        """Nobody watches any more."""
+        if self.idle is not None:
+            self.idle.cancel()
+        self.feed.close()
 
     def deliver(self) -> None:
         """Send what happened since the last call, each delta encoded once."""

@@ -132,6 +132,36 @@ Event: TypeAlias = (
 )
 
 
+class UserSet(Struct, frozen=True, kw_only=True, gc=False):
+    """To a recorder: a user is new or changed; the record is all that is said of it."""
+
+    server_id: str
+    uid: str
+    user: User
+
+
+class ServerSet(Struct, frozen=True, kw_only=True, gc=False):
+    """To a recorder: a server is new or changed. ``server.id`` is the public id in use."""
+
+    server_id: str
+    server: Server
+
+
+class Complete(Struct, frozen=True, kw_only=True):
+    """To a recorder: these are all; whatever else is remembered is gone."""
+
+    server_id: str | None
+    """The server whose users these are; None: the list of servers."""
+    keys: frozenset[str]
+    """uids, or server_ids."""
+
+
+Recorded: TypeAlias = (
+    UserSet | UserRemoved | ServerSet | ServerRemoved | ClientIdChanged | Complete | Message
+)
+"""What a recorder is given."""
+
+
 class Credentials(Struct, frozen=True, kw_only=True):
     """What a client offers when it joins. Never printed: the repr shows only what is there."""
 

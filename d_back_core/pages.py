@@ -3,7 +3,7 @@
 import asyncio
 import json
 import mimetypes
-from collections.abc import Mapping
+from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -39,25 +39,30 @@ class Answer(Struct, frozen=True, kw_only=True):
 class Pages:
     """Answers to GET and HEAD requests."""
 
-    def __init__(self, static_dir: str | None) -> None:
+    def __init__(self, static_dir: str | None, health: Callable[[], bytes]) -> None:
+        self._health = health
         self._root = None if static_dir is None else Path(static_dir).resolve()
 
-    async def answer(self, method: str, target: str, headers: Mapping[str, str]) -> Answer:
+    async def answer(self, method: str, target: str, known: str) -> Answer:
         """The answer to a request that is no WebSocket handshake; a HEAD's body is left to the
-        caller to omit."""
+        caller to omit. ``known`` is what the client says in ``If-None-Match``."""
         if method not in {"GET", "HEAD"}:
             allow = {"Allow": "GET, HEAD"}
             return _plain(HTTPStatus.METHOD_NOT_ALLOWED, headers=allow)
-        path = unquote(urlsplit(target).path)
+        try:
+            path = unquote(urlsplit(target).path)
+        except ValueError:  # a host that is none, as in //[
+            return _plain(HTTPStatus.BAD_REQUEST)
         match path:
             case "/healthz":
                 return Answer(status=HTTPStatus.OK, body=b"ok\n")
             case "/api/version":
-                body = json.dumps({"version": version(DISTRIBUTION)}).encode()
-                return Answer(status=HTTPStatus.OK, content_type="application/json", body=body)
+                return _json(json.dumps({"version": version(DISTRIBUTION)}).encode())
+            case "/api/health":
+                return _json(self._health())
         if self._root is not None:
             found = await asyncio.to_thread(_file, self._root, path)
-            return _unmodified(found, headers) or found
+            return _unmodified(found, known) or found
         if path in {"/", "/index.html"}:
             return _page()
         return _plain(HTTPStatus.NOT_FOUND)
@@ -65,6 +70,10 @@ class Pages:
 
 def _plain(status: HTTPStatus, headers: dict[str, str] | None = None) -> Answer:
     return Answer(status=status, body=f"{status.phrase}\n".encode(), headers=headers or {})
+
+
+def _json(body: bytes) -> Answer:
+    return Answer(status=HTTPStatus.OK, content_type="application/json", body=body)
 
 
 def _page() -> Answer:
@@ -103,9 +112,9 @@ def _file(root: Path, path: str) -> Answer:
     )
 
 
-def _unmodified(found: Answer, headers: Mapping[str, str]) -> Answer | None:
+def _unmodified(found: Answer, known: str) -> Answer | None:
     etag = found.headers.get("ETag")
-    asked = [tag.strip().removeprefix("W/") for tag in headers.get("If-None-Match", "").split(",")]
+    asked = [tag.strip().removeprefix("W/") for tag in known.split(",")]
     if etag is None or not {etag, "*"} & set(asked):
         return None
     return Answer(

@@ -4,8 +4,9 @@ them. A plugin that nothing names is never imported."""
 import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
+import click
 import pluggy
 from importlib_metadata import EntryPoint, entry_points
 from msgspec import Struct
@@ -15,6 +16,11 @@ from d_back_core.errors import ConfigError, PluginError, described, nearest
 from d_back_core.hookspecs import PROJECT, ProviderSpec
 
 GROUP = "d_back.providers"
+NOT_ASYNC = {"events": "an async generator", "commands": "a plain classmethod"}
+LASTING = frozenset({"events", "record"})
+"""The hooks that a mere probe leaves alone."""
+
+T = TypeVar("T")
 
 log = logging.getLogger("d_back.plugins")
 
@@ -23,11 +29,31 @@ class Plugin:
     """One configured provider: an instance of a plugin's class, and its hooks."""
 
     def __init__(
-        self, settings: configuration.Provider, hooks: dict[str, pluggy.HookImpl]
+        self,
+        settings: configuration.Provider,
+        instance: object,
+        hooks: dict[str, pluggy.HookImpl],
     ) -> None:
         self.name = settings.name
         self.settings = settings
+        self.instance = instance
+        self.probe = False
+        self.records_public = getattr(instance, "records", "merged") == "public"
         self._hooks = hooks
+
+    def probing(self) -> "Plugin":
+        """The same provider, asked once only: it is told so, and has no stream and records
+        nothing."""
+        asked_once = {name: each for name, each in self._hooks.items() if name not in LASTING}
+        probe = Plugin(self.settings, self.instance, asked_once)
+        probe.probe = True
+        return probe
+
+    def same_instance(self, other: "Plugin") -> bool:
+        """Whether the other would be made of the same plugin with the same options."""
+        mine, others = self.settings, other.settings
+        same_use = mine.core.use == others.core.use and mine.options == others.options
+        return same_use and type(self.instance) is type(other.instance)
 
     def implements(self, hook: str) -> bool:
         return hook in self._hooks
@@ -72,22 +98,32 @@ def installed() -> dict[str, list[Installed]]:
 
 
 def load(config: configuration.Config, given: Mapping[str, object] | None = None) -> list[Plugin]:
-    """The providers that ``chain.order`` names, in this order; ``given`` ones are instances
+    """The providers of `Config.names`, in this order; ``given`` ones are instances
     already, the others are made from installed plugins."""
     given = given or {}
     available = installed()
     hooks = pluggy.PluginManager(PROJECT)
     hooks.add_hookspecs(ProviderSpec)
     loaded = []
-    for name in config.chain.order:
+    for name in config.names:
         settings = config.provider(name)
         if name in given:
             instance, where = given[name], f"provider '{name}' ({type(given[name]).__name__})"
         else:
-            plugin = _found(config, settings, available)
-            instance, where = _instance(config, settings, plugin), _named(plugin)
-        loaded.append(Plugin(settings, _registered(hooks, instance, name, where)))
+            found = _found(config, settings, available)
+            instance, where = _instance(config, settings, found), _named(found)
+        plugin = Plugin(settings, instance, _registered(hooks, instance, name, where))
+        if name in config.chain.recorders and not plugin.implements("record"):
+            raise ConfigError(f"{config.source}: chain.recorders: {where} records nothing")
+        loaded.append(plugin)
     return loaded
+
+
+def command_config(kind: type[T], name: str) -> T:
+    """The configuration of the provider of that name, for a command of its plugin; raises
+    `ConfigError`. To be called while the command runs."""
+    config: configuration.Config = click.get_current_context().find_root().obj()
+    return _options(config, config.provider(name), kind)
 
 
 def provider_class(plugin: Installed) -> type:
@@ -156,6 +192,11 @@ def _decoded(
     ours = set(configuration.ProviderConfig.__struct_fields__)
     if taken := sorted(ours & set(kind.__struct_fields__)):
         raise PluginError(f"{_named(plugin)}: Config has '{taken[0]}', a key of the core")
+    return _options(config, settings, kind)
+
+
+def _options(config: configuration.Config, settings: configuration.Provider, kind: type[T]) -> T:
+    ours = configuration.ProviderConfig.__struct_fields__
     where = f"{config.source}: providers.{settings.name}"
     return configuration.decode(kind, settings.options, where, config.folder, also=ours)
 
@@ -177,8 +218,8 @@ def _registered(
         own = next(impl for impl in caller.get_hookimpls() if impl.plugin is instance)
         if own.wrapper or own.hookwrapper:
             raise PluginError(f"{where}: hook '{caller.name}' may not be a wrapper")
-        if inspect.iscoroutinefunction(own.function) == (caller.name == "events"):
-            wanted = "an async generator" if caller.name == "events" else "async"
+        if inspect.iscoroutinefunction(own.function) == (caller.name in NOT_ASYNC):
+            wanted = NOT_ASYNC.get(caller.name, "async")
             raise PluginError(f"{where}: hook '{caller.name}' must be {wanted}")
         found[caller.name] = own
     return found

@@ -1,6 +1,7 @@
 """The operator's rules per server, applied after the merge, whatever the provider."""
 
 from collections.abc import Iterable, Mapping
+from itertools import chain, count
 from unicodedata import normalize
 
 from msgspec import Struct
@@ -32,6 +33,8 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     password: Secret | None = None
     """Lets in who gives it; the server is then protected. Plain, or from
     ``d-back hash-password``."""
+    eager: bool = False
+    """Hold it from the start and for ever, not only while somebody watches."""
     hide_offline: bool = False
     """Leave out users who are offline when a client joins."""
     ignore_users: frozenset[str] = frozenset()
@@ -84,12 +87,12 @@ class PublicIds:
         new = [server_id for server_id in servers if server_id not in self._ids]
         if not new:
             return
-        taken = {*self._ids.values(), *self._ids, *servers, *policies, *self.RESERVED}
+        used = {*self._ids.values(), *self.RESERVED}
+        server_ids = {*self._ids, *servers, *policies}
         wishes = (
             {server_id: policy.alias for server_id, policy in policies.items()},
             {server_id: servers[server_id].id for server_id in new},
             {server_id: slug(servers[server_id].name or "") for server_id in new},
-            {server_id: server_id for server_id in new},
         )
         aliases = {policy.alias: server_id for server_id, policy in policies.items()}
         for wish in wishes:
@@ -98,10 +101,16 @@ class PublicIds:
                 if server_id in self._ids or not wanted:
                     continue
                 owner = aliases.get(wanted, server_id)
-                if (wanted in taken and wanted != server_id) or owner != server_id:
+                if wanted in used or wanted in server_ids - {server_id} or owner != server_id:
                     continue
                 self._ids[server_id] = wanted
-                taken.add(wanted)
+                used.add(wanted)
+        for server_id in new:
+            if server_id not in self._ids:  # numbered where it became another one's id before
+                numbered = (f"{server_id}-{number}" for number in count(2))
+                own = next(each for each in chain([server_id], numbered) if each not in used)
+                self._ids[server_id] = own
+                used.add(own)
 
     def __getitem__(self, server_id: str) -> str:
         return self._ids[server_id]

@@ -57,6 +57,7 @@ class _Type(Struct):
     type: str
 
 
+_syntax_decoder = msgspec.json.Decoder(msgspec.Raw)
 _type_decoder = msgspec.json.Decoder(_Type)
 _decoder: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(
     Connect | GetUserData | GetServerData
@@ -70,6 +71,7 @@ def decode(frame: bytes) -> ClientMessage:
     except UnicodeDecodeError:
         raise JoinError("invalid_encoding", "Invalid binary encoding") from None
     try:
+        _syntax_decoder.decode(frame)  # all of it: the others stop at the first wrong type
         kind = _type_decoder.decode(frame).type
     except msgspec.ValidationError:  # JSON, but no object with a type that is a string
         raise JoinError("unknown_type", "Unknown event type") from None

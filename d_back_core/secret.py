@@ -6,6 +6,7 @@ import hmac
 import secrets
 
 SCRYPT_N, SCRYPT_R, SCRYPT_P = 16384, 8, 1
+NO_HASH = "is no scrypt$n$salt$r$p$hash"
 _SCRYPT_MEMORY = 128 * 1024 * 1024
 
 
@@ -40,7 +41,9 @@ class Secret:
     def check_hash(self) -> None:
         """Raise ``ValueError`` if it begins as a hash and is none that can be verified."""
         if self.is_hash:
-            _scrypt("", self._value)
+            digest = self._value.rsplit("$", 1)[1]
+            if len(digest) != len(_scrypt("", self._value)) or not digest.isascii():
+                raise ValueError(NO_HASH)
 
     def matches(self, password: str) -> bool:
         """Whether this is the password, in constant time. A hash takes some 50 ms of CPU: call
@@ -70,6 +73,6 @@ def _scrypt(password: str, encoded: str) -> str:
             maxmem=_SCRYPT_MEMORY,
             dklen=64,
         )
-    except ValueError as error:
-        raise ValueError("is no scrypt$n$salt$r$p$hash") from error
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ValueError(NO_HASH) from error
     return base64.b64encode(digest).decode("ascii")

@@ -5,11 +5,14 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
+import msgspec
 from msgspec import structs
 
 from d_back_core import plugins
 from d_back_core.clock import Clock
 from d_back_core.config import ChainConfig, Config
+from d_back_core.control import Control
+from d_back_core.explain import health
 from d_back_core.gateway import Gateway
 from d_back_core.live import Live
 
@@ -34,11 +37,14 @@ class WebSocketServer:
         if config is None:
             config = Config(chain=ChainConfig(order=tuple(providers or ("mock",))))
         given = {"port": port, "host": host}
-        overrides = {key: value for key, value in given.items() if value is not None}
-        self.config = structs.replace(config, gateway=structs.replace(config.gateway, **overrides))
+        self._overrides = {key: value for key, value in given.items() if value is not None}
+        self.config = self._overridden(config)
         clock = clock or Clock()
+        gateway, source = self.config.gateway, self.config.source
+        self._providers = providers
         self.live = Live(self.config, plugins.load(self.config, providers), clock)
-        self._gateway = Gateway(self.config.gateway, self.config.source, self.live, clock)
+        self._gateway = Gateway(gateway, source, self.live, self._health, clock)
+        self._control = None if gateway.control is None else Control(gateway.control, self.live)
         self._stopped = asyncio.Event()
         self._stopping: asyncio.Task[None] | None = None
 
@@ -57,6 +63,22 @@ class WebSocketServer:
         """Where a client connects."""
         return self._gateway.url
 
+    async def reload(self, config: Config) -> None:
+        """Go on with another configuration while the clients stay connected; what differs
+        reaches them as deltas. Raises `ConfigError` and changes nothing where it is not valid."""
+        config = self._overridden(config)
+        loaded = plugins.load(config, self._providers)
+        self._gateway.apply(config.gateway)
+        self.config = config
+        await self.live.apply(config, loaded)
+
+    def _overridden(self, config: Config) -> Config:
+        gateway = structs.replace(config.gateway, **self._overrides)
+        return structs.replace(config, gateway=gateway)
+
+    def _health(self) -> bytes:
+        return msgspec.json.encode({"providers": health(self.live)})
+
     async def start(self) -> None:
         """Serve until `stop` is called."""
         async with self:
@@ -69,6 +91,8 @@ class WebSocketServer:
         await asyncio.shield(self._stopping)
 
     async def _stop(self) -> None:
+        if self._control is not None:
+            await self._control.stop()
         await self._gateway.stop()
         await self.live.stop()
         self._stopped.set()
@@ -77,6 +101,10 @@ class WebSocketServer:
         try:
             await self.live.start()
             await self._gateway.start()
+            if self._control is not None:
+                await self._control.start()
+            if self._stopping is not None:  # it was stopped while it started
+                await self._gateway.stop()
         except BaseException:
             await self.stop()
             raise

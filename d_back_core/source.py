@@ -33,6 +33,14 @@ class Subject(Struct, Generic[R], frozen=True, kw_only=True):
     """Begin a task that is owned, and ended, by whoever owns the subject."""
 
 
+class Member(Struct, frozen=True, kw_only=True):
+    """A provider in the chain."""
+
+    link: Link
+    supervisor: Supervisor
+    complain: Complaints
+
+
 class Source(Generic[R]):
     """One provider's layer of one subject, in use or not.
 
@@ -40,23 +48,23 @@ class Source(Generic[R]):
     replaces it.
     """
 
-    def __init__(
-        self, subject: Subject[R], link: Link, supervisor: Supervisor, complain: Complaints
-    ) -> None:
-        self.link = link
-        self.supervisor = supervisor
+    def __init__(self, subject: Subject[R], member: Member, turned: Callable[[], None]) -> None:
+        self.link = member.link
+        self.supervisor = member.supervisor
         self.records: dict[str, R] | None = None
         self.answered = False
         """Whether it has said something, None included, since it was last released."""
+        self.due = False
+        """Whether what is held is of a former instance, and this one is still to be asked."""
         self.failing_since: float | None = None
-        self.turned: Callable[[], None]
-        """Called when something turned that may change which layers are in use."""
+        self._turned = turned
         self._subject = subject
-        self._complain = complain
+        self._complain = member.complain
         self._recovered_at = 0.0
         self._asking: asyncio.Task[None] | None = None
         self._kept: list[tuple[str, Patch]] | None = None
-        self._overflown = False
+        self._in_flight = False
+        self._again = False
 
     @property
     def hook(self) -> str:
@@ -78,17 +86,35 @@ class Source(Generic[R]):
         return self._asking is not None
 
     def ask(self) -> None:
-        """Fetch the layer, now and again until there is an answer."""
-        if self._asking is not None:
-            self._asking.cancel()
+        """Fetch the layer, now and again until there is an answer; once more after an answer
+        that is on its way already."""
+        self.due = False
+        if self._in_flight:
+            self._again = True
+            return
+        failing = self.failing_since
+        if failing is not None and self.asking and failing >= self.supervisor.ready_since:
+            return  # its retry will come
+        self._cancel()
         self._asking = self._subject.spawn(self._ask())
 
     def release(self) -> None:
         """Hold nothing any more; a late answer is discarded."""
-        if self._asking is not None:
-            self._asking.cancel()
-        self._asking = self._kept = self.records = self.failing_since = None
+        self._cancel()
+        self._kept = self.records = self.failing_since = None
         self.answered = False
+
+    def relink(self, member: Member) -> None:
+        """Take another place in the chain. Of another instance of the provider what is held
+        stays in use until that has answered."""
+        self.link = member.link
+        if member.supervisor is self.supervisor:
+            return
+        self._cancel()
+        self._kept = self.failing_since = None
+        self.answered = False
+        self.supervisor = member.supervisor
+        self.due = self.records is not None
 
     def drop(self) -> None:
         """Hold the layer no more; a failed provider is still asked again in its time."""
@@ -105,13 +131,20 @@ class Source(Generic[R]):
         self._patch(self.records, key, patch)
         return True
 
+    def _cancel(self) -> None:
+        if self._asking is not None:
+            self._asking.cancel()
+        self._asking = None
+        self._in_flight = False
+
     async def _ask(self) -> None:
         async for attempt in retrying(self._subject.clock, self._failed):
             with attempt:
+                self._in_flight = True
                 records = await self._answer()
         if self._asking is not asyncio.current_task():
             return  # it was released, and the provider sat out its cancellation
-        kept, self._kept, self._asking = self._kept, None, None
+        kept, self._kept, self._asking, self._in_flight = self._kept, None, None, False
         if records is not None:
             for key, patch in kept or ():
                 self._patch(records, key, patch)
@@ -119,21 +152,24 @@ class Source(Generic[R]):
         if self.failing_since is not None:
             self.failing_since, self._recovered_at = None, self._subject.clock.time()
             log.info("provider %s: %s: answers again", self.link.name, self.hook)
-        if self._overflown:
+        if self._again:
             self.ask()
-        self.turned()
+        self._turned()
 
     def _failed(self, state: tenacity.RetryCallState) -> None:
+        self._in_flight = False
         if self.failing_since is None:
             self.failing_since = self._subject.clock.time()
             log.warning("%s", state.outcome and state.outcome.exception())
-        self.turned()
+        self._turned()
 
     async def _answer(self) -> dict[str, R] | None:
-        self._kept, self._overflown = [], False
+        self._kept, self._again = [], False
         supervisor, server_id = self.supervisor, self._subject.server_id
         if not supervisor.plugin.implements(self.hook):
             return None
+        if supervisor.flush is not None:
+            await supervisor.flush()
         arguments = {} if server_id is None else {"server_id": server_id}
         answer = await supervisor.call(self.hook, **arguments)
         if answer is None:
@@ -147,7 +183,7 @@ class Source(Generic[R]):
         if self._kept is not None and len(self._kept) < MAX_KEPT_EVENTS:
             self._kept.append((key, patch))
         else:
-            self._overflown = True
+            self._again = True
 
     def _patch(self, records: dict[str, R], key: str, patch: Patch) -> None:
         if isinstance(patch, UserRemoved | ServerRemoved):

@@ -2,18 +2,19 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, Literal, Protocol
 
 import tenacity
 
 from d_back_core.clock import Clock, Timer
-from d_back_core.config import ChainConfig
+from d_back_core.config import ChainConfig, ProviderConfig
 from d_back_core.errors import ConfigError, ProviderError
 from d_back_core.hookspecs import Context
 from d_back_core.models import Event
 from d_back_core.plugins import Plugin
+from d_back_core.stepwise import Stepwise
 
 Health = Literal["starting", "ready", "degraded", "failed"]
 
@@ -69,9 +70,15 @@ class Supervisor:
         self.ready_since = 0.0
         self.last_error = ""
         self.next_retry: float | None = None
+        self.latency: float | None = None
+        """Seconds that the last answer took."""
+        self.ended = False
+        self.flush: Callable[[], Awaitable[None]] | None = None
+        """Of a recorder: stores what is queued for it; to be awaited before it is asked."""
         self._clock = clock
         self._chain = chain
         self._listener = listener
+        self._begun_at = 0.0
         self._task: asyncio.Task[None] | None = None
         self._calls: set[asyncio.Task[Any]] = set()
         self._owes_stop = False
@@ -86,13 +93,28 @@ class Supervisor:
             return "failed"
         return "ready" if self.failing_since is None else "degraded"
 
+    @property
+    def since(self) -> float:
+        """The time since when it has been in this health."""
+        if self.starting:
+            return self._begun_at
+        if self.failing_since is None:
+            return self.ready_since
+        lasting = self.started and self.health == "failed"
+        return self.failing_since + self.core.grace if lasting else self.failing_since
+
     def expired(self, layer_failing_since: float | None) -> bool:
         """Whether the grace of a layer, which fails since then or not at all, has run out."""
         since = [at for at in (self.failing_since, layer_failing_since) if at is not None]
         return bool(since) and self._clock.time() >= min(since) + self.core.grace
 
+    def reconfigure(self, core: ProviderConfig, chain: ChainConfig) -> None:
+        """Go on with other settings of the core."""
+        self.core, self._chain = core, chain
+
     def begin(self) -> None:
         """Start the provider in the background; see `settled`."""
+        self._begun_at = self._clock.time()
         self._task = asyncio.create_task(self._run(), name=f"provider {self.name}")
         self._task.add_done_callback(self._ended)
 
@@ -102,6 +124,7 @@ class Supervisor:
 
     async def end(self) -> None:
         """Stop the provider; nothing of it is reported any more."""
+        self.ended = True
         task, self._task = self._task, None
         if self._grace is not None:
             self._grace.cancel()
@@ -121,9 +144,10 @@ class Supervisor:
         task = asyncio.ensure_future(self._begun(hook, arguments))
         self._calls.add(task)
         task.add_done_callback(self._called)
+        began = self._clock.time()
         try:
             async with self._clock.timeout(timeout):
-                return await asyncio.shield(task)
+                answer = await asyncio.shield(task)
         except TimeoutError as error:
             late = TimeoutError(f"no answer within {timeout:g} s")
             raise ProviderError(self.name, hook, error if task.done() else late) from error
@@ -131,9 +155,16 @@ class Supervisor:
             raise ProviderError(self.name, hook, error) from error
         finally:
             task.cancel()
+        self.latency = self._clock.time() - began
+        return answer
 
     async def _begun(self, hook: str, arguments: dict[str, object]) -> Any:
-        return await self.plugin.call(hook, **arguments)
+        return await Stepwise(self.plugin.call(hook, **arguments), self._blocking(hook))
+
+    def _blocking(self, hook: str) -> Callable[[float], None]:
+        return lambda seconds: log.warning(
+            "provider %s: %s: blocked the event loop for %.2f s", self.name, hook, seconds
+        )
 
     def _called(self, task: asyncio.Task[Any]) -> None:
         self._calls.discard(task)
@@ -144,13 +175,12 @@ class Supervisor:
         if self.plugin.implements("start") and not await self._start():
             return
         self._ready()
-        refresh = self.core.refresh
         async with asyncio.TaskGroup() as group:
-            if refresh is not None:
-                group.create_task(self._poll(refresh))
+            if self.core.refresh is not None:
+                group.create_task(self._poll())
             await self._drain()
-            if refresh is None:
-                await self._poll(DEFAULT_REFRESH)
+            if self.core.refresh is None:
+                await self._poll()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -163,6 +193,7 @@ class Supervisor:
             name=self.name,
             log=logging.getLogger(f"d_back.providers.{self.name}"),
             clock=self._clock,
+            probe=self.plugin.probe,
             degraded=self._degraded,
             recovered=self._recovered,
         )
@@ -221,15 +252,20 @@ class Supervisor:
     async def _pass_on(self, stream: AsyncIterator[Event]) -> None:
         count = 0
         async with _closing(stream):
-            async for event in stream:
+            watched = self._blocking("events")
+            while True:
+                try:
+                    event = await Stepwise(anext(stream), watched)
+                except StopAsyncIteration:
+                    return
                 self._listener.heard(self.name, event)
                 count += 1
                 if count % EVENTS_PER_TURN == 0:  # one that never awaits would starve the loop
                     await asyncio.sleep(0)
 
-    async def _poll(self, interval: float) -> None:
+    async def _poll(self) -> None:
         while True:
-            await self._clock.sleep(interval)
+            await self._clock.sleep(self.core.refresh or DEFAULT_REFRESH)
             self._listener.outdated(self.name)
 
     def _call_failed(self, state: tenacity.RetryCallState) -> None:

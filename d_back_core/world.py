@@ -95,6 +95,22 @@ class World:
         self._change(message)
         return True
 
+    def hide(self, *, offline: bool) -> None:
+        """Begin or end to hide users who are offline. Who comes to light is introduced; who is
+        shown already stays so for those who know of them."""
+        if offline == self.hide_offline:
+            return
+        self.hide_offline = offline
+        for user in self.users.values():
+            if user.status == "offline" and offline:
+                # Says nothing new, but its number tells who knows of them from who joins later.
+                self._change(Presence(uid=user.uid, status=user.status))
+                self._hidden_at[user.uid] = self.seq
+            elif user.status == "offline":
+                self._change(_presence(None, user))
+        if not offline:
+            self._hidden_at.clear()
+
     def shown(self) -> list[EffectiveUser]:
         """The users that a client is told of when it joins."""
         return [user for user in self.users.values() if self._shows(user) is not None]

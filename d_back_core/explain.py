@@ -1,0 +1,166 @@
+"""What the live state is, and why: for operators. Nothing secret is in it."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from msgspec import Struct
+
+from d_back_core.chain import FIELDS, Layers
+from d_back_core.errors import JoinError
+from d_back_core.feed import Feed
+from d_back_core.live import Live
+from d_back_core.models import User
+from d_back_core.policy import resolve
+
+
+class ProviderState(Struct, frozen=True, kw_only=True):
+    """One provider: what it is configured as and how it is."""
+
+    name: str
+    plugin: str
+    mode: str
+    recorder: bool
+    health: str
+    since: float
+    """Seconds in this health."""
+    next_retry: float | None
+    """Seconds until it is started or its stream is begun again."""
+    latency: float | None
+    """Seconds that its last answer took."""
+    records: int
+    """Records that are held of it, of all servers."""
+    refused: int
+    """Values that were not valid."""
+    error: str
+    """The last error; it may name hosts and files, and goes to operators only."""
+
+
+class Supplied(Struct, frozen=True, kw_only=True):
+    """A field of one record: the value, who supplied it, and what lost."""
+
+    value: Any
+    provider: str | None
+    """None: nobody did; the value is the default."""
+    lost: dict[str, Any]
+
+
+class ServerState(Struct, frozen=True, kw_only=True):
+    """One server, and who answers for it."""
+
+    server_id: str
+    public_id: str
+    name: str
+    default: bool
+    passworded: bool
+    fields: dict[str, Supplied]
+    providers: list[str]
+    """Whose layers of its users are in use; empty where nobody watches."""
+    stale: bool
+    users: int | None
+    """None where nobody watches: it is not held."""
+    sessions: int
+
+
+class UserState(Struct, frozen=True, kw_only=True):
+    """One user of a server."""
+
+    uid: str
+    fields: dict[str, Supplied]
+
+
+class Explanation(Struct, frozen=True, kw_only=True):
+    """The answer to ``d-back explain``."""
+
+    providers: list[ProviderState]
+    servers: list[ServerState]
+    users: list[UserState] | None = None
+    """Of the server that was asked for."""
+
+
+def explain(live: Live, wanted: str | None = None, uid: str | None = None) -> Explanation:
+    """All servers; or one server with its users (or one of them)."""
+    if wanted is None:
+        servers = [_server(live, server_id) for server_id in live.listing.servers]
+        return Explanation(providers=providers(live), servers=servers)
+    server = resolve(live.listing.servers, wanted)
+    if server is None:
+        raise JoinError("unknown_server", f"there is no server '{wanted}'")
+    users = []
+    held = live.servers.get(server.server_id)
+    if held is not None:
+        shown = {user.uid: user for user in held.world.users.values()}
+        asked: Iterable[str] = sorted(shown) if uid is None else [uid] if uid in shown else []
+        for key in asked:
+            values = {name: getattr(shown[key], name) for name in FIELDS[User]}
+            users.append(UserState(uid=key, fields=_supplied(held.feed.layers, key, values)))
+    return Explanation(
+        providers=providers(live), servers=[_server(live, server.server_id)], users=users
+    )
+
+
+def providers(live: Live) -> list[ProviderState]:
+    """How every provider is."""
+    now = live.clock.time()
+    feeds: list[Feed[Any, Any]] = [
+        live.list_feed,
+        *(server.feed for server in live.servers.values()),
+    ]
+    recorders = live.config.chain.recorders
+    states = []
+    for name, supervisor in live.roster.supervisors.items():
+        sources = [feed.sources[name] for feed in feeds if name in feed.sources]
+        failing = any(source.failing_since is not None for source in sources)
+        health = supervisor.health
+        retry = supervisor.next_retry
+        states.append(
+            ProviderState(
+                name=name,
+                plugin=supervisor.core.use,
+                mode=supervisor.core.mode if name in live.roster.links else "recorder only",
+                recorder=name in recorders,
+                health="degraded" if failing and health == "ready" else health,
+                since=now - supervisor.since,
+                next_retry=None if retry is None else max(0.0, retry - now),
+                latency=supervisor.latency,
+                records=sum(len(source.records or ()) for source in sources),
+                refused=sum(live.roster.complaints[name].counts.values()),
+                error=supervisor.last_error if health != "ready" or failing else "",
+            )
+        )
+    return states
+
+
+def health(live: Live) -> list[dict[str, Any]]:
+    """The states that anybody may see: no error texts, no user data."""
+    public = ("name", "mode", "health", "since", "next_retry", "latency", "records", "refused")
+    return [{key: getattr(state, key) for key in public} for state in providers(live)]
+
+
+def _server(live: Live, server_id: str) -> ServerState:
+    server = live.listing.servers[server_id]
+    held = live.servers.get(server_id)
+    values = {"name": server.name, "id": server.public_id, "default": server.default}
+    return ServerState(
+        server_id=server_id,
+        public_id=server.public_id,
+        name=server.name,
+        default=server.default,
+        passworded=server.passworded,
+        fields=_supplied(live.list_feed.layers, server_id, values),
+        providers=[] if held is None else list(held.feed.layers.in_use),
+        stale=held is not None and held.feed.stale,
+        users=None if held is None else len(held.world.users),
+        sessions=0 if held is None else len(held.sessions),
+    )
+
+
+def _supplied(layers: Layers[Any], key: str, values: dict[str, Any]) -> dict[str, Supplied]:
+    found = layers.explain(key)
+    return {
+        field: Supplied(
+            value=value,
+            provider=found[field][0][0] if found[field] else None,
+            lost=dict(found[field][1:]),
+        )
+        for field, value in values.items()
+    }

@@ -1,0 +1,90 @@
+"""The providers of the configuration while they run, and what of them a reload changes."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+from d_back_core.border import Complaints
+from d_back_core.chain import Link
+from d_back_core.clock import Clock
+from d_back_core.config import Config, Provider
+from d_back_core.plugins import Plugin
+from d_back_core.recording import Recording
+from d_back_core.source import Member
+from d_back_core.supervisor import Listener, Supervisor
+
+
+class Roster:
+    """Supervisors by name, in the order of the configuration, and the recorders among them."""
+
+    def __init__(self, clock: Clock, listener: Listener) -> None:
+        self.supervisors: dict[str, Supervisor] = {}
+        self.recordings: list[Recording] = []
+        self.complaints: dict[str, Complaints] = {}
+        self.links: dict[str, Link] = {}
+        """The places in the chain; a recorder that is not in the order has none."""
+        self._clock = clock
+        self._listener = listener
+
+    async def adopt(self, config: Config, plugins: Sequence[Plugin]) -> None:
+        """Run exactly these. A provider whose own table is as it was keeps its instance; of one
+        that changed, the old instance is stopped before the new one is started."""
+        names = {plugin.name for plugin in plugins}
+        kept = {
+            plugin.name: self.supervisors[plugin.name]
+            for plugin in plugins
+            if plugin.name in self.supervisors
+            and self.supervisors[plugin.name].plugin.same_instance(plugin)
+        }
+        await self._end(each for name, each in self.supervisors.items() if name not in kept)
+        self.complaints = {name: self.complaints.get(name) or Complaints(name) for name in names}
+        self.supervisors = {}
+        for plugin in plugins:
+            supervisor = kept.get(plugin.name)
+            if supervisor is None:
+                supervisor = Supervisor(plugin, config.chain, self._clock, self._listener)
+                supervisor.begin()
+            else:
+                supervisor.reconfigure(plugin.settings.core, config.chain)
+            self.supervisors[plugin.name] = supervisor
+        self.links = {name: _link(config.provider(name)) for name in config.chain.order}
+        await self._adopt_recorders(config)
+
+    async def end(self) -> None:
+        """Store what recorders have not stored yet, and stop all providers."""
+        await asyncio.gather(*(recording.end() for recording in self.recordings))
+        await self._end(self.supervisors.values())
+
+    def members(self, server_id: str | None) -> list[Member]:
+        """Who is asked about that server, in order (None: about the list of servers)."""
+        return [
+            Member(link=link, supervisor=self.supervisors[name], complain=self.complaints[name])
+            for name, link in self.links.items()
+            if server_id is None or link.admits(server_id)
+        ]
+
+    async def _adopt_recorders(self, config: Config) -> None:
+        former = {recording.supervisor.name: recording for recording in self.recordings}
+        self.recordings.clear()
+        for name in config.chain.recorders:
+            link = self.links.get(name) or _link(config.provider(name))
+            above = name if name in self.links else None
+            recording = former.pop(name, None)
+            if recording is None:
+                recording = Recording(self.supervisors[name], link, above, self._clock)
+                recording.begin()
+            else:
+                recording.reconfigure(self.supervisors[name], link, above)
+            self.recordings.append(recording)
+        for recording in former.values():
+            await recording.end()
+
+    async def _end(self, supervisors: Iterable[Supervisor]) -> None:
+        await asyncio.gather(*(supervisor.end() for supervisor in supervisors))
+
+
+def _link(provider: Provider) -> Link:
+    core = provider.core
+    fields = None
+    if core.fields is not None:
+        fields = frozenset("role_color" if name == "roleColor" else name for name in core.fields)
+    return Link(name=provider.name, mode=core.mode, servers=core.servers, fields=fields)

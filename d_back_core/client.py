@@ -5,6 +5,8 @@
     async with connect("ws://localhost:3000") as world:
         async for frame in world.events():
             print(len(world.users), frame)
+
+A connection that is lost is made again, with growing waits, and the world goes on where it was.
 """
 
 import asyncio
@@ -12,7 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, structs
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_connection
 from websockets.exceptions import ConnectionClosed
@@ -20,6 +22,9 @@ from websockets.exceptions import ConnectionClosed
 from d_back_core import protocol
 from d_back_core.errors import DBackError, JoinError
 from d_back_core.models import EffectiveUser
+
+FINAL_CODES = frozenset({1000, 1008})
+"""Close codes after which it is not tried again."""
 
 _decoder: msgspec.json.Decoder[protocol.ServerMessage] = msgspec.json.Decoder(
     protocol.ServerMessage
@@ -39,8 +44,12 @@ class ClientWorld:
         self.epoch = ""
         self.seq = 0
         self.users: dict[str, EffectiveUser] = {}
+        self.joins = 0
+        """How many snapshots it was sent."""
+        self.resumes = 0
+        """How many connections went on where the former one was lost."""
         self.close_code: int | None = None
-        """Why the connection has ended; None while it has not."""
+        """Why it has ended; None while it has not."""
         self._streams: set[asyncio.Queue[protocol.ServerMessage | None]] = set()
         self._folded = asyncio.Condition()
 
@@ -66,25 +75,34 @@ class ClientWorld:
                 self.servers = servers
             case protocol.ServerJoin(data=joined):
                 self._join(joined)
-            case protocol.PresenceFrame(seq=seq, data=presence):
-                self._follow(seq)
+            case protocol.Resumed(epoch=epoch, seq=seq):
+                self._resume(epoch, seq)
+            case protocol.PresenceFrame(data=presence):
+                self._follow(frame)
                 self._fold_presence(presence)
-            case protocol.MessageFrame(seq=seq):
-                self._follow(seq)
+            case protocol.MessageFrame():
+                self._follow(frame)
             case protocol.UpdateClientId(data=update):
                 self.client_id = update.client_id
 
     def _join(self, joined: protocol.Joined) -> None:
+        self.joins += 1
         self.public_id = joined.request.server
         self.name = joined.server_name
         self.client_id = None if joined.client_id is UNSET else joined.client_id
         self.epoch, self.seq = joined.epoch, joined.seq
         self.users = {uid: _user(user) for uid, user in joined.users.items()}
 
-    def _follow(self, seq: int) -> None:
-        if seq not in {self.seq, self.seq + 1}:
-            raise DBackError(f"a gap in the sequence: {seq} came after {self.seq}")
-        self.seq = seq
+    def _resume(self, epoch: str, seq: int) -> None:
+        if epoch != self.epoch:
+            raise DBackError(f"resumed in another epoch: {epoch} instead of {self.epoch}")
+        if seq < self.seq:
+            raise DBackError(f"resumed in the past: {seq} came after {self.seq}")
+
+    def _follow(self, frame: protocol.PresenceFrame | protocol.MessageFrame) -> None:
+        if frame.resync is UNSET and frame.seq not in {self.seq, self.seq + 1}:
+            raise DBackError(f"a gap in the sequence: {frame.seq} came after {self.seq}")
+        self.seq = frame.seq
 
     def _fold_presence(self, presence: protocol.WirePresence) -> None:
         known = self.users.get(presence.uid)
@@ -101,20 +119,8 @@ class ClientWorld:
         user = protocol.WireUser(presence.uid, name, presence.status, color)
         self.users[presence.uid] = _user(user)
 
-    async def _follow_connection(self, connection: ClientConnection) -> None:
-        try:
-            while True:
-                frame = decoded(await connection.recv(decode=False))
-                if frame is not None:
-                    self.fold(frame)
-                    await self._tell(frame)
-        except ConnectionClosed:
-            pass
-        finally:
-            self.close_code = connection.close_code or 1006
-            await self._tell(None)
-
-    async def _tell(self, frame: protocol.ServerMessage | None) -> None:
+    async def tell(self, frame: protocol.ServerMessage | None) -> None:
+        """Wake whoever waits for a frame (None: there will be no more)."""
         for stream in self._streams:
             stream.put_nowait(frame)
         async with self._folded:
@@ -128,32 +134,85 @@ async def connect(
     *,
     password: str | None = None,
     discord_token: str | None = None,
+    reconnect: bool = True,
 ) -> AsyncIterator[ClientWorld]:
     """Join a server (None: the default one) and follow it until the block ends.
 
     Raises `JoinError` where the gateway refuses, and what `websockets` raises where it cannot be
     reached. A broken rule of the protocol, such as a gap in the sequence, is raised at the end
-    of the block.
+    of the block. ``reconnect=False``: a lost connection is the end.
     """
     request = protocol.ConnectRequest(
         server=server, password=password, discord_token=discord_token
     )
     world = ClientWorld()
-    async with open_connection(url, max_size=None) as connection:
-        await connection.send(_encoder.encode(protocol.Connect(data=request)), text=True)
-        while not world.epoch:
-            frame = decoded(await connection.recv(decode=False))
-            if isinstance(frame, protocol.Error):
-                code, message = frame.data.code, frame.data.message
-                raise JoinError(code, message)  # type: ignore[arg-type]
-            if frame is not None:
-                world.fold(frame)
-        following = asyncio.create_task(world._follow_connection(connection))  # noqa: SLF001
+    connection = await open_connection(url, max_size=None)
+    try:
+        await _enter(connection, world, request)
+        following = asyncio.create_task(_follow(url, connection, world, request, reconnect))
         try:
             yield world
         finally:
-            await connection.close()
-            await following
+            following.cancel()
+            await asyncio.wait([following])
+            if not following.cancelled():
+                following.result()
+    finally:
+        await connection.close()
+
+
+async def _follow(
+    url: str,
+    connection: ClientConnection,
+    world: ClientWorld,
+    request: protocol.ConnectRequest,
+    reconnect: bool,  # noqa: FBT001  passed on
+) -> None:
+    try:
+        code = await _read(connection, world)
+        if not reconnect or code in FINAL_CODES:
+            return
+        async for again in open_connection(url, max_size=None):
+            async with again:
+                await _enter(again, world, request)
+                code = await _read(again, world)
+            if code in FINAL_CODES:
+                return
+    finally:
+        world.close_code = connection.close_code or 1006
+        await world.tell(None)
+
+
+async def _enter(
+    connection: ClientConnection, world: ClientWorld, request: protocol.ConnectRequest
+) -> None:
+    """Ask to join, or to go on, and fold frames until that is answered; raises `JoinError`."""
+    if world.epoch:
+        known = protocol.Resume(epoch=world.epoch, seq=world.seq)
+        request = structs.replace(request, resume=known)
+    await connection.send(_encoder.encode(protocol.Connect(data=request)), text=True)
+    frame = None
+    while not isinstance(frame, protocol.ServerJoin | protocol.Resumed):
+        frame = decoded(await connection.recv(decode=False))
+        if isinstance(frame, protocol.Error):
+            code, message = frame.data.code, frame.data.message
+            raise JoinError(code, message)  # type: ignore[arg-type]
+        if frame is not None:
+            world.fold(frame)
+            await world.tell(frame)
+    world.resumes += isinstance(frame, protocol.Resumed)
+
+
+async def _read(connection: ClientConnection, world: ClientWorld) -> int:
+    """Fold what comes until the connection is lost; returns its close code."""
+    try:
+        while True:
+            frame = decoded(await connection.recv(decode=False))
+            if frame is not None:
+                world.fold(frame)
+                await world.tell(frame)
+    except ConnectionClosed:
+        return connection.close_code or 1006
 
 
 def decoded(frame: bytes) -> protocol.ServerMessage | None:

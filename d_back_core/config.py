@@ -66,6 +66,12 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Web origins whose pages may connect: ``https://example.org``, ``https://*.example.org``
     (subdomains), ``null`` (no origin). Empty: any."""
     tls: Tls | None = None
+    history: Annotated[int, Meta(ge=0)] = 1024
+    """Deltas that are kept per server, for clients that resume."""
+    write_limit: Annotated[int, Meta(ge=1024)] = 65536
+    """Bytes that may wait for a client before its deltas are conflated."""
+    slow_client_timeout: Duration = _seconds(10)
+    """How long a client may stay behind before it is closed with 1013."""
     control: File | None = None
     """A Unix socket on which ``d-back explain`` asks the running process."""
     static_dir: File | None = None
@@ -153,7 +159,7 @@ def find(flag: str | None, user_folder: Path, environ: Mapping[str, str]) -> Pat
                 raise ConfigError(f"{where}: there is no file '{named}'")
             return Path(named)
     candidates = (Path(FILE_NAME), user_folder / FILE_NAME)
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if os.path.isfile(path)), None)  # noqa: PTH113
 
 
 def load(path: Path | None, environ: Mapping[str, str], **flags: object) -> Config:

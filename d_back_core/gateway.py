@@ -19,11 +19,14 @@ from websockets.http11 import Request, Response
 from d_back_core.clock import Clock
 from d_back_core.config import GatewayConfig, Tls
 from d_back_core.errors import ConfigError
+from d_back_core.fanout import Connection, SharedDeflate
 from d_back_core.pages import Answer, Pages
 from d_back_core.session import Joins, Session
 
 CLOSE_TIMEOUT = 2.0
 PORT_ATTEMPTS = 10
+BACKLOG = 4096
+"""Connections that wait to be accepted; where there are more, clients wait for seconds."""
 
 log = logging.getLogger("d_back.gateway")
 
@@ -104,6 +107,11 @@ class Gateway:
                     self._config.host or None,
                     port,
                     process_request=self._answer,
+                    create_connection=Connection,
+                    compression=None,
+                    extensions=[SharedDeflate()],
+                    write_limit=self._config.write_limit,
+                    backlog=BACKLOG,
                     server_header="d-back",
                     close_timeout=CLOSE_TIMEOUT,
                     logger=logger,
@@ -136,7 +144,10 @@ class Gateway:
         return context
 
     async def _serve(self, connection: ServerConnection) -> None:
-        await Session(connection, self._joins, self._clock).run()
+        if not isinstance(connection, Connection):
+            raise TypeError(f"expected {Connection.__name__}, got {type(connection).__name__}")
+        patience = self._config.slow_client_timeout
+        await Session(connection, self._joins, self._clock, patience).run()
 
     async def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
         if "websocket" in _header(request, "Upgrade").lower():

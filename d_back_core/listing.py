@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
+from msgspec import structs
+
 from d_back_core.chain import Layers
 from d_back_core.models import EffectiveServer, Server
 from d_back_core.policy import Policy, PublicIds, effective_servers
@@ -49,15 +51,18 @@ class Listing:
 
     def refresh(self, layers: Layers[Server]) -> bool:
         """Apply the policy; whether `servers` changed by it."""
-        for name, records in layers.in_use.items():
-            for server_id, record in records.items():
+        merged = dict(self._merged)
+        for server_id, server in self._merged.items():
+            for link, record in layers.contributors(server_id):
                 if record.passworded is True:
-                    self._protectors.setdefault(server_id, set()).add(name)
+                    self._protectors.setdefault(server_id, set()).add(link.name)
                 elif record.passworded in {False, None}:
-                    self._protectors.get(server_id, set()).discard(name)
+                    self._protectors.get(server_id, set()).discard(link.name)
+                if record.enabled is False:
+                    merged[server_id] = structs.replace(server, enabled=False)
         flagged = [key for key, server in self._merged.items() if server.default]
         servers = effective_servers(
-            self._merged,
+            merged,
             self.policies,
             self._public_ids,
             protected=filter(self.is_protected, self._protectors),

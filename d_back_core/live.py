@@ -62,6 +62,7 @@ class Live:
         self.clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
         self._sessions: set[Subscriber] = set()
+        self._joined: dict[Subscriber, LiveServer] = {}
         self._changed: dict[LiveServer, None] = {}
         self._relist = False
         self._flushing: asyncio.Handle | None = None
@@ -138,16 +139,23 @@ class Live:
         self._leave(session)
 
     async def join(
-        self, session: Subscriber, wanted: str | None, credentials: Credentials, address: str
+        self,
+        session: Subscriber,
+        wanted: str | None,
+        credentials: Credentials,
+        address: str,
+        resume: protocol.Resume | None = None,
     ) -> None:
         """Subscribe the session to a server and send it the snapshot, at one and the same
-        sequence number; raises `JoinError`. Ends its former subscription."""
+        sequence number, or what it missed since ``resume``; raises `JoinError`. Ends its former
+        subscription."""
         server = self._resolved(wanted)
         with self._watching(server.server_id) as live:
             await live.feed.ready.wait()
             await self._authorize(server, credentials, address)
             asked = self._contributors(server.server_id)
             await self._client_ids.ask(server.server_id, asked, self.roster.complaints)
+            users = await live.snapshot.ready()
             self.flush()
             now = self.listing.servers.get(server.server_id)
             if now is None:
@@ -155,9 +163,20 @@ class Live:
             if now.passworded and not server.passworded:  # since it was asked for
                 raise JoinError("unauthorized", protocol.UNAUTHORIZED)
             self._leave(session)
-            client_id = self._client_id(server.server_id)
-            session.send(protocol.server_join(now, live.world, client_id))
-            live.sessions[session] = live.world.seq
+            self._joined[session] = live
+            missed = None
+            if resume is not None and resume.epoch == live.world.epoch:
+                missed = live.world.since(resume.seq)
+            if missed is not None:
+                live.resume(session, missed)
+            else:
+                live.join(session, now, users, self._client_id(server.server_id))
+
+    def catch_up(self, session: Subscriber) -> None:
+        """Send the session what waited for it: its client reads again."""
+        live = self._joined.get(session)
+        if live is not None:
+            live.catch_up(session)
 
     async def user_data(self, session: Subscriber, wanted: str) -> bytes:
         """The answer to ``get_user_data``; a protected server's only for who joined it."""
@@ -263,6 +282,7 @@ class Live:
     def _turn_out(self, live: LiveServer, frame: bytes) -> None:
         for session in live.sessions:
             session.send(frame)
+            self._joined.pop(session, None)
         live.sessions.clear()
         self._let_idle(live)
 
@@ -307,7 +327,8 @@ class Live:
     def _held(self, server_id: str) -> LiveServer:
         live = self.servers.get(server_id)
         if live is None:
-            live = LiveServer(server_id, self._policy(server_id), self._server_changed)
+            policy, history = self._policy(server_id), self.config.gateway.history
+            live = LiveServer(server_id, policy, history, self._server_changed, self._spawn)
             live.feed = self._feed(User, server_id, live)
             live.feed.observer = UsersObserver(self.roster.recordings, live, live.feed)
             self._relink(live.feed, server_id)
@@ -315,9 +336,9 @@ class Live:
         return live
 
     def _leave(self, session: Subscriber) -> None:
-        for live in self.servers.values():
-            if live.sessions.pop(session, None) is not None:
-                self._let_idle(live)
+        live = self._joined.pop(session, None)
+        if live is not None and live.sessions.pop(session, None) is not None:
+            self._let_idle(live)
 
     def _let_idle(self, live: LiveServer) -> None:
         """Begin the time after which a server is let go that nobody watches."""

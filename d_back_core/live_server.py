@@ -1,21 +1,63 @@
-"""One server while it is watched: its policy, its world, and the sessions that joined."""
+"""One server while it is held: its policy, its world, and the sessions that joined."""
 
-from collections.abc import Callable, Iterator
+import asyncio
+from collections.abc import Callable, Sequence
 from typing import Protocol
+
+from msgspec import Struct
 
 from d_back_core import protocol
 from d_back_core.clock import Timer
 from d_back_core.feed import Feed
-from d_back_core.models import EffectiveUser, Message, User
+from d_back_core.frames import Piece, piece, pieces_frame, text_frame
+from d_back_core.models import EffectiveServer, EffectiveUser, Message, User
+from d_back_core.outbox import Outbox
 from d_back_core.policy import Policy
+from d_back_core.snapshot import Snapshot
+from d_back_core.source import Spawn
 from d_back_core.world import Delta, Removal, World
+
+SESSIONS_PER_TURN = 1000
 
 
 class Subscriber(Protocol):
     """What the live state knows of a session."""
 
-    def send(self, frame: bytes) -> None:
-        """Write a frame, at once and without waiting; never raises."""
+    @property
+    def paused(self) -> bool:
+        """Whether its client does not keep up; `Live.catch_up` is to be called when it does."""
+
+    @property
+    def deflates(self) -> bool:
+        """Whether its client takes compressed messages."""
+
+    def write(self, frames: bytes, /) -> None:
+        """Write whole frames, at once and in order, without waiting; never raises."""
+
+    def write_snapshot(self, frames: bytes, /) -> None:
+        """Write what may be larger than all else that waits for a client."""
+
+    def send(self, payload: bytes, /) -> None:
+        """Write one text message."""
+
+
+class Subscription(Struct):
+    """How far a session has come in a world; in places."""
+
+    joined_at: int
+    upto: int
+    outbox: Outbox | None = None
+    """What waits while the session is paused."""
+
+
+class Batch(Struct, frozen=True):
+    """The deltas of one turn of the loop, and all their frames in one piece."""
+
+    deltas: Sequence[Delta]
+    frames: Sequence[bytes]
+    joined: bytes
+    for_all: bool
+    """Whether every session may hear of all of it."""
 
 
 class LiveServer:
@@ -23,20 +65,27 @@ class LiveServer:
     to the sessions on the way out."""
 
     def __init__(
-        self, server_id: str, policy: Policy, changed: Callable[["LiveServer"], None]
+        self,
+        server_id: str,
+        policy: Policy,
+        history: int,
+        changed: Callable[["LiveServer"], None],
+        spawn: Spawn,
     ) -> None:
         self.server_id = server_id
         self.policy = policy
-        self.world = World(server_id, {}, hide_offline=policy.hide_offline)
         self.feed: Feed[User, EffectiveUser]
         """What fills it; set by whoever composes the two."""
-        self.sessions: dict[Subscriber, int] = {}
-        """Each session, with the sequence number at which it joined."""
+        self.sessions: dict[Subscriber, Subscription] = {}
         self.joining = 0
         """How many joins are under way."""
         self.idle: Timer | None = None
+        self._history = history
         self._changed = changed
+        self._spawn = spawn
         self._filled = False
+        self._delivering: asyncio.Task[None] | None = None
+        self._fill({})
 
     def derive(self, key: str, merged: User | None) -> EffectiveUser | None:
         """The user as it is shown."""
@@ -53,7 +102,7 @@ class LiveServer:
             self.world.swap(effective)
             self._changed(self)
         else:
-            self.world = World(self.server_id, effective, hide_offline=self.policy.hide_offline)
+            self._fill(effective)
             self._filled = True
 
     def say(self, message: Message) -> bool:
@@ -74,20 +123,121 @@ class LiveServer:
         """Nobody watches any more."""
         if self.idle is not None:
             self.idle.cancel()
+        self.snapshot.close()
         self.feed.close()
 
-    def deliver(self) -> None:
-        """Send what happened since the last call, each delta encoded once."""
-        deltas = self.world.take()
-        if not self.sessions:
-            return
-        for delta in deltas:
-            frame = protocol.delta(self.server_id, delta)
-            for session in self._audience(delta):
-                session.send(frame)
+    # From the world to the sessions
 
-    def _audience(self, delta: Delta) -> Iterator[Subscriber]:
-        told_before = delta.change.told_before if isinstance(delta.change, Removal) else None
-        for session, joined_at in self.sessions.items():
-            if told_before is None or joined_at < told_before:
-                yield session
+    def join(
+        self, session: Subscriber, server: EffectiveServer, users: Piece, client_id: str | None
+    ) -> None:
+        """Subscribe the session, and send it the snapshot as of now. ``users`` is what
+        ``snapshot.ready()`` returned in this same turn of the loop."""
+        deflate = session.deflates and bool(users.deflated)
+        head = protocol.join_head(server, self.world, client_id)
+        pieces = (piece(head, last=False) if deflate else Piece(head, b""), users)
+        tail = (
+            text_frame(protocol.delta(self.server_id, self.world.seq, change))
+            for change in self.snapshot.tail()
+        )
+        self.sessions[session] = Subscription(self.world.place, self.world.place)
+        session.write_snapshot(b"".join((pieces_frame(pieces, deflate=deflate), *tail)))
+
+    def resume(self, session: Subscriber, missed: list[Delta]) -> None:
+        """Subscribe a session that had all but these deltas."""
+        frames = (protocol.delta(self.server_id, each.seq, each.change) for each in missed)
+        answer = protocol.resumed(self.world)
+        # Nobody knows when it joined first; to be told of a removal twice harms it less.
+        self.sessions[session] = Subscription(0, self.world.place)
+        session.write(b"".join(map(text_frame, (answer, *frames))))
+
+    def deliver(self) -> None:
+        """Send what happened since the last call, each delta encoded and framed once, and each
+        session written to once."""
+        if self._delivering is not None:
+            return  # it goes on with what is new when it is done
+        deltas = self.world.take()
+        self.snapshot.trim()
+        if not self.sessions or not deltas:
+            return
+        batch = self._batch(deltas)
+        if len(self.sessions) <= SESSIONS_PER_TURN:
+            self._deliver(batch, list(self.sessions))
+        else:
+            self._delivering = self._spawn(self._deliver_in_turns(batch))
+
+    def catch_up(self, session: Subscriber) -> None:
+        """Send a session that was paused what waited for it, as it is now."""
+        subscription = self.sessions.get(session)
+        if subscription is None or subscription.outbox is None:
+            return
+        changes = subscription.outbox.release(self.world)
+        subscription.outbox = None
+        subscription.upto = self.world.place
+        frames = [
+            text_frame(protocol.delta(self.server_id, self.world.seq, change, resync=number == 0))
+            for number, change in enumerate(changes)
+        ]
+        if not frames:  # the numbers have gone on all the same
+            frames = [text_frame(protocol.resumed(self.world))]
+        session.write(b"".join(frames))
+
+    async def _deliver_in_turns(self, batch: Batch) -> None:
+        sessions = list(self.sessions)
+        for start in range(0, len(sessions), SESSIONS_PER_TURN):
+            self._deliver(batch, sessions[start : start + SESSIONS_PER_TURN])
+            await asyncio.sleep(0)
+        self._delivering = None
+        self.deliver()
+
+    def _deliver(self, batch: Batch, sessions: Sequence[Subscriber]) -> None:
+        subscriptions = self.sessions
+        first, last = batch.deltas[0].place, batch.deltas[-1].place
+        joined, for_all = batch.joined, batch.for_all
+        for session in sessions:
+            subscription = subscriptions.get(session)
+            if subscription is None:
+                continue
+            if for_all and subscription.upto < first and not session.paused:
+                session.write(joined)
+            else:
+                self._deliver_selected(batch, session, subscription)
+            subscription.upto = last
+
+    def _deliver_selected(
+        self, batch: Batch, session: Subscriber, subscription: Subscription
+    ) -> None:
+        """For a session that has some of the batch already, may not hear of all of it, or does
+        not keep up."""
+        chosen = [
+            number
+            for number, delta in enumerate(batch.deltas)
+            if delta.place > subscription.upto and _may_hear(subscription, delta)
+        ]
+        if session.paused:
+            if subscription.outbox is None:
+                subscription.outbox = Outbox(subscription.joined_at)
+            subscription.outbox.hold(batch.deltas[number] for number in chosen)
+        elif chosen:
+            session.write(b"".join(batch.frames[number] for number in chosen))
+
+    def _batch(self, deltas: list[Delta]) -> Batch:
+        frames = [
+            text_frame(protocol.delta(self.server_id, delta.seq, delta.change)) for delta in deltas
+        ]
+        for_all = not any(_is_restricted(delta) for delta in deltas)
+        return Batch(deltas, frames, b"".join(frames), for_all)
+
+    def _fill(self, users: dict[str, EffectiveUser]) -> None:
+        hide_offline = self.policy.hide_offline
+        self.world = World(self.server_id, users, hide_offline=hide_offline, history=self._history)
+        self.snapshot = Snapshot(self.world)
+
+
+def _is_restricted(delta: Delta) -> bool:
+    return isinstance(delta.change, Removal) and delta.change.told_before is not None
+
+
+def _may_hear(subscription: Subscription, delta: Delta) -> bool:
+    told_before = delta.change.told_before if isinstance(delta.change, Removal) else None
+    return told_before is None or subscription.joined_at < told_before

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 import pluggy
 from importlib_metadata import EntryPoint, entry_points
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from d_back_core import config as configuration
 from d_back_core.errors import ConfigError, PluginError, described, nearest
@@ -151,7 +151,9 @@ def _found(
     use = settings.core.use
     candidates = available.get(use, [])
     if not candidates:
-        place = "chain.order" if use == settings.name else f"providers.{settings.name}.use"
+        place = "chain.order" if settings.name in config.chain.order else "chain.recorders"
+        if use != settings.name:
+            place = f"providers.{settings.name}.use"
         known = nearest(use, available).replace("known:", "installed:")
         raise ConfigError(f"{config.source}: {place} names '{use}', which is not installed{known}")
     if len(candidates) > 1:
@@ -190,9 +192,14 @@ def _decoded(
     if not (isinstance(kind, type) and issubclass(kind, Struct)):
         raise PluginError(f"{_named(plugin)}: Config is no msgspec.Struct")
     ours = set(configuration.ProviderConfig.__struct_fields__)
-    if taken := sorted(ours & set(kind.__struct_fields__)):
+    if taken := sorted(ours & {field.encode_name for field in structs.fields(kind)}):
         raise PluginError(f"{_named(plugin)}: Config has '{taken[0]}', a key of the core")
-    return _options(config, settings, kind)
+    try:
+        return _options(config, settings, kind)
+    except ConfigError:
+        raise
+    except Exception as error:  # other people's code: types that TOML has not, __post_init__
+        raise PluginError(f"{_named(plugin)}: Config: {described(error)}") from error
 
 
 def _options(config: configuration.Config, settings: configuration.Provider, kind: type[T]) -> T:
@@ -207,7 +214,7 @@ def _registered(
     """The hooks of the instance, once they are known to be what the core calls."""
     try:
         hooks.register(instance, name)
-    except pluggy.PluginValidationError as error:
+    except (pluggy.PluginValidationError, ValueError) as error:
         raise PluginError(f"{where}: {described(error)}") from error
     found: dict[str, pluggy.HookImpl] = {}
     specified = hooks_specified()

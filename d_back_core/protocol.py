@@ -12,11 +12,18 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from d_back_core.errors import ErrorCode, JoinError
 from d_back_core.models import PROTOTYPE_WORDS, EffectiveServer, EffectiveUser, Message
-from d_back_core.world import Delta, Presence, Removal, World
+from d_back_core.world import Change, Presence, Removal, World
 
 UNKNOWN_SERVER = "Sorry, couldn't connect to that Discord server."
 UNAUTHORIZED = "This server requires Discord authentication. Please login with Discord."
 AUTHENTICATION_FAILED = "Discord authentication failed. Please try logging in again."
+
+
+class Resume(Struct, frozen=True, kw_only=True):
+    """What a client knows already: the epoch of its copy and the last ``seq`` it has seen."""
+
+    epoch: str
+    seq: int
 
 
 class ConnectRequest(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -26,6 +33,7 @@ class ConnectRequest(Struct, frozen=True, kw_only=True, rename="camel"):
     password: str | None = None
     discord_token: str | None = None
     discord_user: dict[str, Any] | None = None
+    resume: Resume | None = None
 
     def __repr__(self) -> str:
         return f"ConnectRequest(server={self.server!r})"
@@ -144,12 +152,12 @@ class Request(Struct, frozen=True, kw_only=True):
 class Joined(Struct, frozen=True, kw_only=True, rename="camel"):
     """``server-join.data``: everybody who is there, at ``seq`` of this ``epoch``."""
 
-    users: dict[str, WireUser]
     request: Request
     server_name: str
     client_id: str | UnsetType = UNSET
     epoch: str
     seq: int
+    users: dict[str, WireUser]
 
 
 class ServerJoin(Struct, frozen=True, kw_only=True, tag="server-join"):
@@ -158,11 +166,23 @@ class ServerJoin(Struct, frozen=True, kw_only=True, tag="server-join"):
     data: Joined
 
 
+class Resumed(Struct, frozen=True, kw_only=True, tag="resumed"):
+    """The answer to ``connect`` with ``resume``: the client's copy is good, and the deltas that
+    it missed follow, up to ``seq``. Unasked: nothing that was missed is of any interest."""
+
+    server: str
+    epoch: str
+    seq: int
+
+
 class PresenceFrame(Struct, frozen=True, kw_only=True, tag="presence"):
     """A user came, changed, or (with ``delete``) went."""
 
     server: str
     seq: int
+    resync: Literal[True] | UnsetType = UNSET
+    """The client read too slowly: this and what follows with the same ``seq`` bring it up to
+    date."""
     data: WirePresence
 
 
@@ -171,6 +191,8 @@ class MessageFrame(Struct, frozen=True, kw_only=True, tag="message"):
 
     server: str
     seq: int
+    resync: Literal[True] | UnsetType = UNSET
+    """As in ``presence``."""
     data: WireMessage
 
 
@@ -217,6 +239,7 @@ ServerMessage: TypeAlias = (
     ServerList
     | ServerListUpdate
     | ServerJoin
+    | Resumed
     | PresenceFrame
     | MessageFrame
     | UpdateClientId
@@ -242,37 +265,54 @@ def server_list(servers: Iterable[EffectiveServer], *, update: bool = False) -> 
     return _encoder.encode(kind(data=_servers(servers)))
 
 
-def server_join(server: EffectiveServer, world: World, client_id: str | None) -> bytes:
-    """``server-join``: the world as it is now."""
+JOIN_END = b"}}"
+"""What ends a ``server-join`` behind its users."""
+
+
+def join_head(server: EffectiveServer, world: World, client_id: str | None) -> bytes:
+    """The beginning of a ``server-join``, up to its users."""
     joined = Joined(
-        users=_users(world.shown()),
         request=Request(server=server.public_id),
         server_name=defused(server.name),
         client_id=client_id or UNSET,
         epoch=world.epoch,
         seq=world.seq,
+        users={},
     )
-    return _encoder.encode(ServerJoin(data=joined))
+    return _encoder.encode(ServerJoin(data=joined)).removesuffix(b"{}" + JOIN_END)
 
 
-def delta(server_id: str, change: Delta) -> bytes:
+def users_json(users: Iterable[EffectiveUser]) -> bytes:
+    """The users of a ``server-join``, without the braces around them."""
+    return _encoder.encode(_users(users))[1:-1]
+
+
+def resumed(world: World) -> bytes:
+    """``resumed``: what was missed follows, or nothing was."""
+    return _encoder.encode(Resumed(server=world.server_id, epoch=world.epoch, seq=world.seq))
+
+
+def delta(server_id: str, seq: int, change: Change, *, resync: bool = False) -> bytes:
     """``presence`` or ``message``."""
-    match change.change:
-        case Message() as said:
-            message = WireMessage(
-                uid=said.uid, message=defused(said.message), channel=said.channel
+    first: Literal[True] | UnsetType = True if resync else UNSET
+    match change:
+        case Message():
+            said = WireMessage(
+                uid=change.uid, message=defused(change.message), channel=change.channel
             )
-            return _encoder.encode(MessageFrame(server=server_id, seq=change.seq, data=message))
-        case Removal() as gone:
-            presence = WirePresence(uid=gone.uid, status="offline", delete=True)
-        case Presence() as new:
+            return _encoder.encode(
+                MessageFrame(server=server_id, seq=seq, resync=first, data=said)
+            )
+        case Removal():
+            presence = WirePresence(uid=change.uid, status="offline", delete=True)
+        case Presence(username=name):
             presence = WirePresence(
-                uid=new.uid,
-                status=new.status,
-                username=defused(new.username) if new.username is not UNSET else UNSET,
-                role_color=new.role_color,
+                uid=change.uid,
+                status=change.status,
+                username=defused(name) if name is not UNSET else UNSET,
+                role_color=change.role_color,
             )
-    return _encoder.encode(PresenceFrame(server=server_id, seq=change.seq, data=presence))
+    return _encoder.encode(PresenceFrame(server=server_id, seq=seq, resync=first, data=presence))
 
 
 def update_client_id(server_id: str, client_id: str | None) -> bytes:

@@ -4,12 +4,13 @@ import asyncio
 import logging
 from typing import Protocol
 
-from websockets.asyncio.server import ServerConnection, broadcast
 from websockets.exceptions import ConnectionClosed
 
 from d_back_core import protocol
-from d_back_core.clock import Clock
+from d_back_core.clock import Clock, Timer
 from d_back_core.errors import JoinError
+from d_back_core.fanout import Connection
+from d_back_core.frames import text_frame
 from d_back_core.limits import Bucket
 from d_back_core.models import Credentials
 
@@ -17,6 +18,9 @@ REFUSALS = 20
 REFUSAL_INTERVAL = 10.0
 """A session that is refused more often than ``REFUSALS`` times at once, and after that once
 every ``REFUSAL_INTERVAL`` seconds, is closed."""
+SNAPSHOT_TIMEOUT = 60.0
+"""The least time that a client has for a snapshot."""
+SLOW_CLOSE_TIMEOUT = 1.0
 POLICY_VIOLATION = 1008
 TRY_AGAIN_LATER = 1013
 INTERNAL_ERROR = 1011
@@ -34,9 +38,18 @@ class Joins(Protocol):
         """Forget the session."""
 
     async def join(
-        self, session: "Session", wanted: str | None, credentials: Credentials, address: str
+        self,
+        session: "Session",
+        wanted: str | None,
+        credentials: Credentials,
+        address: str,
+        resume: protocol.Resume | None = None,
     ) -> None:
-        """Send the snapshot of a server and then its deltas; raises `JoinError`."""
+        """Send the snapshot of a server, or what was missed, and then its deltas; raises
+        `JoinError`."""
+
+    def catch_up(self, session: "Session") -> None:
+        """Send what waited while the session was paused."""
 
     async def user_data(self, session: "Session", wanted: str) -> bytes:
         """The users of a server, once; raises `JoinError`."""
@@ -48,17 +61,57 @@ class Joins(Protocol):
 class Session:
     """A connected client, from the first frame to the last."""
 
-    def __init__(self, connection: ServerConnection, joins: Joins, clock: Clock) -> None:
+    def __init__(
+        self, connection: Connection, joins: Joins, clock: Clock, slow_client_timeout: float
+    ) -> None:
         peer = connection.remote_address
         self.address = peer[0] if isinstance(peer, tuple) else ""
+        self.paused = False
+        self.deflates = connection.deflates
+        self.write = connection.write
         self._connection = connection
         self._joins = joins
+        self._clock = clock
+        self._slow_client_timeout = slow_client_timeout
+        self._deadline: Timer | None = None
+        self._patience = slow_client_timeout
         self._joining: asyncio.Task[None] | None = None
         self._refusals = Bucket(clock, REFUSALS, REFUSAL_INTERVAL)
+        self._ending: asyncio.Task[None] | None = None
+        connection.paused_writing = self._pause
+        connection.resumed_writing = self._resume
 
-    def send(self, frame: bytes) -> None:
-        """Write a text frame, at once and in order; nothing where the connection is closing."""
-        broadcast((self._connection,), frame, text=True)
+    def send(self, payload: bytes) -> None:
+        """Write a text message, at once and in order; nothing where the connection is closing."""
+        self.write(text_frame(payload))
+
+    def write_snapshot(self, frames: bytes) -> None:
+        """Write what may take its client longer to read."""
+        self._patience = max(SNAPSHOT_TIMEOUT, self._slow_client_timeout)
+        self.write(frames)
+        self._patience = self._slow_client_timeout
+
+    def _pause(self) -> None:
+        self.paused = True
+        self._deadline = self._clock.call_later(self._patience, self._give_up)
+
+    def _resume(self) -> None:
+        self.paused = False
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        self._joins.catch_up(self)
+
+    def _give_up(self) -> None:
+        log.info("client %s reads too slowly", self.address)
+        self._ending = asyncio.ensure_future(self._end_slow())
+
+    async def _end_slow(self) -> None:
+        try:  # the close frame waits behind the full buffer
+            async with asyncio.timeout(SLOW_CLOSE_TIMEOUT):
+                await self._connection.close(TRY_AGAIN_LATER, "too slow")
+        except TimeoutError:
+            self._connection.abort()
 
     async def run(self) -> None:
         """Serve the client until it is gone."""
@@ -74,6 +127,9 @@ class Session:
         finally:
             await self._end_join()
             self._joins.detach(self)
+            self._connection.paused_writing = self._connection.resumed_writing = None
+            if self._deadline is not None:
+                self._deadline.cancel()
 
     async def _receive(self, frame: bytes) -> None:
         try:
@@ -96,7 +152,8 @@ class Session:
             discord_user=request.discord_user,
         )
         try:
-            await self._joins.join(self, request.server, credentials, self.address)
+            wanted, resume = request.server, request.resume
+            await self._joins.join(self, wanted, credentials, self.address, resume)
         except JoinError as error:
             await self._refuse(error)
         except Exception:  # the border around a session: its failure touches nobody else

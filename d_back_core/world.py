@@ -4,6 +4,7 @@ Pure: who asks feeds it effective users and takes the deltas out.
 """
 
 import secrets
+from collections import deque
 from collections.abc import Mapping
 from typing import TypeAlias
 
@@ -19,11 +20,24 @@ class Presence(Struct, frozen=True, kw_only=True, gc=False):
     status: Status
     username: str | UnsetType = UNSET
     role_color: str | UnsetType = UNSET
+    told_before: int | None = None
+    """Only sessions that joined at an earlier place knew of the user until now (0: none did;
+    None: all did)."""
+
+    @classmethod
+    def introducing(cls, user: EffectiveUser, told_before: int | None = 0) -> "Presence":
+        """All of a user."""
+        return cls(
+            uid=user.uid,
+            status=user.status,
+            username=user.username,
+            role_color=user.role_color,
+            told_before=told_before,
+        )
 
 
 class Removal(Struct, frozen=True, kw_only=True, gc=False):
-    """A user is gone. ``told_before``: only sessions that joined at an earlier sequence number
-    were ever told of the user (None: all were)."""
+    """A user is gone. ``told_before`` is as in `Presence`: others are not to hear of it."""
 
     uid: str
     told_before: int | None = None
@@ -33,30 +47,42 @@ Change: TypeAlias = Presence | Removal | Message
 
 
 class Delta(Struct, frozen=True, gc=False):
-    """One change of a world, at its sequence number."""
+    """One change of a world, at its sequence number.
+
+    ``place`` counts all deltas. ``seq``, which clients see, does not count those that only some
+    sessions may hear of: so nobody sees a gap.
+    """
 
     seq: int
+    place: int
     change: Change
 
 
 class World:
     """The effective state of one server.
 
-    ``seq`` counts the deltas without a gap. One kind does not count: the removal of a user whom
-    ``hide_offline`` hides from those who joined later. It goes to some sessions only, and
-    carries the number of the delta before it.
+    The only deltas that some sessions may not hear of are removals of users whom
+    ``hide_offline`` hid from those who joined later; they carry the ``seq`` before them.
     """
 
     def __init__(
-        self, server_id: str, users: Mapping[str, EffectiveUser], *, hide_offline: bool = False
+        self,
+        server_id: str,
+        users: Mapping[str, EffectiveUser],
+        *,
+        hide_offline: bool = False,
+        history: int = 1024,
     ) -> None:
         self.server_id = server_id
         self.hide_offline = hide_offline
         self.epoch = secrets.token_hex(8)
         self.seq = 0
+        self.place = 0
         self.users = dict(users)
         self._pending: list[Delta] = []
+        self._history: deque[Delta] = deque(maxlen=history)
         self._hidden_at: dict[str, int] = {}
+        self._touched: dict[str, bool] = {}
 
     def swap(self, users: Mapping[str, EffectiveUser]) -> None:
         """Make these the users; what differs becomes deltas."""
@@ -75,22 +101,24 @@ class World:
         else:
             self.users[uid] = user
         known, shown = self._shows(before), self._shows(user)
-        if shown is not None:
-            self._hidden_at.pop(uid, None)
-            self._change(_presence(known, shown))
+        self._touched.setdefault(uid, known is not None)
+        if shown is not None and known is not None:
+            self._change(_differing(known, shown))
+        elif shown is not None:
+            told_before = self._hidden_at.pop(uid, 0)
+            self._change(Presence.introducing(shown, told_before))
         elif known is not None:
             if user is None:
                 self._change(Removal(uid=uid))
             else:
                 self._change(Presence(uid=uid, status=user.status))
-                self._hidden_at[uid] = self.seq
+                self._hidden_at[uid] = self.place
         elif user is None and (hidden_at := self._hidden_at.pop(uid, None)) is not None:
-            removal = Removal(uid=uid, told_before=hidden_at)
-            self._pending.append(Delta(self.seq, removal))
+            self._add(Removal(uid=uid, told_before=hidden_at))
 
     def say(self, message: Message) -> bool:
         """Pass chat on; False where nobody is shown the author."""
-        if self._shows(self.users.get(message.uid)) is None:
+        if self.visible(message.uid) is None:
             return False
         self._change(message)
         return True
@@ -101,15 +129,44 @@ class World:
         if offline == self.hide_offline:
             return
         self.hide_offline = offline
+        self.place += 1  # tells those who know of them from those who join later
         for user in self.users.values():
-            if user.status == "offline" and offline:
-                # Says nothing new, but its number tells who knows of them from who joins later.
-                self._change(Presence(uid=user.uid, status=user.status))
-                self._hidden_at[user.uid] = self.seq
-            elif user.status == "offline":
-                self._change(_presence(None, user))
-        if not offline:
-            self._hidden_at.clear()
+            if user.status != "offline":
+                continue
+            self._touched.setdefault(user.uid, offline)
+            if offline:
+                self._hidden_at[user.uid] = self.place
+            else:
+                told_before = self._hidden_at.pop(user.uid, 0)
+                self._change(Presence.introducing(user, told_before))
+
+    def visible(self, uid: str) -> EffectiveUser | None:
+        """That user, where clients may be told of it."""
+        return self._shows(self.users.get(uid))
+
+    def since(self, seq: int) -> list[Delta] | None:
+        """The deltas after that number, for who knows all up to it; None where the history does
+        not reach back, or where the number is none of this world's."""
+        if seq > self.seq:
+            return None
+        reaches = not self._history or self._history[0].seq <= seq + 1
+        if seq < self.seq and (not self._history or not reaches):
+            return None
+        return [each for each in self._history if each.seq > seq or _unnumbered(each, seq)]
+
+    def mark(self) -> list[EffectiveUser]:
+        """The users that clients may be told of now; from here on `touched` tells what changed."""
+        self._touched = {}
+        return self.shown()
+
+    def unmark(self) -> None:
+        """Forget what changed: there is no snapshot that it would be missing from."""
+        self._touched = {}
+
+    @property
+    def touched(self) -> Mapping[str, bool]:
+        """The uids that changed since the last `mark`, and whether they were visible at it."""
+        return self._touched
 
     def shown(self) -> list[EffectiveUser]:
         """The users that a client is told of when it joins."""
@@ -126,16 +183,25 @@ class World:
 
     def _change(self, change: Change) -> None:
         self.seq += 1
-        self._pending.append(Delta(self.seq, change))
+        self._add(change)
+
+    def _add(self, change: Change) -> None:
+        self.place += 1
+        delta = Delta(self.seq, self.place, change)
+        self._pending.append(delta)
+        self._history.append(delta)
 
 
-def _presence(known: EffectiveUser | None, user: EffectiveUser) -> Presence:
-    """All of a user who was not known, or what differs."""
-    changed = known is None or known.username != user.username
-    recolored = known is None or known.role_color != user.role_color
+def _unnumbered(delta: Delta, seq: int) -> bool:
+    """Whether it carries this number without having raised it."""
+    change = delta.change
+    return delta.seq == seq and isinstance(change, Removal) and change.told_before is not None
+
+
+def _differing(known: EffectiveUser, user: EffectiveUser) -> Presence:
     return Presence(
         uid=user.uid,
         status=user.status,
-        username=user.username if changed else UNSET,
-        role_color=user.role_color if recolored else UNSET,
+        username=user.username if known.username != user.username else UNSET,
+        role_color=user.role_color if known.role_color != user.role_color else UNSET,
     )

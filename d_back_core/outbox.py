@@ -1,0 +1,48 @@
+"""What waits for a session whose client does not read fast enough: bounded by the number of
+users and ``MAX_CHAT``."""
+
+from collections import deque
+from collections.abc import Iterable
+
+from d_back_core.models import Message
+from d_back_core.world import Change, Delta, Presence, Removal, World
+
+MAX_CHAT = 50
+
+
+class Outbox:
+    """The uids that changed, and the latest chat."""
+
+    def __init__(self, joined_at: int) -> None:
+        self._joined_at = joined_at
+        self._told: dict[str, bool] = {}
+        """Every uid that changed, and whether the client had been told of it before."""
+        self._chat: deque[Message] = deque(maxlen=MAX_CHAT)
+        self.conflated = 0
+        """Deltas that were not sent for themselves."""
+
+    def hold(self, deltas: Iterable[Delta]) -> None:
+        """Keep what these deltas are about."""
+        for delta in deltas:
+            self.conflated += 1
+            match delta.change:
+                case Message() as message:
+                    self._chat.append(message)
+                case Presence() | Removal() as change:
+                    before = change.told_before
+                    told = before is None or self._joined_at < before
+                    self._told.setdefault(change.uid, told)
+
+    def release(self, world: World) -> list[Change]:
+        """Each of the users as they are now, in full, or their removal; then the chat."""
+        changes: list[Change] = []
+        for uid, told in self._told.items():
+            user = world.visible(uid)
+            if user is not None:
+                changes.append(Presence.introducing(user))
+            elif told:
+                hidden = world.users.get(uid)
+                gone = Removal(uid=uid)
+                changes.append(gone if hidden is None else Presence(uid=uid, status="offline"))
+        changes.extend(message for message in self._chat if world.visible(message.uid))
+        return changes

@@ -1,8 +1,8 @@
 """d-back serves the live state of chat communities over one WebSocket, from any source that a
 plugin brings.
 
-Plugin authors: `d_back_core.hookspecs` is the reference. These are the public names; nothing
-else may be imported by a plugin.
+Plugin authors: `d_back_core.hookspecs` is the reference. Embedding programs: `WebSocketServer`.
+These are the public names; nothing else may be imported by a plugin.
 """
 
 from d_back_core.clock import Clock
@@ -29,6 +29,9 @@ from d_back_core.models import (
 )
 from d_back_core.plugins import command_config
 from d_back_core.secret import Secret
+from d_back_core.server import WebSocketServer
+from d_back_core.stats import Counters, ProviderStats, Stats
+from d_back_core.web import HttpRequest, HttpResponse
 
 __all__ = [
     "HOOK_VERSION",
@@ -37,15 +40,19 @@ __all__ = [
     "Complete",
     "ConfigError",
     "Context",
+    "Counters",
     "Credentials",
     "DBackError",
     "Duration",
     "Event",
     "File",
+    "HttpRequest",
+    "HttpResponse",
     "JoinError",
     "Message",
     "PluginError",
     "ProviderError",
+    "ProviderStats",
     "Recorded",
     "Reload",
     "Secret",
@@ -53,11 +60,13 @@ __all__ = [
     "ServerChanged",
     "ServerRemoved",
     "ServerSet",
+    "Stats",
     "Status",
     "User",
     "UserChanged",
     "UserRemoved",
     "UserSet",
+    "WebSocketServer",
     "command_config",
     "hookimpl",
 ]

@@ -5,12 +5,18 @@ Deny by default: every path that is not an explicit yes is a no.
 
 import asyncio
 import logging
+from base64 import b64decode
 from collections.abc import Iterable, Mapping
+from math import inf
+
+from msgspec import Struct
 
 from d_back_core.border import Complaints, checked_client_id
+from d_back_core.clock import Clock
 from d_back_core.errors import ProviderError
 from d_back_core.models import Credentials
 from d_back_core.policy import Policy
+from d_back_core.secret import Secret
 from d_back_core.supervisor import Supervisor
 
 log = logging.getLogger("d_back.access")
@@ -28,10 +34,8 @@ async def authorized(
     ``contributors`` are the providers that contribute to the server, in order.
     """
     password, offered = policy.password, credentials.password
-    if password is not None and offered is not None:
-        verified = await asyncio.to_thread(password.matches, offered)
-        if verified:
-            return True
+    if password is not None and offered is not None and await _is_password(password, offered):
+        return True
     for supervisor in contributors:
         if not supervisor.plugin.implements("authorize"):
             continue
@@ -47,14 +51,41 @@ async def authorized(
     return False
 
 
+async def _is_password(password: Secret, offered: str) -> bool:
+    """Whether it is. A cancellation waits for the thread: a client whose joins supersede each
+    other keeps one thread busy, and queues no work for many."""
+    verifying = asyncio.ensure_future(asyncio.to_thread(password.matches, offered))
+    try:
+        return await asyncio.shield(verifying)
+    finally:
+        await asyncio.wait((verifying,))
+
+
+def credentials_of(authorization: str) -> Credentials:
+    """What an HTTP ``Authorization`` header offers (RFC 6750, RFC 7617)."""
+    scheme, _, value = authorization.strip().partition(" ")
+    if scheme.lower() == "bearer" and value:
+        return Credentials(discord_token=value.strip())
+    if scheme.lower() == "basic":
+        try:
+            _, _, password = b64decode(value, validate=True).decode().partition(":")
+        except ValueError:
+            return Credentials()
+        return Credentials(password=password)
+    return Credentials()
+
+
 class ClientIds:
     """The OAuth2 client ids that providers gave, by server_id and provider.
 
-    Asked for once a server; kept current by `ClientIdChanged`.
+    Asked for once a server, or again when the answer is older than the provider allows; kept
+    current by `ClientIdChanged`.
     """
 
-    def __init__(self) -> None:
-        self._known: dict[str, dict[str, str | None]] = {}
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._known: dict[str, dict[str, _Answer]] = {}
+        self._asking: dict[tuple[str, str], asyncio.Event] = {}
 
     async def ask(
         self,
@@ -62,26 +93,65 @@ class ClientIds:
         contributors: Iterable[Supervisor],
         complaints: Mapping[str, Complaints],
     ) -> None:
-        """Ask those providers that have not answered for that server yet."""
-        known = self._known.setdefault(server_id, {})
+        """Ask those providers that have not answered for that server yet, or too long ago;
+        whoever calls meanwhile shares the call."""
         for supervisor in contributors:
-            if supervisor.name in known or not supervisor.plugin.implements("client_id"):
+            if not supervisor.plugin.implements("client_id"):
                 continue
-            if supervisor.health != "ready":  # not worth the wait; a later join asks again
-                continue
-            try:
-                answer = await supervisor.call("client_id", server_id=server_id)
-            except ProviderError as error:
-                log.warning("%s", error)
-                continue
-            checked = checked_client_id(answer, complaints[supervisor.name])
-            known.setdefault(supervisor.name, checked)
+            key = server_id, supervisor.name
+            while (asking := self._asking.get(key)) is not None:
+                await asking.wait()
+                if self._answered(*key):
+                    break
+            else:
+                if self._is_due(server_id, supervisor):
+                    await self._ask(server_id, supervisor, complaints[supervisor.name])
 
     def put(self, server_id: str, name: str, client_id: str | None) -> None:
         """That provider says so."""
-        self._known.setdefault(server_id, {})[name] = client_id
+        answers = self._known.setdefault(server_id, {})
+        answers.setdefault(name, _Answer()).client_id = client_id
 
     def first(self, server_id: str, names: Iterable[str]) -> str | None:
         """The client id of the first of these providers that gave one."""
-        known: Mapping[str, str | None] = self._known.get(server_id, {})
-        return next((found for name in names if (found := known.get(name)) is not None), None)
+        known: Mapping[str, _Answer] = self._known.get(server_id, {})
+        found = (known[name].client_id for name in names if name in known)
+        return next((client_id for client_id in found if client_id is not None), None)
+
+    def _answered(self, server_id: str, name: str) -> bool:
+        return name in self._known.get(server_id, {})
+
+    def _is_due(self, server_id: str, supervisor: Supervisor) -> bool:
+        if supervisor.health != "ready":  # not worth the wait; a later join asks again
+            return False
+        answer = self._known.get(server_id, {}).get(supervisor.name)
+        max_age = supervisor.plugin.traits.max_ages.get("client_id")
+        if answer is None:
+            return True
+        return max_age is not None and self._clock.time() - answer.asked_at >= max_age
+
+    async def _ask(self, server_id: str, supervisor: Supervisor, complain: Complaints) -> None:
+        key = server_id, supervisor.name
+        self._asking[key] = asyncio.Event()
+        asked_at, before = self._clock.time(), self.first(server_id, [supervisor.name])
+        try:
+            answer = await supervisor.call("client_id", server_id=server_id)
+        except ProviderError as error:
+            log.warning("%s", error)
+            return
+        finally:
+            self._asking.pop(key).set()
+        given = checked_client_id(answer, complain)
+        known = self._known.setdefault(server_id, {}).get(supervisor.name)
+        if known is None:
+            known = self._known[server_id][supervisor.name] = _Answer(client_id=given)
+        elif known.client_id == before and known.given != given:
+            known.client_id = given  # nothing newer came while it was asked, and it is news
+        known.given, known.asked_at = given, asked_at
+
+
+class _Answer(Struct):
+    client_id: str | None = None
+    given: str | None = None
+    """What it said when it was asked last; what a later event said is in ``client_id``."""
+    asked_at: float = -inf

@@ -119,6 +119,34 @@ def _supplied(link: Link, record: R, kind: type[R]) -> Iterator[tuple[str, objec
             yield field, value
 
 
+def rebased(base: Mapping[str, R], held: Mapping[str, R], answer: Mapping[str, R]) -> dict[str, R]:
+    """A newer answer, with the changes that were made of an older one (``base``) until now
+    (``held``): they stay where the newer one only repeats what the older one said."""
+    records = dict(answer)
+    for key in {**base, **held}:
+        old, now, new = base.get(key), held.get(key), answer.get(key)
+        if now is old or now == old:
+            continue
+        if old is not None and now is not None and new is not None:
+            records[key] = _rebased(old, now, new)
+        elif new != old:
+            continue
+        elif now is None:
+            records.pop(key, None)
+        else:
+            records[key] = now
+    return records
+
+
+def _rebased(old: R, now: R, new: R) -> R:
+    kind = type(new)
+    fields = {}
+    for field in FIELDS[kind]:
+        said = getattr(new, field)
+        fields[field] = getattr(now, field) if said == getattr(old, field) else said
+    return kind(**fields)
+
+
 def patched(record: R, event: Struct) -> R:
     """The record with what the event says; the event's ``UNSET`` fields are unchanged."""
     kind = type(record)

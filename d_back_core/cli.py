@@ -14,10 +14,11 @@ from typing import Any
 import click
 
 from d_back_core import config as configuration
-from d_back_core.errors import ConfigError
+from d_back_core.errors import ConfigError, described
 from d_back_core.server import WebSocketServer
 
 LEVELS = ["debug", "info", "warning", "error"]
+LEAVE_TIMEOUT = 0.5
 LOG_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 log = logging.getLogger("d_back")
@@ -32,6 +33,10 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except ConfigError as error:
             raise _OperatorError(str(error)) from error
+        except OSError as error:  # of a command that cannot write its output
+            if ctx.invoked_subcommand is None:
+                raise
+            raise click.ClickException(described(error)) from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*super().list_commands(ctx), *_commands().COMMANDS]
@@ -116,10 +121,23 @@ async def _serve(
     try:
         await serving
     except asyncio.CancelledError:
+        await _leave()
         log.info("stopped")
     finally:
         for task in (watching, *reloads):
             task.cancel()
+
+
+async def _leave() -> None:
+    """End what is left; a provider that sits out its cancellation does not keep the process."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left:
+        _, stubborn = await asyncio.wait(left, timeout=LEAVE_TIMEOUT)
+        if stubborn:
+            log.warning("stopped, without waiting for what does not end")
+            os._exit(0)
 
 
 async def _reload(server: WebSocketServer, reread: Callable[[], configuration.Config]) -> None:

@@ -11,7 +11,7 @@ A connection that is lost is made again, with growing waits, and the world goes 
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import msgspec
 from msgspec import UNSET, structs
@@ -55,18 +55,23 @@ class ClientWorld:
 
     async def events(self) -> AsyncIterator[protocol.ServerMessage]:
         """Every frame from now on, each already folded in; ends with the connection."""
+        if self.close_code is not None:
+            return
         stream: asyncio.Queue[protocol.ServerMessage | None] = asyncio.Queue()
         self._streams.add(stream)
         try:
-            while self.close_code is None and (frame := await stream.get()) is not None:
+            while (frame := await stream.get()) is not None:
                 yield frame
         finally:
             self._streams.discard(stream)
 
     async def until(self, condition: Callable[["ClientWorld"], object]) -> None:
-        """Return when the condition holds; it is looked at after every frame."""
+        """Return when the condition holds; it is looked at after every frame. Raises
+        `DBackError` where the connection ends before."""
         async with self._folded:
-            await self._folded.wait_for(lambda: condition(self))
+            await self._folded.wait_for(lambda: condition(self) or self.close_code is not None)
+        if not condition(self):
+            raise DBackError(f"the connection ended with {self.close_code}")
 
     def fold(self, frame: protocol.ServerMessage) -> None:
         """Apply one frame; a gap in the sequence raises `DBackError`."""
@@ -168,18 +173,20 @@ async def _follow(
     request: protocol.ConnectRequest,
     reconnect: bool,  # noqa: FBT001  passed on
 ) -> None:
+    code = 1006
     try:
         code = await _read(connection, world)
         if not reconnect or code in FINAL_CODES:
             return
         async for again in open_connection(url, max_size=None):
             async with again:
-                await _enter(again, world, request)
+                with suppress(ConnectionClosed):  # read finds it closed, and it is made again
+                    await _enter(again, world, request)
                 code = await _read(again, world)
             if code in FINAL_CODES:
                 return
     finally:
-        world.close_code = connection.close_code or 1006
+        world.close_code = code
         await world.tell(None)
 
 

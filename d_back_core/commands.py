@@ -33,7 +33,9 @@ def check(ctx: click.Context, /, *, live: bool) -> None:
         click.echo(f"{place}. {name}: plugin {core.use}, {core.mode}{_narrowed(core)}")
     for name in config.chain.recorders:
         click.echo(f"   {name}: recorder")
-    for name in config.providers.keys() - set(config.names):
+    for name in config.providers:
+        if name in config.names:
+            continue
         click.echo(f"   {name}: configured, but not in chain.order")
     if live and not _all_ready(_ask(config, Question())):
         ctx.exit(1)
@@ -50,9 +52,10 @@ def _narrowed(core: configuration.ProviderConfig) -> str:
 
 def _all_ready(explanation: Explanation) -> bool:
     for provider in explanation.providers:
+        stats = provider.stats
         problem = f": {provider.error}" if provider.error else ""
-        click.echo(f"{provider.name}: {provider.health}, {provider.records} records{problem}")
-    return all(provider.health == "ready" for provider in explanation.providers)
+        click.echo(f"{stats.name}: {stats.health}, {stats.records} records{problem}")
+    return all(provider.stats.health == "ready" for provider in explanation.providers)
 
 
 @click.command()
@@ -146,10 +149,13 @@ def _print_tables(explanation: Explanation) -> None:
         "provider", "mode", "health", "since", "latency", "records", "refused", "error"
     )
     for each in explanation.providers:
-        latency = "" if each.latency is None else f"{each.latency * 1000:.0f} ms"
-        since = f"{each.since:.0f} s"
-        counts = str(each.records), str(each.refused)
-        providers.add_row(each.name, each.mode, each.health, since, latency, *counts, each.error)
+        stats = each.stats
+        latency = "" if stats.latency is None else f"{stats.latency * 1000:.0f} ms"
+        since = f"{stats.since:.0f} s"
+        counts = str(stats.records), str(stats.refused)
+        providers.add_row(
+            stats.name, stats.mode, stats.health, since, latency, *counts, each.error
+        )
     console.print(providers)
     if explanation.users is not None:
         users = Table("uid", "username", "status", "roleColor")

@@ -68,14 +68,46 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     tls: Tls | None = None
     history: Annotated[int, Meta(ge=0)] = 1024
     """Deltas that are kept per server, for clients that resume."""
-    write_limit: Annotated[int, Meta(ge=1024)] = 65536
+    http: tuple[str, ...] = ()
+    """Providers that serve HTTP paths, asked in this order before the built-in pages."""
+    drain_time: Duration = _seconds(0)
+    """Over how long the clients are sent away when it stops."""
+    control: File | None = None
+    """A Unix socket on which ``d-back explain`` asks the running process."""
+    path: File | None = None
+    """Listen on this Unix socket, in place of host and port."""
+    static_dir: File | None = None
+    """A folder to serve at ``/`` in place of the built-in page."""
+
+
+class LimitsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[limits]``: what a client may cost. Those per address do not hold for loopback and Unix
+    peers, unless ``trusted_proxies`` says where the real address is."""
+
+    connections: Annotated[int, Meta(ge=1)] = 10_000
+    """All of them."""
+    connections_per_address: Annotated[int, Meta(ge=1)] = 100
+    """Of one IPv4 address, or of one /64 of IPv6."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses or networks whose ``X-Forwarded-For`` is believed."""
+    handshake_timeout: Duration = _seconds(10)
+    """How long a client may take to ask for something."""
+    message_size: Annotated[int, Meta(ge=1024)] = 65_536
+    """Bytes of one message of a client."""
+    messages_per_second: Annotated[float, Meta(gt=0)] = 5.0
+    """Of one session, after ``message_burst`` at once."""
+    message_burst: Annotated[int, Meta(ge=1)] = 20
+    failed_joins: Annotated[int, Meta(ge=1)] = 5
+    """Refused credentials of one address; after these each one costs a longer wait, from one
+    minute to one hour."""
+    write_buffer: Annotated[int, Meta(ge=1024)] = 65_536
     """Bytes that may wait for a client before its deltas are conflated."""
     slow_client_timeout: Duration = _seconds(10)
     """How long a client may stay behind before it is closed with 1013."""
-    control: File | None = None
-    """A Unix socket on which ``d-back explain`` asks the running process."""
-    static_dir: File | None = None
-    """A folder to serve at ``/`` in place of the built-in page."""
+    chat_per_minute: Annotated[float, Meta(gt=0)] = 30.0
+    """Messages of one channel that are passed on, after ``chat_burst`` at once: d-zone plays them
+    one after another."""
+    chat_burst: Annotated[int, Meta(ge=1)] = 20
 
 
 class ChainConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -131,6 +163,7 @@ class Config(Struct, frozen=True, kw_only=True):
     path: Path | None = None
     """The file."""
     gateway: GatewayConfig = GatewayConfig()
+    limits: LimitsConfig = LimitsConfig()
     chain: ChainConfig = ChainConfig()
     providers: dict[str, Provider] = {}
     servers: dict[str, Policy] = {}
@@ -142,8 +175,9 @@ class Config(Struct, frozen=True, kw_only=True):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The providers that run: those of the order, then the recorders that are not in it."""
-        return tuple(dict.fromkeys((*self.chain.order, *self.chain.recorders)))
+        """The providers that run: those of the order, then the recorders and the HTTP providers
+        that are not in it."""
+        return tuple(dict.fromkeys((*self.chain.order, *self.chain.recorders, *self.gateway.http)))
 
     def provider(self, name: str) -> Provider:
         """The provider of that name; without a table it is the plugin with its defaults."""
@@ -191,7 +225,7 @@ def parse(
     """The tables of a ``d-back.toml`` as a checked `Config`."""
     source = str(path) if path is not None else Config().source
     folder = path.parent if path is not None else Path()
-    known = {"gateway", "chain", "providers", "servers"}
+    known = {"gateway", "limits", "chain", "providers", "servers"}
     for key in table:
         if key not in known:
             raise ConfigError(f"{source}: unknown table '{key}'{nearest(key, known)}")
@@ -200,6 +234,7 @@ def parse(
         source=source,
         path=path,
         gateway=decode(GatewayConfig, gateway, f"{source}: gateway", folder),
+        limits=decode(LimitsConfig, _table(table, "limits", source), f"{source}: limits", folder),
         chain=decode(ChainConfig, _table(table, "chain", source), f"{source}: chain", folder),
         providers={
             name: _provider(name, entry, source, folder)
@@ -253,6 +288,7 @@ def _table(table: Mapping[str, Any], key: str, source: str) -> dict[str, Any]:
 
 class _Tables(Struct, forbid_unknown_fields=True):
     gateway: GatewayConfig | UnsetType = UNSET
+    limits: LimitsConfig | UnsetType = UNSET
     chain: ChainConfig | UnsetType = UNSET
     providers: dict[str, ProviderConfig] | UnsetType = UNSET
     servers: dict[str, Policy] | UnsetType = UNSET

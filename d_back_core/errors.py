@@ -17,6 +17,8 @@ ErrorCode: TypeAlias = Literal[
     "unauthorized",
     "authentication_failed",
     "gone",
+    "rate_limited",
+    "notice",
 ]
 """What an ``error`` message says to programs."""
 

@@ -7,32 +7,20 @@ from msgspec import Struct
 
 from d_back_core.chain import FIELDS, Layers
 from d_back_core.errors import JoinError
-from d_back_core.feed import Feed
 from d_back_core.live import Live
 from d_back_core.models import User
 from d_back_core.policy import resolve
+from d_back_core.stats import ProviderStats
 
 
 class ProviderState(Struct, frozen=True, kw_only=True):
     """One provider: what it is configured as and how it is."""
 
-    name: str
     plugin: str
-    mode: str
     recorder: bool
-    health: str
-    since: float
-    """Seconds in this health."""
-    next_retry: float | None
-    """Seconds until it is started or its stream is begun again."""
-    latency: float | None
-    """Seconds that its last answer took."""
-    records: int
-    """Records that are held of it, of all servers."""
-    refused: int
-    """Values that were not valid."""
     error: str
     """The last error; it may name hosts and files, and goes to operators only."""
+    stats: ProviderStats
 
 
 class Supplied(Struct, frozen=True, kw_only=True):
@@ -100,40 +88,18 @@ def explain(live: Live, wanted: str | None = None, uid: str | None = None) -> Ex
 
 def providers(live: Live) -> list[ProviderState]:
     """How every provider is."""
-    now = live.clock.time()
-    feeds: list[Feed[Any, Any]] = [
-        live.list_feed,
-        *(server.feed for server in live.servers.values()),
-    ]
-    recorders = live.config.chain.recorders
     states = []
-    for name, supervisor in live.roster.supervisors.items():
-        sources = [feed.sources[name] for feed in feeds if name in feed.sources]
-        failing = any(source.failing_since is not None for source in sources)
-        health = supervisor.health
-        retry = supervisor.next_retry
+    for stats in live.stats().providers:
+        supervisor = live.roster.supervisors[stats.name]
         states.append(
             ProviderState(
-                name=name,
                 plugin=supervisor.core.use,
-                mode=supervisor.core.mode if name in live.roster.links else "recorder only",
-                recorder=name in recorders,
-                health="degraded" if failing and health == "ready" else health,
-                since=now - supervisor.since,
-                next_retry=None if retry is None else max(0.0, retry - now),
-                latency=supervisor.latency,
-                records=sum(len(source.records or ()) for source in sources),
-                refused=sum(live.roster.complaints[name].counts.values()),
-                error=supervisor.last_error if health != "ready" or failing else "",
+                recorder=stats.name in live.config.chain.recorders,
+                error=supervisor.last_error if stats.health != "ready" else "",
+                stats=stats,
             )
         )
     return states
-
-
-def health(live: Live) -> list[dict[str, Any]]:
-    """The states that anybody may see: no error texts, no user data."""
-    public = ("name", "mode", "health", "since", "next_retry", "latency", "records", "refused")
-    return [{key: getattr(state, key) for key in public} for state in providers(live)]
 
 
 def _server(live: Live, server_id: str) -> ServerState:

@@ -25,6 +25,13 @@ class Connection(ServerConnection):
 
     paused_writing: Callable[[], None] | None = None
     resumed_writing: Callable[[], None] | None = None
+    lost: Callable[["Connection"], None] | None = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The TCP connection is gone, whether there ever was a WebSocket on it or not."""
+        super().connection_lost(exc)
+        if self.lost is not None:
+            self.lost(self)
 
     def pause_writing(self) -> None:
         """The write buffer has passed its limit."""

@@ -103,6 +103,21 @@ class Feed(Generic[R, E]):
         if source is not None and (source.answered or source.asking):
             source.ask()
 
+    @property
+    def old(self) -> bool:
+        """Whether an answer is older than its provider allows it to be on a join, or a newer one
+        is on its way."""
+        return any(source.old or source.renewing for source in self.sources.values())
+
+    async def renewed(self) -> None:
+        """Return when no answer is older than its provider allows it to be on a join, or its
+        provider has failed; whoever calls meanwhile shares the call."""
+        for source in self.sources.values():
+            source.renew()
+        if any(source.renewing for source in self.sources.values()):
+            self.ready.clear()
+            await self.ready.wait()
+
     def apply(self, name: str, key: str, patch: Patch) -> None:
         """An event of that provider for one of its records."""
         source = self.sources.get(name)
@@ -154,7 +169,7 @@ class Feed(Generic[R, E]):
         ):
             self._relinked = False
             await self._exchange(wanted)
-        elif not waiting and not self.ready.is_set():
+        elif not waiting and not in_use and not self.ready.is_set():
             self._sink.swap({})  # nobody answers: there is nothing to see, until one does
         if not waiting:
             self.ready.set()
@@ -171,6 +186,7 @@ class Feed(Generic[R, E]):
                 if covered or name not in self.layers.in_use:
                     continue
             verdict = self._verdict(source)
+            waiting = waiting or source.renewing
             if verdict == "use" and source.records is not None:
                 wanted[name] = source.records
             waiting = waiting or verdict == "wait"
@@ -215,6 +231,8 @@ class Feed(Generic[R, E]):
         lesser = (self.sources[other].link for other in below if other in self.layers.in_use)
         if not any(self._covers(link) for link in lesser):
             return True
+        if source.failing:
+            return False
         due = source.ready_since + self._failback_after
         self._wake(due)
         return self._subject.clock.time() >= due

@@ -4,160 +4,234 @@ its page."""
 import asyncio
 import errno
 import logging
-import re
 import socket
 import ssl
-from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import unquote, urlsplit
 
 from msgspec import structs
-from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.asyncio.server import Server, ServerConnection, serve, unix_serve
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
+from d_back_core.admission import Admission
 from d_back_core.clock import Clock
-from d_back_core.config import GatewayConfig, Tls
+from d_back_core.config import Config, GatewayConfig, LimitsConfig, Tls
 from d_back_core.errors import ConfigError
 from d_back_core.fanout import Connection, SharedDeflate
-from d_back_core.pages import Answer, Pages
+from d_back_core.pages import Pages, State
 from d_back_core.session import Joins, Session
+from d_back_core.stats import Counters
+from d_back_core.web import HttpRequest, HttpResponse
 
 CLOSE_TIMEOUT = 2.0
 PORT_ATTEMPTS = 10
 BACKLOG = 4096
 """Connections that wait to be accepted; where there are more, clients wait for seconds."""
+FIXED = ("host", "port", "path")
+"""What only a new start can change."""
 
 log = logging.getLogger("d_back.gateway")
+
+
+class Live(Joins, State, Protocol):
+    """What the gateway asks of the live state."""
+
+    counters: Counters
 
 
 class Gateway:
     """Listens from `start` to `stop`. The configuration is checked at once, and raises
     `ConfigError`."""
 
-    def __init__(
-        self,
-        config: GatewayConfig,
-        source: str,
-        joins: Joins,
-        health: Callable[[], bytes],
-        clock: Clock,
-    ) -> None:
-        self._joins = joins
-        self._health = health
+    def __init__(self, config: Config, live: Live, clock: Clock) -> None:
+        self.sessions: set[Session] = set()
+        self._live = live
         self._clock = clock
-        self._where = f"{source}: gateway"
+        self._connections: set[Connection] = set()
+        self._admission = Admission(config)
         self._server: Server | None = None
-        self._config = config
+        self._port = config.gateway.port
+        self._tls: ssl.SSLContext | None = None
         self._adopt(config)
 
-    def apply(self, config: GatewayConfig) -> None:
+    def apply(self, config: Config) -> None:
         """Go on with another configuration. Raises `ConfigError` and changes nothing where it
         cannot be; what only a new start can change is logged."""
-        listening = self._config
-        self._adopt(config)
-        for key in ("host", "port", "tls", "control"):
-            if getattr(config, key) != getattr(listening, key):
-                log.warning("%s.%s changed: this takes effect at the next start", self._where, key)
-        self._config = structs.replace(config, host=listening.host, port=listening.port)
+        before, tls_before = self._config, self._tls
+        for key in FIXED:
+            if getattr(config.gateway, key) != getattr(before, key):
+                log.warning("%s.%s: takes effect at the next start", self._where, key)
+        fixed = {key: getattr(before, key) for key in FIXED}
+        gateway = structs.replace(config.gateway, **fixed)
+        self._adopt(structs.replace(config, gateway=gateway))
+        if tls_before is not None and config.gateway.tls is not None:
+            _load(tls_before, config.gateway.tls, self._where)  # it is the one that listens
+            self._tls = tls_before
+        elif (tls_before is None) != (config.gateway.tls is None):
+            log.warning("%s.tls: takes effect at the next start", self._where)
 
-    def _adopt(self, config: GatewayConfig) -> None:
-        if config.static_dir is not None and not Path(config.static_dir).is_dir():
-            raise ConfigError(f"{self._where}.static_dir '{config.static_dir}': is no folder")
-        self._tls = None if config.tls is None else self._context(config.tls)
-        self._pages = Pages(config.static_dir, self._health)
-        self._origins = _origins(config.origins)
-        self._config = config
+    def _adopt(self, config: Config) -> None:
+        gateway = config.gateway
+        where = f"{config.source}: gateway"
+        if gateway.static_dir is not None and not Path(gateway.static_dir).is_dir():
+            raise ConfigError(f"{where}.static_dir '{gateway.static_dir}': is no folder")
+        tls = None
+        if gateway.tls is not None:
+            tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            _load(tls, gateway.tls, where)
+        self._admission.adopt(config)
+        self._tls, self._where = tls, where
+        self._pages = Pages(gateway.static_dir, self._live)
+        self._config: GatewayConfig = gateway
+        self._limits: LimitsConfig = config.limits
 
     @property
     def port(self) -> int:
         """The port that it listens on; before `start` the configured one."""
-        if self._server is None:
-            return self._config.port
-        port: int = self._server.sockets[0].getsockname()[1]
-        return port
+        return self._port
 
     @property
     def url(self) -> str:
         """Where a client connects."""
+        if self._config.path is not None:
+            return f"unix:{self._config.path}"
         host = self._config.host
-        scheme = "ws" if self._config.tls is None else "wss"
+        scheme = "ws" if self._tls is None else "wss"
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     async def start(self) -> None:
         """Listen; raises `ConfigError` where that is not possible."""
         self._server = await self._listen()
+        if self._config.path is None:
+            self._port = self._server.sockets[0].getsockname()[1]
         log.info("listening on %s", self.url)
 
     async def stop(self) -> None:
-        """Stop listening and close all connections with 1001; may be called twice."""
-        if self._server is not None:
-            self._server.close()
-            await self._server.wait_closed()
+        """Send the clients away with 1001, spread over ``drain_time``, and stop listening; may
+        be called twice."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        self._pages.draining = True
+        sessions = list(self.sessions)
+        for session in sessions if self._config.drain_time else ():
+            session.send_away()
+            await self._clock.sleep(self._config.drain_time / len(sessions))
+        server.close()
+        for connection in self._connections - {each.connection for each in self.sessions}:
+            connection.abort()  # no handshake yet, and nothing to wait for
+        closed = asyncio.ensure_future(server.wait_closed())
+        await asyncio.wait([closed], timeout=CLOSE_TIMEOUT)
+        for connection in self._connections:
+            connection.abort()
+        await closed
 
     async def _listen(self) -> Server:
-        # The library reports every broken handshake of any client with a traceback.
-        logger = logging.getLogger("d_back.gateway.websockets")
-        logger.setLevel(logging.CRITICAL)
         for attempt in range(1, PORT_ATTEMPTS + 1):
             try:
+                if self._config.path is not None:
+                    return await unix_serve(self._serve, self._config.path, **self._options())
                 port = self._config.port or await _free_port(self._config.host)
-                return await serve(
-                    self._serve,
-                    self._config.host or None,
-                    port,
-                    process_request=self._answer,
-                    create_connection=Connection,
-                    compression=None,
-                    extensions=[SharedDeflate()],
-                    write_limit=self._config.write_limit,
-                    backlog=BACKLOG,
-                    server_header="d-back",
-                    close_timeout=CLOSE_TIMEOUT,
-                    logger=logger,
-                    ssl=self._tls,
-                )
+                return await serve(self._serve, self._config.host or None, port, **self._options())
             except OSError as error:
-                if (
-                    self._config.port
-                    or error.errno != errno.EADDRINUSE
-                    or attempt == PORT_ATTEMPTS
-                ):
+                taken = error.errno == errno.EADDRINUSE
+                if self._config.port or not taken or attempt == PORT_ATTEMPTS:
                     raise ConfigError(self._cannot_listen(error)) from error
         raise AssertionError("unreachable")
 
+    def _options(self) -> dict[str, Any]:
+        # The library reports every broken handshake of any client with a traceback.
+        logger = logging.getLogger("d_back.gateway.websockets")
+        logger.setLevel(logging.CRITICAL)
+        return {
+            "process_request": self._answer,
+            "create_connection": self._connection,
+            "compression": None,
+            "extensions": [SharedDeflate()],
+            "max_size": self._limits.message_size,
+            "write_limit": self._limits.write_buffer,
+            "open_timeout": self._limits.handshake_timeout,
+            "close_timeout": CLOSE_TIMEOUT,
+            "backlog": BACKLOG,
+            "server_header": "d-back",
+            "logger": logger,
+            "ssl": self._tls,
+        }
+
+    def _connection(self, *args: Any, **options: Any) -> Connection:  # noqa: ANN401  the library's
+        connection = Connection(*args, **options)
+        connection.lost = self._connections.discard
+        self._connections.add(connection)
+        return connection
+
     def _cannot_listen(self, error: OSError) -> str:
         host, port = self._config.host, self._config.port
+        if self._config.path is not None:
+            return f"{self._where}.path '{self._config.path}': {error.strerror or error}"
         if error.errno == errno.EADDRINUSE:
             return f"{self._where}.port '{port}': in use on {host} (choose another with --port)"
         if error.errno == errno.EACCES:
             return f"{self._where}.port '{port}': not permitted (1024 and above are)"
         return f"{self._where}.host '{host}': cannot listen there: {error.strerror or error}"
 
-    def _context(self, tls: Tls) -> ssl.SSLContext:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        try:
-            context.load_cert_chain(tls.cert, tls.key)
-        except (OSError, ssl.SSLError) as error:
-            where = f"{self._where}.tls: cert '{tls.cert}', key '{tls.key}'"
-            raise ConfigError(f"{where}: cannot be read: {error}") from error
-        return context
-
     async def _serve(self, connection: ServerConnection) -> None:
-        if not isinstance(connection, Connection):
-            raise TypeError(f"expected {Connection.__name__}, got {type(connection).__name__}")
-        patience = self._config.slow_client_timeout
-        await Session(connection, self._joins, self._clock, patience).run()
+        if not isinstance(connection, Connection) or connection.request is None:
+            raise TypeError(f"expected a {Connection.__name__} after its handshake")
+        address = self._address(connection, connection.request)
+        session = Session(connection, self._live, self._clock, address, self._limits)
+        self.sessions.add(session)
+        self._admission.enter(address)
+        self._live.counters.sessions += 1
+        try:
+            await session.run()
+        finally:
+            self.sessions.discard(session)
+            self._live.counters.closes[connection.close_code or 0] += 1
+            self._admission.leave(address)
 
     async def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
         if "websocket" in _header(request, "Upgrade").lower():
-            origin = _header(request, "Origin")
-            if self._origins is None or not origin or self._origins.fullmatch(origin):
+            origin, address = _header(request, "Origin"), self._address(connection, request)
+            rejected = self._admission.rejected(origin, address)
+            if self._pages.draining:
+                rejected = HTTPStatus.SERVICE_UNAVAILABLE, "shutting down"
+            if rejected is None:
                 return None
-            return connection.respond(HTTPStatus.FORBIDDEN, "This origin may not connect.\n")
-        known = _header(request, "If-None-Match")
-        answer = await self._pages.answer(request.method, request.path, known)
-        return _response(answer, head=request.method == "HEAD")
+            status, reason = rejected
+            self._live.counters.rejections[reason] += 1
+            return connection.respond(status, f"{status.phrase}: {reason}\n")
+        try:
+            target = urlsplit(request.path)
+            path = unquote(target.path)
+        except ValueError:  # a host that is none, as in //[
+            return connection.respond(HTTPStatus.BAD_REQUEST, "Bad Request\n")
+        answer = await self._pages.answer(
+            HttpRequest(
+                method=request.method,
+                path=path,
+                query=target.query,
+                headers={name.lower(): _header(request, name) for name in request.headers},
+                address=self._address(connection, request),
+            )
+        )
+        headers = self._admission.cors(_header(request, "Origin"))
+        return _response(answer, headers, head=request.method == "HEAD")
+
+    def _address(self, connection: ServerConnection, request: Request) -> str:
+        peer = connection.remote_address
+        address = str(peer[0]) if isinstance(peer, tuple) and peer else ""
+        return self._admission.address(address, _header(request, "X-Forwarded-For"))
+
+
+def _load(context: ssl.SSLContext, tls: Tls, where: str) -> None:
+    try:
+        context.load_cert_chain(tls.cert, tls.key)
+    except (OSError, ssl.SSLError) as error:
+        files = f"{where}.tls: cert '{tls.cert}', key '{tls.key}'"
+        raise ConfigError(f"{files}: cannot be read: {error}") from error
 
 
 def _header(request: Request, name: str) -> str:
@@ -178,15 +252,8 @@ async def _free_port(host: str) -> int:
         return port
 
 
-def _origins(origins: tuple[str, ...]) -> re.Pattern[str] | None:
-    """What the Origin header of a browser must match; None: anything."""
-    if not origins:
-        return None
-    patterns = (re.escape(origin).replace(r"\*", r"[A-Za-z0-9.-]+") for origin in origins)
-    return re.compile("|".join(patterns))
-
-
-def _response(answer: Answer, *, head: bool) -> Response:
+def _response(answer: HttpResponse, more: dict[str, str], *, head: bool) -> Response:
+    status = HTTPStatus(answer.status)
     headers = Headers(
         {
             "Content-Type": answer.content_type,
@@ -194,10 +261,10 @@ def _response(answer: Answer, *, head: bool) -> Response:
             "Connection": "close",
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "no-referrer",
+            **more,
             **answer.headers,
         }
     )
-    if answer.status is HTTPStatus.NOT_MODIFIED:
-        del headers["Content-Length"]
-    body = b"" if head else answer.body
-    return Response(answer.status.value, answer.status.phrase, headers, body)
+    if status in {HTTPStatus.NOT_MODIFIED, HTTPStatus.NO_CONTENT}:
+        del headers["Content-Length"], headers["Content-Type"]
+    return Response(status.value, status.phrase, headers, b"" if head else answer.body)

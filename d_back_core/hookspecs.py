@@ -18,7 +18,9 @@ A provider is a class, published under the entry point group ``d_back.providers`
 
 It is instantiated once with its configuration: ``config`` is the provider's table of
 ``d-back.toml``, without the keys of the core, decoded into the class attribute ``Config`` (a
-``msgspec.Struct``); a class without ``Config`` takes no configuration and gets ``None``.
+``msgspec.Struct``); a class without ``Config`` takes no configuration and gets ``None``. What the
+types cannot say, ``Config.__post_init__`` may refuse by raising ``ValueError``, and the constructor
+by raising `ConfigError`: the operator is told where and why.
 
 An implementation declares of a hook's arguments those that it needs. All hooks are optional.
 Each call runs under the provider's ``timeout``; an exception or a time-out is logged once, and
@@ -38,6 +40,8 @@ from msgspec import Struct
 
 from d_back_core.clock import Clock
 from d_back_core.models import Credentials, Event, Recorded, Server, User
+from d_back_core.stats import Stats
+from d_back_core.web import HttpRequest, HttpResponse
 
 PROJECT = "d_back"
 HOOK_VERSION = 1
@@ -56,7 +60,9 @@ class Context(Struct, frozen=True, kw_only=True):
     log: logging.Logger
     clock: Clock
     """The core's clock: take waits and ages from it, so that tests can move the time."""
-    probe: bool
+    stats: Callable[[], Stats]
+    """What the core counts, and how every provider is; no user data, no secrets."""
+    probe: bool = False
     """Whether this run only asks once (``d-back explain``, ``d-back check --live``): log in and
     answer, but subscribe to nothing; neither ``events`` nor ``record`` will be called."""
     degraded: Callable[[str], None]
@@ -80,7 +86,8 @@ class ProviderSpec:
 
     @hookspec
     async def stop(self) -> None:
-        """Give everything back. Called once for each ``start``, also after a failed one."""
+        """Give everything back, and end what ``events`` returned. Called once for each ``start``,
+        also after a failed one."""
 
     @hookspec
     async def servers(self) -> Mapping[str, Server] | None:
@@ -143,6 +150,14 @@ class ProviderSpec:
         A batch is given again, with what was added since, until this returns without raising;
         storing it twice must do no harm. It is called after ``start`` and, one last time, before
         ``stop``.
+        """
+
+    @hookspec
+    async def http(self, request: HttpRequest) -> HttpResponse | None:
+        """Serve a path on the gateway's port; asked of the providers that ``gateway.http`` names.
+
+        Called for GET and HEAD, after the API's own paths and before the built-in pages; the
+        first answer that is not ``None`` is sent. An exception or a time-out counts as None.
         """
 
     @hookspec

@@ -45,6 +45,10 @@ class Listing:
         """Whether a provider has protected it and not opened it again."""
         return bool(self._protectors.get(server_id))
 
+    def is_known(self, server_id: str) -> bool:
+        """Whether a provider lists it, or has protected it, whether clients see it or not."""
+        return server_id in self._merged or self.is_protected(server_id)
+
     def public_id(self, server_id: str) -> str:
         """The public id that the server has for the life of the process."""
         return self._public_ids[server_id]

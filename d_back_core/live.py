@@ -5,18 +5,24 @@ There is one way in (a layer changes) and one way out (a delta with a sequence n
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import ceil
 from typing import Any
 
+import msgspec
+
+from msgspec import structs
+
 from d_back_core import protocol
-from d_back_core.access import ClientIds, authorized
+from d_back_core.access import ClientIds, authorized, credentials_of
 from d_back_core.border import checked_event
 from d_back_core.chain import R
 from d_back_core.clock import Clock
 from d_back_core.config import Config
-from d_back_core.errors import ErrorCode, JoinError
+from d_back_core.errors import ErrorCode, JoinError, ProviderError
 from d_back_core.feed import E, Feed, Sink
+from d_back_core.limits import ChatRate, Guesses, counted_as
 from d_back_core.listing import Listing
 from d_back_core.live_server import LiveServer, Subscriber
 from d_back_core.models import (
@@ -32,13 +38,17 @@ from d_back_core.models import (
     User,
     UserChanged,
     UserRemoved,
+    is_id,
 )
 from d_back_core.plugins import Plugin
 from d_back_core.policy import NO_POLICY, Policy, means_default, resolve
 from d_back_core.recorders import ListObserver, UsersObserver
 from d_back_core.roster import Roster
+from d_back_core.secret import Secret
 from d_back_core.source import Subject
+from d_back_core.stats import Counters, Stats
 from d_back_core.supervisor import Supervisor
+from d_back_core.web import HttpRequest, HttpResponse
 
 QUIET_TURNS = 10
 """Turns of the loop without any news after which `Live.settle` believes it."""
@@ -67,7 +77,13 @@ class Live:
         self._relist = False
         self._flushing: asyncio.Handle | None = None
         self._news = 0
-        self._client_ids = ClientIds()
+        self.passwords: Mapping[str, Secret] = {}
+        """By server_id, for those whose policy has none."""
+        self.knows_unlisted: Callable[[], bool] = lambda: False
+        """Whether a provider may be asked for the users of a server that nobody lists."""
+        self.counters = Counters()
+        self._guesses = Guesses(clock, config.limits.failed_joins)
+        self._client_ids = ClientIds(clock)
         self._applying = asyncio.Lock()
         self.list_feed: Feed[Server, Server] = self._feed(Server, None, self.listing)
         self._list_observer = ListObserver(
@@ -95,10 +111,11 @@ class Live:
         async with self._applying:
             await self.roster.adopt(config, plugins)
             self.config = config
+            self._guesses.free = config.limits.failed_joins
             self.listing.policies = config.servers
             self._relink(self.list_feed, None)
             for live in self.servers.values():
-                live.reconfigure(self._policy(live.server_id))
+                live.reconfigure(self._policy(live.server_id), self._chat_rate())
                 self._relink(live.feed, live.server_id)
                 self._let_idle(live)
             self._list_changed()
@@ -149,12 +166,13 @@ class Live:
         """Subscribe the session to a server and send it the snapshot, at one and the same
         sequence number, or what it missed since ``resume``; raises `JoinError`. Ends its former
         subscription."""
+        await self.renewed_list()
         server = self._resolved(wanted)
         with self._watching(server.server_id) as live:
             await live.feed.ready.wait()
             await self._authorize(server, credentials, address)
-            asked = self._contributors(server.server_id)
-            await self._client_ids.ask(server.server_id, asked, self.roster.complaints)
+            await live.feed.renewed()
+            await self._renew_client_id(server.server_id)
             users = await live.snapshot.ready()
             self.flush()
             now = self.listing.servers.get(server.server_id)
@@ -168,8 +186,10 @@ class Live:
             if resume is not None and resume.epoch == live.world.epoch:
                 missed = live.world.since(resume.seq)
             if missed is not None:
+                self.counters.resumes += 1
                 live.resume(session, missed)
             else:
+                self.counters.joins += 1
                 live.join(session, now, users, self._client_id(server.server_id))
 
     def catch_up(self, session: Subscriber) -> None:
@@ -180,9 +200,13 @@ class Live:
 
     async def user_data(self, session: Subscriber, wanted: str) -> bytes:
         """The answer to ``get_user_data``; a protected server's only for who joined it."""
+        await self.renewed_list()
+        if self._is_unlisted(wanted):
+            return await self._unlisted_user_data(wanted)
         server = self._resolved(wanted)
         with self._watching(server.server_id) as live:
             await live.feed.ready.wait()
+            await live.feed.renewed()
             self.flush()
             now = self.listing.servers.get(server.server_id)
             if now is None:
@@ -190,6 +214,34 @@ class Live:
             if now.passworded and session not in live.sessions:
                 raise JoinError("unauthorized", protocol.UNAUTHORIZED)
             return protocol.user_data(server.server_id, live.world.shown())
+
+    async def _unlisted_user_data(self, server_id: str) -> bytes:
+        with self._watching(server_id) as live:
+            await live.feed.ready.wait()
+            await live.feed.renewed()
+            self.flush()
+            if not live.feed.layers.in_use:
+                raise JoinError("unknown_server", protocol.UNKNOWN_SERVER)
+            return protocol.user_data(server_id, live.world.shown())
+
+    def has_old_list(self) -> bool:
+        """Whether there is anything to wait for in `renewed_list`."""
+        return self.list_feed.old
+
+    async def renewed_list(self) -> None:
+        """Return when the list of servers is as new as a join wants it."""
+        await self.list_feed.renewed()
+        self.flush()
+
+    async def renewed(self, server_id: str | None) -> None:
+        """Return when what is held of that server (None: of all, and the list) is as new as a
+        join wants it."""
+        lives = [live for key, live in self.servers.items() if server_id in {key, None}]
+        feeds: list[Feed[Any, Any]] = [live.feed for live in lives]
+        if server_id is None:
+            feeds.append(self.list_feed)
+        await asyncio.gather(*(feed.renewed() for feed in feeds))
+        self.flush()
 
     async def hold(self, wanted: str) -> None:
         """Fetch a server as a join would; raises `JoinError`."""
@@ -200,7 +252,64 @@ class Live:
         servers = [self._resolved(wanted)] if wanted else list(self.listing.servers.values())
         return protocol.server_data(servers)
 
-    # What supervisors report
+    def announce(self, frame: bytes, server_id: str | None) -> None:
+        """Send a frame that changes nothing to who joined that server (None: to everybody)."""
+        self.flush()
+        if server_id is None:
+            audience: Iterable[Subscriber] = self._sessions
+        else:
+            live = self.servers.get(server_id)
+            audience = () if live is None else live.sessions
+        for session in [*audience]:
+            session.send(frame)
+
+    async def users_of(self, wanted: str, authorization: str, address: str) -> bytes:
+        """The users of a server as JSON, for the credentials of an ``Authorization`` header: a
+        bearer token of Discord's, or basic with the password; raises `JoinError`."""
+        await self.renewed_list()
+        server = self._resolved(wanted)
+        with self._watching(server.server_id) as live:
+            await live.feed.ready.wait()
+            await self._authorize(server, credentials_of(authorization), address)
+            await live.feed.renewed()
+            return protocol.user_data(server.server_id, live.world.shown())
+
+    async def page(self, request: HttpRequest) -> HttpResponse | None:
+        """The answer of the first HTTP provider that serves this path."""
+        for name in self.config.gateway.http:
+            supervisor = self.roster.supervisors[name]
+            if not supervisor.plugin.implements("http"):
+                continue
+            try:
+                answer = await supervisor.call("http", request=request)
+            except ProviderError as error:
+                log.warning("%s", error)
+                continue
+            if isinstance(answer, HttpResponse):
+                return answer
+        return None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether somebody has answered what servers there are."""
+        return bool(self.list_feed.layers.in_use)
+
+    def health(self) -> bytes:
+        """The states of the providers, as JSON that anybody may see."""
+        return msgspec.json.encode({"providers": self.stats().providers})
+
+    # What supervisors ask and report
+
+    def stats(self) -> Stats:
+        """What is counted, and how every provider is."""
+        return Stats(
+            counters=self.counters,
+            sessions=len(self._sessions),
+            servers=len(self.servers),
+            users=sum(len(live.world.users) for live in self.servers.values()),
+            providers=self.roster.stats(list(self._feeds())),
+            queued={each.supervisor.name: each.waiting for each in self.roster.recordings},
+        )
 
     def heard(self, name: str, event: Event) -> None:
         """An event of a provider's stream: it changes that provider's layer only."""
@@ -296,13 +405,23 @@ class Live:
     def _change_client_id(self, name: str, event: ClientIdChanged) -> None:
         before = self._client_id(event.server_id)
         self._client_ids.put(event.server_id, name, event.client_id)
-        after = self._client_id(event.server_id)
         live = self.servers.get(event.server_id)
-        if after != before and live is not None:
-            frame = protocol.update_client_id(event.server_id, after)
-            for session in live.sessions:
-                session.send(frame)
+        if self._tell_client_id(event.server_id, before) and live is not None:
             self._record(name, live, event)
+
+    async def _renew_client_id(self, server_id: str) -> None:
+        before = self._client_id(server_id)
+        asked = self._contributors(server_id)
+        await self._client_ids.ask(server_id, asked, self.roster.complaints)
+        self._tell_client_id(server_id, before)
+
+    def _tell_client_id(self, server_id: str, before: str | None) -> bool:
+        """Send the client id to who joined that server if it is another one than before."""
+        after = self._client_id(server_id)
+        if after == before:
+            return False
+        self.announce(protocol.update_client_id(server_id, after), server_id)
+        return True
 
     def _record(self, name: str, live: LiveServer, change: Message | ClientIdChanged) -> None:
         for recording in self.roster.recordings:
@@ -327,13 +446,24 @@ class Live:
     def _held(self, server_id: str) -> LiveServer:
         live = self.servers.get(server_id)
         if live is None:
-            policy, history = self._policy(server_id), self.config.gateway.history
-            live = LiveServer(server_id, policy, history, self._server_changed, self._spawn)
+            live = LiveServer(
+                server_id,
+                self._policy(server_id),
+                history=self.config.gateway.history,
+                chat_rate=self._chat_rate(),
+                counters=self.counters,
+                changed=self._server_changed,
+                spawn=self._spawn,
+            )
             live.feed = self._feed(User, server_id, live)
             live.feed.observer = UsersObserver(self.roster.recordings, live, live.feed)
             self._relink(live.feed, server_id)
             self.servers[server_id] = live
         return live
+
+    def _chat_rate(self) -> ChatRate:
+        limits = self.config.limits
+        return ChatRate(self.clock, limits.chat_burst, 60 / limits.chat_per_minute)
 
     def _leave(self, session: Subscriber) -> None:
         live = self._joined.pop(session, None)
@@ -346,7 +476,8 @@ class Live:
             live.idle.cancel()
             live.idle = None
         if not live.sessions and not live.joining and not self._eager(live.server_id):
-            idle = self.config.chain.idle
+            listed = live.server_id in self.listing.servers
+            idle = self.config.chain.idle if listed else 0
             live.idle = self.clock.call_later(idle, lambda: self._let_go(live))
 
     def _let_go(self, live: LiveServer) -> None:
@@ -369,8 +500,22 @@ class Live:
             raise JoinError(code, protocol.UNKNOWN_SERVER)
         return server
 
+    def _is_unlisted(self, wanted: str) -> bool:
+        """Whether it may be a server that is in no list, rather than one that is kept from
+        clients."""
+        if not self.knows_unlisted() or not is_id(wanted):
+            return False
+        if resolve(self.listing.servers, wanted) is not None or self.listing.is_known(wanted):
+            return False
+        policy = self._policy(wanted)
+        return policy.enabled and not policy.protects
+
     def _policy(self, server_id: str) -> Policy:
-        return self.config.servers.get(server_id, NO_POLICY)
+        policy = self.config.servers.get(server_id, NO_POLICY)
+        password = self.passwords.get(server_id)
+        if password is None or policy.password is not None:
+            return policy
+        return structs.replace(policy, password=password)
 
     def _feed(self, kind: type[R], server_id: str | None, sink: Sink[R, E]) -> Feed[R, E]:
         subject: Subject[R] = Subject(
@@ -392,6 +537,7 @@ class Live:
         names = {link.name for link, _ in self.list_feed.layers.contributors(server_id)}
         if live is not None:
             names |= live.feed.layers.in_use.keys()
+        names |= {name for name, each in self.roster.supervisors.items() if _everywhere(each)}
         return [self.roster.supervisors[name] for name in self.roster.links if name in names]
 
     def _client_id(self, server_id: str) -> str | None:
@@ -403,9 +549,18 @@ class Live:
     ) -> None:
         if not server.passworded:
             return
+        guesser = None if credentials == Credentials() else counted_as(address)
+        if guesser is not None:
+            wait = self._guesses.wait(guesser)
+            if wait:
+                seconds = ceil(wait)
+                raise JoinError("rate_limited", f"Too many attempts. Try again in {seconds} s.")
+            self._guesses.attempt(guesser)
         asked = self._contributors(server.server_id)
         policy = self._policy(server.server_id)
         if await authorized(server.server_id, credentials, address, policy, asked):
+            if guesser is not None:
+                self._guesses.forgive(guesser)
             return
         if credentials.discord_token and credentials.discord_user:
             raise JoinError("authentication_failed", protocol.AUTHENTICATION_FAILED)
@@ -422,3 +577,7 @@ class Live:
         self._news += 1
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a task of the live state failed", exc_info=error)
+
+
+def _everywhere(supervisor: Supervisor) -> bool:
+    return supervisor.plugin.traits.everywhere

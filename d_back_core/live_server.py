@@ -10,11 +10,13 @@ from d_back_core import protocol
 from d_back_core.clock import Timer
 from d_back_core.feed import Feed
 from d_back_core.frames import Piece, piece, pieces_frame, text_frame
+from d_back_core.limits import ChatRate
 from d_back_core.models import EffectiveServer, EffectiveUser, Message, User
 from d_back_core.outbox import Outbox
 from d_back_core.policy import Policy
 from d_back_core.snapshot import Snapshot
 from d_back_core.source import Spawn
+from d_back_core.stats import Counters
 from d_back_core.world import Delta, Removal, World
 
 SESSIONS_PER_TURN = 1000
@@ -68,7 +70,10 @@ class LiveServer:
         self,
         server_id: str,
         policy: Policy,
+        *,
         history: int,
+        chat_rate: ChatRate,
+        counters: Counters,
         changed: Callable[["LiveServer"], None],
         spawn: Spawn,
     ) -> None:
@@ -81,6 +86,8 @@ class LiveServer:
         """How many joins are under way."""
         self.idle: Timer | None = None
         self._history = history
+        self._chat_rate = chat_rate
+        self._counters = counters
         self._changed = changed
         self._spawn = spawn
         self._filled = False
@@ -106,16 +113,22 @@ class LiveServer:
             self._filled = True
 
     def say(self, message: Message) -> bool:
-        """Pass chat on, where policy allows it and its author is shown."""
-        said = self.policy.hears(message) and self.world.say(message)
-        if said:
-            self._changed(self)
-        return said
+        """Pass chat on, where policy allows it, its author is shown, and its channel is not
+        over its rate."""
+        if not self.policy.hears(message) or self.world.visible(message.uid) is None:
+            return False
+        if not self._chat_rate.allows(message.channel):
+            self._counters.chat_dropped += 1
+            return False
+        self.world.say(message)
+        self._changed(self)
+        return True
 
-    def reconfigure(self, policy: Policy) -> None:
+    def reconfigure(self, policy: Policy, chat_rate: ChatRate) -> None:
         """Apply another policy: at once to what it hides, and to the users when the feed swaps
         them next."""
         self.policy = policy
+        self._chat_rate = chat_rate
         self.world.hide(offline=policy.hide_offline)
         self._changed(self)
 
@@ -158,6 +171,7 @@ class LiveServer:
             return  # it goes on with what is new when it is done
         deltas = self.world.take()
         self.snapshot.trim()
+        self._counters.deltas += len(deltas)
         if not self.sessions or not deltas:
             return
         batch = self._batch(deltas)
@@ -194,15 +208,19 @@ class LiveServer:
         subscriptions = self.sessions
         first, last = batch.deltas[0].place, batch.deltas[-1].place
         joined, for_all = batch.joined, batch.for_all
+        written = 0
         for session in sessions:
             subscription = subscriptions.get(session)
             if subscription is None:
                 continue
             if for_all and subscription.upto < first and not session.paused:
                 session.write(joined)
+                written += 1
             else:
                 self._deliver_selected(batch, session, subscription)
             subscription.upto = last
+        self._counters.deliveries += written * len(batch.deltas)
+        self._counters.bytes += written * len(joined)
 
     def _deliver_selected(
         self, batch: Batch, session: Subscriber, subscription: Subscription
@@ -218,8 +236,12 @@ class LiveServer:
             if subscription.outbox is None:
                 subscription.outbox = Outbox(subscription.joined_at)
             subscription.outbox.hold(batch.deltas[number] for number in chosen)
+            self._counters.conflated += len(chosen)
         elif chosen:
-            session.write(b"".join(batch.frames[number] for number in chosen))
+            frames = b"".join(batch.frames[number] for number in chosen)
+            session.write(frames)
+            self._counters.deliveries += len(chosen)
+            self._counters.bytes += len(frames)
 
     def _batch(self, deltas: list[Delta]) -> Batch:
         frames = [

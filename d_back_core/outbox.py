@@ -18,13 +18,10 @@ class Outbox:
         self._told: dict[str, bool] = {}
         """Every uid that changed, and whether the client had been told of it before."""
         self._chat: deque[Message] = deque(maxlen=MAX_CHAT)
-        self.conflated = 0
-        """Deltas that were not sent for themselves."""
 
     def hold(self, deltas: Iterable[Delta]) -> None:
         """Keep what these deltas are about."""
         for delta in deltas:
-            self.conflated += 1
             match delta.change:
                 case Message() as message:
                     self._chat.append(message)

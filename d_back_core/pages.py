@@ -1,15 +1,17 @@
-"""What plain HTTP requests get: the built-in page or the operator's folder, and a small API."""
+"""What plain HTTP requests get: the API, the providers' pages, and the operator's folder or the
+built-in page."""
 
 import asyncio
 import json
 import mimetypes
-from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from typing import Protocol
 
 from importlib_metadata import version
-from msgspec import Struct, field
+
+from d_back_core.errors import JoinError
+from d_back_core.web import HttpRequest, HttpResponse
 
 DISTRIBUTION = "d-back-core"
 
@@ -27,66 +29,109 @@ PAGE = """<!doctype html>
 """
 
 
-class Answer(Struct, frozen=True, kw_only=True):
-    """An HTTP response."""
+class State(Protocol):
+    """What the pages ask of the live state."""
 
-    status: HTTPStatus
-    content_type: str = "text/plain; charset=utf-8"
-    body: bytes = b""
-    headers: dict[str, str] = field(default_factory=dict)
+    @property
+    def is_ready(self) -> bool:
+        """Whether somebody has answered what servers there are."""
+
+    def health(self) -> bytes:
+        """The states of the providers, as JSON that anybody may see."""
+
+    def server_data(self, wanted: str | None) -> bytes:
+        """The servers as JSON; raises `JoinError`."""
+
+    async def users_of(self, wanted: str, authorization: str, address: str) -> bytes:
+        """The users of a server as JSON; raises `JoinError`."""
+
+    async def page(self, request: HttpRequest) -> HttpResponse | None:
+        """The answer of the first provider that serves this path."""
 
 
 class Pages:
-    """Answers to GET and HEAD requests."""
+    """Answers to requests that are no WebSocket handshake."""
 
-    def __init__(self, static_dir: str | None, health: Callable[[], bytes]) -> None:
-        self._health = health
+    def __init__(self, static_dir: str | None, state: State) -> None:
+        self.draining = False
+        """Whether no more clients are wanted."""
+        self._state = state
         self._root = None if static_dir is None else Path(static_dir).resolve()
 
-    async def answer(self, method: str, target: str, known: str) -> Answer:
-        """The answer to a request that is no WebSocket handshake; a HEAD's body is left to the
-        caller to omit. ``known`` is what the client says in ``If-None-Match``."""
-        if method not in {"GET", "HEAD"}:
-            allow = {"Allow": "GET, HEAD"}
-            return _plain(HTTPStatus.METHOD_NOT_ALLOWED, headers=allow)
-        try:
-            path = unquote(urlsplit(target).path)
-        except ValueError:  # a host that is none, as in //[
-            return _plain(HTTPStatus.BAD_REQUEST)
-        match path:
-            case "/healthz":
-                return Answer(status=HTTPStatus.OK, body=b"ok\n")
-            case "/api/version":
-                return _json(json.dumps({"version": version(DISTRIBUTION)}).encode())
-            case "/api/health":
-                return _json(self._health())
+    async def answer(self, request: HttpRequest) -> HttpResponse:
+        """The answer, with its body also where the request is a HEAD."""
+        if request.method == "OPTIONS":
+            return HttpResponse(status=HTTPStatus.NO_CONTENT, headers=dict(ALLOW))
+        if request.method not in {"GET", "HEAD"}:
+            return _plain(HTTPStatus.METHOD_NOT_ALLOWED, dict(ALLOW))
+        own = await self._own(request)
+        if own is not None:
+            return own
+        page = await self._state.page(request)
+        if page is not None:
+            return page
         if self._root is not None:
-            found = await asyncio.to_thread(_file, self._root, path)
-            return _unmodified(found, known) or found
-        if path in {"/", "/index.html"}:
+            found = await asyncio.to_thread(_file, self._root, request.path)
+            return _unmodified(found, request.headers.get("if-none-match", "")) or found
+        if request.path in {"/", "/index.html"}:
             return _page()
         return _plain(HTTPStatus.NOT_FOUND)
 
+    async def _own(self, request: HttpRequest) -> HttpResponse | None:
+        match request.path.split("/")[1:]:
+            case ["healthz"]:
+                return _plain(HTTPStatus.OK)
+            case ["readyz"]:
+                ready = self._state.is_ready and not self.draining
+                return _plain(HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE)
+            case ["api", "version"]:
+                return _json(json.dumps({"version": version(DISTRIBUTION)}).encode())
+            case ["api", "health"]:
+                return _json(self._state.health())
+            case ["api", "servers"]:
+                return _json(self._state.server_data(None))
+            case ["api", "servers", wanted]:
+                return await self._users(wanted, request)
+        return None
 
-def _plain(status: HTTPStatus, headers: dict[str, str] | None = None) -> Answer:
-    return Answer(status=status, body=f"{status.phrase}\n".encode(), headers=headers or {})
+    async def _users(self, wanted: str, request: HttpRequest) -> HttpResponse:
+        authorization = request.headers.get("authorization", "")
+        try:
+            return _json(await self._state.users_of(wanted, authorization, request.address))
+        except JoinError as error:
+            refused = error.code in {"unauthorized", "authentication_failed"}
+            status = HTTPStatus.UNAUTHORIZED if refused else HTTPStatus.NOT_FOUND
+            if error.code == "rate_limited":
+                status = HTTPStatus.TOO_MANY_REQUESTS
+            headers = {"WWW-Authenticate": 'Bearer, Basic realm="d-back"'} if refused else {}
+            body = json.dumps({"error": {"message": str(error), "code": error.code}}).encode()
+            return HttpResponse(
+                status=status, content_type="application/json", body=body, headers=headers
+            )
 
 
-def _json(body: bytes) -> Answer:
-    return Answer(status=HTTPStatus.OK, content_type="application/json", body=body)
+ALLOW = {"Allow": "GET, HEAD, OPTIONS"}
 
 
-def _page() -> Answer:
+def _plain(status: HTTPStatus, headers: dict[str, str] | None = None) -> HttpResponse:
+    return HttpResponse(status=status, body=f"{status.phrase}\n".encode(), headers=headers or {})
+
+
+def _json(body: bytes) -> HttpResponse:
+    headers = {"Cache-Control": "no-store"}
+    return HttpResponse(content_type="application/json", body=body, headers=headers)
+
+
+def _page() -> HttpResponse:
     policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
-    return Answer(
-        status=HTTPStatus.OK,
+    return HttpResponse(
         content_type="text/html; charset=utf-8",
         body=PAGE.encode(),
         headers={"Content-Security-Policy": policy},
     )
 
 
-def _file(root: Path, path: str) -> Answer:
+def _file(root: Path, path: str) -> HttpResponse:
     """A file below the root, after all links are resolved; anything else is not there."""
     try:
         found = (root / path.lstrip("/")).resolve(strict=True)
@@ -104,19 +149,15 @@ def _file(root: Path, path: str) -> Answer:
         kind = "application/octet-stream"
     elif kind is not None and (kind.startswith("text/") or kind == "application/javascript"):
         kind += "; charset=utf-8"
-    return Answer(
-        status=HTTPStatus.OK,
-        content_type=kind or "application/octet-stream",
-        body=body,
-        headers=headers,
-    )
+    kind = kind or "application/octet-stream"
+    return HttpResponse(content_type=kind, body=body, headers=headers)
 
 
-def _unmodified(found: Answer, known: str) -> Answer | None:
+def _unmodified(found: HttpResponse, known: str) -> HttpResponse | None:
     etag = found.headers.get("ETag")
     asked = [tag.strip().removeprefix("W/") for tag in known.split(",")]
     if etag is None or not {etag, "*"} & set(asked):
         return None
-    return Answer(
+    return HttpResponse(
         status=HTTPStatus.NOT_MODIFIED, content_type=found.content_type, headers=found.headers
     )

@@ -25,6 +25,19 @@ T = TypeVar("T")
 log = logging.getLogger("d_back.plugins")
 
 
+class Traits(Struct, frozen=True, kw_only=True):
+    """How a provider differs from others, as its attribute ``traits`` says while it runs; for
+    the embedding API, whose callbacks come and go."""
+
+    max_ages: dict[str, float] = {}
+    """``servers`` or ``users`` or ``client_id`` → the age in seconds from which on a join asks
+    again."""
+    overlays: set[str] = set()
+    """Those of the first two whose answer is merged whatever the mode is."""
+    everywhere: bool = False
+    """Whether it is asked about access to every server, not only those it contributes to."""
+
+
 class Plugin:
     """One configured provider: an instance of a plugin's class, and its hooks."""
 
@@ -39,6 +52,9 @@ class Plugin:
         self.instance = instance
         self.probe = False
         self.records_public = getattr(instance, "records", "merged") == "public"
+        self.traits: Traits = getattr(instance, "traits", Traits())
+        self.muted: frozenset[str] = frozenset()
+        """Hooks that are not called although it implements them."""
         self._hooks = hooks
 
     def probing(self) -> "Plugin":
@@ -56,7 +72,7 @@ class Plugin:
         return same_use and type(self.instance) is type(other.instance)
 
     def implements(self, hook: str) -> bool:
-        return hook in self._hooks
+        return hook in self._hooks and hook not in self.muted
 
     def call(self, hook: str, **arguments: object) -> Awaitable[Any]:
         """Call an async hook with those of the arguments that it declares."""
@@ -151,7 +167,12 @@ def _found(
     use = settings.core.use
     candidates = available.get(use, [])
     if not candidates:
-        place = "chain.order" if settings.name in config.chain.order else "chain.recorders"
+        places = {
+            "chain.order": config.chain.order,
+            "chain.recorders": config.chain.recorders,
+            "gateway.http": config.gateway.http,
+        }
+        place = next(key for key, names in places.items() if settings.name in names)
         if use != settings.name:
             place = f"providers.{settings.name}.use"
         known = nearest(use, available).replace("known:", "installed:")

@@ -209,6 +209,12 @@ class UpdateClientId(Struct, frozen=True, kw_only=True, tag="update-clientid"):
     data: ClientId
 
 
+class RefreshData(Struct, frozen=True, kw_only=True, tag="refresh_data", rename="camel"):
+    """All data of the server (without one: of every server) was fetched again."""
+
+    server_id: str | UnsetType = UNSET
+
+
 class ErrorReason(Struct, frozen=True, kw_only=True):
     """``error.data``: a sentence for people and a code for programs."""
 
@@ -243,6 +249,7 @@ ServerMessage: TypeAlias = (
     | PresenceFrame
     | MessageFrame
     | UpdateClientId
+    | RefreshData
     | Error
     | UserData
     | ServerData
@@ -320,6 +327,11 @@ def update_client_id(server_id: str, client_id: str | None) -> bytes:
     return _encoder.encode(UpdateClientId(server=server_id, data=ClientId(client_id=client_id)))
 
 
+def refresh_data(server_id: str | None) -> bytes:
+    """``refresh_data``."""
+    return _encoder.encode(RefreshData(server_id=UNSET if server_id is None else server_id))
+
+
 def error(code: ErrorCode, message: str) -> bytes:
     """``error``."""
     return _encoder.encode(Error(data=ErrorReason(message=message, code=code)))
@@ -341,7 +353,8 @@ def schema() -> Mapping[str, Any]:
     (client, server), components = msgspec.json.schema_components(
         kinds, ref_template="#/$defs/{name}"
     )
-    return {"client": client, "server": server, "$defs": components}
+    either = [{"$ref": "#/client"}, {"$ref": "#/server"}]
+    return {"anyOf": either, "client": client, "server": server, "$defs": components}
 
 
 def _servers(servers: Iterable[EffectiveServer]) -> dict[str, WireServer]:

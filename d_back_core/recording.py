@@ -68,6 +68,11 @@ class Recording:
         """Whether it wants the state after the operator's policy, and chat."""
         return self.supervisor.plugin.records_public
 
+    @property
+    def waiting(self) -> int:
+        """How many changes are not stored yet."""
+        return len(self._queue)
+
     def put(self, changes: Iterable[Recorded]) -> None:
         """Queue changes; newer ones take the place of older ones of the same user or server."""
         for change in changes:

@@ -2,14 +2,19 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from typing import Any
+
+from msgspec import structs
 
 from d_back_core.border import Complaints
 from d_back_core.chain import Link
 from d_back_core.clock import Clock
 from d_back_core.config import Config, Provider
+from d_back_core.feed import Feed
 from d_back_core.plugins import Plugin
 from d_back_core.recording import Recording
 from d_back_core.source import Member
+from d_back_core.stats import ProviderStats
 from d_back_core.supervisor import Listener, Supervisor
 
 
@@ -45,6 +50,7 @@ class Roster:
                 supervisor.begin()
             else:
                 supervisor.reconfigure(plugin.settings.core, config.chain)
+                supervisor.plugin.muted = plugin.muted
             self.supervisors[plugin.name] = supervisor
         self.links = {name: _link(config.provider(name)) for name in config.chain.order}
         await self._adopt_recorders(config)
@@ -56,11 +62,43 @@ class Roster:
 
     def members(self, server_id: str | None) -> list[Member]:
         """Who is asked about that server, in order (None: about the list of servers)."""
+        hook = "servers" if server_id is None else "users"
         return [
-            Member(link=link, supervisor=self.supervisors[name], complain=self.complaints[name])
-            for name, link in self.links.items()
+            self._member(link, hook)
+            for link in self.links.values()
             if server_id is None or link.admits(server_id)
         ]
+
+    def _member(self, link: Link, hook: str) -> Member:
+        supervisor = self.supervisors[link.name]
+        if hook in supervisor.plugin.traits.overlays:
+            link = structs.replace(link, mode="merge")
+        complain = self.complaints[link.name]
+        return Member(link=link, supervisor=supervisor, complain=complain)
+
+    def stats(self, feeds: Sequence[Feed[Any, Any]]) -> list[ProviderStats]:
+        """How every provider is; ``feeds`` are all that hold something of it."""
+        found = []
+        now = self._clock.time()
+        for name, supervisor in self.supervisors.items():
+            sources = [feed.sources[name] for feed in feeds if name in feed.sources]
+            failing = any(source.failing_since is not None for source in sources)
+            health, retry = supervisor.health, supervisor.next_retry
+            found.append(
+                ProviderStats(
+                    name=name,
+                    mode=self.links[name].mode if name in self.links else "",
+                    health="degraded" if failing and health == "ready" else health,
+                    since=now - supervisor.since,
+                    next_retry=None if retry is None else max(0.0, retry - now),
+                    calls=supervisor.calls,
+                    failures=supervisor.failures,
+                    latency=supervisor.latency,
+                    records=sum(len(source.records or ()) for source in sources),
+                    refused=sum(self.complaints[name].counts.values()),
+                )
+            )
+        return found
 
     async def _adopt_recorders(self, config: Config) -> None:
         former = {recording.supervisor.name: recording for recording in self.recordings}

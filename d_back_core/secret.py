@@ -28,7 +28,7 @@ class Secret:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
-        return hmac.compare_digest(self._value.encode(), other._value.encode())
+        return hmac.compare_digest(_bytes(self._value), _bytes(other._value))
 
     def __hash__(self) -> int:
         return hash(self._value)
@@ -51,7 +51,7 @@ class Secret:
         if self.is_hash:
             expected = self._value.rsplit("$", 1)[1]
             return hmac.compare_digest(_scrypt(password, self._value), expected)
-        return hmac.compare_digest(self._value.encode(), password.encode(errors="replace"))
+        return hmac.compare_digest(_bytes(self._value), _bytes(password))
 
 
 def hash_password(password: str) -> str:
@@ -65,7 +65,7 @@ def _scrypt(password: str, encoded: str) -> str:
     try:
         _, n, salt, r, p, _ = encoded.split("$")
         digest = hashlib.scrypt(
-            password.encode(errors="replace"),
+            _bytes(password),
             salt=salt.encode(),
             n=int(n),
             r=int(r),
@@ -76,3 +76,8 @@ def _scrypt(password: str, encoded: str) -> str:
     except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(NO_HASH) from error
     return base64.b64encode(digest).decode("ascii")
+
+
+def _bytes(text: str) -> bytes:
+    """The text, even where it holds a lone surrogate, and no two texts alike."""
+    return text.encode(errors="surrogatepass")

@@ -1,28 +1,41 @@
 """The embedding API: the whole gateway as one object."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from os import PathLike, fspath
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self, overload
 
-import msgspec
 from msgspec import structs
 
-from d_back_core import plugins
+from d_back_core import dictionaries, plugins, protocol
+from d_back_core.callback import Callback
+from d_back_core.callbacks import Callbacks
 from d_back_core.clock import Clock
-from d_back_core.config import ChainConfig, Config
-from d_back_core.control import Control
-from d_back_core.explain import health
-from d_back_core.gateway import Gateway
+from d_back_core.config import ChainConfig, Config, File
+from d_back_core.errors import ConfigError
 from d_back_core.live import Live
+from d_back_core.models import ClientIdChanged, Event, Message, Reload
+from d_back_core.plugins import Plugin
+from d_back_core.registration import Registration
+from d_back_core.run import Run
+
+CALLBACKS = "callbacks"
+"""The name of the provider that the callbacks are; it is first unless ``chain.order`` names it."""
 
 
-class WebSocketServer:
-    """A gateway with the providers of its configuration.
+class WebSocketServer(Registration):
+    """A gateway, with callbacks, with the providers of its configuration, or with both.
 
     ``port`` and ``host`` override the configuration; port 0 takes a free one. ``providers`` are
     instances that ``chain.order`` may name like installed plugins; without a configuration they
-    are the order. Configuration and plugins are checked here and raise `ConfigError`.
+    are the order. Without either, what no callback covers is asked of the mock, where it is
+    installed; but for its users once there is a callback for users. Configuration and plugins
+    are checked here and raise `ConfigError`.
+
+    It can be made before there is an event loop. Everything else belongs to the loop on which it
+    is started; after `stop` it can be started again, on any loop.
     """
 
     def __init__(
@@ -34,80 +47,111 @@ class WebSocketServer:
         providers: Mapping[str, object] | None = None,
         clock: Clock | None = None,
     ) -> None:
+        self._clock = clock or Clock()
+        self._callbacks = Callbacks()
+        self._providers = dict(providers or {})
+        if CALLBACKS in self._providers:
+            raise ConfigError(f"providers: '{CALLBACKS}' is the name of the server's own provider")
+        self._stand_ins: frozenset[str] = frozenset()
+        self._embedded = False
+        """Whether the callbacks are in the chain: not for those who never use any."""
         if config is None:
-            config = Config(chain=ChainConfig(order=tuple(providers or ("mock",))))
+            config = Config(chain=ChainConfig(order=tuple(self._providers)))
+        if not config.chain.order:
+            self._stand_ins = frozenset(ChainConfig().order) & plugins.installed().keys()
+            self._embedded = True
+        self._given = config
         given = {"port": port, "host": host}
-        self._overrides = {key: value for key, value in given.items() if value is not None}
-        self.config = self._overridden(config)
-        clock = clock or Clock()
-        gateway, source = self.config.gateway, self.config.source
-        self._providers = providers
-        self.live = Live(self.config, plugins.load(self.config, providers), clock)
-        self._gateway = Gateway(gateway, source, self.live, self._health, clock)
-        self._control = None if gateway.control is None else Control(gateway.control, self.live)
-        self._stopped = asyncio.Event()
-        self._stopping: asyncio.Task[None] | None = None
+        self._overrides: dict[str, object] = {
+            key: value for key, value in given.items() if value is not None
+        }
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._run = self._composed()
+
+    @property
+    def config(self) -> Config:
+        """The configuration in use."""
+        return self._config
+
+    @property
+    def live(self) -> Live:
+        """The live state of the present run, or of the next one."""
+        return self._run.live
 
     @property
     def host(self) -> str:
-        """The host that it listens on."""
-        return self.config.gateway.host
+        """The host that it listens on. Setting it takes effect at the next start."""
+        return self._config.gateway.host
+
+    @host.setter
+    def host(self, host: str) -> None:
+        self._override("host", host)
 
     @property
     def port(self) -> int:
-        """The port that it listens on: the real one, once it does."""
-        return self._gateway.port
+        """The port that it listens on: the real one, once it does, and the same for all
+        addresses of the host. Setting it takes effect at the next start."""
+        return self._run.gateway.port
+
+    @port.setter
+    def port(self, port: int) -> None:
+        self._override("port", port)
+
+    @property
+    def static_dir(self) -> Path | None:
+        """The folder that is served at ``/``; None: the built-in page. Setting it takes effect
+        at once, and raises `ConfigError` where there is no such folder."""
+        static_dir = self._config.gateway.static_dir
+        return None if static_dir is None else Path(static_dir)
+
+    @static_dir.setter
+    def static_dir(self, folder: str | PathLike[str] | None) -> None:
+        self._override("static_dir", None if folder is None else File(fspath(folder)))
 
     @property
     def url(self) -> str:
         """Where a client connects."""
-        return self._gateway.url
+        return self._run.gateway.url
 
-    async def reload(self, config: Config) -> None:
-        """Go on with another configuration while the clients stay connected; what differs
-        reaches them as deltas. Raises `ConfigError` and changes nothing where it is not valid."""
-        config = self._overridden(config)
-        loaded = plugins.load(config, self._providers)
-        self._gateway.apply(config.gateway)
-        self.config = config
-        await self.live.apply(config, loaded)
+    @property
+    def connections(self) -> frozenset[Any]:
+        """The WebSocket connections that are open, as the library ``websockets`` has them."""
+        return frozenset(session.connection for session in self._run.gateway.sessions)
 
-    def _overridden(self, config: Config) -> Config:
-        gateway = structs.replace(config.gateway, **self._overrides)
-        return structs.replace(config, gateway=gateway)
-
-    def _health(self) -> bytes:
-        return msgspec.json.encode({"providers": health(self.live)})
+    # Its life
 
     async def start(self) -> None:
-        """Serve until `stop` is called."""
-        async with self:
-            await self._stopped.wait()
+        """Serve until `stop` is called, or until whoever started it is cancelled. Where it runs
+        already, join that run: return when it ends.
+
+        Raises `ConfigError` where it cannot listen.
+        """
+        await self._ended_before()
+        if self._run.has_begun:
+            await self._run.ended()
+        else:
+            async with self:
+                await self._run.ended()
+
+    async def run_forever(self) -> None:
+        """The same as `start`."""
+        await self.start()
 
     async def stop(self) -> None:
-        """Stop listening, close the clients with 1001, stop the providers; may be called twice."""
-        if self._stopping is None:
-            self._stopping = asyncio.create_task(self._stop())
-        await asyncio.shield(self._stopping)
-
-    async def _stop(self) -> None:
-        if self._control is not None:
-            await self._control.stop()
-        await self._gateway.stop()
-        await self.live.stop()
-        self._stopped.set()
+        """Stop listening, close the clients with 1001, stop the providers. Does nothing where it
+        does not run; may be called twice."""
+        for task in self._tasks:
+            task.cancel()
+        if self._run.has_begun:
+            await self._run.end()
 
     async def __aenter__(self) -> Self:
-        try:
-            await self.live.start()
-            await self._gateway.start()
-            if self._control is not None:
-                await self._control.start()
-            if self._stopping is not None:  # it was stopped while it started
-                await self._gateway.stop()
-        except BaseException:
-            await self.stop()
-            raise
+        """Begin a run; it listens when this returns. For programs that go on beside it, tests
+        above all: `start` returns only when the run is over."""
+        await self._ended_before()
+        if self._run.has_begun:
+            raise RuntimeError("it runs already")
+        await self._run.begin()
         return self
 
     async def __aexit__(
@@ -117,3 +161,167 @@ class WebSocketServer:
         traceback: TracebackType | None,
     ) -> None:
         await self.stop()
+
+    async def reload(self, config: Config) -> None:
+        """Go on with another configuration while the clients stay connected; what differs
+        reaches them as deltas. Raises `ConfigError` and changes nothing where it is not valid."""
+        completed = self._completed(config)
+        loaded = self._loaded(completed, stand_ins=frozenset())
+        self._run.gateway.apply(completed)
+        self._given, self._stand_ins = config, frozenset()
+        self._config = completed
+        await self._run.live.apply(completed, loaded)
+
+    # Broadcasts
+
+    async def broadcast_presence(
+        self,
+        server: str,
+        uid: str,
+        status: str,
+        username: str | None = None,
+        role_color: str | None = None,
+        delete: bool = False,  # noqa: FBT001, FBT002  as in d-back 0.0.x
+    ) -> None:
+        """A user of that server_id has changed, has come, or (``delete``) has gone.
+
+        As all broadcasts it is an event of the callbacks' layer: it changes the world, so that
+        who joins later sees it too, and shows only where that layer does. It is written to the
+        clients when this returns. While the server does not run it is dropped, as it is for a
+        server that nobody watches: that is asked for whole when somebody joins.
+        """
+        entry = {"uid": uid, "status": status, "delete": delete}
+        named = {"username": username, "roleColor": role_color}
+        entry |= {key: value for key, value in named.items() if value}
+        await self._tell([dictionaries.presence(server, entry)])
+
+    @overload
+    async def broadcast_message(
+        self, server: str, uid: str, message: str, channel: str
+    ) -> None: ...
+    @overload
+    async def broadcast_message(self, server: Mapping[str, Any]) -> None: ...
+    async def broadcast_message(
+        self, server: Any, uid: Any = None, message: Any = None, channel: Any = None
+    ) -> None:
+        """Chat of a user of that server_id; or any news as a dictionary of the protocol, for the
+        server that it names, or for all.
+
+        Its type is ``presence``, ``message``, ``update-clientid``, ``server-list-update``,
+        ``refresh_data`` (the callbacks are asked again, broadcasts before are forgotten, and
+        then the clients are told), or ``error`` (a sentence that clients show). ``ValueError``
+        is raised for others, and for one that lacks what it needs.
+        """
+        if isinstance(server, Mapping):
+            await self._broadcast(server)
+            return
+        said = Message(
+            server_id=dictionaries.text_id(server),
+            uid=dictionaries.text_id(uid),
+            message=message,
+            channel=channel,
+        )
+        await self._tell([said])
+
+    async def broadcast_client_id_update(self, server: str, client_id: str | None) -> None:
+        """The OAuth2 client id of that server_id is another one now; None: there is none."""
+        server_id, client_id = map(dictionaries.text_id, (server, client_id))
+        await self._tell([ClientIdChanged(server_id=server_id, client_id=client_id)])
+
+    async def _broadcast(self, frame: Mapping[str, Any]) -> None:
+        server_id = dictionaries.server_of(frame)
+        if frame.get("type") == "error":
+            payload = protocol.error("notice", dictionaries.sentence(frame))
+        elif frame.get("type") == "refresh_data":
+            payload = protocol.refresh_data(server_id)
+            await self._tell([Reload(server_id=server_id)])
+            await self._run.live.renewed(server_id)
+        else:
+            listed = self._run.live.listing.servers
+            await self._tell(dictionaries.events(frame, listed if server_id is None else ()))
+            return
+        if self._run.is_up:
+            self._run.live.announce(payload, server_id)
+
+    async def _tell(self, events: Iterable[Event]) -> None:
+        self._embed()
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        if not self._run.is_up:
+            return
+        for event in events:
+            self._run.live.heard(CALLBACKS, event)
+        await asyncio.sleep(0)  # what is written is written in this turn of the loop
+
+    # What it is made of
+
+    def _register(self, hook: str, callback: Callback) -> None:
+        self._callbacks.register(hook, callback)
+        self._embed(again=True)
+
+    def _embed(self, *, again: bool = False) -> None:
+        """See that the callbacks are in the chain, as they are now."""
+        if self._embedded and not again:
+            return
+        self._embedded = True
+        if not self._run.has_begun:
+            self._run = self._composed()
+        elif not self._run.is_over:
+            task = asyncio.get_running_loop().create_task(self._rechain())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _rechain(self) -> None:
+        run = self._run
+        await run.begun()
+        self._config = self._completed(self._given)
+        loaded = self._loaded(self._config, self._stand_ins)
+        run.gateway.apply(self._config)
+        await run.live.apply(self._config, loaded)
+        for name in (CALLBACKS, *self._stand_ins):
+            run.live.outdated(name)
+
+    async def _ended_before(self) -> None:
+        """Return when a run that was stopped has ended; the next one is then there."""
+        while self._run.is_over:
+            run = self._run
+            await run.end()
+            if run is self._run:
+                self._run = self._composed()
+
+    def _override(self, key: str, value: object) -> None:
+        self._overrides[key] = value
+        if self._run.has_begun:
+            self._config = self._completed(self._given)
+            self._run.gateway.apply(self._config)
+        else:
+            self._run = self._composed()
+
+    def _composed(self) -> Run:
+        self._config = self._completed(self._given)
+        loaded = self._loaded(self._config, self._stand_ins)
+        run = Run(self._config, loaded, self._clock)
+        run.live.passwords = self._callbacks.passwords
+        run.live.knows_unlisted = self._knows_unlisted
+        return run
+
+    def _completed(self, config: Config) -> Config:
+        gateway = structs.replace(config.gateway, **self._overrides)
+        order = config.chain.order or tuple(sorted(self._stand_ins))
+        if self._embedded and CALLBACKS not in order:
+            order = (CALLBACKS, *order)
+        if self._callbacks.answers("http") and CALLBACKS not in gateway.http:
+            gateway = structs.replace(gateway, http=(CALLBACKS, *gateway.http))
+        chain = structs.replace(config.chain, order=order)
+        return structs.replace(config, gateway=gateway, chain=chain)
+
+    def _loaded(self, config: Config, stand_ins: frozenset[str]) -> list[Plugin]:
+        given = self._providers | ({CALLBACKS: self._callbacks} if self._embedded else {})
+        loaded = plugins.load(config, given)
+        for plugin in loaded:
+            if plugin.name in stand_ins and self._callbacks.answers("users"):
+                plugin.muted = frozenset({"users"})
+        return loaded
+
+    def _knows_unlisted(self) -> bool:
+        return self._callbacks.answers("users") and not self._callbacks.answers("servers")

@@ -2,17 +2,20 @@
 
 import asyncio
 import logging
-from typing import Protocol
+from collections.abc import Coroutine
+from typing import Any, Protocol
 
 from websockets.exceptions import ConnectionClosed
 
 from d_back_core import protocol
 from d_back_core.clock import Clock, Timer
+from d_back_core.config import LimitsConfig
 from d_back_core.errors import JoinError
 from d_back_core.fanout import Connection
 from d_back_core.frames import text_frame
 from d_back_core.limits import Bucket
 from d_back_core.models import Credentials
+from d_back_core.stats import Counters
 
 REFUSALS = 20
 REFUSAL_INTERVAL = 10.0
@@ -21,15 +24,24 @@ every ``REFUSAL_INTERVAL`` seconds, is closed."""
 SNAPSHOT_TIMEOUT = 60.0
 """The least time that a client has for a snapshot."""
 SLOW_CLOSE_TIMEOUT = 1.0
+GOING_AWAY = 1001
 POLICY_VIOLATION = 1008
-TRY_AGAIN_LATER = 1013
 INTERNAL_ERROR = 1011
+TRY_AGAIN_LATER = 1013
 
 log = logging.getLogger("d_back.session")
 
 
 class Joins(Protocol):
     """What a session asks of the live state."""
+
+    counters: Counters
+
+    def has_old_list(self) -> bool:
+        """Whether a newer list of servers is to be waited for before `attach`."""
+
+    async def renewed_list(self) -> None:
+        """Return when it is there."""
 
     def attach(self, session: "Session") -> None:
         """Send the list of servers, now and when it changes."""
@@ -62,22 +74,27 @@ class Session:
     """A connected client, from the first frame to the last."""
 
     def __init__(
-        self, connection: Connection, joins: Joins, clock: Clock, slow_client_timeout: float
+        self,
+        connection: Connection,
+        joins: Joins,
+        clock: Clock,
+        address: str,
+        limits: LimitsConfig,
     ) -> None:
-        peer = connection.remote_address
-        self.address = peer[0] if isinstance(peer, tuple) else ""
+        self.connection = connection
+        self.address = address
         self.paused = False
         self.deflates = connection.deflates
         self.write = connection.write
-        self._connection = connection
         self._joins = joins
         self._clock = clock
-        self._slow_client_timeout = slow_client_timeout
-        self._deadline: Timer | None = None
-        self._patience = slow_client_timeout
-        self._joining: asyncio.Task[None] | None = None
+        self._messages = Bucket(clock, limits.message_burst, 1 / limits.messages_per_second)
         self._refusals = Bucket(clock, REFUSALS, REFUSAL_INTERVAL)
-        self._ending: asyncio.Task[None] | None = None
+        self._slow_client_timeout: float = limits.slow_client_timeout
+        self._patience: float = self._slow_client_timeout
+        self._deadline: Timer | None = None
+        self._joining: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         connection.paused_writing = self._pause
         connection.resumed_writing = self._resume
 
@@ -90,6 +107,90 @@ class Session:
         self._patience = max(SNAPSHOT_TIMEOUT, self._slow_client_timeout)
         self.write(frames)
         self._patience = self._slow_client_timeout
+
+    def send_away(self) -> None:
+        """Close the connection with 1001, without waiting for it."""
+        self._begin(self.connection.close(GOING_AWAY))
+
+    async def run(self) -> None:
+        """Serve the client until it is gone."""
+        if self._joins.has_old_list():
+            renewed = self._begin(self._joins.renewed_list())
+            gone = self._begin(self.connection.wait_closed())
+            await asyncio.wait((renewed, gone), return_when=asyncio.FIRST_COMPLETED)
+        self._joins.attach(self)
+        try:
+            while True:
+                await self._receive(await self.connection.recv(decode=False))
+        except ConnectionClosed:
+            pass
+        except Exception:  # the border around a session: its failure touches nobody else
+            log.exception("session of %s failed", self.address)
+            await self.connection.close(INTERNAL_ERROR)
+        finally:
+            self.connection.paused_writing = self.connection.resumed_writing = None
+            self._joins.detach(self)
+            if self._deadline is not None:
+                self._deadline.cancel()
+            await _end(self._tasks)
+
+    async def _receive(self, frame: bytes) -> None:
+        try:
+            if not self._messages.take():
+                raise JoinError("rate_limited", "Too many messages")
+            match protocol.decode(frame):
+                case protocol.Connect(data=request):
+                    if self._joining is not None:
+                        await _end({self._joining})
+                    join = self._join(request or protocol.ConnectRequest())
+                    self._joining = self._begin(join)
+                case protocol.GetUserData(server_id=server_id):
+                    self._begin(self._answer_user_data(server_id))
+                case protocol.GetServerData(server_id=wanted):
+                    self.send(self._joins.server_data(wanted))
+        except JoinError as error:
+            await self._refuse(error)
+
+    async def _join(self, request: protocol.ConnectRequest) -> None:
+        credentials = Credentials(
+            password=request.password,
+            discord_token=request.discord_token,
+            discord_user=request.discord_user,
+        )
+        try:
+            await self._joins.join(self, request.server, credentials, self.address, request.resume)
+        except JoinError as error:
+            await self._refuse(error)
+
+    async def _answer_user_data(self, server_id: str) -> None:
+        try:
+            self.send(await self._joins.user_data(self, server_id))
+        except JoinError as error:
+            await self._refuse(error)
+
+    async def _refuse(self, error: JoinError) -> None:
+        self._joins.counters.refusals[error.code] += 1
+        self.send(protocol.error(error.code, str(error)))
+        if error.code == "no_server":  # d-zone would ask again, at once, for ever
+            await self.connection.close(TRY_AGAIN_LATER, "no server is open")
+        elif not self._refusals.take():
+            await self.connection.close(POLICY_VIOLATION, "too many refused messages")
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if not isinstance(error, ConnectionClosed):
+            log.error("session of %s failed", self.address, exc_info=error)
+            self.connection.abort()
+
+    # A client that does not keep up
 
     def _pause(self) -> None:
         self.paused = True
@@ -104,71 +205,20 @@ class Session:
 
     def _give_up(self) -> None:
         log.info("client %s reads too slowly", self.address)
-        self._ending = asyncio.ensure_future(self._end_slow())
+        self._joins.counters.slow_clients += 1
+        self._begin(self._end_slow())
 
     async def _end_slow(self) -> None:
         try:  # the close frame waits behind the full buffer
             async with asyncio.timeout(SLOW_CLOSE_TIMEOUT):
-                await self._connection.close(TRY_AGAIN_LATER, "too slow")
+                await self.connection.close(TRY_AGAIN_LATER, "too slow")
         except TimeoutError:
-            self._connection.abort()
+            self.connection.abort()
 
-    async def run(self) -> None:
-        """Serve the client until it is gone."""
-        self._joins.attach(self)
-        try:
-            while True:
-                await self._receive(await self._connection.recv(decode=False))
-        except ConnectionClosed:
-            pass
-        except Exception:  # the border around a session: its failure touches nobody else
-            log.exception("session of %s failed", self.address)
-            await self._connection.close(INTERNAL_ERROR)
-        finally:
-            await self._end_join()
-            self._joins.detach(self)
-            self._connection.paused_writing = self._connection.resumed_writing = None
-            if self._deadline is not None:
-                self._deadline.cancel()
 
-    async def _receive(self, frame: bytes) -> None:
-        try:
-            match protocol.decode(frame):
-                case protocol.Connect(data=request):
-                    await self._end_join()
-                    join = self._join(request or protocol.ConnectRequest())
-                    self._joining = asyncio.create_task(join)
-                case protocol.GetUserData(server_id=server_id):
-                    self.send(await self._joins.user_data(self, server_id))
-                case protocol.GetServerData(server_id=wanted):
-                    self.send(self._joins.server_data(wanted))
-        except JoinError as error:
-            await self._refuse(error)
-
-    async def _join(self, request: protocol.ConnectRequest) -> None:
-        credentials = Credentials(
-            password=request.password,
-            discord_token=request.discord_token,
-            discord_user=request.discord_user,
-        )
-        try:
-            wanted, resume = request.server, request.resume
-            await self._joins.join(self, wanted, credentials, self.address, resume)
-        except JoinError as error:
-            await self._refuse(error)
-        except Exception:  # the border around a session: its failure touches nobody else
-            log.exception("join of %s failed", self.address)
-            await self._connection.close(INTERNAL_ERROR)
-
-    async def _end_join(self) -> None:
-        joining, self._joining = self._joining, None
-        if joining is not None:
-            joining.cancel()
-            await asyncio.wait([joining])
-
-    async def _refuse(self, error: JoinError) -> None:
-        self.send(protocol.error(error.code, str(error)))
-        if error.code == "no_server":  # d-zone would ask again, at once, for ever
-            await self._connection.close(TRY_AGAIN_LATER, "no server is open")
-        elif not self._refusals.take():
-            await self._connection.close(POLICY_VIOLATION, "too many refused messages")
+async def _end(tasks: set[asyncio.Task[None]]) -> None:
+    ending = [task for task in tasks if task is not asyncio.current_task()]
+    for task in ending:
+        task.cancel()
+    if ending:
+        await asyncio.wait(ending)

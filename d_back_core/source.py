@@ -9,7 +9,7 @@ import tenacity
 from msgspec import Struct
 
 from d_back_core.border import Complaints, Patch, checked_records
-from d_back_core.chain import Link, R, patched
+from d_back_core.chain import Link, R, patched, rebased
 from d_back_core.clock import Clock
 from d_back_core.errors import ProviderError
 from d_back_core.models import ServerRemoved, UserRemoved
@@ -65,10 +65,20 @@ class Source(Generic[R]):
         self._kept: list[tuple[str, Patch]] | None = None
         self._in_flight = False
         self._again = False
+        self._renews = False
+        """Whether the answer that is on its way takes the place of one that was too old."""
+        self._asked_at = 0.0
+        self._base: dict[str, R] | None = None
+        """The last answer as it was given, where a newer one is to be compared with it."""
 
     @property
     def hook(self) -> str:
         return "servers" if self._subject.server_id is None else "users"
+
+    @property
+    def failing(self) -> bool:
+        """Whether its last answer, or its provider, has failed; there may still be grace."""
+        return self.failing_since is not None or self.supervisor.failing_since is not None
 
     @property
     def ready_since(self) -> float:
@@ -98,10 +108,34 @@ class Source(Generic[R]):
         self._cancel()
         self._asking = self._subject.spawn(self._ask())
 
+    @property
+    def renewing(self) -> bool:
+        """Whether a join has to wait, because a newer answer is on its way."""
+        failing = self.failing_since is not None
+        return self._max_age is not None and self.answered and self.asking and not failing
+
+    @property
+    def old(self) -> bool:
+        """Whether the answer is older than its provider allows it to be on a join."""
+        max_age = self._max_age
+        if max_age is None or not self.answered or self.asking or self.failing_since is not None:
+            return False
+        return self._subject.clock.time() - self._asked_at >= max_age
+
+    def renew(self) -> None:
+        """Fetch the layer again if it is too old for a join."""
+        if self.old:
+            self.ask()
+            self._renews = True
+
+    @property
+    def _max_age(self) -> float | None:
+        return self.supervisor.plugin.traits.max_ages.get(self.hook)
+
     def release(self) -> None:
         """Hold nothing any more; a late answer is discarded."""
         self._cancel()
-        self._kept = self.records = self.failing_since = None
+        self._kept = self.records = self.failing_since = self._base = None
         self.answered = False
 
     def relink(self, member: Member) -> None:
@@ -111,16 +145,16 @@ class Source(Generic[R]):
         if member.supervisor is self.supervisor:
             return
         self._cancel()
-        self._kept = self.failing_since = None
+        self._kept = self.failing_since = self._base = None
         self.answered = False
         self.supervisor = member.supervisor
         self.due = self.records is not None
 
     def drop(self) -> None:
         """Hold the layer no more; a failed provider is still asked again in its time."""
-        if self.failing_since is None and self.supervisor.failing_since is None:
+        if not self.failing:
             self.release()
-        self.records = None
+        self.records = self._base = None
 
     def apply(self, key: str, patch: Patch) -> bool:
         """Change the layer by an event; False where there is no layer to change."""
@@ -135,7 +169,7 @@ class Source(Generic[R]):
         if self._asking is not None:
             self._asking.cancel()
         self._asking = None
-        self._in_flight = False
+        self._in_flight = self._renews = False
 
     async def _ask(self) -> None:
         async for attempt in retrying(self._subject.clock, self._failed):
@@ -145,6 +179,7 @@ class Source(Generic[R]):
         if self._asking is not asyncio.current_task():
             return  # it was released, and the provider sat out its cancellation
         kept, self._kept, self._asking, self._in_flight = self._kept, None, None, False
+        records = self._rebased(records)
         if records is not None:
             for key, patch in kept or ():
                 self._patch(records, key, patch)
@@ -156,15 +191,27 @@ class Source(Generic[R]):
             self.ask()
         self._turned()
 
+    def _rebased(self, answer: dict[str, R] | None) -> dict[str, R] | None:
+        """The answer, with what events have changed since the last one if this one renews it."""
+        base, renews = self._base, self._renews and not self._again
+        aging = self._max_age is not None
+        self._base = dict(answer) if aging and answer is not None else None
+        self._renews = False
+        if not renews or answer is None or base is None or self.records is None:
+            return answer
+        return rebased(base, self.records, answer)
+
     def _failed(self, state: tenacity.RetryCallState) -> None:
-        self._in_flight = False
+        self._in_flight = self._renews = False
         if self.failing_since is None:
             self.failing_since = self._subject.clock.time()
-            log.warning("%s", state.outcome and state.outcome.exception())
+            self.supervisor.last_error = str(state.outcome and state.outcome.exception())
+            log.warning("%s", self.supervisor.last_error)
         self._turned()
 
     async def _answer(self) -> dict[str, R] | None:
         self._kept, self._again = [], False
+        self._asked_at = self._subject.clock.time()
         supervisor, server_id = self.supervisor, self._subject.server_id
         if not supervisor.plugin.implements(self.hook):
             return None

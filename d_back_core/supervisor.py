@@ -14,6 +14,7 @@ from d_back_core.errors import ConfigError, ProviderError
 from d_back_core.hookspecs import Context
 from d_back_core.models import Event
 from d_back_core.plugins import Plugin
+from d_back_core.stats import Stats
 from d_back_core.stepwise import Stepwise
 
 Health = Literal["starting", "ready", "degraded", "failed"]
@@ -36,6 +37,9 @@ class Listener(Protocol):
 
     def outdated(self, name: str) -> None:
         """All that is held of the provider is to be fetched again."""
+
+    def stats(self) -> Stats:
+        """What the core counts."""
 
 
 def retrying(
@@ -70,6 +74,8 @@ class Supervisor:
         self.ready_since = 0.0
         self.last_error = ""
         self.next_retry: float | None = None
+        self.calls = 0
+        self.failures = 0
         self.latency: float | None = None
         """Seconds that the last answer took."""
         self.ended = False
@@ -145,16 +151,23 @@ class Supervisor:
         self._calls.add(task)
         task.add_done_callback(self._called)
         began = self._clock.time()
+        self.calls += 1
+        self.failures += 1  # until it has answered
         try:
             async with self._clock.timeout(timeout):
                 answer = await asyncio.shield(task)
         except TimeoutError as error:
             late = TimeoutError(f"no answer within {timeout:g} s")
             raise ProviderError(self.name, hook, error if task.done() else late) from error
+        except asyncio.CancelledError as error:
+            if not task.cancelled() or _is_cancelled():
+                raise
+            raise ProviderError(self.name, hook, error) from error  # it cancelled itself
         except Exception as error:  # other people's code: a provider's call can raise anything
             raise ProviderError(self.name, hook, error) from error
         finally:
             task.cancel()
+        self.failures -= 1
         self.latency = self._clock.time() - began
         return answer
 
@@ -172,6 +185,7 @@ class Supervisor:
             task.exception()  # of a call that nobody waits for any more
 
     async def _run(self) -> None:
+        self._owes_stop = True
         if self.plugin.implements("start") and not await self._start():
             return
         self._ready()
@@ -196,6 +210,7 @@ class Supervisor:
             probe=self.plugin.probe,
             degraded=self._degraded,
             recovered=self._recovered,
+            stats=self._listener.stats,
         )
         try:
             async for attempt in retrying(self._clock, self._call_failed):
@@ -243,11 +258,17 @@ class Supervisor:
             recovery = self._clock.call_later(self._chain.failback_after, self._recovered)
         try:
             await self._pass_on(self.plugin.events())
+        except asyncio.CancelledError as error:
+            if _is_cancelled():
+                raise
+            raise ProviderError(self.name, "events", error) from error  # it cancelled itself
         except Exception as error:  # other people's code: a provider's stream can raise anything
             raise ProviderError(self.name, "events", error) from error
         finally:
             if recovery is not None:
                 recovery.cancel()
+        if again:  # a stream that has no more news cannot fail again
+            self._recovered()
 
     async def _pass_on(self, stream: AsyncIterator[Event]) -> None:
         count = 0
@@ -295,7 +316,7 @@ class Supervisor:
         self._listener.turned(self.name)
 
     def _recovered(self) -> None:
-        if self.failing_since is not None:
+        if self.started and self.failing_since is not None:
             self._ready()
             self._listener.outdated(self.name)
 
@@ -314,6 +335,12 @@ class Supervisor:
         self._grace = self._clock.call_later(
             self.core.grace, lambda: self._listener.turned(self.name)
         )
+
+
+def _is_cancelled() -> bool:
+    """Whether somebody has cancelled the current task."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 @asynccontextmanager

@@ -80,7 +80,9 @@ class World:
         self.place = 0
         self.users = dict(users)
         self._pending: list[Delta] = []
-        self._history: deque[Delta] = deque(maxlen=history)
+        self._history: deque[Delta] = deque()
+        self._history_size = history
+        self._reaches_to = 0
         self._hidden_at: dict[str, int] = {}
         self._touched: dict[str, bool] = {}
 
@@ -147,12 +149,9 @@ class World:
     def since(self, seq: int) -> list[Delta] | None:
         """The deltas after that number, for who knows all up to it; None where the history does
         not reach back, or where the number is none of this world's."""
-        if seq > self.seq:
+        if not self._reaches_to <= seq <= self.seq:
             return None
-        reaches = not self._history or self._history[0].seq <= seq + 1
-        if seq < self.seq and (not self._history or not reaches):
-            return None
-        return [each for each in self._history if each.seq > seq or _unnumbered(each, seq)]
+        return [each for each in self._history if each.seq + _is_unnumbered(each) > seq]
 
     def mark(self) -> list[EffectiveUser]:
         """The users that clients may be told of now; from here on `touched` tells what changed."""
@@ -190,12 +189,14 @@ class World:
         delta = Delta(self.seq, self.place, change)
         self._pending.append(delta)
         self._history.append(delta)
+        if len(self._history) > self._history_size:
+            lost = self._history.popleft()
+            self._reaches_to = lost.seq + _is_unnumbered(lost)
 
 
-def _unnumbered(delta: Delta, seq: int) -> bool:
-    """Whether it carries this number without having raised it."""
-    change = delta.change
-    return delta.seq == seq and isinstance(change, Removal) and change.told_before is not None
+def _is_unnumbered(delta: Delta) -> bool:
+    """Whether it carries its number without having raised it."""
+    return isinstance(delta.change, Removal) and delta.change.told_before is not None
 
 
 def _differing(known: EffectiveUser, user: EffectiveUser) -> Presence:

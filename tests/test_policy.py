@@ -24,22 +24,26 @@ from d_back_core.policy import (
 Servers = dict[str, Server]
 
 
-def public_ids(servers: Mapping[str, Server], **policies: Policy) -> dict[str, str]:
-    """What a new process calls these servers. Keys of policies: ``_1`` means server 1."""
+def public_ids(
+    servers: Mapping[str, Server], policies: Mapping[str, Policy] | None = None
+) -> dict[str, str]:
+    """What a new process calls these servers."""
     ids = PublicIds()
-    ids.assign(servers, {key.removeprefix("_"): policy for key, policy in policies.items()})
+    ids.assign(servers, policies or {})
     return {server_id: ids[server_id] for server_id in servers}
 
 
 def effective(
     servers: Mapping[str, Server],
+    policies: Mapping[str, Policy] | None = None,
+    *,
     protected: tuple[str, ...] = (),
     flagged: tuple[str, ...] = (),
-    **policies: Policy,
 ) -> dict[str, EffectiveServer]:
     """What clients may know of these servers."""
-    rules = {key.removeprefix("_"): policy for key, policy in policies.items()}
-    return effective_servers(servers, rules, PublicIds(), protected=protected, flagged=flagged)
+    return effective_servers(
+        servers, policies or {}, PublicIds(), protected=protected, flagged=flagged
+    )
 
 
 def default_of(servers: Mapping[str, EffectiveServer]) -> str | None:
@@ -88,7 +92,7 @@ def test_r12_a_slug_is_fit_for_urls_or_empty(name: str) -> None:
 def test_r12_the_alias_wins_over_the_provider_s_id_and_the_name() -> None:
     """The operator has the last word."""
     servers = {"1": Server(name="One", id="one-id"), "2": Server(name="Two", id="two-id")}
-    assert public_ids(servers, _1=Policy(alias="dworld")) == {"1": "dworld", "2": "two-id"}
+    assert public_ids(servers, {"1": Policy(alias="dworld")}) == {"1": "dworld", "2": "two-id"}
 
 
 def test_r12_without_a_fit_name_it_is_the_server_id() -> None:
@@ -119,7 +123,7 @@ def test_r12_a_provider_s_id_wins_over_another_server_s_name() -> None:
 def test_r12_an_alias_wins_over_another_server_s_id() -> None:
     """Also where it comes later in the order."""
     servers = {"1": Server(name="One", id="zone"), "2": Server(name="Two")}
-    assert public_ids(servers, _2=Policy(alias="zone")) == {"1": "one", "2": "zone"}
+    assert public_ids(servers, {"2": Policy(alias="zone")}) == {"1": "one", "2": "zone"}
 
 
 def test_r12_an_alias_is_kept_free_for_a_server_that_is_not_there_yet() -> None:
@@ -141,7 +145,7 @@ def test_r12_no_server_is_called_by_another_one_s_server_id() -> None:
 def test_r12_an_alias_that_is_an_unlisted_server_s_id_loses() -> None:
     """The configuration cannot know of servers that only providers bring."""
     servers = {"1": Server(name="One"), "5": Server()}
-    assert public_ids(servers, _1=Policy(alias="5")) == {"1": "one", "5": "5"}
+    assert public_ids(servers, {"1": Policy(alias="5")}) == {"1": "one", "5": "5"}
 
 
 def test_r12_a_server_whose_id_is_taken_already_gets_a_number() -> None:
@@ -200,19 +204,16 @@ def test_a_server_without_a_name_is_called_by_its_id() -> None:
     assert effective({"1": Server()})["1"].name == "1"
 
 
-@pytest.mark.parametrize(
-    ("servers", "policies"),
-    [({"1": Server(enabled=False)}, {}), ({"1": Server()}, {"_1": Policy(enabled=False)})],
-)
-def test_r6_a_disabled_server_is_not_there(servers: Servers, policies: dict[str, Policy]) -> None:
-    """Whoever says so: a provider or the operator; the other's yes does not matter."""
-    assert effective(servers | {"2": Server(enabled=True)}, **policies).keys() == {"2"}
+def test_r6_a_server_that_the_operator_disables_is_not_there() -> None:
+    """Whatever providers say."""
+    servers = {"1": Server(enabled=True), "2": Server()}
+    assert effective(servers, {"1": Policy(enabled=False)}).keys() == {"2"}
 
 
 @pytest.mark.parametrize("policy", [Policy(passworded=True), Policy(password=Secret("x"))])
 def test_r6_policy_protects(policy: Policy) -> None:
     """By the flag, or by a password."""
-    servers = effective(TWO, _1=policy)
+    servers = effective(TWO, {"1": policy})
     assert [server.passworded for server in servers.values()] == [True, False]
 
 
@@ -223,7 +224,7 @@ def test_r6_what_a_provider_protected_stays_protected() -> None:
 
 def test_r3_the_operator_s_default_comes_first() -> None:
     """Before any provider's flag and before the order."""
-    servers = effective(TWO, flagged=("1",), _2=Policy(default=True))
+    servers = effective(TWO, {"2": Policy(default=True)}, flagged=("1",))
     assert default_of(servers) == "2"
 
 
@@ -240,13 +241,13 @@ def test_r3_without_a_flag_it_is_the_first_in_order() -> None:
 @pytest.mark.parametrize(
     "policies",
     [
-        {"_1": Policy(default=True, passworded=True)},
-        {"_1": Policy(default=True, enabled=False)},
+        {"1": Policy(default=True, passworded=True)},
+        {"1": Policy(default=True, enabled=False)},
     ],
 )
 def test_r3_a_closed_server_is_not_the_default(policies: dict[str, Policy]) -> None:
     """Not even where the operator and every provider say so."""
-    assert default_of(effective(TWO, flagged=("1",), **policies)) == "2"
+    assert default_of(effective(TWO, policies, flagged=("1",))) == "2"
 
 
 def test_r3_with_no_open_server_there_is_no_default() -> None:
@@ -308,6 +309,26 @@ def test_r6_one_provider_s_no_does_not_open_what_another_one_closed() -> None:
     listing = Listing({}, Changes())
     layers = {"a": {"1": Server(passworded=False)}, "b": {"1": Server(passworded=True)}}
     assert listed(listing, LINKS, layers)["1"].passworded
+
+
+@pytest.mark.parametrize("disabling", ["a", "b"])
+def test_r6_a_server_that_a_provider_disables_is_not_there(disabling: str) -> None:
+    """Whoever of them says so, for as long as its layer is in use; the other's yes does not
+    matter."""
+    listing = Listing({}, Changes())
+    layers = {name: {"1": Server(enabled=name != disabling), "2": Server()} for name in "ab"}
+    assert listed(listing, LINKS, layers).keys() == {"2"}
+    del layers[disabling]
+    assert listed(listing, LINKS, layers).keys() == {"1", "2"}
+
+
+def test_r3_a_filtered_provider_neither_protects_nor_disables_others_servers() -> None:
+    """What it says of ids that are not its own is not heard."""
+    listing = Listing({}, Changes())
+    links = (Link(name="a", servers=frozenset({"1"})), Link(name="b"))
+    layers = {"a": {"2": Server(passworded=True, enabled=False)}, "b": {"2": Server()}}
+    servers = listed(listing, links, layers)
+    assert [server.passworded for server in servers.values()] == [False]
 
 
 # What is not shown
@@ -388,7 +409,7 @@ def test_a_client_that_names_nothing_means_the_default(wanted: str | None) -> No
 @pytest.mark.parametrize("wanted", ["2", "dworld", " dworld "])
 def test_a_server_is_found_by_either_id(wanted: str) -> None:
     """Its snowflake or its public id, with blanks around it."""
-    servers = effective(TWO, _2=Policy(alias="dworld"))
+    servers = effective(TWO, {"2": Policy(alias="dworld")})
     found = resolve(servers, wanted)
     assert found is servers["2"]
 
@@ -396,7 +417,7 @@ def test_a_server_is_found_by_either_id(wanted: str) -> None:
 @pytest.mark.parametrize("wanted", ["9", "DWORLD", "Two", "constructor", "__proto__"])
 def test_an_unknown_server_is_not_found(wanted: str) -> None:
     """Names and other spellings do not count, and it is never the default instead."""
-    assert resolve(effective(TWO, _2=Policy(alias="dworld")), wanted) is None
+    assert resolve(effective(TWO, {"2": Policy(alias="dworld")}), wanted) is None
     assert not means_default(wanted)
 
 

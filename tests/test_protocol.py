@@ -12,7 +12,7 @@ from msgspec import UNSET
 from d_back_core import protocol
 from d_back_core.errors import ErrorCode, JoinError
 from d_back_core.models import PROTOTYPE_WORDS, EffectiveServer, EffectiveUser, Message
-from d_back_core.world import Delta, Presence, Removal, World
+from d_back_core.world import Presence, Removal, World
 
 ADA = EffectiveUser("7", "Ada", "online", "#ff6b6b")
 PLAZA = EffectiveServer(
@@ -44,6 +44,12 @@ def said(frame: bytes) -> Any:  # noqa: ANN401  any JSON
     return json.loads(frame)
 
 
+def join(server: EffectiveServer, world: World, client_id: str | None) -> bytes:
+    """A ``server-join`` as it is put together when it is sent."""
+    head = protocol.join_head(server, world, client_id)
+    return head + b"{" + protocol.users_json(world.shown()) + b"}" + protocol.JOIN_END
+
+
 # From clients
 
 
@@ -71,11 +77,16 @@ def test_a_connect_carries_server_and_credentials() -> None:
     """All that d-zone puts into a connect is read; what a later version adds is ignored."""
     user = {"id": "5", "username": "Bo", "tags": [1, None, {"deep": True}]}
     asked = {"server": "plaza", "password": "pw", "discordToken": "tok", "discordUser": user}
-    frame = {"type": "connect", "data": {**asked, "resume": {"epoch": "x", "seq": 5}}}
+    resume = {"epoch": "x", "seq": 5}
+    frame = {"type": "connect", "data": {**asked, "resume": resume, "later": [1]}}
     message = protocol.decode(json.dumps(frame).encode())
     assert message == protocol.Connect(
         data=protocol.ConnectRequest(
-            server="plaza", password="pw", discord_token="tok", discord_user=user
+            server="plaza",
+            password="pw",
+            discord_token="tok",
+            discord_user=user,
+            resume=protocol.Resume(epoch="x", seq=5),
         )
     )
 
@@ -156,6 +167,9 @@ def test_broken_frames_are_refused_in_the_words_of_0_0_18(
         '{"type":"connect","data":{"discordToken":{}}}',
         '{"type":"connect","data":{"discordUser":"Bo"}}',
         '{"type":"connect","data":{"discordUser":{"id":1e999}}}',
+        '{"type":"connect","data":{"resume":5}}',
+        '{"type":"connect","data":{"resume":{"epoch":"x"}}}',
+        '{"type":"connect","data":{"resume":{"epoch":"x","seq":"5"}}}',
         '{"type":"get_user_data"}',
         '{"type":"get_user_data","serverId":null}',
         '{"type":"get_server_data","serverId":5}',
@@ -166,7 +180,7 @@ def test_wrong_shapes_are_refused_with_the_place(frame: str) -> None:
     error = refused(frame.encode())
     assert error.code == "invalid_message"
     assert str(error).startswith("Invalid message: ")
-    assert "$." in str(error) or "serverId" in str(error)
+    assert "$." in str(error) or "`serverId`" in str(error)
 
 
 json_values = st.recursive(
@@ -248,9 +262,9 @@ def test_what_d_zone_shows_is_broken_up_in_every_frame() -> None:
     frames = [
         protocol.server_list([server]),
         protocol.server_list([server], update=True),
-        protocol.server_join(server, world, None),
-        protocol.delta("111", Delta(1, new)),
-        protocol.delta("111", Delta(2, message)),
+        join(server, world, None),
+        protocol.delta("111", 1, new),
+        protocol.delta("111", 2, message),
         protocol.user_data("111", [user]),
         protocol.server_data([server]),
     ]
@@ -286,7 +300,7 @@ def test_a_join(client_id: str | None, field: dict[str, str]) -> None:
     """``server-join`` has everybody in full, the resolved id, and the place in the sequence;
     a client id only where there is one."""
     world = World("111", {"7": ADA})
-    assert said(protocol.server_join(PLAZA, world, client_id)) == {
+    assert said(join(PLAZA, world, client_id)) == {
         "type": "server-join",
         "data": {
             "users": {
@@ -318,7 +332,7 @@ def test_a_join(client_id: str | None, field: dict[str, str]) -> None:
 )
 def test_a_presence(change: Presence | Removal, fields: dict[str, object]) -> None:
     """``presence`` says what changed, and the status always."""
-    assert said(protocol.delta("111", Delta(4, change))) == {
+    assert said(protocol.delta("111", 4, change)) == {
         "type": "presence",
         "server": "111",
         "seq": 4,
@@ -329,7 +343,7 @@ def test_a_presence(change: Presence | Removal, fields: dict[str, object]) -> No
 def test_chat() -> None:
     """``message`` says who said what where."""
     message = Message(server_id="111", uid="7", message="hé\n", channel="5", channel_name="x")
-    assert said(protocol.delta("111", Delta(4, message))) == {
+    assert said(protocol.delta("111", 4, message)) == {
         "type": "message",
         "server": "111",
         "seq": 4,
@@ -338,10 +352,17 @@ def test_chat() -> None:
 
 
 def test_the_other_answers() -> None:
-    """``error``, ``update-clientid`` and ``user_data``."""
+    """``error``, ``resumed``, ``update-clientid`` and ``user_data``."""
     assert said(protocol.error("gone", "It went.")) == {
         "type": "error",
         "data": {"message": "It went.", "code": "gone"},
+    }
+    world = World("111", {})
+    assert said(protocol.resumed(world)) == {
+        "type": "resumed",
+        "server": "111",
+        "epoch": world.epoch,
+        "seq": 0,
     }
     for client_id in ("99", None):
         assert said(protocol.update_client_id("111", client_id)) == {
@@ -366,10 +387,11 @@ def test_the_gateway_and_its_client_speak_the_same() -> None:
     frames = [
         protocol.server_list([PLAZA]),
         protocol.server_list([PLAZA], update=True),
-        protocol.server_join(PLAZA, world, "99"),
-        protocol.delta("111", Delta(1, Presence(uid="7", status="idle"))),
-        protocol.delta("111", Delta(2, Removal(uid="7"))),
-        protocol.delta("111", Delta(3, message)),
+        join(PLAZA, world, "99"),
+        protocol.delta("111", 1, Presence(uid="7", status="idle")),
+        protocol.delta("111", 2, Removal(uid="7")),
+        protocol.delta("111", 3, message),
+        protocol.resumed(world),
         protocol.update_client_id("111", None),
         protocol.error("gone", "It went."),
         protocol.user_data("111", [ADA]),
@@ -391,5 +413,5 @@ def test_a_request_is_not_printed() -> None:
 
 def test_unset_is_left_out() -> None:
     """No frame carries null for something that was not said."""
-    presence = protocol.delta("1", Delta(1, Presence(uid="7", status="idle", username=UNSET)))
+    presence = protocol.delta("1", 1, Presence(uid="7", status="idle", username=UNSET))
     assert b"null" not in presence

@@ -1,7 +1,7 @@
 """A world's deltas: what they say, their numbers, and whom they are for (R13)."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
@@ -10,7 +10,7 @@ from msgspec import UNSET, structs
 
 from d_back_core import Message, Status
 from d_back_core.models import EffectiveUser
-from d_back_core.world import Delta, Presence, Removal, World
+from d_back_core.world import Change, Delta, Presence, Removal, World
 
 ADA = EffectiveUser("1", "Ada", "online", "#112233")
 BOB = EffectiveUser("2", "Bob", "offline", "#445566")
@@ -25,12 +25,19 @@ def change(user: EffectiveUser, **fields: str) -> EffectiveUser:
     return structs.replace(user, **fields)
 
 
+def taken(there: World) -> list[tuple[int, Change]]:
+    """The new deltas: the number that clients see, and the change."""
+    return [(delta.seq, delta.change) for delta in there.take()]
+
+
 def test_a_new_user_is_introduced_with_everything() -> None:
     """A client needs all four fields to draw somebody."""
     there = world()
     there.put("1", ADA)
-    introduced = Presence(uid="1", status="online", username="Ada", role_color="#112233")
-    assert there.take() == [Delta(1, introduced)]
+    introduced = Presence(
+        uid="1", status="online", username="Ada", role_color="#112233", told_before=0
+    )
+    assert taken(there) == [(1, introduced)]
 
 
 @pytest.mark.parametrize(
@@ -47,7 +54,7 @@ def test_a_change_tells_the_status_and_what_is_new(
     """The status is always there, as d-zone reads it; the rest only where it differs."""
     there = world(ADA)
     there.put("1", change(ADA, **fields))
-    assert there.take() == [Delta(1, presence)]
+    assert taken(there) == [(1, presence)]
 
 
 def test_a_user_who_is_gone_is_removed() -> None:
@@ -55,7 +62,7 @@ def test_a_user_who_is_gone_is_removed() -> None:
     there = world(ADA)
     there.put("1", None)
     there.put("1", None)
-    assert there.take() == [Delta(1, Removal(uid="1"))]
+    assert taken(there) == [(1, Removal(uid="1"))]
     assert there.users == {}
 
 
@@ -84,11 +91,10 @@ def test_r7_a_swap_is_the_difference() -> None:
     there = world(ADA, BOB)
     cleo = EffectiveUser("3", "Cleo", "idle", "#ffffff")
     there.swap({"1": change(ADA, status="idle"), "3": cleo})
-    changes = [delta.change for delta in there.take()]
-    assert changes == [
-        Removal(uid="2"),
-        Presence(uid="1", status="idle"),
-        Presence(uid="3", status="idle", username="Cleo", role_color="#ffffff"),
+    assert taken(there) == [
+        (1, Removal(uid="2")),
+        (2, Presence(uid="1", status="idle")),
+        (3, Presence.introducing(cleo)),
     ]
     assert list(there.users) == ["1", "3"]
 
@@ -98,7 +104,7 @@ def test_chat_takes_a_number_too() -> None:
     there = world(ADA)
     assert there.say(HELLO)
     there.put("1", None)
-    assert there.take() == [Delta(1, HELLO), Delta(2, Removal(uid="1"))]
+    assert taken(there) == [(1, HELLO), (2, Removal(uid="1"))]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +140,7 @@ def test_r13_going_offline_is_a_status_and_no_removal() -> None:
     """d-zone lets the figure sleep, it does not vanish."""
     there = world(ADA, hide_offline=True)
     there.put("1", change(ADA, status="offline"))
-    assert there.take() == [Delta(1, Presence(uid="1", status="offline"))]
+    assert taken(there) == [(1, Presence(uid="1", status="offline"))]
     assert there.shown() == []
 
 
@@ -142,8 +148,7 @@ def test_r13_coming_online_sends_all_four_fields() -> None:
     """Who joined meanwhile was never told of the user."""
     there = world(BOB, hide_offline=True)
     there.put("2", change(BOB, status="idle"))
-    introduced = Presence(uid="2", status="idle", username="Bob", role_color="#445566")
-    assert there.take() == [Delta(1, introduced)]
+    assert taken(there) == [(1, Presence.introducing(change(BOB, status="idle")))]
 
 
 def test_r13_what_happens_to_a_hidden_user_is_not_told() -> None:
@@ -168,22 +173,25 @@ def test_r13_the_removal_of_a_user_of_whom_nobody_was_told_sends_nothing() -> No
 
 def test_r13_a_hidden_user_s_removal_is_for_those_who_were_told() -> None:
     """Only sessions that joined before the user went offline know of it; no number is used up,
-    as the others would see a gap."""
+    as the others would see a gap, but a place is."""
     there = world(ADA, hide_offline=True)
     there.put("1", change(ADA, status="offline"))
     there.put("2", change(BOB, status="online"))
     there.put("1", None)
-    assert there.take()[-1] == Delta(2, Removal(uid="1", told_before=1))
-    assert there.seq == 2
+    assert there.take()[-1] == Delta(2, 3, Removal(uid="1", told_before=1))
+    assert (there.seq, there.place) == (2, 3)
 
 
 def test_r13_who_was_shown_again_is_removed_for_all() -> None:
-    """Having been hidden once is forgotten."""
+    """Coming back says who knew; after that having been hidden is forgotten."""
     there = world(ADA, hide_offline=True)
     there.put("1", change(ADA, status="offline"))
     there.put("1", ADA)
     there.put("1", None)
-    assert there.take()[-1] == Delta(3, Removal(uid="1"))
+    assert taken(there)[1:] == [
+        (2, Presence.introducing(ADA, told_before=1)),
+        (3, Removal(uid="1")),
+    ]
 
 
 def test_r13_a_hidden_user_who_went_and_came_is_not_removed_twice() -> None:
@@ -202,21 +210,22 @@ class Client:
     """A session that folds what it is told, as a browser does."""
 
     view: dict[str, EffectiveUser]
+    seq: int
     joined_at: int
+    """The place in the world."""
     told_twice: bool = False
     """Whether it may be told what it knows already."""
-    seq: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.seq = self.joined_at
 
     def hears(self, delta: Delta) -> None:
+        """As `LiveServer` passes it on."""
         told_before = None
         if isinstance(delta.change, Removal):
             told_before = delta.change.told_before
-        if told_before is not None and self.joined_at >= told_before:
-            return
-        assert delta.seq == self.seq + (told_before is None), "a gap"
+        if told_before is None or self.joined_at < told_before:
+            self.fold(delta, numbered=told_before is None)
+
+    def fold(self, delta: Delta, *, numbered: bool) -> None:
+        assert delta.seq == self.seq + numbered, "a gap"
         self.seq = delta.seq
         before = dict(self.view)
         match delta.change:
@@ -224,10 +233,20 @@ class Client:
                 assert uid in self.view, "chat of somebody unknown"
                 return
             case Removal(uid=uid):
-                del self.view[uid]
+                self.view.pop(uid, None)
             case Presence() as presence:
                 self.view[presence.uid] = folded(self.view.get(presence.uid), presence)
         assert self.told_twice or self.view != before, "an empty delta"
+
+    def resumes(self, there: World) -> bool:
+        """Whether the world can tell it what it missed."""
+        missed = there.since(self.seq)
+        if missed is None:
+            return False
+        self.told_twice, self.joined_at = True, 0
+        for delta in missed:
+            self.fold(delta, numbered=delta.seq > self.seq)
+        return True
 
 
 def folded(known: EffectiveUser | None, presence: Presence) -> EffectiveUser:
@@ -272,7 +291,8 @@ def played(there: World, acts: list[Act | None], *, told_twice: bool = False) ->
     """The clients of the world after all of it, with what they were told."""
 
     def joined() -> Client:
-        return Client({user.uid: user for user in there.shown()}, there.seq, told_twice)
+        view = {user.uid: user for user in there.shown()}
+        return Client(view, there.seq, there.place, told_twice)
 
     clients = [joined()]
     for act in [*acts, None]:
@@ -326,8 +346,75 @@ def test_r13_hiding_may_begin_and_end_while_clients_are_there(
     gone."""
     there = World("s", users)
     for client in played(there, acts, told_twice=True):
-        shown = {user.uid: user for user in there.shown()}
-        assert {uid: user for uid, user in client.view.items() if uid in shown} == shown
-        asleep = client.view.keys() - shown.keys()
-        assert all(there.users[uid].status == "offline" for uid in asleep)
-        assert client.seq == there.seq
+        assert_sees(client, there)
+
+
+def assert_sees(client: Client, there: World) -> None:
+    """The client sees all who are shown, and beside them only users who are there, offline."""
+    shown = {user.uid: user for user in there.shown()}
+    assert {uid: user for uid, user in client.view.items() if uid in shown} == shown
+    asleep = client.view.keys() - shown.keys()
+    assert all(uid in there.users and there.users[uid].status == "offline" for uid in asleep)
+    assert client.seq == there.seq
+
+
+@given(
+    WORLDS,
+    st.lists(ACTS | HIDE, max_size=8),
+    st.lists(ACTS | HIDE, max_size=8),
+    st.booleans(),
+    st.integers(0, 4),
+)
+def test_r31_who_resumes_is_told_what_it_missed(
+    users: Mapping[str, EffectiveUser],
+    heard: list[Act | None],
+    missed: list[Act | None],
+    hide_offline: bool,  # noqa: FBT001  hypothesis gives it
+    history: int,
+) -> None:
+    """All of it, or that the history does not reach so far back; never a part."""
+    there = World("s", users, hide_offline=hide_offline, history=history)
+    clients = played(there, heard, told_twice=True)
+    played(there, missed, told_twice=True)
+    for client in clients:
+        if client.resumes(there):
+            assert_sees(client, there)
+
+
+def test_r31_the_history_reaches_as_far_back_as_it_is_long() -> None:
+    """One delta more, and a client has to join anew; a number of the future never was ours."""
+    there = World("s", {}, history=2)
+    for name in ("a", "b", "c"):
+        there.put("1", change(ADA, username=name))
+    assert there.since(0) is None
+    assert there.since(3) == []
+    assert there.since(4) is None
+    missed = there.since(2)
+    assert missed is not None
+    assert [delta.seq for delta in missed] == [3]
+
+
+def test_r31_a_lost_removal_of_a_hidden_user_is_not_passed_over() -> None:
+    """It has no number of its own that would be missing."""
+    there = World("s", {"1": ADA}, hide_offline=True, history=1)
+    there.put("1", change(ADA, status="offline"))
+    there.put("1", None)
+    missed = there.since(1)
+    assert missed is not None
+    assert [delta.change for delta in missed] == [Removal(uid="1", told_before=1)]
+    there.put("2", change(BOB, status="idle"))
+    assert there.since(1) is None
+
+
+def test_what_was_touched_since_a_mark() -> None:
+    """Each user once, with whether a snapshot of that moment has them."""
+    there = world(ADA)
+    there.put("2", BOB)
+    assert there.mark() == [ADA, BOB]
+    there.put("1", None)
+    there.put("2", change(BOB, username="Robert"))
+    there.put("3", EffectiveUser("3", "Cleo", "idle", "#ffffff"))
+    there.put("3", None)
+    assert there.touched == {"1": True, "2": True, "3": False}
+    there.unmark()
+    assert there.touched == {}

@@ -1,9 +1,10 @@
 """A provider that needs nothing: four small living communities, or large ones for load.
 
 `community` is how people come, go and talk; `demo` and `crowd` are who they are; `run` is when
-it happens; `provider` is what d-back sees of it.
+it happens; `provider` is what d-back sees of it, and `still` what programs for d-back 0.0.x do.
 """
 
 from d_back_mock.provider import MockConfig, MockProvider
+from d_back_mock.still import MockDataProvider
 
-__all__ = ["MockConfig", "MockProvider"]
+__all__ = ["MockConfig", "MockDataProvider", "MockProvider"]

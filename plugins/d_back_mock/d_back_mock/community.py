@@ -51,6 +51,11 @@ class Community:
         self._changed: dict[int, Status] = {}
         self._line = 0
 
+    @property
+    def members(self) -> Members:
+        """Who they are, in the status that each begins with."""
+        return self._members
+
     async def users(self) -> dict[str, User]:
         """All users as they are now, by uid.
 

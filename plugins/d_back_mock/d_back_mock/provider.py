@@ -83,7 +83,7 @@ class MockProvider:
             presence_interval=config.presence_interval,
             message_interval=config.message_interval,
         )
-        context.log.info("provider %s: seed = %d repeats this run", context.name, self._seed)
+        context.log.info("seed = %d repeats this run", self._seed)
 
     @hookimpl
     async def stop(self) -> None:

@@ -1,5 +1,6 @@
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 
 from d_back_core import Server
 from d_back_mock import MockProvider
@@ -49,6 +50,14 @@ async def test_statuses_are_realistic(begin: Begin) -> None:
     assert sorted(counts, key=counts.__getitem__) == ["dnd", "offline", "idle", "online"]
     assert 3000 < counts["online"] < 6000
     assert counts["dnd"] > 500
+
+
+async def test_neighbours_are_unrelated(begin: Begin) -> None:
+    """Already a small crowd has most colours, and no status comes in a pattern."""
+    provider = await begin(users=100, seed=1)
+    users = list((await provider.users(FIRST) or {}).values())
+    assert len({user.role_color for user in users}) > 8
+    assert len({(one.status, next_one.status) for one, next_one in pairwise(users)}) > 12
 
 
 async def test_same_seed_same_users(begin: Begin) -> None:

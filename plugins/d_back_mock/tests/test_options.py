@@ -1,96 +1,102 @@
 """The options as an operator writes them, read and loaded by the core itself."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from d_back_core import ConfigError, Duration, Secret
-from d_back_core.config import load, parse
+from d_back_core.config import load
 from d_back_core.plugins import load as load_plugins
 from d_back_mock import MockConfig, MockProvider
+
+Load = Callable[[str], MockConfig]
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
-def made(monkeypatch: pytest.MonkeyPatch) -> list[MockConfig]:
-    """The configurations that providers were made with."""
-    configs = []
+def load_toml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
+    """Load this d-back.toml and return what the provider was made with."""
+    made = []
     init = MockProvider.__init__
 
     def noted(provider: MockProvider, config: MockConfig) -> None:
-        configs.append(config)
+        made.append(config)
         init(provider, config)
 
+    def load_toml(text: str) -> MockConfig:
+        path = tmp_path / "d-back.toml"
+        path.write_text(text, encoding="utf-8")
+        load_plugins(load(path, {}))
+        return made.pop()
+
     monkeypatch.setattr(MockProvider, "__init__", noted)
-    return configs
+    return load_toml
 
 
-def load_mock(**options: object) -> None:
-    load_plugins(parse({"providers": {"mock": options}}, "d-back.toml"))
-
-
-def test_defaults(made: list[MockConfig]) -> None:
+def test_defaults(load_toml: Load) -> None:
     """Without options there is the demo: a change every 4 s, a message every 5 s, no token."""
-    load_mock()
-    (config,) = made
-    assert (config.presence_interval, config.message_interval) == (Duration(4), Duration(5))
-    assert (config.seed, config.users, config.server_count) == (None, None, 1)
-    assert config.authorize is None
+    assert load_toml("") == MockConfig(
+        seed=None,
+        presence_interval=Duration(4),
+        message_interval=Duration(5),
+        users=None,
+        server_count=1,
+        authorize=None,
+    )
 
 
-def test_all_options(made: list[MockConfig]) -> None:
+def test_all_options(load_toml: Load) -> None:
     """Every option is read, the intervals as durations and the token as a secret."""
-    load_mock(
+    text = """
+        [providers.mock]
+        seed = 1
+        presence_interval = "250ms"
+        message_interval = 0
+        users = 100000
+        server_count = 10000
+        authorize = "demo-token"
+    """
+    assert load_toml(text) == MockConfig(
         seed=1,
-        presence_interval="250ms",
-        message_interval=0,
+        presence_interval=Duration(0.25),
+        message_interval=Duration(0),
         users=100_000,
         server_count=10_000,
-        authorize="demo-token",
+        authorize=Secret("demo-token"),
     )
-    assert made == [
-        MockConfig(
-            seed=1,
-            presence_interval=Duration(0.25),
-            message_interval=Duration(0),
-            users=100_000,
-            server_count=10_000,
-            authorize=Secret("demo-token"),
-        )
-    ]
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"presence_intervall": 1}, "presence_intervall: unknown key (did you mean"),
-        ({"presence_interval": "soon"}, "presence_interval 'soon': expected a duration"),
-        ({"message_interval": -1}, "message_interval '-1': expected a duration"),
-        ({"seed": "x"}, "seed 'x': expected"),
-        ({"users": 0}, "users '0': expected"),
-        ({"users": 100_001}, "users '100001': expected"),
-        ({"users": 1, "server_count": 0}, "server_count '0': expected"),
-        ({"users": 1, "server_count": 10_001}, "server_count '10001': expected"),
-        ({"server_count": 2}, "server_count '2': only synthetic servers"),
-        ({"authorize": ""}, "authorize: is empty"),
-        ({"authorize": 5}, "authorize: expected a text"),
+        ("presence_intervall = 1", "presence_intervall: unknown key (did you mean"),
+        ("presence_interval = 'soon'", "presence_interval 'soon': expected a duration"),
+        ("message_interval = -1", "message_interval '-1': expected a duration"),
+        ("seed = 'x'", "seed 'x': expected"),
+        ("users = 0", "users '0': expected"),
+        ("users = 100001", "users '100001': expected"),
+        ("users = 1\nserver_count = 0", "server_count '0': expected"),
+        ("users = 1\nserver_count = 10001", "server_count '10001': expected"),
+        ("server_count = 2", "server_count '2': only synthetic servers"),
+        ("authorize = ''", "authorize: is empty"),
+        ("authorize = 5", "authorize: expected a text"),
     ],
 )
-def test_refused(options: dict[str, Any], sentence: str) -> None:
-    """A wrong option is one sentence that names the key and what it could be."""
+def test_refused(load_toml: Load, options: str, sentence: str) -> None:
+    """A wrong option is a sentence that names the table, the key and what it could be."""
     with pytest.raises(ConfigError) as caught:
-        load_mock(**options)
-    assert str(caught.value).startswith("d-back.toml: providers.mock")
+        load_toml(f"[providers.mock]\n{options}")
+    assert "d-back.toml: providers.mock" in str(caught.value)
     assert sentence in str(caught.value)
 
 
-def test_hashed_token() -> None:
+def test_hashed_token(load_toml: Load) -> None:
     """A hash is refused: it would be compared as the token, so whoever reads it could enter."""
     hashed = f"scrypt$16384$salt$8$1${'A' * 86}=="
     with pytest.raises(ConfigError, match="authorize: expected the token itself") as caught:
-        load_mock(authorize=hashed)
+        load_toml(f"[providers.mock]\nauthorize = '{hashed}'")
     assert "salt" not in str(caught.value)
 
 
@@ -100,12 +106,9 @@ def test_documented() -> None:
     assert rows == list(MockConfig.__struct_fields__)
 
 
-def test_examples(tmp_path: Path, made: list[MockConfig], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every d-back.toml of the README loads."""
+def test_examples(load_toml: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every d-back.toml of the README loads and says what its text promises."""
     monkeypatch.setenv("DEMO_TOKEN", "demo-token")
-    examples = [block.split("```")[0] for block in README.split("```toml\n")[1:]]
-    for text in examples:
-        path = tmp_path / "d-back.toml"
-        path.write_text(text, encoding="utf-8")
-        load_plugins(load(path, {}))
-    assert len(made) == len(examples) == 2
+    demo, crowds = [load_toml(block.split("```")[0]) for block in README.split("```toml\n")[1:]]
+    assert demo == MockConfig(authorize=Secret("demo-token"))
+    assert (crowds.users, crowds.server_count) == (5000, 200)

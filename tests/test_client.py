@@ -1,0 +1,385 @@
+"""The client: what it folds, what it tells, and what it raises."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+import pytest
+from websockets.asyncio.server import ServerConnection, serve
+
+from d_back_core import (
+    ClientIdChanged,
+    DBackError,
+    JoinError,
+    Message,
+    Server,
+    ServerChanged,
+    User,
+    UserChanged,
+    UserRemoved,
+    protocol,
+)
+from d_back_core.client import ClientWorld, connect
+from d_back_core.config import parse
+from d_back_core.models import EffectiveUser
+from d_back_core.server import WebSocketServer
+from d_back_core.testing import Script
+
+ADA = EffectiveUser("7", "Ada", "online", "#ff6b6b")
+BO = EffectiveUser("8", "Bo", "offline", "#ffffff")
+
+
+def town() -> Script:
+    return Script(
+        {
+            "1": Server(name="Plaza", id="plaza", default=True),
+            "2": Server(name="Garden"),
+            "3": Server(name="Vault", passworded=True),
+        },
+        {
+            "1": {
+                "7": User(username="Ada", status="online", role_color="#ff6b6b"),
+                "8": User(username="Bo"),
+            },
+            "2": {},
+            "3": {},
+        },
+    )
+
+
+def serving(provider: Script, port: int = 0) -> WebSocketServer:
+    table = {
+        "gateway": {"port": port},
+        "chain": {"order": ["a"]},
+        "servers": {"3": {"password": "pw"}},
+    }
+    return WebSocketServer(config=parse(table), providers={"a": provider})
+
+
+async def soon(waiting: Awaitable[object]) -> None:
+    """Return when that does, or fail."""
+    async with asyncio.timeout(10):
+        await waiting
+
+
+# What it folds
+
+
+async def test_a_join_is_the_world() -> None:
+    """Entering the block joins the default server: its users, ids, and the list of servers."""
+    provider = town()
+    provider.client_id_answer = "99"
+    async with serving(provider) as server, connect(server.url) as world:
+        assert world.users == {"7": ADA, "8": BO}
+        assert (world.public_id, world.name, world.client_id) == ("plaza", "Plaza", "99")
+        assert (world.seq, world.joins, world.close_code) == (0, 1, None)
+        assert [each.id for each in world.servers.values()] == ["plaza", "garden", "vault"]
+
+
+@pytest.mark.parametrize("wanted", ["garden", "2"])
+async def test_a_server_can_be_named(wanted: str) -> None:
+    """By either id."""
+    async with serving(town()) as server, connect(server.url, wanted) as world:
+        assert (world.public_id, world.client_id) == ("garden", None)
+
+
+async def test_changes_are_folded_in() -> None:
+    """Users come, change and go, and the number goes along."""
+    provider = town()
+    async with serving(provider) as server, connect(server.url) as world:
+        provider.emit(
+            UserChanged(server_id="1", uid="9", username="Cy"),
+            UserChanged(server_id="1", uid="7", status="dnd"),
+            UserChanged(server_id="1", uid="7", role_color="#000000"),
+            UserRemoved(server_id="1", uid="8"),
+            Message(server_id="1", uid="7", message="hi", channel="5"),
+        )
+        await soon(world.until(lambda world: world.seq == 5))
+        assert world.users == {
+            "7": EffectiveUser("7", "Ada", "dnd", "#000000"),
+            "9": EffectiveUser("9", "Cy", "offline", "#ffffff"),
+        }
+
+
+async def test_the_list_and_the_client_id_are_kept_current() -> None:
+    """Also what is not of the sequence is folded."""
+    provider = town()
+    async with serving(provider) as server, connect(server.url) as world:
+        provider.emit(
+            ServerChanged(server_id="2", name="Park"),
+            ClientIdChanged(server_id="1", client_id="98"),
+        )
+        await soon(world.until(lambda world: world.servers["2"].name == "Park"))
+        await soon(world.until(lambda world: world.client_id == "98"))
+
+
+# What it tells
+
+
+async def test_until_returns_at_once_where_it_holds() -> None:
+    """No frame is needed for what is so already."""
+    async with serving(town()) as server, connect(server.url) as world:
+        await soon(world.until(lambda world: "7" in world.users))
+
+
+async def test_until_raises_where_it_can_no_longer_hold() -> None:
+    """A connection that has ended brings no more frames."""
+    async with serving(town()) as server, connect(server.url, reconnect=False) as world:
+        waiting = asyncio.create_task(world.until(lambda world: world.seq == 5))
+        await server.stop()
+        with pytest.raises(DBackError, match="the connection ended with 1001"):
+            await soon(waiting)
+        with pytest.raises(DBackError, match="1001"):
+            await soon(world.until(lambda world: world.seq == 5))
+
+
+async def test_events_are_folded_before_they_are_told() -> None:
+    """Whoever is told of a frame sees the world with it."""
+    provider = town()
+    async with serving(provider) as server, connect(server.url) as world:
+        provider.emit(
+            UserChanged(server_id="1", uid="7", status="dnd"),
+            Message(server_id="1", uid="7", message="hi", channel="5"),
+        )
+        told = []
+        async with asyncio.timeout(10):
+            async for frame in world.events():
+                told.append((type(frame), world.users["7"].status))
+                if isinstance(frame, protocol.MessageFrame):
+                    assert frame.data.message == "hi"
+                    break
+        assert told[-1] == (protocol.MessageFrame, "dnd")
+
+
+async def test_every_stream_gets_every_frame_up_to_the_end() -> None:
+    """Streams do not take frames from each other, and end behind the last one."""
+    provider = town()
+    async with serving(provider) as server, connect(server.url, reconnect=False) as world:
+        texts: list[list[str]] = [[], []]
+
+        async def listen(heard: list[str]) -> None:
+            async for frame in world.events():
+                assert isinstance(frame, protocol.MessageFrame)
+                heard.append(frame.data.message)
+
+        listening = [asyncio.create_task(listen(heard)) for heard in texts]
+        await asyncio.sleep(0)
+        said = [str(number) for number in range(20)]
+        for text in said:
+            provider.emit(Message(server_id="1", uid="7", message=text, channel="5"))
+        await server.live.settle()
+        await server.stop()
+        await soon(asyncio.gather(*listening))
+        assert texts == [said, said]
+
+
+async def test_events_of_a_connection_that_has_ended_end() -> None:
+    """There are none."""
+    async with serving(town()) as server, connect(server.url, reconnect=False) as world:
+        await server.stop()
+        await soon(world.until(lambda world: world.close_code))
+        async with asyncio.timeout(10):
+            assert [frame async for frame in world.events()] == []
+
+
+# What it raises
+
+
+@pytest.mark.parametrize(
+    ("wanted", "password", "code"),
+    [
+        ("nowhere", None, "unknown_server"),
+        ("vault", None, "unauthorized"),
+        ("vault", "guess", "unauthorized"),
+    ],
+)
+async def test_a_refused_join_is_raised_with_its_code(
+    wanted: str, password: str | None, code: str
+) -> None:
+    """The code is for programs, the sentence for people."""
+    async with serving(town()) as server:
+        with pytest.raises(JoinError, match="Discord") as caught:
+            await connect(server.url, wanted, password=password).__aenter__()
+        assert caught.value.code == code
+
+
+async def test_without_an_open_server_the_join_is_refused() -> None:
+    """As any other, although the connection ends with it."""
+    async with serving(Script({})) as server:
+        with pytest.raises(JoinError) as caught:
+            await connect(server.url).__aenter__()
+        assert caught.value.code == "no_server"
+
+
+async def test_credentials_are_offered() -> None:
+    """The password lets in; the token reaches the provider."""
+    provider = town()
+    async with serving(provider) as server:
+        async with connect(server.url, "vault", password="pw") as world:
+            assert world.public_id == "vault"
+        with pytest.raises(JoinError):
+            await connect(server.url, "vault", discord_token="tok").__aenter__()
+        assert [credentials.discord_token for credentials, _ in provider.offered] == ["tok"]
+
+
+async def test_who_cannot_be_reached_is_an_os_error() -> None:
+    """As `websockets` raises it."""
+    async with serving(town()) as server:
+        url = server.url
+    with pytest.raises(OSError, match=r"refused|Connect call failed"):
+        await connect(url).__aenter__()
+
+
+# Gateways that are not as they should be
+
+Acting: TypeAlias = Callable[[ServerConnection, dict[str, Any]], Awaitable[None]]
+LIST: dict[str, Any] = {"type": "server-list", "data": {}}
+CY = {"uid": "9", "username": "Cy", "status": "dnd", "roleColor": "#000000"}
+JOIN: dict[str, Any] = {
+    "type": "server-join",
+    "data": {"users": {}, "request": {"server": "x"}, "serverName": "X", "epoch": "e", "seq": 3},
+}
+
+
+def presence(seq: int, **fields: object) -> dict[str, Any]:
+    return {
+        "type": "presence",
+        "server": "1",
+        "seq": seq,
+        "data": {"uid": "7", "status": "idle", **fields},
+    }
+
+
+@asynccontextmanager
+async def acting(act: Acting) -> AsyncIterator[str]:
+    """The URL of a gateway that greets, and then does what the test wants."""
+
+    async def handle(connection: ServerConnection) -> None:
+        await connection.send(json.dumps(LIST))
+        await act(connection, json.loads(await connection.recv()))
+        await connection.wait_closed()
+
+    async with serve(handle, "localhost", 0) as server:
+        yield f"ws://localhost:{server.sockets[0].getsockname()[1]}"
+
+
+async def say(connection: ServerConnection, *frames: dict[str, Any]) -> None:
+    for frame in frames:
+        await connection.send(json.dumps(frame))
+
+
+@pytest.mark.parametrize("seq", [2, 5, 100])
+async def test_a_gap_in_the_sequence_is_raised(seq: int) -> None:
+    """A copy of the world that has missed something must not be believed."""
+    new = presence(seq, username="Ada", roleColor="#000000")
+
+    async def act(connection: ServerConnection, _: object) -> None:
+        await say(connection, JOIN, new)
+
+    async with acting(act) as url:
+        with pytest.raises(DBackError, match=f"{seq} came after 3"):
+            async with connect(url) as world:
+                await soon(world.until(lambda world: world.close_code))
+
+
+async def test_a_user_who_was_never_introduced_is_raised() -> None:
+    """There is nothing to show of it."""
+
+    async def act(connection: ServerConnection, _: object) -> None:
+        await say(connection, JOIN, presence(4))
+
+    async with acting(act) as url:
+        with pytest.raises(DBackError, match="never introduced: 7"):
+            async with connect(url) as world:
+                await soon(world.until(lambda world: world.close_code))
+
+
+async def test_unknown_frames_and_fields_are_ignored() -> None:
+    """A later gateway may say more than this client knows."""
+    novel = {"type": "novelty", "data": {"seq": 77}}
+    new = presence(4, username="Ada", roleColor="#000000", later={"x": 1})
+
+    async def act(connection: ServerConnection, _: object) -> None:
+        await say(connection, novel, JOIN | {"later": 5}, novel, new)
+
+    async with acting(act) as url, connect(url) as world:
+        await soon(world.until(lambda world: world.seq == 4))
+        assert [*world.users] == ["7"]
+
+
+async def test_a_lost_connection_goes_on_where_it_was() -> None:
+    """The next one asks to resume from the last number, and the world has what was missed."""
+    asked = []
+
+    async def act(connection: ServerConnection, connect_frame: dict[str, Any]) -> None:
+        asked.append(connect_frame["data"].get("resume"))
+        new = presence(4, username="Ada", roleColor="#000000")
+        if len(asked) == 1:
+            await say(connection, JOIN, new)
+            await connection.close(1001)
+        else:
+            resumed = {"type": "resumed", "server": "1", "epoch": "e", "seq": 5}
+            await say(connection, resumed, presence(5))
+
+    async with acting(act) as url, connect(url) as world:
+        await soon(world.until(lambda world: world.seq == 5))
+        assert asked == [None, {"epoch": "e", "seq": 4}]
+        assert (world.joins, world.resumes, world.users["7"].status) == (1, 1, "idle")
+
+
+@pytest.mark.parametrize(("code", "reconnect"), [(1008, True), (1000, True), (1001, False)])
+async def test_some_ends_are_final(code: int, *, reconnect: bool) -> None:
+    """Who was told to go does not come again, nor who does not want to."""
+    connections = 0
+
+    async def act(connection: ServerConnection, _: object) -> None:
+        nonlocal connections
+        connections += 1
+        await say(connection, JOIN)
+        await connection.close(code)
+
+    async with acting(act) as url, connect(url, reconnect=reconnect) as world:
+        await soon(world.until(lambda world: world.close_code))
+        assert (world.close_code, connections) == (code, 1)
+
+
+async def test_a_gateway_that_started_anew_is_joined_anew() -> None:
+    """Its worlds have other epochs: the snapshot replaces the copy."""
+    connections = 0
+    anew = {**JOIN["data"], "epoch": "f", "seq": 0, "users": {"9": CY}}
+
+    async def act(connection: ServerConnection, _: object) -> None:
+        nonlocal connections
+        connections += 1
+        if connections == 1:
+            await say(connection, JOIN, presence(4, username="Ada", roleColor="#000000"))
+            await connection.close(1001)
+        await say(connection, JOIN | {"data": anew})
+
+    async with acting(act) as url, connect(url) as world:
+        await soon(world.until(lambda world: world.epoch == "f"))
+        assert (world.joins, world.seq, [*world.users]) == (2, 0, ["9"])
+
+
+async def test_a_connection_that_is_lost_again_at_once_is_made_again() -> None:
+    """Also where it ends before the join was answered; the last close code is what counts."""
+    connections = 0
+
+    async def act(connection: ServerConnection, _: object) -> None:
+        nonlocal connections
+        connections += 1
+        if connections != 2:
+            await say(connection, JOIN)
+        await connection.close(1008 if connections == 3 else 1001)
+
+    async with acting(act) as url, connect(url) as world:
+        await soon(world.until(lambda world: world.close_code))
+        assert (connections, world.joins, world.close_code) == (3, 2, 1008)
+
+
+def test_a_world_begins_empty() -> None:
+    """Nothing is known before the first frame."""
+    world = ClientWorld()
+    assert (world.servers, world.users, world.seq, world.joins) == ({}, {}, 0, 0)

@@ -57,7 +57,8 @@ class Connection(ServerConnection):
 
     def abort(self) -> None:
         """Drop the connection and what it has not sent."""
-        self.transport.abort()
+        if hasattr(self, "transport"):  # not before a TLS handshake has ended
+            self.transport.abort()
 
 
 class SharedDeflate(ServerPerMessageDeflateFactory):

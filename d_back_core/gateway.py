@@ -27,6 +27,7 @@ from d_back_core.stats import Counters
 from d_back_core.web import HttpRequest, HttpResponse
 
 CLOSE_TIMEOUT = 2.0
+ABORT_TIMEOUT = 0.5
 PORT_ATTEMPTS = 10
 BACKLOG = 4096
 """Connections that wait to be accepted; where there are more, clients wait for seconds."""
@@ -125,9 +126,10 @@ class Gateway:
             connection.abort()  # no handshake yet, and nothing to wait for
         closed = asyncio.ensure_future(server.wait_closed())
         await asyncio.wait([closed], timeout=CLOSE_TIMEOUT)
-        for connection in self._connections:
+        for connection in list(self._connections):
             connection.abort()
-        await closed
+        await asyncio.wait([closed], timeout=ABORT_TIMEOUT)
+        closed.cancel()  # what is left is a TLS handshake, which ends by itself
 
     async def _listen(self) -> Server:
         for attempt in range(1, PORT_ATTEMPTS + 1):

@@ -19,6 +19,7 @@ from d_back_core.server import WebSocketServer
 
 LEVELS = ["debug", "info", "warning", "error"]
 LEAVE_TIMEOUT = 0.5
+LOG_FIELDS = ["asctime", "levelname", "name", "message"]
 LOG_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 log = logging.getLogger("d_back")
@@ -74,17 +75,24 @@ def load(ctx: click.Context) -> configuration.Config:
 @click.option(
     "--log-level", type=click.Choice(LEVELS), help="[default: info; for a command: warning]"
 )
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text")
 @click.version_option(package_name="d-back-core", prog_name="d-back")
 @click.pass_context
-def main(ctx: click.Context, /, *, log_level: str | None, watch: bool, **_flags: object) -> None:
+def main(
+    ctx: click.Context,
+    /,
+    *,
+    log_level: str | None,
+    log_format: str,
+    watch: bool,
+    **_flags: object,
+) -> None:
     """Serve the live state of chat communities over one WebSocket.
 
     Without a command it runs the gateway. Configuration: --config, $D_BACK_CONFIG,
     ./d-back.toml, the user's configuration folder, or the built-in default, the mock provider.
     """
-    logging.raiseExceptions = False  # a log that cannot be written must not stop the gateway
-    level = log_level or ("info" if ctx.invoked_subcommand is None else "warning")
-    logging.basicConfig(level=level.upper(), format=LOG_FORMAT)
+    _begin_log(log_level or ("info" if ctx.invoked_subcommand is None else "warning"), log_format)
     ctx.obj = partial(load, ctx)
     if ctx.invoked_subcommand is None:
         config = load(ctx)
@@ -92,6 +100,16 @@ def main(ctx: click.Context, /, *, log_level: str | None, watch: bool, **_flags:
         watched = config.path if watch else None
         with suppress(KeyboardInterrupt):  # where there are no signal handlers
             asyncio.run(_serve(server, lambda: load(ctx), watched))
+
+
+def _begin_log(level: str, kind: str) -> None:
+    logging.raiseExceptions = False  # a log that cannot be written must not stop the gateway
+    logging.basicConfig(level=level.upper(), format=LOG_FORMAT)
+    if kind == "json":
+        from pythonjsonlogger.json import JsonFormatter  # noqa: PLC0415
+
+        for sink in logging.getLogger().handlers:
+            sink.setFormatter(JsonFormatter(LOG_FIELDS, rename_fields={"levelname": "level"}))
 
 
 async def _serve(

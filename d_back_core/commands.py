@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -132,7 +133,8 @@ async def _asked(config: configuration.Config, question: Question) -> Reply:
     try:
         await live.start()
         if question.server is not None:
-            await live.hold(question.server)
+            with suppress(JoinError):  # the explanation says it in its own words
+                await live.hold(question.server)
         return Reply(explanation=explain(live, question.server, question.uid))
     except JoinError as error:
         return Reply(error=str(error))

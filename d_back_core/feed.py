@@ -109,14 +109,21 @@ class Feed(Generic[R, E]):
         is on its way."""
         return any(source.old or source.renewing for source in self.sources.values())
 
-    async def renewed(self) -> None:
-        """Return when no answer is older than its provider allows it to be on a join, or its
-        provider has failed; whoever calls meanwhile shares the call."""
-        for source in self.sources.values():
-            source.renew()
-        if any(source.renewing for source in self.sources.values()):
-            self.ready.clear()
-            await self.ready.wait()
+    async def fresh(self) -> None:
+        """Return when every provider that may be asked has answered or failed, and no answer is
+        older than its provider allows it to be on a join. Who calls meanwhile shares the call."""
+        if self.ready.is_set():
+            for source in self.sources.values():
+                source.renew()
+            if any(source.renewing for source in self.sources.values()):
+                self.ready.clear()
+        await self.ready.wait()
+
+    async def settled(self) -> None:
+        """Return when every provider that may be asked now has answered or failed."""
+        self.ready.clear()
+        self.turn()
+        await self.ready.wait()
 
     def apply(self, name: str, key: str, patch: Patch) -> None:
         """An event of that provider for one of its records."""
@@ -193,7 +200,7 @@ class Feed(Generic[R, E]):
             if verdict != "skip" and self._covers(source.link):
                 answered = True
                 covered = covered or verdict == "use"
-        kept = self._kept(wanted, covered=covered)
+        kept = self._kept(wanted, covered=covered, waiting=waiting)
         self.stale = bool(kept) and not waiting
         self._rearm()
         return wanted | kept, waiting
@@ -228,8 +235,10 @@ class Feed(Generic[R, E]):
         if source.link.mode != "fallback" or name in self.layers.in_use or self.stale:
             return True
         below = list(self.sources)[list(self.sources).index(name) + 1 :]
-        lesser = (self.sources[other].link for other in below if other in self.layers.in_use)
-        if not any(self._covers(link) for link in lesser):
+        lesser = [other for other in below if other in self.layers.in_use]
+        if not any(
+            self._covers(self.sources[other].link) and not self._removed(other) for other in lesser
+        ):
             return True
         if source.failing:
             return False
@@ -242,7 +251,7 @@ class Feed(Generic[R, E]):
         everything = link.servers is None or self._subject.server_id is not None
         return link.mode == "fallback" and everything
 
-    def _kept(self, wanted: Wanted[R], *, covered: bool) -> Wanted[R]:
+    def _kept(self, wanted: Wanted[R], *, covered: bool, waiting: bool) -> Wanted[R]:
         """The layers that stay although their time is over, as there is nobody in their place."""
         before = {
             mode: {
@@ -252,9 +261,17 @@ class Feed(Generic[R, E]):
             }
             for mode in ("fallback", "merge")
         }
-        kept = {} if covered else before["fallback"]
-        adding = any(self.sources[name].link.mode != "enrich" for name in wanted.keys() | kept)
-        return kept if adding else kept | before["merge"]
+        adding = any(self.sources[name].link.mode != "enrich" for name in wanted)
+        kept = {
+            name: records
+            for name, records in before["fallback"].items()
+            if not covered and (waiting or not adding or not self._removed(name))
+        }
+        return kept if adding or kept else before["merge"]
+
+    def _removed(self, name: str) -> bool:
+        """Whether that provider is no longer configured, rather than out of order."""
+        return self.sources[name].supervisor.ended
 
     async def _exchange(self, wanted: Wanted[R]) -> None:
         """Put these layers in use: merged in slices, swapped in one step, as one change."""

@@ -18,9 +18,9 @@ A provider is a class, published under the entry point group ``d_back.providers`
 
 It is instantiated once with its configuration: ``config`` is the provider's table of
 ``d-back.toml``, without the keys of the core, decoded into the class attribute ``Config`` (a
-``msgspec.Struct``); a class without ``Config`` takes no configuration and gets ``None``. What the
-types cannot say, ``Config.__post_init__`` may refuse by raising ``ValueError``, and the constructor
-by raising `ConfigError`: the operator is told where and why.
+``msgspec.Struct``); a class without ``Config`` takes no configuration and gets ``None``. What
+types cannot say, ``Config.__post_init__`` may refuse by raising ``ValueError``, and the
+constructor by raising `ConfigError`: the operator is told where and why.
 
 An implementation declares of a hook's arguments those that it needs. All hooks are optional.
 Each call runs under the provider's ``timeout``; an exception or a time-out is logged once, and

@@ -11,7 +11,6 @@ from math import ceil
 from typing import Any
 
 import msgspec
-
 from msgspec import structs
 
 from d_back_core import protocol
@@ -169,9 +168,8 @@ class Live:
         await self.renewed_list()
         server = self._resolved(wanted)
         with self._watching(server.server_id) as live:
-            await live.feed.ready.wait()
+            await live.feed.fresh()
             await self._authorize(server, credentials, address)
-            await live.feed.renewed()
             await self._renew_client_id(server.server_id)
             users = await live.snapshot.ready()
             self.flush()
@@ -205,8 +203,7 @@ class Live:
             return await self._unlisted_user_data(wanted)
         server = self._resolved(wanted)
         with self._watching(server.server_id) as live:
-            await live.feed.ready.wait()
-            await live.feed.renewed()
+            await live.feed.fresh()
             self.flush()
             now = self.listing.servers.get(server.server_id)
             if now is None:
@@ -217,8 +214,7 @@ class Live:
 
     async def _unlisted_user_data(self, server_id: str) -> bytes:
         with self._watching(server_id) as live:
-            await live.feed.ready.wait()
-            await live.feed.renewed()
+            await live.feed.fresh()
             self.flush()
             if not live.feed.layers.in_use:
                 raise JoinError("unknown_server", protocol.UNKNOWN_SERVER)
@@ -230,17 +226,18 @@ class Live:
 
     async def renewed_list(self) -> None:
         """Return when the list of servers is as new as a join wants it."""
-        await self.list_feed.renewed()
-        self.flush()
+        if self.has_old_list():
+            await self.list_feed.fresh()
+            self.flush()
 
-    async def renewed(self, server_id: str | None) -> None:
-        """Return when what is held of that server (None: of all, and the list) is as new as a
-        join wants it."""
+    async def settled(self, server_id: str | None = None) -> None:
+        """Return when all that was asked about that server (None: about all, and the list) is
+        answered, or has failed."""
         lives = [live for key, live in self.servers.items() if server_id in {key, None}]
         feeds: list[Feed[Any, Any]] = [live.feed for live in lives]
         if server_id is None:
             feeds.append(self.list_feed)
-        await asyncio.gather(*(feed.renewed() for feed in feeds))
+        await asyncio.gather(*(feed.settled() for feed in feeds))
         self.flush()
 
     async def hold(self, wanted: str) -> None:
@@ -269,9 +266,8 @@ class Live:
         await self.renewed_list()
         server = self._resolved(wanted)
         with self._watching(server.server_id) as live:
-            await live.feed.ready.wait()
+            await live.feed.fresh()
             await self._authorize(server, credentials_of(authorization), address)
-            await live.feed.renewed()
             return protocol.user_data(server.server_id, live.world.shown())
 
     async def page(self, request: HttpRequest) -> HttpResponse | None:

@@ -10,6 +10,7 @@ from d_back_core.callbacks import COUNTS
 
 Entries: TypeAlias = Mapping[str, Any] | None
 """By id; None or empty: not available, ask the next provider."""
+ClientId: TypeAlias = str | None
 Page: TypeAlias = tuple[str, str | bytes | PathLike[str]] | None
 """A content type, and the content or the path of a file."""
 
@@ -25,8 +26,7 @@ ValidateCallback: TypeAlias = (
     | Callable[[str, dict[str, Any]], bool | Awaitable[bool]]
 )
 ClientIdCallback: TypeAlias = (
-    Callable[[str], str | None | Awaitable[str | None]]
-    | Callable[[], str | None | Awaitable[str | None]]
+    Callable[[str], ClientId | Awaitable[ClientId]] | Callable[[], ClientId | Awaitable[ClientId]]
 )
 StaticCallback: TypeAlias = Callable[[str], Page | Awaitable[Page]]
 
@@ -125,9 +125,11 @@ class Registration(ABC):
         """
         return self._decorated("http", callback, blocking=blocking)
 
-    def _decorated(self, hook: str, function: F | None, **options: Any) -> F | Callable[[F], F]:
+    def _decorated(
+        self, hook: str, function: F | None, *, ttl: float = 0.0, blocking: bool
+    ) -> F | Callable[[F], F]:
         def registered(function: F) -> F:
-            self._register(hook, Callback(function, COUNTS[hook], **options))
+            self._register(hook, Callback(function, COUNTS[hook], ttl=ttl, blocking=blocking))
             return function
 
         return registered if function is None else registered(function)

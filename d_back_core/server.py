@@ -5,18 +5,19 @@ from collections.abc import Iterable, Mapping
 from os import PathLike, fspath
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, overload
+from typing import Any, Self
 
 from msgspec import structs
 
-from d_back_core import dictionaries, plugins, protocol
+from d_back_core import plugins
+from d_back_core.broadcasts import Broadcasts
 from d_back_core.callback import Callback
 from d_back_core.callbacks import Callbacks
 from d_back_core.clock import Clock
 from d_back_core.config import ChainConfig, Config, File
 from d_back_core.errors import ConfigError
 from d_back_core.live import Live
-from d_back_core.models import ClientIdChanged, Event, Message, Reload
+from d_back_core.models import Event
 from d_back_core.plugins import Plugin
 from d_back_core.registration import Registration
 from d_back_core.run import Run
@@ -25,7 +26,7 @@ CALLBACKS = "callbacks"
 """The name of the provider that the callbacks are; it is first unless ``chain.order`` names it."""
 
 
-class WebSocketServer(Registration):
+class WebSocketServer(Registration, Broadcasts):
     """A gateway, with callbacks, with the providers of its configuration, or with both.
 
     ``port`` and ``host`` override the configuration; port 0 takes a free one. ``providers`` are
@@ -172,107 +173,38 @@ class WebSocketServer(Registration):
         self._config = completed
         await self._run.live.apply(completed, loaded)
 
-    # Broadcasts
+    # What it is made of
 
-    async def broadcast_presence(
-        self,
-        server: str,
-        uid: str,
-        status: str,
-        username: str | None = None,
-        role_color: str | None = None,
-        delete: bool = False,  # noqa: FBT001, FBT002  as in d-back 0.0.x
-    ) -> None:
-        """A user of that server_id has changed, has come, or (``delete``) has gone.
-
-        As all broadcasts it is an event of the callbacks' layer: it changes the world, so that
-        who joins later sees it too, and shows only where that layer does. It is written to the
-        clients when this returns. While the server does not run it is dropped, as it is for a
-        server that nobody watches: that is asked for whole when somebody joins.
-        """
-        entry = {"uid": uid, "status": status, "delete": delete}
-        named = {"username": username, "roleColor": role_color}
-        entry |= {key: value for key, value in named.items() if value}
-        await self._tell([dictionaries.presence(server, entry)])
-
-    @overload
-    async def broadcast_message(
-        self, server: str, uid: str, message: str, channel: str
-    ) -> None: ...
-    @overload
-    async def broadcast_message(self, server: Mapping[str, Any]) -> None: ...
-    async def broadcast_message(
-        self, server: Any, uid: Any = None, message: Any = None, channel: Any = None
-    ) -> None:
-        """Chat of a user of that server_id; or any news as a dictionary of the protocol, for the
-        server that it names, or for all.
-
-        Its type is ``presence``, ``message``, ``update-clientid``, ``server-list-update``,
-        ``refresh_data`` (the callbacks are asked again, broadcasts before are forgotten, and
-        then the clients are told), or ``error`` (a sentence that clients show). ``ValueError``
-        is raised for others, and for one that lacks what it needs.
-        """
-        if isinstance(server, Mapping):
-            await self._broadcast(server)
-            return
-        said = Message(
-            server_id=dictionaries.text_id(server),
-            uid=dictionaries.text_id(uid),
-            message=message,
-            channel=channel,
-        )
-        await self._tell([said])
-
-    async def broadcast_client_id_update(self, server: str, client_id: str | None) -> None:
-        """The OAuth2 client id of that server_id is another one now; None: there is none."""
-        server_id, client_id = map(dictionaries.text_id, (server, client_id))
-        await self._tell([ClientIdChanged(server_id=server_id, client_id=client_id)])
-
-    async def _broadcast(self, frame: Mapping[str, Any]) -> None:
-        server_id = dictionaries.server_of(frame)
-        if frame.get("type") == "error":
-            payload = protocol.error("notice", dictionaries.sentence(frame))
-        elif frame.get("type") == "refresh_data":
-            payload = protocol.refresh_data(server_id)
-            await self._tell([Reload(server_id=server_id)])
-            await self._run.live.renewed(server_id)
-        else:
-            listed = self._run.live.listing.servers
-            await self._tell(dictionaries.events(frame, listed if server_id is None else ()))
-            return
-        if self._run.is_up:
-            self._run.live.announce(payload, server_id)
+    @property
+    def _is_up(self) -> bool:
+        return self._run.is_up
 
     async def _tell(self, events: Iterable[Event]) -> None:
-        self._embed()
+        if not self._embedded:
+            self._embed()
         while self._tasks:
             await asyncio.wait(self._tasks)
-        if not self._run.is_up:
+        if not self._is_up:
             return
         for event in events:
-            self._run.live.heard(CALLBACKS, event)
-        await asyncio.sleep(0)  # what is written is written in this turn of the loop
-
-    # What it is made of
+            self.live.heard(CALLBACKS, event)
+        await asyncio.sleep(0)  # what changed is written in this turn of the loop
 
     def _register(self, hook: str, callback: Callback) -> None:
         self._callbacks.register(hook, callback)
-        self._embed(again=True)
+        self._embed()
 
-    def _embed(self, *, again: bool = False) -> None:
+    def _embed(self) -> None:
         """See that the callbacks are in the chain, as they are now."""
-        if self._embedded and not again:
-            return
         self._embedded = True
         if not self._run.has_begun:
             self._run = self._composed()
         elif not self._run.is_over:
-            task = asyncio.get_running_loop().create_task(self._rechain())
+            task = asyncio.get_running_loop().create_task(self._rechain(self._run))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _rechain(self) -> None:
-        run = self._run
+    async def _rechain(self, run: Run) -> None:
         await run.begun()
         self._config = self._completed(self._given)
         loaded = self._loaded(self._config, self._stand_ins)
@@ -280,6 +212,8 @@ class WebSocketServer(Registration):
         await run.live.apply(self._config, loaded)
         for name in (CALLBACKS, *self._stand_ins):
             run.live.outdated(name)
+        if not self._callbacks.answers("users"):  # a broadcast needs the layer that it changes
+            await run.live.settled()
 
     async def _ended_before(self) -> None:
         """Return when a run that was stopped has ended; the next one is then there."""

@@ -51,11 +51,12 @@ from asyncio import CancelledError, Event
 from contextlib import suppress
 from msgspec import Struct
 
-from d_back_core import Server, User, hookimpl
+from d_back_core import Secret, Server, User, hookimpl
 
 
 class ClubProvider:
     class Config(Struct):
+        token: Secret | None = None
         stop: str = "at once"
         users: int = 1
 
@@ -567,6 +568,28 @@ def test_a_second_signal_ends_it_at_once(
         gateway.until("^stopping$")
         gateway.end(second, within=1)
     assert gateway.process.returncode == -second
+
+
+@posix
+def test_the_log_tells_no_secret(operator: Operator) -> None:
+    """Neither the operator's nor the clients', at its most talkative; not where one is refused,
+    nor where one is right."""
+    operator.configure(
+        "chain.order = ['club']\nproviders.club.token = 't0ken-c0ffee'\n"
+        "servers.1.password = 'passw0rd-c0ffee'"
+    )
+    with operator.serving("--port", "0", "--log-level", "debug") as gateway:
+        with connect(gateway.url, open_timeout=PATIENCE) as client:
+            assert json.loads(client.recv(PATIENCE))["type"] == "server-list"
+            for password, answer in (
+                ("guess-c0ffee", "error"),
+                ("passw0rd-c0ffee", "server-join"),
+            ):
+                request = {"server": "1", "password": password, "discordToken": "d-c0ffee"}
+                client.send(json.dumps({"type": "connect", "data": request}))
+                assert json.loads(client.recv(PATIENCE))["type"] == answer
+        rest = gateway.end()
+    assert "c0ffee" not in "".join(gateway.lines) + rest
 
 
 def awaited(url: str, process: subprocess.Popen[str]) -> tuple[ClientConnection, dict[str, Any]]:

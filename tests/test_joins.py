@@ -285,12 +285,59 @@ async def test_nothing_is_lost_at_any_turn_of_a_join(dial: Dial, crowd: int) -> 
             await follower.ask("3")
             await turns(turn)
             town.put("3", "7", User(username=f"Ada {turn}", status="online"))
-            for _ in range(2):
-                await follower.catch_up()
-                await witness.catch_up()
-                await server.live.settle()
+            for each in (witness, follower):
+                await each.arrive()
+            await server.live.settle()
+            for each in (witness, follower):
+                await each.catch_up()
             assert follower.users == witness.users
             assert follower.users["7"]["username"] == f"Ada {turn}"
             assert follower.seq == witness.seq
             places.add("inside" if follower.joined_at == follower.seq else "behind")
         assert places == {"inside", "behind"}
+
+
+@pytest.mark.parametrize("crowd", [0, CROWD])
+async def test_r14_nothing_is_lost_at_any_turn_of_a_first_join(dial: Dial, crowd: int) -> None:
+    """The same holds while the provider is asked who is there: changes that come meanwhile are
+    applied on top of its answer."""
+    for turn in range(40):
+        town, history = Town(3, crowd), History()
+        town.put("3", "8", User(username="Bo", status="idle"))
+        async with WebSocketServer(0, providers={"a": town}) as server:
+            follower = Follower(await dial(server), history)
+            await follower.ask("3")
+            await turns(turn)
+            town.put("3", "7", User(username="Ada", status="online"))
+            town.drop("3", "8")
+            await follower.arrive()
+            await server.live.settle()
+            await follower.catch_up()
+            assert follower.users.keys() == town.people["3"].keys()
+
+
+async def test_r30_what_changed_since_the_snapshot_comes_behind_it_folded(dial: Dial) -> None:
+    """A join of a crowd gets each user who changed once, in full and as it is now, and the
+    removal of those in the snapshot; no chat, and nothing of who came and went meanwhile."""
+    town, history = Town(0, CROWD), History()
+    async with WebSocketServer(0, providers={"a": town}) as server:
+        witness = Follower(await dial(server), history)
+        await witness.ask("1")
+        await witness.arrive()
+        for status in ("dnd", "online"):
+            town.put("1", "c5", User(username="c5", status=status))
+        town.put("1", "7", User(username="Ada", status="online"))
+        town.put("1", "8", User(username="Bo", status="online"))
+        town.emit(Message(server_id="1", uid="7", message="hi", channel="1"))
+        town.drop("1", "8")
+        town.drop("1", "c6")
+        await server.live.settle()
+        await witness.catch_up()
+        peer = await dial(server)
+        joined = await peer.join("1")
+        tail = {frame["data"]["uid"]: frame for frame in await peer.pending()}
+        assert {*tail} == {"c5", "7", "c6"}
+        assert {frame["seq"] for frame in tail.values()} == {joined["seq"]} == {witness.seq}
+        assert tail["c5"]["data"] == witness.users["c5"]
+        assert tail["7"]["data"] == witness.users["7"]
+        assert tail["c6"]["data"] == {"uid": "c6", "status": "offline", "delete": True}

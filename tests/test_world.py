@@ -205,6 +205,18 @@ def test_r13_a_hidden_user_who_went_and_came_is_not_removed_twice() -> None:
     assert there.take() == []
 
 
+def test_r13_having_been_hidden_is_forgotten_with_the_user() -> None:
+    """Hidden, shown again, removed: when the same user comes back offline, and goes, nobody was
+    told of that."""
+    there = world(ADA, hide_offline=True)
+    for user in (change(ADA, status="offline"), ADA, None):
+        there.put("1", user)
+    there.take()
+    there.put("1", change(ADA, status="offline"))
+    there.put("1", None)
+    assert there.take() == []
+
+
 @dataclass
 class Client:
     """A session that folds what it is told, as a browser does."""

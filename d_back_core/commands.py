@@ -11,7 +11,6 @@ import msgspec
 from d_back_core import config as configuration
 from d_back_core import plugins as discovery
 from d_back_core import protocol
-from d_back_core.cli import load
 from d_back_core.clock import Clock
 from d_back_core.control import Question, Reply, ask
 from d_back_core.errors import JoinError, PluginError
@@ -21,12 +20,18 @@ from d_back_core.secret import hash_password
 from d_back_core.server import WebSocketServer
 
 
+def _config(ctx: click.Context) -> configuration.Config:
+    """What the command line, the environment and the file say together."""
+    loaded: configuration.Config = ctx.find_root().obj()
+    return loaded
+
+
 @click.command()
 @click.option("--live", is_flag=True, help="Also start each provider and ask it once.")
 @click.pass_context
 def check(ctx: click.Context, /, *, live: bool) -> None:
     """Check the configuration and say what would run, without starting it."""
-    config = load(ctx)
+    config = _config(ctx)
     server = WebSocketServer(config=config)
     click.echo(f"{config.source}: fine; would listen on {server.url}")
     for place, name in enumerate(config.chain.order, 1):
@@ -64,7 +69,7 @@ def _all_ready(explanation: Explanation) -> bool:
 @click.pass_context
 def plugins(ctx: click.Context, /, *, as_json: bool) -> None:
     """List the installed provider plugins."""
-    config = load(ctx)
+    config = _config(ctx)
     used = {config.provider(name).core.use for name in config.names}
     rows = [
         _row(plugin, configured=plugin.name in used)
@@ -110,7 +115,7 @@ def explain_command(
     Asks the running process on its control socket, where gateway.control names one; otherwise
     starts the configured providers, asks each once, and stops them.
     """
-    explanation = _ask(load(ctx), Question(server=server, uid=uid))
+    explanation = _ask(_config(ctx), Question(server=server, uid=uid))
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(explanation)))
     else:

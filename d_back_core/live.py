@@ -23,7 +23,7 @@ from d_back_core.errors import ErrorCode, JoinError, ProviderError
 from d_back_core.feed import E, Feed, Sink
 from d_back_core.limits import ChatRate, Guesses, counted_as
 from d_back_core.listing import Listing
-from d_back_core.live_server import LiveServer, Subscriber
+from d_back_core.live_server import LiveServer, Shared, Subscriber
 from d_back_core.models import (
     ClientIdChanged,
     Credentials,
@@ -442,15 +442,13 @@ class Live:
     def _held(self, server_id: str) -> LiveServer:
         live = self.servers.get(server_id)
         if live is None:
-            live = LiveServer(
-                server_id,
-                self._policy(server_id),
+            shared = Shared(
                 history=self.config.gateway.history,
-                chat_rate=self._chat_rate(),
                 counters=self.counters,
                 changed=self._server_changed,
                 spawn=self._spawn,
             )
+            live = LiveServer(server_id, self._policy(server_id), self._chat_rate(), shared)
             live.feed = self._feed(User, server_id, live)
             live.feed.observer = UsersObserver(self.roster.recordings, live, live.feed)
             self._relink(live.feed, server_id)

@@ -62,20 +62,23 @@ class Batch(Struct, frozen=True):
     """Whether every session may hear of all of it."""
 
 
+class Shared(Struct, frozen=True, kw_only=True):
+    """What all live servers are given."""
+
+    history: int
+    """Deltas that a world keeps."""
+    counters: Counters
+    changed: Callable[["LiveServer"], None]
+    """Hears that a server has something to deliver."""
+    spawn: Spawn
+
+
 class LiveServer:
     """The sink of the feed of one server's users: policy is applied on the way in, deltas go
     to the sessions on the way out."""
 
     def __init__(
-        self,
-        server_id: str,
-        policy: Policy,
-        *,
-        history: int,
-        chat_rate: ChatRate,
-        counters: Counters,
-        changed: Callable[["LiveServer"], None],
-        spawn: Spawn,
+        self, server_id: str, policy: Policy, chat_rate: ChatRate, shared: Shared
     ) -> None:
         self.server_id = server_id
         self.policy = policy
@@ -85,11 +88,11 @@ class LiveServer:
         self.joining = 0
         """How many joins are under way."""
         self.idle: Timer | None = None
-        self._history = history
         self._chat_rate = chat_rate
-        self._counters = counters
-        self._changed = changed
-        self._spawn = spawn
+        self._history = shared.history
+        self._counters = shared.counters
+        self._changed = shared.changed
+        self._spawn = shared.spawn
         self._filled = False
         self._delivering: asyncio.Task[None] | None = None
         self._fill({})

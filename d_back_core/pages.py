@@ -80,10 +80,10 @@ class Pages:
     async def _own(self, request: HttpRequest) -> HttpResponse | None:
         match request.path.split("/")[1:]:
             case ["healthz"]:
-                return _plain(HTTPStatus.OK)
+                return HttpResponse(body=b"ok\n")
             case ["readyz"]:
                 ready = self._state.is_ready and not self.draining
-                return _plain(HTTPStatus.OK if ready else HTTPStatus.SERVICE_UNAVAILABLE)
+                return HttpResponse(body=b"ready\n") if ready else _plain(UNREADY)
             case ["api", "version"]:
                 return _json(json.dumps({"version": version(DISTRIBUTION)}).encode())
             case ["api", "health"]:
@@ -110,6 +110,7 @@ class Pages:
             )
 
 
+UNREADY = HTTPStatus.SERVICE_UNAVAILABLE
 ALLOW = {"Allow": "GET, HEAD, OPTIONS"}
 
 

@@ -135,9 +135,10 @@ class Session:
             await _end(self._tasks)
 
     async def _receive(self, frame: bytes) -> None:
+        if not self._messages.take():
+            await self._refuse(JoinError("rate_limited", "Too many messages"))
+            return
         try:
-            if not self._messages.take():
-                raise JoinError("rate_limited", "Too many messages")
             match protocol.decode(frame):
                 case protocol.Connect(data=request):
                     if self._joining is not None:

@@ -155,10 +155,10 @@ async def test_a_left_over_control_socket_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "c"
     leftover = await asyncio.start_unix_server(lambda *_: None, path=str(path))
     # What a killed process leaves: the file, and nobody who listens.
-    os.rename(path, tmp_path / "kept")
+    path.rename(tmp_path / "kept")
     leftover.close()
     await leftover.wait_closed()
-    os.rename(tmp_path / "kept", path)
+    (tmp_path / "kept").rename(path)
     async with controlled(path):
         assert await ask(str(path), Question()) is not None
 

@@ -164,7 +164,7 @@ async def test_r21_a_recorder_hears_only_of_the_layers_above_it() -> None:
 
 def test_r21_a_recorder_at_the_top_of_the_order_is_an_error() -> None:
     """There is nobody above it whom it could remember."""
-    with pytest.raises(ConfigError, match="'postgres', which is first in chain.order"):
+    with pytest.raises(ConfigError, match=r"'postgres', which is first in chain\.order"):
         parse({"chain": {"order": ["postgres", "mock"], "recorders": ["postgres"]}})
 
 

@@ -10,8 +10,9 @@ A connection that is lost is made again, with growing waits, and the world goes 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager, suppress
+from typing import cast
 
 import msgspec
 from msgspec import UNSET, structs
@@ -178,13 +179,14 @@ async def _follow(
         code = await _read(connection, world)
         if not reconnect or code in FINAL_CODES:
             return
-        async for again in open_connection(url, max_size=None):
-            async with again:
+        connections = aiter(open_connection(url, max_size=None))
+        async with aclosing(cast("AsyncGenerator[ClientConnection]", connections)):
+            async for again in connections:
                 with suppress(ConnectionClosed):  # read finds it closed, and it is made again
                     await _enter(again, world, request)
                 code = await _read(again, world)
-            if code in FINAL_CODES:
-                return
+                if code in FINAL_CODES:
+                    return
     finally:
         world.close_code = code
         await world.tell(None)

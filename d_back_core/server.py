@@ -1,7 +1,7 @@
 """The embedding API: the whole gateway as one object."""
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from os import PathLike, fspath
 from pathlib import Path
 from types import TracebackType
@@ -67,6 +67,8 @@ class WebSocketServer(Registration, Broadcasts):
             key: value for key, value in given.items() if value is not None
         }
         self._tasks: set[asyncio.Task[None]] = set()
+        self._stops = 0
+        """How often it was told to stop."""
         self._run = self._composed()
 
     @property
@@ -121,26 +123,33 @@ class WebSocketServer(Registration, Broadcasts):
 
     # Its life
 
-    async def start(self) -> None:
+    def start(self) -> Coroutine[Any, Any, None]:
         """Serve until `stop` is called, or until whoever started it is cancelled. Where it runs
         already, join that run: return when it ends.
 
-        Raises `ConfigError` where it cannot listen.
+        A stop counts from this call on, also before its task had a turn of the loop. Raises
+        `ConfigError` where it cannot listen.
         """
+        return self._start(self._stops)
+
+    async def _start(self, stops: int) -> None:
         await self._ended_before()
+        if stops != self._stops:
+            return
         if self._run.has_begun:
             await self._run.ended()
         else:
             async with self:
                 await self._run.ended()
 
-    async def run_forever(self) -> None:
+    def run_forever(self) -> Coroutine[Any, Any, None]:
         """The same as `start`."""
-        await self.start()
+        return self.start()
 
     async def stop(self) -> None:
         """Stop listening, close the clients with 1001, stop the providers. Does nothing where it
         does not run; may be called twice."""
+        self._stops += 1
         for task in self._tasks:
             task.cancel()
         if self._run.has_begun:
@@ -224,17 +233,23 @@ class WebSocketServer(Registration, Broadcasts):
                 self._run = self._composed()
 
     def _override(self, key: str, value: object) -> None:
-        self._overrides[key] = value
-        if self._run.has_begun:
-            self._config = self._completed(self._given)
-            self._run.gateway.apply(self._config)
-        else:
-            self._run = self._composed()
+        before, self._overrides = self._overrides, {**self._overrides, key: value}
+        try:
+            if self._run.has_begun:
+                completed = self._completed(self._given)
+                self._run.gateway.apply(completed)
+                self._config = completed
+            else:
+                self._run = self._composed()
+        except ConfigError:
+            self._overrides = before
+            raise
 
     def _composed(self) -> Run:
-        self._config = self._completed(self._given)
-        loaded = self._loaded(self._config, self._stand_ins)
-        run = Run(self._config, loaded, self._clock)
+        config = self._completed(self._given)
+        loaded = self._loaded(config, self._stand_ins)
+        run = Run(config, loaded, self._clock)
+        self._config = config
         run.live.passwords = self._callbacks.passwords
         run.live.knows_unlisted = self._knows_unlisted
         return run

@@ -195,6 +195,7 @@ def configured(
     return parse(
         {
             "chain": {"order": list(order), **(chain or {})},
+            "limits": {"message_burst": 1_000_000, "chat_burst": 1_000_000},
             "providers": tables or {},
             "servers": policies or {},
         }

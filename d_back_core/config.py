@@ -4,7 +4,6 @@ valid one."""
 import os
 import re
 import sys
-import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import UnionType
@@ -200,6 +199,8 @@ def load(path: Path | None, environ: Mapping[str, str], **flags: object) -> Conf
     """Read, check and decode the configuration; ``flags`` override its ``[gateway]``."""
     table: dict[str, Any] = {}
     if path is not None:
+        import tomllib  # noqa: PLC0415  a start without a file does not need it
+
         try:
             table = tomllib.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:

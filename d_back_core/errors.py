@@ -4,7 +4,6 @@ Sentences read: where, what 'value' (alternatives).
 """
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Literal, TypeAlias
 
 ErrorCode: TypeAlias = Literal[
@@ -69,6 +68,8 @@ def described(error: BaseException) -> str:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """What was probably meant, and what is possible, for the end of an error's sentence."""
+    from difflib import get_close_matches  # noqa: PLC0415  a start without errors does not need it
+
     choices = sorted(known)
     if not choices:
         return " (there are none)"

@@ -110,17 +110,21 @@ class Gateway:
             self._port = self._server.sockets[0].getsockname()[1]
         log.info("listening on %s", self.url)
 
-    async def stop(self) -> None:
-        """Send the clients away with 1001, spread over ``drain_time``, and stop listening; may
-        be called twice."""
-        server, self._server = self._server, None
-        if server is None:
-            return
+    async def drain(self) -> None:
+        """Let nobody in any more, and send the clients away with 1001, spread over
+        ``drain_time``."""
         self._pages.draining = True
         sessions = list(self.sessions)
         for session in sessions if self._config.drain_time else ():
             session.send_away()
             await self._clock.sleep(self._config.drain_time / len(sessions))
+
+    async def stop(self) -> None:
+        """Close what connections there are with 1001, and stop listening; may be called
+        twice."""
+        server, self._server = self._server, None
+        if server is None:
+            return
         server.close()
         for connection in self._connections - {each.connection for each in self.sessions}:
             connection.abort()  # no handshake yet, and nothing to wait for

@@ -242,7 +242,8 @@ class Live:
 
     async def hold(self, wanted: str) -> None:
         """Fetch a server as a join would; raises `JoinError`."""
-        await self._held(self._resolved(wanted).server_id).feed.ready.wait()
+        with self._watching(self._resolved(wanted).server_id) as live:
+            await live.feed.ready.wait()
 
     def server_data(self, wanted: str | None) -> bytes:
         """The answer to ``get_server_data``."""
@@ -433,6 +434,7 @@ class Live:
     def _watching(self, server_id: str) -> Iterator[LiveServer]:
         live = self._held(server_id)
         live.joining += 1
+        self._let_idle(live)  # not while somebody waits for it
         try:
             yield live
         finally:

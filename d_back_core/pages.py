@@ -2,12 +2,12 @@
 built-in page."""
 
 import asyncio
-import json
 import mimetypes
 from http import HTTPStatus
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
 from importlib_metadata import version
 
 from d_back_core.errors import JoinError
@@ -85,7 +85,7 @@ class Pages:
                 ready = self._state.is_ready and not self.draining
                 return HttpResponse(body=b"ready\n") if ready else _plain(UNREADY)
             case ["api", "version"]:
-                return _json(json.dumps({"version": version(DISTRIBUTION)}).encode())
+                return _json(msgspec.json.encode({"version": version(DISTRIBUTION)}))
             case ["api", "health"]:
                 return _json(self._state.health())
             case ["api", "servers"]:
@@ -104,7 +104,7 @@ class Pages:
             if error.code == "rate_limited":
                 status = HTTPStatus.TOO_MANY_REQUESTS
             headers = {"WWW-Authenticate": 'Bearer, Basic realm="d-back"'} if refused else {}
-            body = json.dumps({"error": {"message": str(error), "code": error.code}}).encode()
+            body = msgspec.json.encode({"error": {"message": str(error), "code": error.code}})
             return HttpResponse(
                 status=status, content_type="application/json", body=body, headers=headers
             )

@@ -89,27 +89,32 @@ class Plugin:
         return implementation.function(*(arguments[name] for name in implementation.argnames))
 
 
-class Installed(Struct, frozen=True, kw_only=True):
+class Installed(Struct, frozen=True):
     """A plugin that could be named in a configuration."""
 
     name: str
-    distribution: str
-    version: str
     entry_point: EntryPoint
+
+    @property
+    def distribution(self) -> str:
+        """The distribution that brings it."""
+        return self.entry_point.dist.name if self.entry_point.dist else "?"
+
+    @property
+    def version(self) -> str:
+        """The version of that."""
+        return self.entry_point.dist.version if self.entry_point.dist else "?"
+
+    def __str__(self) -> str:
+        where = self.entry_point.value
+        return f"provider '{self.name}' ({self.distribution} {self.version}, {where})"
 
 
 def installed() -> dict[str, list[Installed]]:
     """What is installed, by plugin name, without importing any of it."""
     found: dict[str, list[Installed]] = {}
     for entry_point in entry_points(group=GROUP):
-        dist = entry_point.dist
-        plugin = Installed(
-            name=entry_point.name,
-            distribution=dist.name if dist else "?",
-            version=dist.version if dist else "?",
-            entry_point=entry_point,
-        )
-        found.setdefault(entry_point.name, []).append(plugin)
+        found.setdefault(entry_point.name, []).append(Installed(entry_point.name, entry_point))
     return dict(sorted(found.items()))
 
 
@@ -124,10 +129,11 @@ def load(config: configuration.Config, given: Mapping[str, object] | None = None
     for name in config.names:
         settings = config.provider(name)
         if name in given:
-            instance, where = given[name], f"provider '{name}' ({type(given[name]).__name__})"
+            instance = given[name]
+            where: object = f"provider '{name}' ({type(instance).__name__})"
         else:
-            found = _found(config, settings, available)
-            instance, where = _instance(config, settings, found), _named(found)
+            where = _found(config, settings, available)
+            instance = _instance(config, settings, where)
         plugin = Plugin(settings, instance, _registered(hooks, instance, name, where))
         if name in config.chain.recorders and not plugin.implements("record"):
             raise ConfigError(f"{config.source}: chain.recorders: {where} records nothing")
@@ -147,9 +153,9 @@ def provider_class(plugin: Installed) -> type:
     try:
         cls = plugin.entry_point.load()
     except Exception as error:  # other people's code: an import can raise anything
-        raise PluginError(f"{_named(plugin)} cannot be imported: {described(error)}") from error
+        raise PluginError(f"{plugin} cannot be imported: {described(error)}") from error
     if not isinstance(cls, type):
-        raise PluginError(f"{_named(plugin)} is no class")
+        raise PluginError(f"{plugin} is no class")
     return cls
 
 
@@ -201,7 +207,7 @@ def _instance(
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
     except Exception as error:  # other people's code: a constructor can raise anything
-        raise PluginError(f"{_named(plugin)}: {cls.__name__}(): {described(error)}") from error
+        raise PluginError(f"{plugin}: {cls.__name__}(): {described(error)}") from error
 
 
 def _decoded(
@@ -211,16 +217,16 @@ def _decoded(
     kind: object,
 ) -> object:
     if not (isinstance(kind, type) and issubclass(kind, Struct)):
-        raise PluginError(f"{_named(plugin)}: Config is no msgspec.Struct")
+        raise PluginError(f"{plugin}: Config is no msgspec.Struct")
     ours = set(configuration.ProviderConfig.__struct_fields__)
     if taken := sorted(ours & {field.encode_name for field in structs.fields(kind)}):
-        raise PluginError(f"{_named(plugin)}: Config has '{taken[0]}', a key of the core")
+        raise PluginError(f"{plugin}: Config has '{taken[0]}', a key of the core")
     try:
         return _options(config, settings, kind)
     except ConfigError:
         raise
     except Exception as error:  # other people's code: types that TOML has not, __post_init__
-        raise PluginError(f"{_named(plugin)}: Config: {described(error)}") from error
+        raise PluginError(f"{plugin}: Config: {described(error)}") from error
 
 
 def _options(config: configuration.Config, settings: configuration.Provider, kind: type[T]) -> T:
@@ -230,7 +236,7 @@ def _options(config: configuration.Config, settings: configuration.Provider, kin
 
 
 def _registered(
-    hooks: pluggy.PluginManager, instance: object, name: str, where: str
+    hooks: pluggy.PluginManager, instance: object, name: str, where: object
 ) -> dict[str, pluggy.HookImpl]:
     """The hooks of the instance, once they are known to be what the core calls."""
     try:
@@ -257,8 +263,3 @@ def hooks_specified() -> frozenset[str]:
     """The names of all hooks."""
     marker = f"{PROJECT}_spec"
     return frozenset(name for name, value in vars(ProviderSpec).items() if hasattr(value, marker))
-
-
-def _named(plugin: Installed) -> str:
-    where = plugin.entry_point.value
-    return f"provider '{plugin.name}' ({plugin.distribution} {plugin.version}, {where})"

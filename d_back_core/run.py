@@ -84,7 +84,7 @@ class Run:
                 await asyncio.wait([self._beginning])
             if self._control is not None:
                 await self._control.stop()
-            await self.gateway.stop()
-            await self.live.stop()
+            await self.gateway.drain()
+            await asyncio.gather(self.gateway.stop(), self.live.stop())
         finally:
             self._ended.set()

@@ -88,6 +88,8 @@ class Supervisor:
         self._task: asyncio.Task[None] | None = None
         self._calls: set[asyncio.Task[Any]] = set()
         self._owes_stop = False
+        self._streams = plugin.implements("events")
+        self._poll_anew = asyncio.Event()
         self._settled_start = asyncio.Event()
         self._grace: Timer | None = None
 
@@ -116,6 +118,8 @@ class Supervisor:
 
     def reconfigure(self, core: ProviderConfig, chain: ChainConfig) -> None:
         """Go on with other settings of the core."""
+        if core.refresh != self.core.refresh:
+            self._poll_anew.set()
         self.core, self._chain = core, chain
 
     def begin(self) -> None:
@@ -190,11 +194,10 @@ class Supervisor:
             return
         self._ready()
         async with asyncio.TaskGroup() as group:
-            if self.core.refresh is not None:
-                group.create_task(self._poll())
+            group.create_task(self._poll())
             await self._drain()
-            if self.core.refresh is None:
-                await self._poll()
+            self._streams = False
+            self._poll_anew.set()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -279,15 +282,27 @@ class Supervisor:
                     event = await Stepwise(anext(stream), watched)
                 except StopAsyncIteration:
                     return
+                finally:
+                    if self.ended:  # the stream has sat out its cancellation
+                        raise asyncio.CancelledError
                 self._listener.heard(self.name, event)
                 count += 1
                 if count % EVENTS_PER_TURN == 0:  # one that never awaits would starve the loop
                     await asyncio.sleep(0)
 
     async def _poll(self) -> None:
+        """Have everything fetched again at intervals, where there are to be any."""
         while True:
-            await self._clock.sleep(self.core.refresh or DEFAULT_REFRESH)
-            self._listener.outdated(self.name)
+            self._poll_anew.clear()
+            interval = self.core.refresh or (None if self._streams else DEFAULT_REFRESH)
+            if interval is None:
+                await self._poll_anew.wait()
+                continue
+            try:
+                async with self._clock.timeout(interval):
+                    await self._poll_anew.wait()
+            except TimeoutError:
+                self._listener.outdated(self.name)
 
     def _call_failed(self, state: tenacity.RetryCallState) -> None:
         error = state.outcome and state.outcome.exception()
@@ -308,6 +323,8 @@ class Supervisor:
         self._listener.turned(self.name)
 
     def _degraded(self, reason: str) -> None:
+        if self.ended:
+            return
         if self.failing_since is None:
             self.failing_since = self._clock.time()
             self._turn_when_grace_ends()
@@ -316,7 +333,7 @@ class Supervisor:
         self._listener.turned(self.name)
 
     def _recovered(self) -> None:
-        if self.started and self.failing_since is not None:
+        if self.started and not self.ended and self.failing_since is not None:
             self._ready()
             self._listener.outdated(self.name)
 

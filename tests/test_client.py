@@ -175,6 +175,24 @@ async def test_every_stream_gets_every_frame_up_to_the_end() -> None:
         assert texts == [said, said]
 
 
+async def test_a_stream_that_lags_behind_loses_nothing() -> None:
+    """What was told before the connection ended is still there afterwards."""
+    provider = town()
+    async with serving(provider) as server, connect(server.url, reconnect=False) as world:
+        stream = world.events()
+        first = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0)
+        for text in ("one", "two", "three"):
+            provider.emit(Message(server_id="1", uid="7", message=text, channel="5"))
+        await server.live.settle()
+        await server.stop()
+        await soon(world.until(lambda world: world.close_code))
+        async with asyncio.timeout(10):
+            frames = [await first, *[frame async for frame in stream]]
+        texts = [each.data.message for each in frames if isinstance(each, protocol.MessageFrame)]
+        assert texts == ["one", "two", "three"]
+
+
 async def test_events_of_a_connection_that_has_ended_end() -> None:
     """There are none."""
     async with serving(town()) as server, connect(server.url, reconnect=False) as world:

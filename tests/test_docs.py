@@ -22,7 +22,7 @@ import pytest_asyncio
 from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 from msgspec import NODEFAULT, Struct, structs
-from peers import Dial, until
+from peers import PATIENCE, Dial, until
 
 from d_back_core import (
     HOOK_VERSION,
@@ -139,6 +139,8 @@ RECORDS: dict[str, type[Struct]] = {
 }
 """What has a section of its own, and is linked to from the messages that hold it."""
 DWORLD, OAUTH = "232769614004748288", "123456789012345678"
+BURST = 60
+"""Messages that the conversation does not need."""
 VEGETA, COGS, NNTIN = (f"12345678901234500{number}" for number in (1, 2, 3))
 
 
@@ -216,7 +218,9 @@ async def conversation(dial: Dial) -> list[Json]:
     }
     script = Script(servers, {DWORLD: members, OAUTH: {}})
     script.client_id_answer = "1234567890123456789"
-    async with WebSocketServer(0, providers={"script": script}) as server:
+    table = {"chain": {"order": ["script"]}, "limits": {"message_burst": BURST}}
+    config = configuration.parse(table)
+    async with WebSocketServer(0, config=config, providers={"script": script}) as server:
         frames: list[Json] = []
         peer = await dial(server, greeted=False)
 
@@ -238,12 +242,15 @@ async def conversation(dial: Dial) -> list[Json]:
         await peer.ask()
         frames.append(await peer.receive())
         epoch = frames[-1]["data"]["epoch"]
-        await hear(changed(VEGETA, status="idle"))
-        await hear(changed(NNTIN, username="NNTin", status="online", role_color="#ffe66d"))
-        await hear(said("hello"))
-        await hear(UserRemoved(server_id=DWORLD, uid=NNTIN))
-        await hear(ClientIdChanged(server_id=DWORLD, client_id="9876543210987654321"))
-        await hear(ServerChanged(server_id=DWORLD, name="D-World 2"))
+        for event in (
+            changed(VEGETA, status="idle"),
+            changed(NNTIN, username="NNTin", status="online", role_color="#ffe66d"),
+            said("hello"),
+            UserRemoved(server_id=DWORLD, uid=NNTIN),
+            ClientIdChanged(server_id=DWORLD, client_id="9876543210987654321"),
+            ServerChanged(server_id=DWORLD, name="D-World 2"),
+        ):
+            await hear(event)
         server.live.announce(protocol.refresh_data(DWORLD), DWORLD)
         server.live.announce(protocol.error("notice", "Back in five minutes"), None)
         await hear()
@@ -277,6 +284,10 @@ async def conversation(dial: Dial) -> list[Json]:
         await hear(ServerChanged(server_id=DWORLD, enabled=False))
         await peer.ask()
         frames.append(await peer.receive())
+        for _ in range(BURST + 1):
+            await back.send({"type": "get_server_data"})
+        while frames[-1]["data"].get("code") != "rate_limited":
+            frames.append({"data": {}, **await back.receive()})
     return frames
 
 
@@ -317,6 +328,16 @@ def test_http_paths() -> None:
     """Each path that the core serves is in the table, and no other."""
     (table,) = tables(sections("protocol.md")["HTTP"])
     assert set(first_names(table)) == set(http_paths())
+
+
+async def test_http_example() -> None:
+    """What the page shows of a refused request is what is served."""
+    (shown,) = [block for block in blocks("protocol.md", "text") if "$ curl" in block.text]
+    command, answer = shown.text.splitlines()
+    script = Script({OAUTH: Server(name="OAuth2", id="oauth", passworded=True)}, {OAUTH: {}})
+    async with WebSocketServer(0, providers={"script": script}) as server:
+        path = command.split(str(configuration.GatewayConfig().port))[1]
+        assert json.dumps(await served(server, path)) == json.dumps(json.loads(answer))
 
 
 def http_paths() -> Iterator[str]:
@@ -619,7 +640,7 @@ async def test_package(club: Club) -> None:
     """The package of the page works in a real gateway: its events reach a client, its page is
     served, its stream is called again, and what it said is remembered when it is gone."""
     clock = ManualClock()
-    async with club.tests["door"]() as door:
+    async with asyncio.timeout(PATIENCE), club.tests["door"]() as door:
         config = club.config(door.port)
         server = WebSocketServer(config=config, clock=clock)
         async with server, connect(server.url) as world:
@@ -677,6 +698,74 @@ async def test_command_of_the_package(
         arguments = ["--config", str(path), "club", "members"]
         done = await asyncio.to_thread(CliRunner().invoke, cli.main, arguments)
     assert (done.output, done.exit_code) == (output, status)
+
+
+# Embedding
+
+PARAMETERS = re.compile(r"\(.*\)")
+
+
+def test_embedding_api() -> None:
+    """Each public name of the server is described."""
+    public = {name for name in dir(WebSocketServer) if not name.startswith("_")}
+    headings = ("The callbacks", "Broadcasts", "The object")
+    described = [tables(sections("embedding.md")[heading])[0] for heading in headings]
+    assert {
+        PARAMETERS.sub("", each) for table in described for each in first_names(table)
+    } == public
+
+
+def test_broadcasts() -> None:
+    """Each broadcast is described with its parameters."""
+    (table,) = tables(sections("embedding.md")["Broadcasts"])
+    for described in first_names(table):
+        name, _, parameters = described.rstrip(")").partition("(")
+        known = inspect.signature(getattr(WebSocketServer, name)).parameters
+        assert parameters.split(", ") == list(known)[1:]
+
+
+@pytest.fixture
+def embedded(tmp_path: Path) -> Mapping[str, Json]:
+    """The modules that the page shows, by name."""
+    modules = {}
+    for block in blocks("embedding.md", "python"):
+        assert block.title is not None
+        path = tmp_path / block.title
+        path.write_text(block.text)
+        modules[block.title] = runpy.run_path(str(path))
+    return modules
+
+
+async def test_callbacks_of_the_page(embedded: Mapping[str, Json]) -> None:
+    """The program with callbacks serves its members, and who comes in and leaves."""
+    module = embedded["club.py"]
+    server = module["server"]
+    server.port = 0
+    async with server, connect(server.url) as world:
+        assert world.name == "The club"
+        await module["come_in"]("8", "Bob")
+        await world.until(lambda world: world.users.keys() == {"7", "8"})
+        await module["leave"]("8")
+        await world.until(lambda world: world.users.keys() == {"7"})
+
+
+async def test_server_beside_other_work(embedded: Mapping[str, Json]) -> None:
+    """The program that goes on beside the server listens while it works."""
+
+    async def work(url: str) -> None:
+        async with connect(url) as world:
+            names.append(world.users["7"].username)
+
+    names: list[str] = []
+    await embedded["beside.py"]["serve_while"](work)
+    assert names == ["Ada"]
+
+
+async def test_providers_of_the_page(embedded: Mapping[str, Json]) -> None:
+    """Instances that are given are fallbacks, in their order."""
+    server = embedded["providers.py"]["server"]
+    async with server, connect(server.url) as world:
+        assert world.users["7"].role_color == "#aaaaaa"
 
 
 # All pages

@@ -611,7 +611,7 @@ async def test_stop_does_not_wait_for_who_says_nothing(said: bytes) -> None:
         reader, writer = await asyncio.open_connection("localhost", server.port)
         writer.write(said)
         await ask(server, "/")
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(1.5):
             await server.stop()
             await asyncio.gather(reader.read(), return_exceptions=True)
         writer.close()
@@ -630,6 +630,6 @@ async def test_stop_does_not_wait_for_a_provider_that_hangs(dial: Dial, message:
         peer = await dial(server)
         await peer.connection.send(message)
         await until(lambda: "users 1" in provider.calls)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(1.5):
             await server.stop()
         assert await peer.closed() == 1001

@@ -4,6 +4,7 @@ left of it when it misbehaves: nothing."""
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from itertools import cycle
 from typing import Any
 
@@ -11,21 +12,20 @@ import pytest
 from scenario import (
     ADA,
     BOB,
-    CID,
     DOWN,
     ONE,
     PATIENCE,
     Gated,
-    Guest,
     Scene,
     configured,
     prepared,
     served,
 )
 
-from d_back_core import ConfigError, Context, Message, Server, User, UserChanged, hookimpl
+from d_back_core import ConfigError, Context, Reload, Server, User, UserChanged, hookimpl, stepwise
 from d_back_core import supervisor as supervision
-from d_back_core.models import Credentials, Event
+from d_back_core.models import Event
+from d_back_core.protocol import Error
 from d_back_core.testing import Script
 
 GRACE = 30.0
@@ -477,6 +477,169 @@ async def test_a_cancellation_out_of_a_stream_is_a_failed_stream() -> None:
         assert scene.health("a") == "degraded"
         await scene.advance(1.1)
         assert a.calls.count("events") == 2
+
+
+class Ghost(Gated):
+    """Its streams sit out their cancellation; each has a queue of its own."""
+
+    def __init__(self) -> None:
+        super().__init__(ONE, {"1": {"7": ADA}})
+        self.streams: list[asyncio.Queue[Event | None]] = []
+
+    @hookimpl
+    async def events(self) -> AsyncIterator[Event]:
+        stream: asyncio.Queue[Event | None] = asyncio.Queue()
+        self.streams.append(stream)
+        while True:
+            with suppress(asyncio.CancelledError):
+                if (event := await stream.get()) is None:
+                    return
+                yield event
+
+
+async def test_r15_the_stream_of_a_former_run_is_not_heard(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It sat out its cancellation, and goes on beside the stream of the new run."""
+    monkeypatch.setattr(supervision, "STOP_TIMEOUT", 0.01)
+    a = Ghost()
+    async with served({"a": a}) as scene:
+        guest = await scene.visit()
+        await scene.server.reload(configured("a", {"a": {"token": "new"}}))
+        await scene.settle()
+        former, present = a.streams
+        former.put_nowait(UserChanged(server_id="1", uid="7", status="dnd"))
+        assert await guest.news() == []
+        present.put_nowait(UserChanged(server_id="1", uid="7", status="idle"))
+        await guest.news()
+        assert guest.users["7"].status == "idle"
+        former.put_nowait(None)
+        present.put_nowait(None)
+
+
+async def test_r17_the_context_of_a_former_run_is_not_heard() -> None:
+    """What a provider says of its health after its stop is of no interest."""
+    a = club()
+    async with served({"a": a}) as scene:
+        former = a.context
+        assert former is not None
+        former.degraded("first")
+        await scene.server.reload(configured("a", {"a": {"token": "new"}}))
+        await scene.settle()
+        asked = len(a.calls)
+        former.recovered()
+        former.degraded("again")
+        await scene.settle()
+        assert scene.health("a") == "ready"
+        assert len(a.calls) == asked
+
+
+@pytest.mark.parametrize("hook", ["start", "servers", "users", "stop"])
+async def test_the_gateway_stops_although_a_call_sits_out_its_cancellation(
+    hook: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What goes on then is the provider's; the gateway has ended."""
+    monkeypatch.setattr(supervision, "STOP_TIMEOUT", 0.01)
+    a = club()
+    a.stubborn = True
+    a.hold(hook)
+    async with prepared({"a": a}) as scene:
+        opening = await opened(scene)
+        if hook in {"users", "stop"}:
+            await opening
+            guest = await scene.connect()
+            await guest.ask("1")
+            await guest.news()
+        await scene.stop(advancing=1)
+        await asyncio.wait([opening])
+        assert hook in {call.split()[0] for call in a.calls}
+        a.let_go(hook)
+
+
+async def test_r24_a_provider_that_has_not_started_yet_is_not_asked_who_may_join() -> None:
+    """Its former instance's layer is still in use; the answer is no until it can be asked."""
+    a = Gated({"1": Server(name="One", passworded=True)}, {"1": {"7": ADA}})
+    a.authorize_answer = True
+    async with served({"a": a}) as scene:
+        await scene.visit()
+        a.hold("start")
+        a.calls.clear()
+        await scene.server.reload(configured("a", {"a": {"token": "new"}}))
+        await scene.settle()
+        assert a.calls == ["stop", "start"]
+        guest = await scene.connect()
+        await guest.ask("1")
+        (frame,) = await guest.news()
+        assert isinstance(frame, Error)
+        assert "authorize 1" not in a.calls
+        a.let_go("start")
+        await scene.settle()
+        await guest.join("1")
+
+
+async def test_health_goes_from_starting_to_ready_to_degraded_to_failed_and_back() -> None:
+    """The words that operators read."""
+    a = club()
+    a.hold("start")
+    async with prepared({"a": a}) as scene:
+        opening = await opened(scene)
+        assert scene.health("a") == "starting"
+        a.let_go("start")
+        await opening
+        assert scene.health("a") == "ready"
+        a.break_stream()
+        await scene.settle()
+        assert scene.health("a") == "degraded"
+        await scene.advance(GRACE)
+        assert scene.health("a") == "failed"
+        a.broken = False
+        await scene.advance(RETRY + 5)
+        assert scene.health("a") == "ready"
+
+
+async def test_a_failure_is_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """However often it is tried again; without a traceback."""
+    a = club()
+    async with served({"a": a}) as scene:
+        await scene.visit()
+        a.users_answers["1"] = a.servers_answer = RuntimeError("no database")
+        a.emit(Reload())
+        a.break_stream()
+        await scene.advance(10 * RETRY)
+        failures = [each for each in caplog.records if each.levelno >= logging.WARNING]
+        said = sorted(each.getMessage().partition(";")[0] for each in failures)
+        assert said == [
+            "provider a: events: RuntimeError: down",
+            "provider a: servers: RuntimeError: no database",
+            "provider a: users: RuntimeError: no database",
+        ]
+        assert all(each.exc_info is None for each in failures)
+
+
+async def test_a_call_that_blocks_the_event_loop_is_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Everybody waited for it: the operator should know for whom."""
+    a = club()
+    async with served({"a": a}) as scene:
+        monkeypatch.setattr(stepwise, "TOO_LONG", 0.0)
+        await scene.visit()
+        assert "provider a: users: blocked the event loop" in caplog.text
+        a.emit(UserChanged(server_id="1", uid="7", status="dnd"))
+        await scene.settle()
+        assert "provider a: events: blocked the event loop" in caplog.text
+
+
+async def test_start_that_is_cancelled_leaves_nothing() -> None:
+    """The program that embeds the gateway gives up while a provider starts."""
+    a = club()
+    a.hang.add("start")
+    async with prepared({"a": a}) as scene:
+        opening = await opened(scene)
+        opening.cancel()
+        await asyncio.wait([opening])
+        assert opening.cancelled()
+    assert a.calls == ["start", "stop"]
 
 
 Odd = Callable[["OddProvider"], "asyncio.Future[object] | Any"]

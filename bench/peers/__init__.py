@@ -1,0 +1,1 @@
+"""The servers of the comparison, each as small as its library allows."""

@@ -1,0 +1,62 @@
+"""Whose chat passes: the privacy of channels."""
+
+import discord
+from discord.abc import GuildChannel
+
+from d_back_discord.config import DiscordConfig
+
+
+class Audience:
+    """Decides by the channel's permissions and the operator's lists."""
+
+    def __init__(self, config: DiscordConfig) -> None:
+        self._ignored = config.ignore_channels
+        self._listened = config.listen_channels
+
+    def passes(self, channel: object) -> bool:
+        """Whether what is said in that channel may be shown to anybody.
+
+        A thread or a forum's post is named by its own id and name or by its channel's; a private
+        thread only by its own.
+        """
+        if not isinstance(channel, GuildChannel | discord.Thread):
+            return False
+        if _names(channel) & self._ignored:
+            return False
+        if self._listened is None:
+            return self.everyone_reads(channel)
+        private = isinstance(channel, discord.Thread) and channel.is_private()
+        names = _own_names(channel) if private else _names(channel)
+        return bool(names & self._listened)
+
+    def everyone_reads(self, channel: GuildChannel | discord.Thread) -> bool:
+        """Whether the guild's @everyone may read there. Not where Discord asks for an age first:
+        a browser asks nobody."""
+        if isinstance(channel, discord.Thread):
+            parent = channel.parent
+            return not channel.is_private() and parent is not None and self.everyone_reads(parent)
+        if getattr(channel, "nsfw", False):
+            return False
+        allowed = channel.permissions_for(channel.guild.default_role)
+        if isinstance(channel, discord.VoiceChannel | discord.StageChannel):
+            return allowed.view_channel and allowed.connect  # without it their chat is closed
+        return allowed.view_channel
+
+
+def place(channel: object) -> tuple[str, str] | None:
+    """The id and the name of the channel that a message belongs to: a thread's is its parent."""
+    if isinstance(channel, discord.Thread):
+        parent = channel.parent
+        return None if parent is None else (str(parent.id), parent.name)
+    if isinstance(channel, GuildChannel):
+        return str(channel.id), channel.name
+    return None
+
+
+def _own_names(channel: GuildChannel | discord.Thread) -> set[str]:
+    return {str(channel.id), channel.name}
+
+
+def _names(channel: GuildChannel | discord.Thread) -> set[str]:
+    parent = channel.parent if isinstance(channel, discord.Thread) else None
+    return _own_names(channel) | (_own_names(parent) if parent is not None else set())

@@ -1,0 +1,89 @@
+"""``[providers.discord]``: what the operator can say."""
+
+import os
+from typing import Literal, TypeAlias
+
+from msgspec import Struct
+from yarl import URL
+
+from d_back_core import ConfigError, Secret
+
+Chat: TypeAlias = Literal["off", "activity", "text"]
+
+TOKEN_VARIABLE = "DISCORD_TOKEN"  # noqa: S105  the name of the variable
+
+
+class DiscordConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[providers.discord]``. Roles and channels are named by id or by name, in every guild."""
+
+    token: Secret | None = None
+    """The bot's token; unset: that of the environment variable ``DISCORD_TOKEN``."""
+    guilds: frozenset[str] | None = None
+    """Ids of the only guilds that are served; unset: every guild that the bot is in."""
+    chat: Chat = "text"
+    """What passes of a message: nothing, that somebody speaks, or the text."""
+    bots: bool = False
+    """Whether what other bots say passes."""
+    ignore_users: frozenset[str] = frozenset()
+    """Ids of members who are never shown."""
+    ignore_offline: bool = False
+    """Leave offline members out until they come online."""
+    roles: frozenset[str] | None = None
+    """Show only members with one of these roles."""
+    opt_out_role: str | None = None
+    """Members with this role are not shown."""
+    ignore_channels: frozenset[str] = frozenset()
+    """Channels whose chat does not pass."""
+    listen_channels: frozenset[str] | None = None
+    """The only channels whose chat passes, also where @everyone may not read them. Unset: those
+    that @everyone may read."""
+    require_role: str | None = None
+    """A protected server lets in only members with this role."""
+    info_command: str | None = None
+    """A message of exactly this text is answered with ``info_url``; unset: none is."""
+    info_url: str | None = None
+    """Where people see their server; the answer adds ``?s=SERVER_ID``."""
+    api_url: str | None = None
+    """REST of a server that speaks Discord's API, with its version, in place of Discord's:
+    ``http://localhost:8080/api/v10``. Only together with ``gateway_url``."""
+    gateway_url: str | None = None
+    """Its gateway: ``ws://localhost:8080/``."""
+
+    def __post_init__(self) -> None:
+        if self.token is not None and self.token.is_hash:
+            raise ValueError("token: expected the token itself, got a hash")
+        if (self.info_command is None) != (self.info_url is None):
+            raise ValueError("info_command and info_url: only together")
+        if self.info_command is not None and not self.info_command.strip():
+            raise ValueError("info_command: expected a text that is not blank")
+        # One without the other would hand the token to the wrong side.
+        if (self.api_url is None) != (self.gateway_url is None):
+            raise ValueError("api_url and gateway_url: only together")
+        _check_url("info_url", self.info_url, {"http", "https"})
+        _check_url("api_url", self.api_url, {"http", "https"})
+        _check_url("gateway_url", self.gateway_url, {"ws", "wss"})
+
+
+def token_of(config: DiscordConfig) -> Secret:
+    """The configured token, or the environment's; raises `ConfigError` without any."""
+    if config.token is not None:
+        return config.token
+    found = os.environ.get(TOKEN_VARIABLE, "").strip()
+    if not found:
+        raise ConfigError(
+            "token: is missing; set the environment variable"
+            f' {TOKEN_VARIABLE}, or token = {{ file = "PATH" }}'
+        )
+    return Secret(found)
+
+
+def _check_url(key: str, text: str | None, schemes: set[str]) -> None:
+    if text is None:
+        return
+    problem = f"{key} '{text}': is no URL ({', '.join(sorted(schemes))})"
+    try:
+        url = URL(text)
+    except ValueError as error:
+        raise ValueError(problem) from error
+    if url.scheme not in schemes or not url.host:
+        raise ValueError(problem)

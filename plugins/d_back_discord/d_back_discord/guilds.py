@@ -1,0 +1,232 @@
+"""All guilds that are served: they come, go, and are unavailable for a while."""
+
+import discord
+
+from d_back_core import (
+    ClientIdChanged,
+    Reload,
+    Server,
+    ServerChanged,
+    ServerRemoved,
+    User,
+)
+from d_back_discord.health import Health, Timer
+from d_back_discord.layer import Layer, Surroundings
+from d_back_discord.public_ids import PublicIds
+
+PATIENCE = 3.0
+"""Seconds that a guild may take to come after the one before it."""
+
+
+class Guilds:
+    """What Discord's client says about guilds, members and roles, as layers and events.
+
+    The methods of the second half are discord.py's events of the same names.
+    """
+
+    def __init__(
+        self,
+        around: Surroundings,
+        health: Health,
+        admitted: frozenset[str] | None,
+        public_ids: PublicIds,
+    ) -> None:
+        self.client: discord.Client | None = None
+        self.layers: dict[str, Layer] = {}
+        self.listed = False
+        """Whether Discord has said which guilds there are."""
+        self._around = around
+        self._health = health
+        self._admitted = admitted
+        self._public_ids = public_ids
+        self._client_id: str | None = None
+        self._waiting: Timer | None = None
+
+    def servers(self) -> dict[str, Server] | None:
+        """All guilds whose name is known; None until Discord has said which there are."""
+        if not self.listed:
+            return None
+        return {
+            server_id: Server(name=layer.guild.name, id=self._public_ids[server_id])
+            for server_id, layer in self.layers.items()
+        }
+
+    def users(self, server_id: str) -> dict[str, User] | None:
+        layer = self.layers.get(server_id)
+        return None if layer is None else layer.answer()
+
+    def client_id(self, server_id: str) -> str | None:
+        return self._client_id if server_id in self.layers else None
+
+    def layer(self, guild: discord.Guild | None) -> Layer | None:
+        """The layer of a guild that is served."""
+        return None if guild is None else self.layers.get(str(guild.id))
+
+    def current(self, guild: discord.Guild) -> bool:
+        """Whether the client still keeps this object up to date."""
+        return self.client is not None and self.client.get_guild(guild.id) is guild
+
+    def adopt(self, client: discord.Client) -> None:
+        """Follow this client; ``ready`` ones have their guilds already."""
+        self.client = client
+        if client.is_ready():
+            for guild in client.guilds:
+                if not guild.unavailable:
+                    self.guild_available(guild)
+            self._settle(final=True)
+
+    def close(self) -> None:
+        """End everything that is under way."""
+        self._wait_no_more()
+        for layer in self.layers.values():
+            layer.halt()
+
+    def connect(self) -> None:
+        """A new session: every guild comes anew; what was read of the former one stays in use
+        until then."""
+        # One shard of several brings only its own guilds anew.
+        anew = any(not self.current(layer.guild) for layer in self.layers.values())
+        self._health.connected(anew=anew)
+        self._settle(final=False)
+
+    def guild_available(self, guild: discord.Guild) -> None:
+        if self._admits(guild):
+            self._take(guild)
+            self._settle(final=False)
+
+    guild_join = guild_available
+
+    def guild_remove(self, guild: discord.Guild) -> None:
+        if self.layer(guild) is not None:
+            self._drop(str(guild.id))
+
+    def guild_unavailable(self, guild: discord.Guild) -> None:
+        layer = self.layer(guild)
+        if layer is not None and not layer.unavailable:
+            self._around.log.warning("guild '%s' is unavailable, says Discord", guild.name)
+            layer.lose()
+
+    def guild_update(self, before: discord.Guild, after: discord.Guild) -> None:
+        layer = self.layer(after)
+        if layer is None:
+            return
+        if before.name != after.name:
+            self._around.put(ServerChanged(server_id=layer.server_id, name=after.name))
+        layer.sweep()
+
+    def guild_role_update(self, before: discord.Role, after: discord.Role) -> None:
+        layer = self.layer(after.guild)
+        looks = [(role.colour, role.position, role.name) for role in (before, after)]
+        if layer is not None and looks[0] != looks[1]:
+            layer.sweep()
+
+    def guild_role_delete(self, role: discord.Role) -> None:
+        layer = self.layer(role.guild)
+        if layer is not None:
+            layer.sweep()
+
+    def member_join(self, member: discord.Member) -> None:
+        layer = self.layer(member.guild)
+        if layer is not None:
+            layer.refresh(member)
+
+    def member_update(self, _before: discord.Member, after: discord.Member) -> None:
+        self.member_join(after)
+
+    def presence_update(self, _before: discord.Member, after: discord.Member) -> None:
+        layer = self.layer(after.guild)
+        if layer is not None:
+            layer.refresh(after, presence=True)
+
+    def raw_presence_update(self, presence: discord.RawPresenceUpdateEvent) -> None:
+        layer = self.layer(presence.guild)
+        if layer is not None and layer.guild.get_member(presence.user_id) is None:
+            layer.note(presence.user_id, presence.client_status.raw_status)
+
+    def user_update(self, _before: discord.User, after: discord.User) -> None:
+        for layer in self.layers.values():
+            member = layer.guild.get_member(after.id)
+            if member is not None:
+                layer.refresh(member)
+
+    def raw_member_remove(self, removal: discord.RawMemberRemoveEvent) -> None:
+        layer = self.layers.get(str(removal.guild_id))
+        if layer is not None:
+            layer.remove(removal.user.id)
+
+    def _take(self, guild: discord.Guild) -> None:
+        server_id = str(guild.id)
+        layer = self.layers.get(server_id)
+        if layer is None:
+            layer = self.layers[server_id] = Layer(guild, self._around)
+            if self.listed:
+                self._around.log.info("guild '%s' is new", guild.name)
+                self._announce(layer)
+        elif layer.guild.name != guild.name:
+            self._around.put(ServerChanged(server_id=server_id, name=guild.name))
+        layer.fill(guild)
+        self._tell_client_id(server_id)
+
+    def _settle(self, *, final: bool) -> None:
+        """Once every guild of the session has come, or no more can be waited for: go by what
+        there is."""
+        if self.client is None:
+            return
+        there = {str(guild.id): guild for guild in self.client.guilds if self._admits(guild)}
+        missing = [guild for guild in there.values() if not self._has_come(guild)]
+        self._wait_no_more()
+        if missing and not final:
+            if self._health.unsettled or not self.listed:
+                self._waiting = self._around.clock.call_later(PATIENCE, self._go_by_what_came)
+            return
+        for server_id in self.layers.keys() - there.keys():
+            self._drop(server_id)
+        for guild in missing:
+            if not guild.unavailable:  # a bot that asks for members itself tells of it later
+                self._take(guild)
+            elif str(guild.id) in self.layers:
+                self.guild_unavailable(self.layers[str(guild.id)].guild)
+            else:
+                self._around.log.warning("guild %s is unavailable, says Discord", guild.id)
+        if not self.listed:
+            self._name()
+            self.listed = True
+            self._around.put(Reload())
+        self._health.settled()
+
+    def _has_come(self, guild: discord.Guild) -> bool:
+        layer = self.layer(guild)
+        return not guild.unavailable and layer is not None and layer.guild is guild
+
+    def _go_by_what_came(self) -> None:
+        self._waiting = None
+        self._settle(final=True)
+
+    def _wait_no_more(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _drop(self, server_id: str) -> None:
+        layer = self.layers.pop(server_id)
+        layer.halt()
+        self._around.log.info("guild '%s' is left", layer.guild.name)
+        self._around.put(ServerRemoved(server_id=server_id))
+
+    def _announce(self, layer: Layer) -> None:
+        self._name()
+        server_id = layer.server_id
+        public_id = self._public_ids[server_id]
+        self._around.put(ServerChanged(server_id=server_id, name=layer.guild.name, id=public_id))
+
+    def _name(self) -> None:
+        names = {server_id: layer.guild.name for server_id, layer in self.layers.items()}
+        self._public_ids.assign(names)
+
+    def _tell_client_id(self, server_id: str) -> None:
+        application = self.client.application_id if self.client is not None else None
+        self._client_id = None if application is None else str(application)
+        self._around.put(ClientIdChanged(server_id=server_id, client_id=self._client_id))
+
+    def _admits(self, guild: discord.Guild) -> bool:
+        return self._admitted is None or str(guild.id) in self._admitted

@@ -1,0 +1,23 @@
+"""What the provider uses of whoever runs it."""
+
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from d_back_core import Clock
+
+
+class Host(Protocol):
+    """The core's `Context` is one; a command line brings its own."""
+
+    @property
+    def log(self) -> logging.Logger: ...
+
+    @property
+    def clock(self) -> Clock: ...
+
+    @property
+    def degraded(self) -> Callable[[str], None]: ...
+
+    @property
+    def recovered(self) -> Callable[[], None]: ...

@@ -1,0 +1,256 @@
+"""One guild as d-back sees it: a mapping uid → user, kept current."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+import discord
+from msgspec import UNSET, Struct
+
+from d_back_core import Clock, Event, Reload, User, UserChanged, UserRemoved
+from d_back_discord.members import Rules
+
+SLICE = 500
+"""Members that are looked at before the event loop gets its turn: some 2 ms."""
+MAX_CHANGES = 1000
+"""Changes of one sweep that go out one by one; more are one `Reload`."""
+PATIENCE = 60.0
+MEMBERS_PER_SECOND = 1000
+"""Discord sends a guild's members in `PATIENCE` seconds and one more for so many of them."""
+MAX_PRESENCES = 75_000
+"""In a guild with more members Discord brings nobody's status when the guild comes."""
+
+
+class Surroundings(Struct, frozen=True, kw_only=True):
+    """What the layers of all guilds share."""
+
+    rules: Rules
+    put: Callable[[Event], None]
+    current: Callable[[discord.Guild], bool]
+    """Whether Discord's client still keeps this guild object up to date."""
+    incomplete: Callable[[], Awaitable[None]]
+    """Members were asked for and did not come: only a new session can help."""
+    clock: Clock
+    log: logging.Logger
+    turns: asyncio.Semaphore
+    """How many guilds ask for their members at the same time."""
+
+
+class Layer:
+    """The members of one guild who are shown.
+
+    It answers None until it is whole for the first time, and while Discord says that the guild
+    is unavailable. When it is read anew, the former state answers until the new one is whole.
+    """
+
+    def __init__(self, guild: discord.Guild, around: Surroundings) -> None:
+        self.guild = guild
+        self.server_id = str(guild.id)
+        self.whole = False
+        self.unavailable = False
+        self._around = around
+        self._users: dict[str, User] = {}
+        self._next: dict[str, User] | None = None
+        """What will be in use once it is whole; events go here, too, meanwhile."""
+        self._statuses: dict[int, str] = {}
+        """What Discord's client does not know: it drops the presence of a member who has not
+        arrived yet, and keeps that of one who went offline while the guild was unavailable."""
+        self._faded: set[str] = set()
+        """With ``ignore_offline``: whom d-back has been told of as offline."""
+        self._left_online: dict[int, discord.Member] = {}
+        self._swept = True
+        self._task: asyncio.Task[None] | None = None
+
+    def answer(self) -> dict[str, User] | None:
+        """All users that are shown, or None where that cannot be said."""
+        if not self.whole or self.unavailable:
+            return None
+        self._faded.clear()
+        return dict(self._users)
+
+    def shows(self, member_id: int) -> bool:
+        return self.whole and not self.unavailable and str(member_id) in self._users
+
+    def fill(self, guild: discord.Guild) -> None:
+        """Read everything from this guild, which has just come; say `Reload` when it is whole."""
+        returned = guild is self.guild and self.unavailable
+        if guild is not self.guild:
+            self._statuses.clear()
+            self._left_online.clear()
+        self.guild = guild
+        self._next = {}
+        ask = returned or not guild.chunked
+        self._begin(lambda: self._fill(ask=ask))
+
+    def halt(self) -> None:
+        """Stop what is under way."""
+        self._next = None
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    def lose(self) -> None:
+        """Discord says that the guild is unavailable."""
+        if self.unavailable:
+            return
+        self.halt()
+        self.unavailable = True
+        self._left_online = {
+            member.id: member for member in self.guild.members if member.raw_status != "offline"
+        }
+        self._around.put(Reload(server_id=self.server_id))
+
+    def note(self, member_id: int, status: str) -> None:
+        """Keep the status of a member who has not arrived yet."""
+        if self._next is not None:
+            self._statuses[member_id] = status
+
+    def refresh(self, member: discord.Member, *, presence: bool = False) -> None:
+        """Something of this member may have changed; ``presence``: their status."""
+        if presence:
+            self._statuses.pop(member.id, None)
+        self._apply(str(member.id), self._shown(member))
+
+    def remove(self, member_id: int) -> None:
+        """The member is gone."""
+        self._statuses.pop(member_id, None)
+        self._apply(str(member_id), None)
+
+    def sweep(self) -> None:
+        """Something changed that any member's colour or visibility may depend on."""
+        self._swept = False
+        if self._task is None and self.whole and not self.unavailable:
+            self._begin(self._sweep)
+
+    def _begin(self, work: Callable[[], Awaitable[None]]) -> None:
+        if self._task is not None:
+            self._task.cancel()
+        self._task = asyncio.create_task(self._work(work), name=f"guild {self.server_id}")
+        self._task.add_done_callback(self._ended)
+
+    async def _work(self, work: Callable[[], Awaitable[None]]) -> None:
+        await work()
+        while not self._swept:
+            await self._sweep()
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if self._task is task:
+            self._task = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._around.log.error("guild '%s' cannot be read", self.guild.name, exc_info=error)
+
+    async def _fill(self, *, ask: bool) -> None:
+        guild = self.guild
+        ids = await self._asked(guild) if ask else [member.id for member in guild.members]
+        if ids is None or not self._around.current(guild):
+            return
+        self._swept = True
+        self._mind_statuses(guild, ids)
+        users = self._next if self._next is not None else {}
+        for count, member_id in enumerate(ids, 1):
+            member = guild.get_member(member_id)
+            if member is not None:
+                self._put(users, str(member_id), self._shown(member))
+            if count % SLICE == 0:
+                await asyncio.sleep(0)
+        self._users, self._next = users, None
+        self.whole, self.unavailable = True, False
+        self._left_online.clear()
+        self._around.log.info("guild '%s' is whole: %d shown", guild.name, len(self._users))
+        self._around.put(Reload(server_id=self.server_id))
+
+    async def _asked(self, guild: discord.Guild) -> list[int] | None:
+        """The ids of all members, from Discord; None: they did not come."""
+        around = self._around
+        async with around.turns:
+            patience = PATIENCE + (guild.member_count or 0) / MEMBERS_PER_SECOND
+            try:
+                async with around.clock.timeout(patience):
+                    return [member.id for member in await guild.chunk()]
+            except (TimeoutError, OSError, discord.DiscordException) as error:
+                reason = str(error) or type(error).__name__
+        if around.current(guild):
+            around.log.warning("guild '%s': its members did not come: %s", guild.name, reason)
+            await around.incomplete()
+        return None
+
+    def _mind_statuses(self, guild: discord.Guild, ids: list[int]) -> None:
+        """Mind only what Discord's client cannot know. Of a guild that was unavailable it brings
+        everybody who is online, so whoever it did not bring has gone."""
+        if self._statuses:
+            for member_id in self._statuses.keys() - set(ids):
+                del self._statuses[member_id]
+        if (guild.member_count or 0) <= MAX_PRESENCES:
+            for member_id, before in self._left_online.items():
+                if guild.get_member(member_id) is before:
+                    self._statuses[member_id] = "offline"
+
+    async def _sweep(self) -> None:
+        self._swept = True
+        changes = 0
+        for count, member in enumerate(list(self.guild.members), 1):
+            event = None
+            if self.guild.get_member(member.id) is not None:
+                event = self._changed(str(member.id), self._shown(member))
+            if event is not None:
+                changes += 1
+                if changes <= MAX_CHANGES:
+                    self._emit(event)
+            if count % SLICE == 0:
+                await asyncio.sleep(0)
+        if changes > MAX_CHANGES:
+            self._around.put(Reload(server_id=self.server_id))
+
+    def _shown(self, member: discord.Member) -> User | None:
+        status = self._statuses.get(member.id) or member.raw_status
+        return self._around.rules.shown(member, status)
+
+    def _apply(self, uid: str, user: User | None) -> None:
+        """Take in what just happened: also while all is read anew, for whoever opts out is to
+        disappear at once."""
+        if self._next is not None:
+            self._put(self._next, uid, user)
+        if self.whole:
+            self._emit(self._changed(uid, user))
+
+    def _put(self, users: dict[str, User], uid: str, user: User | None) -> None:
+        if user is None or self._leaves_out(user):
+            users.pop(uid, None)
+        else:
+            users[uid] = user
+
+    def _leaves_out(self, user: User) -> bool:
+        return user.status == "offline" and self._around.rules.ignore_offline
+
+    def _changed(self, uid: str, user: User | None) -> Event | None:
+        """Change what is in use; what d-back is to be told of that."""
+        before = self._users.get(uid)
+        told = before is not None or uid in self._faded
+        if user is not None and before == user:
+            return None
+        self._put(self._users, uid, user)
+        self._faded.discard(uid)
+        if user is None:
+            return UserRemoved(server_id=self.server_id, uid=uid) if told else None
+        if not self._leaves_out(user):
+            return _difference(self.server_id, uid, before, user)
+        if told:
+            self._faded.add(uid)
+        if before is None:
+            return None
+        return UserChanged(server_id=self.server_id, uid=uid, status="offline")
+
+    def _emit(self, event: Event | None) -> None:
+        if event is not None:
+            self._around.put(event)
+
+
+def _difference(server_id: str, uid: str, before: User | None, user: User) -> UserChanged:
+    known = before or User()
+    return UserChanged(
+        server_id=server_id,
+        uid=uid,
+        username=UNSET if known.username == user.username else user.username,
+        status=UNSET if known.status == user.status else user.status,
+        role_color=UNSET if known.role_color == user.role_color else user.role_color,
+    )

@@ -1,0 +1,60 @@
+"""Who is shown, and how: Discord's member → d-back's user."""
+
+from functools import lru_cache
+
+import discord
+
+from d_back_core import Status, User
+from d_back_discord.config import DiscordConfig
+
+DEFAULT_COLOR = "#ffffff"
+
+_STATUSES: dict[str, Status] = {"online": "online", "idle": "idle", "dnd": "dnd"}
+"""Whatever else Discord says (``invisible``, ``offline``) is offline."""
+
+
+class Rules:
+    """The operator's rules about members; the same for every guild."""
+
+    def __init__(self, config: DiscordConfig) -> None:
+        self.ignore_offline = config.ignore_offline
+        self._ignored = config.ignore_users
+        self._roles = config.roles
+        self._opt_out = config.opt_out_role
+
+    def shown(self, member: discord.Member, status: str) -> User | None:
+        """The member in that status of Discord's; None: is not to be seen."""
+        roles = member.roles  # sorted by Discord's hierarchy, lowest first
+        if self._hides(member, roles):
+            return None
+        color = next((role.colour.value for role in reversed(roles) if role.colour.value), None)
+        return User(
+            username=member.display_name,
+            status=_STATUSES.get(status, "offline"),
+            role_color=DEFAULT_COLOR if color is None else _hex(color),
+        )
+
+    def hides(self, member: discord.Member) -> bool:
+        """Whether nothing of the member may be seen, their name in a message included."""
+        return self._hides(member, member.roles)
+
+    def _hides(self, member: discord.Member, roles: list[discord.Role]) -> bool:
+        if self._ignored and str(member.id) in self._ignored:
+            return True
+        if self._opt_out is not None and any(is_role(role, self._opt_out) for role in roles):
+            return True
+        wanted = self._roles
+        return wanted is not None and not any(
+            role.name in wanted or str(role.id) in wanted for role in roles
+        )
+
+
+def is_role(role: discord.Role, named: str) -> bool:
+    """Whether the operator means this role, by its id or its name."""
+    return named in {role.name, str(role.id)}
+
+
+@lru_cache(maxsize=4096)
+def _hex(color: int) -> str:
+    """One text for all members of that colour."""
+    return f"#{color:06x}"

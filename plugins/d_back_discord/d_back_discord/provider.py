@@ -1,0 +1,90 @@
+"""The provider that d-back loads: its hooks."""
+
+from collections.abc import AsyncIterator
+from typing import Self
+
+import click
+
+from d_back_core import (
+    Context,
+    Credentials,
+    Event,
+    Server,
+    User,
+    hookimpl,
+)
+from d_back_discord import commands
+from d_back_discord.config import DiscordConfig, token_of
+from d_back_discord.embedded import Bot
+from d_back_discord.public_ids import PublicIds
+from d_back_discord.run import Run
+
+
+class DiscordProvider:
+    """Every guild that a bot is in is a server. ``bot``: see `from_bot`."""
+
+    Config = DiscordConfig
+
+    def __init__(self, config: DiscordConfig, *, bot: Bot | None = None) -> None:
+        self._config = config
+        self._bot = bot
+        self._token = token_of(config) if bot is None else None
+        self._public_ids = PublicIds()
+        self._run: Run | None = None
+
+    @classmethod
+    def from_bot(cls, bot: Bot, config: DiscordConfig | None = None) -> Self:
+        """A provider that listens to a bot which somebody else runs, before or after it has
+        logged in. It needs no token, and neither connects nor closes the bot."""
+        return cls(config or DiscordConfig(), bot=bot)
+
+    @hookimpl
+    async def start(self, context: Context) -> None:
+        """Log in and connect; returns when the gateway has let the bot in. Guilds come later,
+        each with a `Reload` when it is whole."""
+        if self._run is not None:
+            return
+        self._run = Run(self._config, self._public_ids, context, token=self._token, bot=self._bot)
+        await (self._run.log_in() if context.probe else self._run.begin())
+
+    @hookimpl
+    async def stop(self) -> None:
+        """Leave Discord."""
+        run, self._run = self._run, None
+        if run is not None:
+            await run.end()
+
+    @hookimpl
+    async def servers(self) -> dict[str, Server] | None:
+        """All guilds; None until Discord has said which there are."""
+        return None if self._run is None else self._run.guilds.servers()
+
+    @hookimpl
+    async def users(self, server_id: str) -> dict[str, User] | None:
+        """The members who are shown; None until the guild is whole, and while Discord says that
+        it is unavailable."""
+        return None if self._run is None else self._run.guilds.users(server_id)
+
+    @hookimpl
+    async def events(self) -> AsyncIterator[Event]:
+        """What happens from `start` to `stop`."""
+        run = self._run
+        while run is not None and (event := await run.stream.take()) is not None:
+            yield event
+
+    @hookimpl
+    async def authorize(self, server_id: str, credentials: Credentials) -> bool | None:
+        """Whether an OAuth2 token of the bot's application is offered, by the member whose it
+        is. None for other servers and where no token is offered."""
+        return None if self._run is None else await self._run.authorize(server_id, credentials)
+
+    @hookimpl
+    async def client_id(self, server_id: str) -> str | None:
+        """The bot's application."""
+        return None if self._run is None else self._run.guilds.client_id(server_id)
+
+    @classmethod
+    @hookimpl
+    def commands(cls, group: click.Group) -> None:
+        """``d-back discord audit`` and ``d-back discord invite``."""
+        commands.add(group)

@@ -1,0 +1,174 @@
+"""One run of the provider, from a start to a stop: its parts, and how events reach them."""
+
+import asyncio
+from typing import Any
+
+import discord
+
+from d_back_core import Credentials, Secret
+from d_back_discord import intents
+from d_back_discord.chat import Chat
+from d_back_discord.config import DiscordConfig
+from d_back_discord.connection import Connection
+from d_back_discord.embedded import Bot, Embedded
+from d_back_discord.guilds import Guilds
+from d_back_discord.health import Health
+from d_back_discord.host import Host
+from d_back_discord.info import InfoCommand
+from d_back_discord.layer import Surroundings
+from d_back_discord.members import Rules, is_role
+from d_back_discord.oauth import Authorization
+from d_back_discord.public_ids import PublicIds
+from d_back_discord.stream import Stream
+
+GUILD_EVENTS = (
+    "connect",
+    "guild_available",
+    "guild_join",
+    "guild_remove",
+    "guild_unavailable",
+    "guild_update",
+    "guild_role_update",
+    "guild_role_delete",
+    "member_join",
+    "member_update",
+    "raw_member_remove",
+    "presence_update",
+    "raw_presence_update",
+    "user_update",
+)
+
+
+GUILDS_ASKED_AT_ONCE = 2
+"""How many guilds wait for their members at the same time."""
+
+
+class Run:
+    """Everything between a start and a stop; a new start makes a new one."""
+
+    def __init__(
+        self,
+        config: DiscordConfig,
+        public_ids: PublicIds,
+        host: Host,
+        *,
+        token: Secret | None = None,
+        bot: Bot | None = None,
+    ) -> None:
+        self.stream = Stream()
+        self._config = config
+        self._log = host.log
+        self._health = Health(host)
+        rules = Rules(config)
+        around = Surroundings(
+            rules=rules,
+            put=self.stream.put,
+            current=self._current,
+            incomplete=self._renew,
+            clock=host.clock,
+            log=host.log,
+            turns=asyncio.Semaphore(GUILDS_ASKED_AT_ONCE),
+        )
+        self.guilds = Guilds(around, self._health, config.guilds, public_ids)
+        self._chat = Chat(config, rules, self.stream.put)
+        self._info = InfoCommand(config, host.clock, host.log)
+        self._authorization = Authorization(config.api_url, host.clock, host.log)
+        self._handlers = {event: getattr(self.guilds, event) for event in GUILD_EVENTS} | {
+            "disconnect": self._health.disconnected,
+            "resumed": self._health.resumed,
+            "message": self._message,
+        }
+        self._connection = None if token is None else Connection(config, token, host, self)
+        self._embedded = None
+        if bot is not None:
+            needed = intents.wanted(config)
+            self._embedded = Embedded(bot, needed, self.heard, tuple(self._handlers))
+
+    async def log_in(self) -> int | None:
+        """Log in over REST and stay out of the gateway; the id of the bot's application."""
+        if self._connection is None:
+            return None
+        return (await self._connection.log_in()).application_id
+
+    async def begin(self) -> None:
+        """Connect, or listen to the bot; raises `ConfigError` for what the operator must mend."""
+        if self._connection is not None:
+            await self._connection.open()
+        if self._embedded is not None:
+            self._embedded.open()
+            self.follow(self._embedded.bot)
+
+    async def end(self) -> None:
+        """Give everything back; may be called twice."""
+        self.stream.end()
+        self._health.close()
+        if self._embedded is not None:
+            self._embedded.close()
+        if self._connection is not None:
+            await self._connection.close()
+        self.guilds.close()
+        await self._info.close()
+        await self._authorization.close()
+
+    async def authorize(self, server_id: str, credentials: Credentials) -> bool | None:
+        """Whether the token is of this application, of the person who claims it, and they are a
+        member of that guild."""
+        layer = self.guilds.layers.get(server_id)
+        application_id = self.guilds.client_id(server_id)
+        if layer is None or application_id is None or credentials.discord_token is None:
+            return None
+        claimed = credentials.discord_user or {}
+        verdict = await self._authorization.owner(credentials.discord_token, application_id)
+        reason = verdict.reason
+        if verdict.user_id is not None:
+            reason = self._objection(layer.guild, verdict.user_id, claimed.get("id"))
+        if reason:
+            self._log.warning("guild '%s': a login is refused: %s", layer.guild.name, reason)
+        return not reason
+
+    def _objection(self, guild: discord.Guild, user_id: str, claimed: object) -> str:
+        """Why that person may not come in, or ""."""
+        if claimed != user_id:
+            return "the token is not of the user who is claimed"
+        member = guild.get_member(int(user_id)) if user_id.isdecimal() else None
+        if member is None:
+            return "the user is no member"
+        role = self._config.require_role
+        if role is not None and not any(is_role(each, role) for each in member.roles):
+            return f"the member lacks the role '{role}'"
+        return ""
+
+    def follow(self, client: discord.Client) -> None:
+        """Take from this client what there is, and what its events bring."""
+        if client.is_ready():
+            self._health.connected(anew=False)
+        self.guilds.adopt(client)
+
+    def lost(self, reason: str) -> None:
+        """The session is over, and what is known gets old."""
+        self._health.lost(reason)
+
+    def heard(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Take in an event of discord.py."""
+        handler = self._handlers.get(event)
+        if handler is None:
+            return
+        try:
+            handler(*arguments)
+        except Exception:  # noqa: BLE001  raised into discord.py's parser it would end the connection
+            self._log.exception("the event '%s' cannot be taken in", event)
+
+    def _message(self, message: discord.Message) -> None:
+        layer = self.guilds.layer(message.guild)
+        if layer is None:
+            return
+        user = self.guilds.client.user if self.guilds.client is not None else None
+        self._info.hear(message)
+        self._chat.hear(message, layer, None if user is None else user.id)
+
+    def _current(self, guild: discord.Guild) -> bool:
+        return self.guilds.current(guild)
+
+    async def _renew(self) -> None:
+        if self._connection is not None:
+            await self._connection.renew()

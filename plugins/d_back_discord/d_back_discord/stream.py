@@ -1,0 +1,43 @@
+"""What is on its way to d-back: in order, and bounded."""
+
+import asyncio
+from collections import deque
+
+from d_back_core import Event, Reload
+
+MAX_EVENTS = 10_000
+"""Past that nobody reads them in time, and fetching everything anew costs less."""
+
+
+class Stream:
+    """Events of one run of the provider. What overflows becomes one `Reload` of everything."""
+
+    def __init__(self) -> None:
+        self._events: deque[Event] = deque()
+        self._ended = False
+        self._wake = asyncio.Event()
+
+    def put(self, event: Event) -> None:
+        """Queue an event; nothing after `end`."""
+        if self._ended:
+            return
+        if len(self._events) >= MAX_EVENTS:
+            self._events.clear()
+            event = Reload()
+        self._events.append(event)
+        self._wake.set()
+
+    async def take(self) -> Event | None:
+        """The next event, or None as soon as the stream has ended."""
+        while not self._events:
+            if self._ended:
+                return None
+            self._wake.clear()
+            await self._wake.wait()
+        return self._events.popleft()
+
+    def end(self) -> None:
+        """Drop what is queued and wake whoever waits."""
+        self._ended = True
+        self._events.clear()
+        self._wake.set()

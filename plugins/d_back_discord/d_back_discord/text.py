@@ -1,0 +1,78 @@
+"""A message of Discord's as people read it."""
+
+import re
+from datetime import UTC, datetime
+
+import discord
+
+from d_back_discord.channels import Audience
+from d_back_discord.members import Rules
+
+SOMEBODY = "@somebody"
+"""In place of a member who is not to be seen."""
+SOMEWHERE = "#private"
+"""In place of a channel that is not for everyone."""
+
+_MARK = re.compile(
+    r"<(?:"
+    r"(?P<kind>@!?|@&|#)(?P<id>[0-9]{15,20})"
+    r"|a?:(?P<emoji>\w+):[0-9]+"
+    r"|/(?P<command>[^:<>]+):[0-9]+"
+    r"|t:(?P<time>-?[0-9]{1,12})(?::[tTdDfFRsS])?"
+    r")>"
+)
+
+
+def readable(message: discord.Message, rules: Rules, audience: Audience) -> str:
+    """The text as Discord's own client shows it: what ``clean_content`` does, without the names
+    of members who are not shown and of channels that are not for everyone; emoji as ``:name:``,
+    times in UTC, attachments and stickers by their names."""
+    guild = message.guild
+    text = message.content
+    if guild is not None:
+        there = guild
+        text = _MARK.sub(lambda mark: _replaced(mark, message, there, rules, audience), text)
+    extras = [each.filename for each in message.attachments]
+    extras += [sticker.name for sticker in message.stickers]
+    parts = [discord.utils.escape_mentions(text).strip(), *(f"[{name}]" for name in extras)]
+    return " ".join(part for part in parts if part)
+
+
+def _replaced(
+    mark: re.Match[str],
+    message: discord.Message,
+    guild: discord.Guild,
+    rules: Rules,
+    audience: Audience,
+) -> str:
+    if mark["emoji"]:
+        return f":{mark['emoji']}:"
+    if mark["command"]:
+        return f"/{mark['command']}"
+    if mark["time"]:
+        return _time(mark)
+    named = int(mark["id"])
+    if mark["kind"] == "@&":
+        role = guild.get_role(named)
+        return f"@{role.name}" if role is not None else "@deleted-role"
+    if mark["kind"] == "#":
+        channel = guild.get_channel_or_thread(named)
+        if channel is None:
+            return "#deleted-channel"
+        return f"#{channel.name}" if audience.everyone_reads(channel) else SOMEWHERE
+    return _person(named, message, guild, rules)
+
+
+def _person(named: int, message: discord.Message, guild: discord.Guild, rules: Rules) -> str:
+    member = guild.get_member(named)
+    if member is not None:
+        return SOMEBODY if rules.hides(member) else f"@{member.display_name}"
+    user = discord.utils.get(message.mentions, id=named)
+    return f"@{user.display_name}" if user is not None else "@deleted-user"
+
+
+def _time(mark: re.Match[str]) -> str:
+    try:
+        return datetime.fromtimestamp(int(mark["time"]), UTC).strftime("%Y-%m-%d %H:%M UTC")
+    except (OverflowError, ValueError, OSError):  # a year that no calendar has
+        return mark[0]

@@ -1,0 +1,345 @@
+"""A small Discord on the loopback interface: REST and gateway, version 10, JSON, zlib-stream.
+
+It keeps no world: a test gives it the guilds that an IDENTIFY brings, and dispatches what happens
+after that.
+"""
+
+import asyncio
+import json
+import zlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import WSMsgType, web
+from discord_payloads import APPLICATION_ID, BOT_ID, Payload, application, message, user
+
+TOKEN = "MTEw.loopback.token-of-the-bot"
+PRESENCES, MEMBERS, CONTENT = 1 << 8, 1 << 1, 1 << 15
+"""Bits of the privileged intents in an IDENTIFY."""
+LIMITED_FLAGS = {PRESENCES: 1 << 13, MEMBERS: 1 << 15, CONTENT: 1 << 19}
+"""The flags of an application that was allowed them."""
+
+
+class Session:
+    """What survives a lost connection: everything sent, by its sequence number."""
+
+    def __init__(self, session_id: str, intents: int) -> None:
+        self.id = session_id
+        self.intents = intents
+        self.sent: list[Payload] = []
+
+
+class Wire:
+    """One WebSocket of the gateway."""
+
+    def __init__(self, socket: web.WebSocketResponse, request: web.Request) -> None:
+        self.socket = socket
+        self.request = request
+        self.session: Session | None = None
+        self._zlib = zlib.compressobj()
+
+    async def send(self, frame: Payload) -> None:
+        text = json.dumps(frame).encode()
+        packed = self._zlib.compress(text) + self._zlib.flush(zlib.Z_SYNC_FLUSH)
+        # Discord splits what is large: only the last part ends with the flush.
+        for start in range(0, len(packed), 16_384):
+            await self.socket.send_bytes(packed[start : start + 16_384])
+
+
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Loopback:
+    """Discord, as far as a bot sees it."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.token = TOKEN
+        self.guilds: list[Payload] = []
+        """What an IDENTIFY brings; those with ``unavailable`` do not come."""
+        self.members: dict[str, list[Payload]] = {}
+        """What a request for the members of a guild brings, where it differs from the guild."""
+        self.chunk_size = 1000
+        self.hold_members = False
+        self.allowed = PRESENCES | MEMBERS | CONTENT
+        self.flags: int | None = None
+        """The application's; None: as ``allowed`` says."""
+        self.identify_closes_with: int | None = None
+        self.refuse_sessions = 0
+        """So many times an IDENTIFY is answered with INVALID_SESSION."""
+        self.resumable = True
+        self.people: dict[str, tuple[str, str]] = {}
+        """OAuth2 tokens → user id and application id."""
+        self.answers: dict[str, list[Answer]] = defaultdict(list)
+        """For a path: what to answer first, in place of the usual."""
+        self.requests: list[tuple[str, str, str]] = []
+        """Method, path and Authorization of every request."""
+        self.identifies: list[Payload] = []
+        self.resumes: list[Payload] = []
+        self.member_requests: list[Payload] = []
+        self.said: list[tuple[str, Payload]] = []
+        self.wires: list[Wire] = []
+        self.session: Session | None = None
+        self.open_to_gateway = True
+        self.deaf = False
+        """Whether the gateway listens to nobody any more who has identified."""
+
+    @property
+    def api_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/api/v10"
+
+    @property
+    def gateway_url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/gateway"
+
+    # What a test makes happen
+
+    async def dispatch(self, event: str, payload: Payload) -> None:
+        """Something happens; who is not connected gets it on a resume."""
+        session = self.session
+        assert session is not None, "nobody has identified"
+        frame = {"op": 0, "t": event, "s": len(session.sent) + 1, "d": payload}
+        session.sent.append(frame)
+        for wire in self.wires:
+            if wire.session is session:
+                await wire.send(frame)
+
+    async def drop(self, code: int = 4000) -> None:
+        """Close the gateway's connections."""
+        for wire in [*self.wires]:
+            await wire.socket.close(code=code)
+
+    def cut(self) -> None:
+        """Lose the gateway's connections without a word."""
+        for wire in self.wires:
+            assert wire.request.transport is not None
+            wire.request.transport.abort()
+
+    async def send(self, op: int, payload: Any) -> None:  # noqa: ANN401  any JSON
+        """A frame that is no event."""
+        for wire in self.wires:
+            await wire.send({"op": op, "t": None, "s": None, "d": payload})
+
+    async def release_members(self) -> None:
+        """Answer the requests for members that were held."""
+        self.hold_members = False
+        for wire in self.wires:
+            for asked in self.member_requests:
+                await self._send_members(wire, asked)
+
+    # REST
+
+    async def rest(self, request: web.Request) -> web.StreamResponse:
+        path = request.path.removeprefix("/api/v10")
+        bearer = request.headers.get("Authorization", "")
+        self.requests.append((request.method, path, bearer))
+        if self.answers[path]:
+            return await self.answers[path].pop(0)(request)
+        if bearer.startswith("Bearer "):
+            return self._of_person(path, bearer.removeprefix("Bearer "))
+        if bearer != f"Bot {self.token}":
+            return _error(401, "401: Unauthorized")
+        if path == "/users/@me":
+            return _json(user(BOT_ID, "zone-bot", bot=True))
+        if path == "/oauth2/applications/@me":
+            return _json(application(self._flags()))
+        if path.startswith("/channels/") and request.method == "POST":
+            channel_id, said = path.split("/")[2], await request.json()
+            self.said.append((channel_id, said))
+            of_bot = user(BOT_ID, "zone-bot", bot=True)
+            return _json(message(of_bot, said["content"], channel_id, guild_id=None))
+        return _error(404, "404: Not Found")
+
+    def _of_person(self, path: str, token: str) -> web.StreamResponse:
+        if token not in self.people:
+            return _error(401, "401: Unauthorized")
+        user_id, application_id = self.people[token]
+        if path == "/users/@me":
+            return _json(user(user_id, "somebody") | {"locale": "de", "flags": 0})
+        if path == "/oauth2/@me":
+            return _json(
+                {
+                    "application": {"id": application_id, "name": "an app", "flags": 0},
+                    "scopes": ["identify"],
+                    "expires": "2099-01-01T00:00:00+00:00",
+                    "user": user(user_id, "somebody"),
+                }
+            )
+        return _error(404, "404: Not Found")
+
+    def _flags(self) -> int:
+        if self.flags is not None:
+            return self.flags
+        return sum(flag for bit, flag in LIMITED_FLAGS.items() if self.allowed & bit)
+
+    # The gateway
+
+    async def gateway(self, request: web.Request) -> web.StreamResponse:
+        if not self.open_to_gateway:
+            return _error(503, "no gateway")
+        asked = dict(request.query)
+        assert asked == {"v": "10", "encoding": "json", "compress": "zlib-stream"}, asked
+        socket = web.WebSocketResponse(max_msg_size=0)
+        await socket.prepare(request)
+        wire = Wire(socket, request)
+        self.wires.append(wire)
+        try:
+            hello = {"heartbeat_interval": 41250, "_trace": ["[]"]}
+            await wire.send({"op": 10, "t": None, "s": None, "d": hello})
+            async for frame in socket:
+                if frame.type is WSMsgType.TEXT:
+                    await self._receive(wire, json.loads(frame.data))
+                if self.deaf and wire.session is not None:
+                    await asyncio.Event().wait()
+        except ConnectionResetError:
+            pass
+        finally:
+            self.wires.remove(wire)
+        return socket
+
+    async def _receive(self, wire: Wire, frame: Payload) -> None:
+        match frame["op"]:
+            case 1:
+                await wire.send({"op": 11, "t": None, "s": None, "d": None})
+            case 2:
+                await self._identify(wire, frame["d"])
+            case 6:
+                await self._resume(wire, frame["d"])
+            case 8:
+                self.member_requests.append(frame["d"])
+                if not self.hold_members:
+                    await self._send_members(wire, frame["d"])
+
+    async def _identify(self, wire: Wire, asked: Payload) -> None:
+        self.identifies.append(asked)
+        if asked["token"] != self.token:
+            await wire.socket.close(code=4004, message=b"Authentication failed.")
+            return
+        privileged = asked["intents"] & (PRESENCES | MEMBERS | CONTENT)
+        if privileged & ~self.allowed:
+            await wire.socket.close(code=4014, message=b"Disallowed intent(s).")
+            return
+        if self.identify_closes_with is not None:
+            await wire.socket.close(code=self.identify_closes_with)
+            return
+        if self.refuse_sessions:
+            self.refuse_sessions -= 1
+            await wire.send({"op": 9, "t": None, "s": None, "d": False})
+            return
+        session = Session(f"session-{len(self.identifies)}", asked["intents"])
+        self.session = wire.session = session
+        await self.dispatch("READY", self._ready(session))
+        for guild in [*self.guilds]:
+            if not guild.get("unavailable"):
+                await self.dispatch("GUILD_CREATE", guild | {"unavailable": False})
+
+    def _ready(self, session: Session) -> Payload:
+        return {
+            "v": 10,
+            "user": user(BOT_ID, "zone-bot", bot=True) | {"verified": True, "mfa_enabled": False},
+            "user_settings": {},
+            "private_channels": [],
+            "presences": [],
+            "relationships": [],
+            "guilds": [{"id": guild["id"], "unavailable": True} for guild in self.guilds],
+            "session_id": session.id,
+            "session_type": "normal",
+            "resume_gateway_url": f"{self.gateway_url}/again",
+            "shard": [0, 1],
+            "application": {"id": APPLICATION_ID, "flags": self._flags()},
+            "auth": {},
+            "_trace": ["[]"],
+        }
+
+    async def _resume(self, wire: Wire, asked: Payload) -> None:
+        self.resumes.append(asked | {"path": wire.request.path})
+        session = self.session
+        if not self.resumable or session is None or session.id != asked["session_id"]:
+            await wire.send({"op": 9, "t": None, "s": None, "d": False})
+            return
+        wire.session = session
+        for frame in session.sent[asked["seq"] :]:
+            await wire.send(frame)
+        await self.dispatch("RESUMED", {"_trace": ["[]"]})
+
+    async def _send_members(self, wire: Wire, asked: Payload) -> None:
+        guild_id = asked["guild_id"]
+        known = {guild["id"]: guild["members"] for guild in self.guilds if "members" in guild}
+        members = self.members.get(str(guild_id), known.get(str(guild_id), []))
+        chunks = [
+            members[start : start + self.chunk_size]
+            for start in range(0, len(members), self.chunk_size)
+        ] or [[]]
+        for index, chunk in enumerate(chunks):
+            await self.dispatch(
+                "GUILD_MEMBERS_CHUNK",
+                {
+                    "guild_id": str(guild_id),
+                    "members": chunk,
+                    "chunk_index": index,
+                    "chunk_count": len(chunks),
+                    "nonce": asked["nonce"],
+                },
+            )
+        assert wire.session is self.session
+
+
+@asynccontextmanager
+async def serving() -> AsyncIterator[Loopback]:
+    """Discord on a free port, until the block ends."""
+    loopback = Loopback()
+    app = web.Application()
+    app.router.add_get("/gateway", loopback.gateway)
+    app.router.add_get("/gateway/again", loopback.gateway)
+    app.router.add_route("*", "/api/v10/{path:.*}", loopback.rest)
+    runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    loopback.port = runner.addresses[0][1]
+    try:
+        yield loopback
+    finally:
+        loopback.cut()
+        await runner.cleanup()
+
+
+def limited(retry_after: float) -> Answer:
+    """A 429 as Discord's."""
+
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        body = {"message": "You are being rate limited.", "retry_after": retry_after}
+        headers = {"Retry-After": str(retry_after), "Via": "1.1 google"}
+        return _json(body | {"global": False}, status=429, headers=headers)
+
+    return answer
+
+
+def failing(status: int) -> Answer:
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        return _error(status, "something is wrong")
+
+    return answer
+
+
+def silent(asked: asyncio.Event) -> Answer:
+    """No answer at all; ``asked`` is set when it was asked for."""
+
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    return answer
+
+
+def _json(body: object, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    # Discord says no charset, and discord.py takes nothing else for JSON.
+    headers = {"Content-Type": "application/json"} | (headers or {})
+    return web.Response(body=json.dumps(body).encode(), status=status, headers=headers)
+
+
+def _error(status: int, text: str) -> web.Response:
+    return _json({"message": text, "code": 0}, status=status)

@@ -1,0 +1,163 @@
+"""Measure a guild of 100,000 members, with the real discord.py: run this file.
+
+Prints our own longest step, the longest of all steps of the event loop (discord.py's, with what
+the loopback sends at once), and the memory of a member. The loopback runs in another process.
+"""
+
+import asyncio
+import gc
+import logging
+import multiprocessing
+import sys
+import time
+from asyncio import events
+from collections.abc import Awaitable, Callable, Generator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import discord_payloads as say
+from discord_loopback import TOKEN, serving
+
+from d_back_core import Clock, Context, Event, Reload, Secret
+from d_back_discord import DiscordConfig, DiscordProvider
+from d_back_discord.layer import Layer
+
+SIZE = 100_000
+ONLINE = 1000
+PAGE = 4096
+ROLE = say.snowflake(1)
+WHOLE = Reload(server_id=say.GUILD_ID)
+
+
+class Steps:
+    """How long each step of what is awaited in it took, in milliseconds."""
+
+    def __init__(self) -> None:
+        self.own: list[float] = []
+        self.all: list[float] = []
+
+    def measure(self) -> None:
+        """Time our own tasks, and every call of the event loop."""
+        work, run = Layer._work, events.Handle._run  # type: ignore[attr-defined]  # noqa: SLF001
+
+        async def timed(layer: Layer, begun: Callable[[], Awaitable[None]]) -> None:
+            await _Timed(work(layer, begun), self.own)
+
+        def timed_run(handle: Any) -> None:  # noqa: ANN401  asyncio's own
+            began = time.perf_counter()
+            run(handle)
+            self.all.append(1000 * (time.perf_counter() - began))
+
+        Layer._work = timed  # type: ignore[method-assign]  # noqa: SLF001
+        events.Handle._run = timed_run  # type: ignore[attr-defined]  # noqa: SLF001
+
+    def told(self, what: str, seconds: float) -> None:
+        own, every = sorted(self.own), max(self.all)
+        _say(
+            f"{what}: {seconds:.2f} s; our longest step {own[-1]:.1f} ms (median"
+            f" {own[len(own) // 2]:.1f} ms of {len(own)}), the loop's longest {every:.0f} ms"
+        )
+
+
+class _Timed:
+    def __init__(self, work: Awaitable[None], took: list[float]) -> None:
+        self._work = work
+        self._took = took
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        steps = self._work.__await__()
+        while True:
+            began = time.perf_counter()
+            try:
+                waited_for = next(steps)
+            except StopIteration:
+                return
+            finally:
+                self._took.append(1000 * (time.perf_counter() - began))
+            yield waited_for
+
+
+def serve(pipe: Connection) -> None:
+    """Discord, in a process of its own."""
+
+    async def run() -> None:
+        async with serving() as loopback:
+            members = [
+                say.member(number, f"user{number}", roles=(ROLE,)) for number in range(SIZE)
+            ]
+            online = [say.presence(number, "online") for number in range(ONLINE)]
+            role = say.role(ROLE, "red", color=0xFF0000)
+            loopback.guilds = [
+                say.guild(
+                    members=members[:ONLINE], presences=online, roles=[role], member_count=SIZE
+                )
+            ]
+            loopback.members[say.GUILD_ID] = members
+            pipe.send((loopback.api_url, loopback.gateway_url))
+            while (event := await asyncio.to_thread(pipe.recv)) is not None:
+                await loopback.dispatch(*event)
+
+    asyncio.run(run())
+
+
+async def main(pipe: Connection) -> None:
+    api_url, gateway_url = pipe.recv()
+    config = DiscordConfig(token=Secret(TOKEN), api_url=api_url, gateway_url=gateway_url)
+    provider, steps, heard = DiscordProvider(config), Steps(), asyncio.Queue[Event]()
+    context = Context(
+        name="discord",
+        log=logging.getLogger("measure"),
+        clock=Clock(),
+        stats=lambda: None,  # type: ignore[arg-type,return-value]
+        degraded=_say,
+        recovered=lambda: None,
+    )
+    steps.measure()
+    before, began = _resident(), time.perf_counter()
+    await provider.start(context)
+    _say(f"start: {time.perf_counter() - began:.2f} s")
+    draining = asyncio.create_task(_drain(provider, heard))
+    await _whole(heard)
+    steps.told("whole", time.perf_counter() - began)
+    _say(f"memory: {(_resident() - before) / SIZE:.0f} bytes for each member")
+    await asyncio.sleep(0)
+    steps.own.clear()
+    steps.all.clear()
+    began = time.perf_counter()
+    recoloured = {"guild_id": say.GUILD_ID, "role": say.role(ROLE, "red", color=0x00AA00)}
+    pipe.send(("GUILD_ROLE_UPDATE", recoloured))
+    await _whole(heard)
+    steps.told("everybody recoloured", time.perf_counter() - began)
+    await provider.stop()
+    await draining
+    pipe.send(None)
+
+
+async def _drain(provider: DiscordProvider, heard: asyncio.Queue[Event]) -> None:
+    async for event in provider.events():
+        heard.put_nowait(event)
+
+
+async def _whole(heard: asyncio.Queue[Event]) -> None:
+    while await heard.get() != WHOLE:
+        pass
+
+
+def _resident() -> int:
+    gc.collect()
+    return PAGE * int(Path("/proc/self/statm").read_text().split()[1])
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+
+
+if __name__ == "__main__":
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("fork").Process(
+        target=serve, args=(theirs,), daemon=True
+    )
+    process.start()
+    asyncio.run(main(ours))
+    process.join(5)

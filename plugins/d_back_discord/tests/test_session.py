@@ -1,0 +1,350 @@
+"""Login, the gateway's sessions, and what the operator is told when they end."""
+
+import asyncio
+import gc
+import logging
+
+import discord_payloads as say
+import pytest
+from discord_core import Begin, Prepare, until
+from discord_loopback import CONTENT, MEMBERS, PRESENCES, Loopback, failing, limited
+from discord_worlds import BOB, EVE, club
+
+from d_back_core import ConfigError, Secret, User, UserChanged
+
+SILENT = (logging.INFO, "d_back.providers.discord")
+
+
+async def test_identify(begin: Begin, loopback: Loopback) -> None:
+    """The bot logs in over REST and identifies at the configured gateway, with its token."""
+    loopback.guilds = [club()]
+    core = await begin()
+    await core.whole()
+    assert loopback.requests == [
+        ("GET", "/users/@me", f"Bot {loopback.token}"),
+        ("GET", "/oauth2/applications/@me", f"Bot {loopback.token}"),
+    ]
+    assert [asked["token"] for asked in loopback.identifies] == [loopback.token]
+
+
+async def test_probe(prepare: Prepare, loopback: Loopback) -> None:
+    """A probe logs in over REST and leaves the gateway alone."""
+    core = prepare()
+    await core.start(probe=True)
+    assert len(loopback.requests) == 2
+    assert loopback.wires == []
+    assert await core.provider.servers() is None
+
+
+async def test_token_refused(prepare: Prepare, loopback: Loopback) -> None:
+    """A token that REST refuses is the operator's to mend: it says where, and not the token."""
+    core = prepare(token=Secret("wrong"))
+    with pytest.raises(
+        ConfigError, match=r"token: Discord refuses it; see https://discord\.com/d"
+    ) as told:
+        await core.start()
+    assert "wrong" not in str(told.value)
+    assert loopback.wires == []
+
+
+async def test_token_refused_by_the_gateway(prepare: Prepare, loopback: Loopback) -> None:
+    """So is one that only the gateway refuses (4004)."""
+    loopback.identify_closes_with = 4004
+    with pytest.raises(ConfigError, match="token: Discord refuses it"):
+        await prepare().start()
+
+
+@pytest.mark.parametrize("flags", [None, 0])
+@pytest.mark.parametrize(
+    ("lacking", "named"),
+    [
+        (PRESENCES, "Presence Intent"),
+        (MEMBERS, "Server Members Intent"),
+        (CONTENT, "Message Content Intent"),
+        (PRESENCES | MEMBERS, "Presence Intent, Server Members Intent"),
+    ],
+)
+async def test_intents_missing(
+    prepare: Prepare, loopback: Loopback, lacking: int, named: str, flags: int | None
+) -> None:
+    """Privileged intents that are switched off are named, with where to switch them on; where
+    Discord's gateway alone says so (4014), all that are needed."""
+    loopback.allowed &= ~lacking
+    loopback.flags = flags
+    with pytest.raises(ConfigError, match="privileged intents are switched off") as told:
+        await prepare().start()
+    if flags == 0:
+        named = "Presence Intent, Server Members Intent, Message Content Intent"
+    assert f"switched off: {named}; switch them on at https://discord.com/dev" in str(told.value)
+    assert bool(loopback.identifies) == (flags == 0)
+
+
+async def test_content_is_not_needed(begin: Begin, loopback: Loopback) -> None:
+    """Without chat the intent for message content is not missed."""
+    loopback.allowed &= ~CONTENT
+    loopback.guilds = [club()]
+    core = await begin(chat="off")
+    await core.whole()
+
+
+@pytest.mark.parametrize(("code", "text"), [(4011, "sharding required"), (4013, "4013")])
+async def test_gateway_refuses(prepare: Prepare, loopback: Loopback, code: int, text: str) -> None:
+    """What else the gateway refuses for good is said in one line."""
+    loopback.identify_closes_with = code
+    with pytest.raises(ConfigError, match=text):
+        await prepare().start()
+
+
+async def test_rest_is_down(prepare: Prepare, loopback: Loopback) -> None:
+    """Where Discord fails, the start fails and may be tried again, with a new pair of calls."""
+    loopback.guilds = [club()]
+    loopback.answers["/users/@me"] = [failing(403)]
+    core = prepare()
+    with pytest.raises(Exception, match="403") as told:
+        await core.start()
+    assert not isinstance(told.value, ConfigError)
+    await core.stop()
+    await core.start()
+    await core.whole()
+
+
+async def test_rate_limited_login(begin: Begin, loopback: Loopback) -> None:
+    """A 429 is waited for, as long as Discord says, and the login succeeds then."""
+    loopback.guilds = [club()]
+    loopback.answers["/users/@me"] = [limited(0.01)]
+    core = await begin()
+    await core.whole()
+    assert [path for _, path, _ in loopback.requests][:2] == ["/users/@me", "/users/@me"]
+
+
+async def test_resume(begin: Begin, loopback: Loopback, caplog: pytest.LogCaptureFixture) -> None:
+    """A lost connection is resumed where the gateway says: nothing is missed, nothing is read
+    again, nobody is degraded."""
+    caplog.set_level(*SILENT)
+    loopback.guilds = [club()]
+    core = await begin()
+    await core.whole()
+    await loopback.drop(4000)
+    await core.happen("PRESENCE_UPDATE", say.presence(2, "dnd", say.GUILD_ID))
+    await until(lambda: loopback.resumes)
+    assert await core.heard() == [
+        UserChanged(server_id=say.GUILD_ID, uid=say.uid(2), status="dnd")
+    ]
+    await core.clock.advance(60)
+    assert core.degraded == []
+    assert [resume["path"] for resume in loopback.resumes] == ["/gateway/again"]
+    lines = [line for line in caplog.messages if "sum" in line]
+    assert lines == [
+        "disconnected from Discord, resuming",
+        "resumed the session with Discord",
+    ]
+
+
+async def test_asked_to_reconnect(begin: Begin, loopback: Loopback) -> None:
+    """The gateway's RECONNECT is followed by a resume."""
+    loopback.guilds = [club()]
+    core = await begin()
+    await core.whole()
+    await loopback.send(7, None)
+    await until(lambda: loopback.resumes)
+    assert await core.heard() == []
+
+
+async def test_session_invalidated(begin: Begin, loopback: Loopback) -> None:
+    """When a session ends for good, the data may be old until all is read anew, and what was
+    known answers meanwhile."""
+    loopback.guilds = [club()]
+    core = await begin()
+    before = await core.whole()
+    loopback.guilds = [say.guild(members=[BOB, EVE], presences=[say.presence(99, "idle")])]
+    await loopback.send(9, payload=False)
+    await until(lambda: not loopback.wires)
+    assert await core.users() == before
+    await core.wait(lambda: core.recovered)
+    assert core.degraded[-1] == "Discord has begun a new session, reading everything anew"
+    assert await core.whole() == {
+        say.uid(2): User(username="Bob", status="offline", role_color="#ffffff"),
+        say.uid(99): User(username="eve", status="idle", role_color="#ffffff"),
+    }
+    assert core.recovered == 1
+
+
+async def test_identify_refused_for_now(prepare: Prepare, loopback: Loopback) -> None:
+    """An IDENTIFY that comes too soon is repeated after a while."""
+    loopback.refuse_sessions = 1
+    loopback.guilds = [club()]
+    core = prepare()
+    starting = core.starting()
+    await core.wait(starting.done)
+    await starting
+    await core.whole()
+    assert len(loopback.identifies) == 2
+
+
+async def test_left_while_disconnected(begin: Begin, loopback: Loopback) -> None:
+    """A guild that was left while the connection was lost is gone with the new session."""
+    loopback.guilds = [club(), say.guild("400000000000000001", "Other", members=[EVE])]
+    core = await begin()
+    await core.whole()
+    loopback.guilds, loopback.resumable = loopback.guilds[:1], False
+    loopback.cut()
+    await core.wait(lambda: core.recovered)
+    assert list(await core.provider.servers() or {}) == [say.GUILD_ID]
+
+
+async def test_connection_lost(
+    begin: Begin, loopback: Loopback, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A connection that is not resumed within seconds makes the data doubtful; a resume ends
+    that. discord.py's attempts are lines, not tracebacks."""
+    loopback.guilds = [club()]
+    core = await begin()
+    await core.whole()
+    loopback.open_to_gateway = False
+    loopback.cut()
+    await core.wait(lambda: core.degraded)
+    assert core.degraded == ["the connection to Discord is lost"]
+    await until(lambda: "Attempting a reconnect" in caplog.text)
+    assert len(await core.users()) == 5
+    loopback.open_to_gateway = True
+    await until(lambda: core.recovered)
+    assert await core.heard() == []
+    assert "Traceback" not in caplog.text
+
+
+async def test_lost_while_guilds_come(begin: Begin, loopback: Loopback) -> None:
+    """A connection that is lost while guilds were still to come is as lost as any other."""
+    loopback.guilds = [club(), {"id": "400000000000000001", "unavailable": True}]
+    core = await begin()
+    await core.whole()
+    loopback.open_to_gateway = False
+    loopback.cut()
+    await until(lambda: not loopback.wires)
+    await core.wait(lambda: core.degraded)
+    assert core.recovered == 0
+
+
+async def test_other_logs_stay(
+    begin: Begin, loopback: Loopback, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What another bot in the process logs keeps its traceback."""
+    loopback.guilds = [club()]
+    await begin()
+    try:
+        int("of another bot")
+    except ValueError:
+        logging.getLogger("discord.client").exception("Attempting a reconnect")
+    assert "Traceback" in caplog.text
+
+
+@pytest.mark.parametrize("code", [4004, 4014])
+async def test_refused_later(begin: Begin, loopback: Loopback, code: int) -> None:
+    """A bot whose token or intents are taken away while it runs says so, keeps what it knows,
+    and tries again after a while."""
+    loopback.guilds = [club()]
+    core = await begin()
+    before = await core.whole()
+    loopback.resumable = False
+    loopback.identify_closes_with = code
+    loopback.cut()
+    text = {4004: "Discord refuses it", 4014: "switched off"}[code]
+    await core.wait(lambda: any(text in reason for reason in core.degraded))
+    assert await core.users() == before
+    loopback.identify_closes_with = None
+    await core.wait(lambda: core.recovered)
+    assert await core.whole() == before
+
+
+async def test_unreadable_event(begin: Begin, loopback: Loopback) -> None:
+    """An event that discord.py cannot parse ends the session, and a new one begins."""
+    loopback.guilds = [club()]
+    core = await begin()
+    await core.whole()
+    await core.happen("GUILD_MEMBER_ADD", {"guild_id": say.GUILD_ID})
+    await core.wait(lambda: core.recovered)
+    assert core.degraded[0] == "'user'; a new login in 5 s"
+    await core.whole()
+    assert await core.heard() == []
+
+
+async def test_unknown_event(begin: Begin, loopback: Loopback) -> None:
+    """Events that nobody knows yet, and members that nobody knows, do no harm."""
+    loopback.guilds = [club()]
+    core = await begin()
+    await core.whole()
+    await core.happen("GUILD_SOMETHING_NEW", {"guild_id": say.GUILD_ID, "x": 1})
+    await core.happen("PRESENCE_UPDATE", say.presence(2, "dnd", "404404404404404404"))
+    assert await core.heard() == []
+
+
+async def test_start_and_stop_in_pairs(prepare: Prepare, loopback: Loopback) -> None:
+    """The same instance can be started again; stopping twice, or without a start, is fine."""
+    loopback.guilds = [club()]
+    core = prepare()
+    await core.provider.stop()
+    for _ in range(2):
+        await core.start()
+        users = await core.whole()
+        await core.stop()
+        assert await core.provider.users(say.GUILD_ID) is None
+        assert await core.provider.servers() is None
+        await until(lambda: not loopback.wires)
+        assert len(users) == 5
+    await core.provider.stop()
+
+
+async def test_stop_while_it_starts(prepare: Prepare, loopback: Loopback) -> None:
+    """A start that is given up leaves nothing behind."""
+    loopback.refuse_sessions = 1
+    core = prepare()
+    starting = core.starting()
+    await until(lambda: loopback.identifies)
+    starting.cancel()
+    await core.stop()
+    await until(lambda: not loopback.wires)
+
+
+async def test_stop_leaves_nothing(prepare: Prepare, loopback: Loopback) -> None:
+    """When a stop returns, no task of ours or of discord.py's is left."""
+    loopback.guilds = [club()]
+    core = prepare()
+    await core.start()
+    await core.provider.stop()
+    code = [task.get_coro().cr_code for task in asyncio.all_tasks()]  # type: ignore[union-attr]
+    places = [each.co_filename for each in code if "discord" in each.co_filename]
+    assert [place for place in places if "/tests/" not in place] == []
+
+
+async def test_no_farewell(
+    begin: Begin, loopback: Loopback, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A gateway that does not answer the close frame holds up a stop for less than a second, and
+    its socket is closed all the same."""
+    loopback.guilds, loopback.deaf = [club()], True
+    core = await begin()
+    await core.whole()
+    await core.stop()
+    await until(lambda: not loopback.wires)
+    del core
+    gc.collect()
+    assert "Unclosed" not in caplog.text
+
+
+async def test_stop_while_members_come(begin: Begin, loopback: Loopback) -> None:
+    """A stop does not wait for members."""
+    loopback.guilds = [club(member_count=300)]
+    loopback.hold_members = True
+    core = await begin()
+    await until(lambda: loopback.member_requests)
+    await core.stop()
+
+
+async def test_stop_while_disconnected(begin: Begin, loopback: Loopback) -> None:
+    """A stop does not wait for the next attempt to reconnect."""
+    loopback.guilds = [club()]
+    core = await begin()
+    await core.whole()
+    loopback.open_to_gateway = False
+    loopback.cut()
+    await core.wait(lambda: core.degraded)
+    await core.stop()

@@ -1,0 +1,166 @@
+"""What a recorder remembers: batches of changes, each stored in one transaction."""
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
+
+import asyncpg
+
+from d_back_core import (
+    Complete,
+    Recorded,
+    Server,
+    ServerRemoved,
+    ServerSet,
+    User,
+    UserRemoved,
+    UserSet,
+)
+from d_back_postgres.database import Database
+from d_back_postgres.failure import DatabaseError, described
+from d_back_postgres.reading import Key
+from d_back_postgres.relations import Relations
+from d_back_postgres.writing import Writing, server_values, user_values, writing
+
+if TYPE_CHECKING:
+    from d_back_postgres.database import Session
+
+REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
+"""What the database raises for values that a table cannot hold."""
+
+Row: TypeAlias = Sequence[object]
+
+
+class Memory:
+    """Stores what others said. A row that the table refuses is left out, so that it does not
+    keep the others from being stored; `refused` counts these."""
+
+    def __init__(
+        self,
+        database: Database,
+        relations: Relations,
+        log: logging.Logger,
+        *,
+        keep_offline: bool = False,
+    ) -> None:
+        for relation in (relations.users, relations.servers):
+            if relation.identity is None:
+                raise DatabaseError(f"nothing can be recorded to a query or view: {relation.key}")
+        self._database = database
+        self._users = writing(relations.users, "offline" if keep_offline else "deleted")
+        self._servers = writing(relations.servers, "deleted")
+        self._log = log
+        self.refused = 0
+
+    async def store(self, changes: Sequence[Recorded]) -> None:
+        """Store all changes in order, or none. Raises what asyncpg raises."""
+        async with self._database.transaction() as session:
+            gathered = _Gathered(self, session)
+            for change in changes:
+                await gathered.add(change)
+            await gathered.flush()
+
+    async def put(
+        self,
+        session: "Session",
+        users: dict[Key, User | None],
+        servers: dict[str, Server | None],
+    ) -> None:
+        """Store these users and servers; None: it is gone."""
+        gone = [server_id for server_id, server in servers.items() if server is None]
+        if gone:
+            await session.execute(self._servers.remove, self._fit(self._servers, gone))
+            await session.execute(self._users.remove_servers, self._fit(self._users, gone))
+        await self._upsert(
+            session,
+            self._servers,
+            [
+                (server_id, *server_values(server, self._servers.fields))
+                for server_id, server in servers.items()
+                if server is not None
+            ],
+        )
+        gone_users = [key for key, user in users.items() if user is None and self._users.fits(key)]
+        if gone_users:
+            server_ids, uids = zip(*gone_users, strict=True)
+            await session.execute(self._users.remove, list(server_ids), list(uids))
+        await self._upsert(
+            session,
+            self._users,
+            [
+                (*key, *user_values(user, self._users.fields))
+                for key, user in users.items()
+                if user is not None
+            ],
+        )
+
+    async def complete(self, session: "Session", change: Complete) -> None:
+        """Remove whatever else is remembered."""
+        keys = sorted(change.keys)
+        if change.server_id is None:
+            await session.execute(self._servers.keep_only, self._fit(self._servers, keys))
+            await session.execute(self._users.keep_only_servers, self._fit(self._users, keys))
+        elif self._users.keys[0].fits(change.server_id):
+            uids = [uid for uid in keys if self._users.fits((change.server_id, uid))]
+            await session.execute(self._users.keep_only, change.server_id, uids)
+
+    def _fit(self, table: Writing, server_ids: Sequence[str]) -> list[str]:
+        return [server_id for server_id in server_ids if table.keys[0].fits(server_id)]
+
+    async def _upsert(self, session: "Session", table: Writing, rows: Sequence[Row]) -> None:
+        width = len(table.keys)
+        fit = [row for row in rows if table.fits([str(part) for part in row[:width]])]
+        if len(fit) < len(rows):
+            self._refuse(len(rows) - len(fit), "an id is none that the column can hold")
+        if fit:
+            await self._insert(session, table, fit)
+
+    async def _insert(self, session: "Session", table: Writing, rows: Sequence[Row]) -> None:
+        """Store these rows, all at once; where one of them is refused, all but that."""
+        try:
+            async with session.transaction():
+                arrays = [list(column) for column in zip(*rows, strict=True)]
+                await session.execute(table.upsert, *arrays)
+        except REFUSED as error:
+            if len(rows) == 1:
+                self._refuse(1, described(error))
+                return
+            middle = len(rows) // 2
+            await self._insert(session, table, rows[:middle])
+            await self._insert(session, table, rows[middle:])
+
+    def _refuse(self, count: int, reason: str) -> None:
+        if not self.refused:
+            self._log.warning("some records cannot be stored and are left out: %s", reason)
+        self.refused += count
+
+
+class _Gathered:
+    """Changes that may be stored together: one for each user and server, between two that say
+    what is complete."""
+
+    def __init__(self, memory: Memory, session: "Session") -> None:
+        self._memory = memory
+        self._session = session
+        self._users: dict[Key, User | None] = {}
+        self._servers: dict[str, Server | None] = {}
+
+    async def add(self, change: Recorded) -> None:
+        match change:
+            case UserSet():
+                self._users[change.server_id, change.uid] = change.user
+            case UserRemoved():
+                self._users[change.server_id, change.uid] = None
+            case ServerSet():
+                self._servers[change.server_id] = change.server
+            case ServerRemoved():
+                await self.flush()  # its users go with it, those who came before
+                self._servers[change.server_id] = None
+            case Complete():
+                await self.flush()
+                await self._memory.complete(self._session, change)
+
+    async def flush(self) -> None:
+        users, self._users = self._users, {}
+        servers, self._servers = self._servers, {}
+        await self._memory.put(self._session, users, servers)

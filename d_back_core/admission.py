@@ -80,8 +80,16 @@ class Admission:
         for hop in reversed([each.strip() for each in forwarded.split(",") if each.strip()]):
             if address and not _is_in(address, self._proxies):
                 break
-            address = hop
+            address = _without_port(hop)
         return address
+
+
+def _without_port(hop: str) -> str:
+    """An entry of ``X-Forwarded-For``, which some proxies write with the client's port."""
+    if hop.startswith("["):
+        return hop[1:].partition("]")[0]
+    host, _, port = hop.rpartition(":")
+    return host if port.isdecimal() and "." in host else hop
 
 
 def _networks(names: Iterable[str], where: str) -> list[Network]:

@@ -7,6 +7,7 @@ provider and path.
 import asyncio
 import logging
 from collections.abc import Mapping
+from reprlib import Repr
 from typing import Any, TypeAlias
 
 from msgspec import structs
@@ -26,6 +27,7 @@ from d_back_core.models import (
     checked,
     is_id,
     is_text,
+    plain,
 )
 
 Patch: TypeAlias = UserChanged | UserRemoved | ServerChanged | ServerRemoved
@@ -34,6 +36,10 @@ SLICE = 1000
 """Records that are checked or merged before the event loop gets its turn."""
 
 log = logging.getLogger("d_back.chain")
+
+_shown = Repr()
+"""Never raises, and stops early where a value is large."""
+_shown.maxstring = _shown.maxother = 80
 
 
 class Complaints:
@@ -45,7 +51,8 @@ class Complaints:
 
     def __call__(self, path: str, value: object) -> None:
         if path not in self.counts:
-            log.warning("provider %s: %s: refused %.80r", self._name, path, value)
+            shown = _shown.repr(value)
+            log.warning("provider %s: %s: refused %.80s", self._name, path, shown)
         self.counts[path] = self.counts.get(path, 0) + 1
 
 
@@ -61,7 +68,7 @@ async def checked_records(
         elif not isinstance(record, kind):
             complain(f"{path}: record", record)
         else:
-            records[key] = checked(record, path, complain)
+            records[plain(key)] = checked(record, path, complain)
         if count % SLICE == 0:
             await asyncio.sleep(0)
     return records
@@ -72,31 +79,27 @@ def checked_event(event: object, complain: Complaints) -> Event | None:
     if not isinstance(event, Event):
         complain("events", event)
         return None
-    if not is_id(event.server_id) and not isinstance(event, Reload):
+    everywhere = isinstance(event, Reload) and event.server_id is None
+    if not is_id(event.server_id) and not everywhere:
         complain("events.server_id", event.server_id)
         return None
     match event:
         case UserChanged() | UserRemoved() | Message() if not is_id(event.uid):
             complain("events.uid", event.uid)
             return None
-        case UserChanged():
-            return checked(event, "events", complain)
-        case ServerChanged():
-            return checked(event, "events", complain)
-        case Message():
-            return _checked_message(event, complain)
         case ClientIdChanged(client_id=client_id) if not _is_client_id(client_id):
             complain("events.client_id", client_id)
             return None
-    return event
+    known = checked(event, "events", complain)
+    return _checked_message(known, complain) if isinstance(known, Message) else known
 
 
 def checked_client_id(answer: object, complain: Complaints) -> str | None:
     """A provider's OAuth2 client id, or None."""
-    if _is_client_id(answer):
-        return answer  # type: ignore[return-value]
-    complain("client_id", answer)
-    return None
+    if not _is_client_id(answer):
+        complain("client_id", answer)
+        return None
+    return plain(answer) if isinstance(answer, str) else None
 
 
 def _is_client_id(value: object) -> bool:

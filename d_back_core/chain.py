@@ -99,12 +99,18 @@ class Layers(Generic[R]):
     def keys(self, above: str | None = None) -> list[str]:
         """Every key that some provider adds, in the order of the chain. ``above``: only of the
         providers above that one."""
-        adding = (
-            self.in_use[link.name]
+        adding = [
+            link
             for link in self._links
             if link.mode != "enrich" and self.is_above(link.name, above)
+        ]
+        keys = (
+            key
+            for link in adding
+            for key in self.in_use[link.name]
+            if self.kind is not Server or link.admits(key)
         )
-        return list(dict.fromkeys(key for layer in adding for key in layer))
+        return list(dict.fromkeys(keys))
 
     def is_above(self, name: str, other: str | None) -> bool:
         """Whether that provider has a higher priority than the other (None: than nobody's)."""

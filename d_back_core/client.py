@@ -104,6 +104,7 @@ class ClientWorld:
             raise DBackError(f"resumed in another epoch: {epoch} instead of {self.epoch}")
         if seq < self.seq:
             raise DBackError(f"resumed in the past: {seq} came after {self.seq}")
+        self.seq = seq
 
     def _follow(self, frame: protocol.PresenceFrame | protocol.MessageFrame) -> None:
         if frame.resync is UNSET and frame.seq not in {self.seq, self.seq + 1}:

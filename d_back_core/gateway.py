@@ -8,7 +8,7 @@ import socket
 import ssl
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from msgspec import structs
@@ -31,8 +31,11 @@ ABORT_TIMEOUT = 0.5
 PORT_ATTEMPTS = 10
 BACKLOG = 4096
 """Connections that wait to be accepted; where there are more, clients wait for seconds."""
-FIXED = ("host", "port", "path")
+FIXED = ("host", "port", "path", "control")
+FIXED_LIMITS = ("message_size", "write_buffer", "handshake_timeout")
 """What only a new start can change."""
+
+T = TypeVar("T", GatewayConfig, LimitsConfig)
 
 log = logging.getLogger("d_back.gateway")
 
@@ -61,18 +64,24 @@ class Gateway:
     def apply(self, config: Config) -> None:
         """Go on with another configuration. Raises `ConfigError` and changes nothing where it
         cannot be; what only a new start can change is logged."""
-        before, tls_before = self._config, self._tls
-        for key in FIXED:
-            if getattr(config.gateway, key) != getattr(before, key):
-                log.warning("%s.%s: takes effect at the next start", self._where, key)
-        fixed = {key: getattr(before, key) for key in FIXED}
-        gateway = structs.replace(config.gateway, **fixed)
-        self._adopt(structs.replace(config, gateway=gateway))
+        tls_before = self._tls
+        gateway = self._with_fixed("gateway", config.gateway, self._config, FIXED)
+        limits = self._with_fixed("limits", config.limits, self._limits, FIXED_LIMITS)
+        self._adopt(structs.replace(config, gateway=gateway, limits=limits))
         if tls_before is not None and config.gateway.tls is not None:
             _load(tls_before, config.gateway.tls, self._where)  # it is the one that listens
             self._tls = tls_before
         elif (tls_before is None) != (config.gateway.tls is None):
             log.warning("%s.tls: takes effect at the next start", self._where)
+
+    def _with_fixed(self, table: str, new: T, listening: T, keys: tuple[str, ...]) -> T:
+        """The new table with what cannot be changed as it was, which is logged."""
+        fixed = {key: getattr(listening, key) for key in keys}
+        for key, value in fixed.items():
+            if getattr(new, key) != value:
+                where = self._where.removesuffix("gateway")
+                log.warning("%s%s.%s: takes effect at the next start", where, table, key)
+        return structs.replace(new, **fixed)
 
     def _adopt(self, config: Config) -> None:
         gateway = config.gateway

@@ -60,7 +60,7 @@ class Context(Struct, frozen=True, kw_only=True):
     log: logging.Logger
     clock: Clock
     """The core's clock: take waits and ages from it, so that tests can move the time."""
-    stats: Callable[[], Stats]
+    stats: Callable[[], Stats] = Stats
     """What the core counts, and how every provider is; no user data, no secrets."""
     probe: bool = False
     """Whether this run only asks once (``d-back explain``, ``d-back check --live``): log in and

@@ -7,6 +7,7 @@ from d_back_core.clock import Clock
 
 MAX_ADDRESSES = 10_000
 MAX_CHANNELS = 1_000
+MAX_LENGTH = 64
 IPV6_PREFIX = 64
 """What one subscriber is usually given; its addresses count as one."""
 FORGIVEN_AFTER = 3600.0
@@ -91,12 +92,13 @@ class Guesses:
 
 
 def counted_as(address: str) -> str | None:
-    """What limits per address count: an IPv4 address, or the /64 of an IPv6 one. None for peers
-    that are not limited: loopback, and Unix sockets, which have no address."""
+    """What limits per address count: an IPv4 address, the /64 of an IPv6 one, or whatever else a
+    trusted proxy says. None for peers that are not limited: loopback, and Unix sockets, which
+    have no address."""
     try:
         parsed: IPv4Address | IPv6Address = ip_address(address.partition("%")[0])
     except ValueError:
-        return None
+        return address[:MAX_LENGTH] or None
     if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
         parsed = parsed.ipv4_mapped
     if parsed.is_loopback:

@@ -172,23 +172,29 @@ class Live:
             await self._authorize(server, credentials, address)
             await self._renew_client_id(server.server_id)
             users = await live.snapshot.ready()
-            self.flush()
-            now = self.listing.servers.get(server.server_id)
-            if now is None:
-                raise JoinError("gone", protocol.UNKNOWN_SERVER)
-            if now.passworded and not server.passworded:  # since it was asked for
-                raise JoinError("unauthorized", protocol.UNAUTHORIZED)
+            now = self._still_open(server)
             self._leave(session)
             self._joined[session] = live
             missed = None
             if resume is not None and resume.epoch == live.world.epoch:
                 missed = live.world.since(resume.seq)
-            if missed is not None:
+            if resume is not None and missed is not None:
                 self.counters.resumes += 1
-                live.resume(session, missed)
+                live.resume(session, resume.seq, missed)
             else:
                 self.counters.joins += 1
                 live.join(session, now, users, self._client_id(server.server_id))
+
+    def _still_open(self, server: EffectiveServer) -> EffectiveServer:
+        """The server as it is now, after something was waited for; raises `JoinError` where it
+        is gone, or protected since."""
+        self.flush()
+        now = self.listing.servers.get(server.server_id)
+        if now is None:
+            raise JoinError("gone", protocol.UNKNOWN_SERVER)
+        if now.passworded and not server.passworded:
+            raise JoinError("unauthorized", protocol.UNAUTHORIZED)
+        return now
 
     def catch_up(self, session: Subscriber) -> None:
         """Send the session what waited for it: its client reads again."""
@@ -269,6 +275,7 @@ class Live:
         with self._watching(server.server_id) as live:
             await live.feed.fresh()
             await self._authorize(server, credentials_of(authorization), address)
+            self._still_open(server)
             return protocol.user_data(server.server_id, live.world.shown())
 
     async def page(self, request: HttpRequest) -> HttpResponse | None:
@@ -346,12 +353,12 @@ class Live:
         if self._flushing is not None:
             self._flushing.cancel()
             self._flushing = None
+        if self._relist:  # first: whom it turns out is not to hear what came after
+            self._relist = False
+            self._refresh_list()
         changed, self._changed = self._changed, {}
         for live in changed:
             live.deliver()
-        if self._relist:
-            self._relist = False
-            self._refresh_list()
 
     def _server_changed(self, live: LiveServer) -> None:
         self._changed[live] = None

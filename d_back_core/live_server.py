@@ -159,10 +159,10 @@ class LiveServer:
         self.sessions[session] = Subscription(self.world.place, self.world.place)
         session.write_snapshot(b"".join((pieces_frame(pieces, deflate=deflate), *tail)))
 
-    def resume(self, session: Subscriber, missed: list[Delta]) -> None:
-        """Subscribe a session that had all but these deltas."""
+    def resume(self, session: Subscriber, seq: int, missed: list[Delta]) -> None:
+        """Subscribe a session that knows all up to that number, and send it these deltas."""
         frames = (protocol.delta(self.server_id, each.seq, each.change) for each in missed)
-        answer = protocol.resumed(self.world)
+        answer = protocol.resumed(self.world, seq)
         # Nobody knows when it joined first; to be told of a removal twice harms it less.
         self.sessions[session] = Subscription(0, self.world.place)
         session.write(b"".join(map(text_frame, (answer, *frames))))
@@ -196,7 +196,7 @@ class LiveServer:
             for number, change in enumerate(changes)
         ]
         if not frames:  # the numbers have gone on all the same
-            frames = [text_frame(protocol.resumed(self.world))]
+            frames = [text_frame(protocol.resumed(self.world, self.world.seq))]
         session.write(b"".join(frames))
 
     async def _deliver_in_turns(self, batch: Batch) -> None:

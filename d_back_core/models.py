@@ -11,7 +11,7 @@ calls it on every record that comes from other people's code.
 import re
 from collections.abc import Callable, Mapping
 from hashlib import blake2s
-from typing import Literal, TypeAlias, TypeVar, get_args
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 from msgspec import UNSET, Struct, UnsetType, structs
 
@@ -260,24 +260,40 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
     "enabled": _is_flag,
 }
 
-Record = TypeVar("Record", bound=User | Server | UserChanged | ServerChanged)
+_KINDS: tuple[type[Any], ...] = (User, Server, *get_args(Event))
+
+Record = TypeVar("Record", bound=User | Server | Event)
 Report: TypeAlias = Callable[[str, object], None]
 """Told of each refused value: its path (``users.status``) and the value."""
 
 
 def checked(record: Record, path: str, report: Report) -> Record:
-    """The record without the fields that are not valid: those count as not supplied.
+    """The record without the fields that are not valid: those count as not supplied. Classes
+    that are derived from ours or from ``str`` are resolved: they could not be encoded.
 
     One exception, for safety: a ``passworded`` that is no boolean counts as ``True``.
     """
-    refused: dict[str, object] = {}
+    changed: dict[str, object] = {}
     for name in record.__struct_fields__:
-        check = _CHECKS.get(name)
-        if check is None:
-            continue
         value = getattr(record, name)
-        if value is UNSET or value is None or check(value):
+        if value is UNSET or value is None:
             continue
-        report(f"{path}.{name}", value)
-        refused[name] = True if name == "passworded" else UNSET
-    return structs.replace(record, **refused) if refused else record
+        check = _CHECKS.get(name)
+        if check is not None and not check(value):
+            report(f"{path}.{name}", value)
+            changed[name] = True if name == "passworded" else UNSET
+        elif isinstance(value, str):
+            text = plain(value)
+            if text is not value:
+                changed[name] = text
+    if type(record) not in _KINDS:
+        kind = next(kind for kind in _KINDS if isinstance(record, kind))
+        whole = {name: getattr(record, name) for name in kind.__struct_fields__}
+        resolved: Record = kind(**whole | changed)
+        return resolved
+    return structs.replace(record, **changed) if changed else record
+
+
+def plain(text: str) -> str:
+    """The text without the class that somebody may have derived from ``str``."""
+    return text if type(text) is str else str.__str__(text)

@@ -69,6 +69,7 @@ class Plugin:
         """Whether the other would be made of the same plugin with the same options."""
         mine, others = self.settings, other.settings
         same_use = mine.core.use == others.core.use and mine.options == others.options
+        same_use = same_use and mine.core.refresh == others.core.refresh  # it polls, or does not
         return same_use and type(self.instance) is type(other.instance)
 
     def implements(self, hook: str) -> bool:

@@ -167,8 +167,9 @@ class ServerJoin(Struct, frozen=True, kw_only=True, tag="server-join"):
 
 
 class Resumed(Struct, frozen=True, kw_only=True, tag="resumed"):
-    """The answer to ``connect`` with ``resume``: the client's copy is good, and the deltas that
-    it missed follow, up to ``seq``. Unasked: nothing that was missed is of any interest."""
+    """The client's copy is good as of ``seq``, and goes on from there. The answer to ``connect``
+    with ``resume``: what it missed follows. Unasked, to a client that read too slowly: what it
+    missed is of no interest any more."""
 
     server: str
     epoch: str
@@ -294,9 +295,9 @@ def users_json(users: Iterable[EffectiveUser]) -> bytes:
     return _encoder.encode(_users(users))[1:-1]
 
 
-def resumed(world: World) -> bytes:
-    """``resumed``: what was missed follows, or nothing was."""
-    return _encoder.encode(Resumed(server=world.server_id, epoch=world.epoch, seq=world.seq))
+def resumed(world: World, seq: int) -> bytes:
+    """``resumed``: the client's copy is good as of that number."""
+    return _encoder.encode(Resumed(server=world.server_id, epoch=world.epoch, seq=seq))
 
 
 def delta(server_id: str, seq: int, change: Change, *, resync: bool = False) -> bytes:

@@ -224,7 +224,10 @@ class Source(Generic[R]):
         if not isinstance(answer, Mapping):
             wrong = TypeError(f"returned {type(answer).__name__}, expected a mapping or None")
             raise ProviderError(supervisor.name, self.hook, wrong)
-        return await checked_records(answer, self._subject.kind, self._complain)
+        try:
+            return await checked_records(answer, self._subject.kind, self._complain)
+        except Exception as error:  # other people's code: a mapping need not be a plain one
+            raise ProviderError(supervisor.name, self.hook, error) from error
 
     def _keep(self, key: str, patch: Patch) -> None:
         if self._kept is not None and len(self._kept) < MAX_KEPT_EVENTS:

@@ -55,11 +55,11 @@ class ProviderStats(Struct, frozen=True, kw_only=True):
 class Stats(Struct, frozen=True, kw_only=True):
     """The counters, and what is at the moment."""
 
-    counters: Counters
-    sessions: int
-    servers: int
+    counters: Counters = field(default_factory=Counters)
+    sessions: int = 0
+    servers: int = 0
     """Servers that are held."""
-    users: int
-    providers: list[ProviderStats]
-    queued: dict[str, int]
+    users: int = 0
+    providers: list[ProviderStats] = []
+    queued: dict[str, int] = {}
     """Changes that wait for each recorder."""

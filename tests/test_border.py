@@ -222,14 +222,16 @@ async def test_r5_an_event_of_a_wrong_class_is_dropped(event: Any) -> None:  # n
         assert scene.health("a") == "ready"
 
 
-async def test_r5_a_reload_of_a_bad_server_reloads_nothing() -> None:
+@pytest.mark.parametrize("server_id", [7, "", "a b", ["1"]])
+async def test_r5_a_reload_of_a_bad_server_reloads_nothing(server_id: Any) -> None:  # noqa: ANN401
     """It names no server that there is."""
     a = Script(ONE, {"1": {"7": ADA}})
     async with served({"a": a}) as scene:
         await scene.visit()
         calls = len(a.calls)
-        a.emit(Reload(server_id=7))  # type: ignore[arg-type]
+        a.emit(Reload(server_id=server_id))
         await scene.settle()
+        assert refused(scene) == {"events.server_id": 1}
         assert scene.health("a") == "ready"
         assert a.calls[calls:] == []
 

@@ -177,7 +177,7 @@ def test_a_bucket_fills_with_time() -> None:
         ("::1", None),
         ("::ffff:127.0.0.1", None),
         ("", None),
-        ("nonsense", None),
+        ("unknown", "unknown"),
     ],
 )
 def test_ipv6_counts_by_64(address: str, counted: str | None) -> None:
@@ -227,6 +227,21 @@ async def test_a_forged_forwarding_header_is_not_believed() -> None:
         forged = {"X-Forwarded-For": "198.51.100.1, 203.0.113.7"}
         with pytest.raises(InvalidStatus):
             await connect(server.url, additional_headers=forged)
+
+
+@pytest.mark.parametrize("written", ["203.0.113.7:4711", "[2001:db8::7]:4711", "unknown"])
+async def test_a_proxy_may_write_a_port(written: str) -> None:
+    """The address is counted without it, and what is no address is counted too."""
+    limits = TRUSTED | {"connections_per_address": 1}
+    headers = {"X-Forwarded-For": written}
+    async with (
+        serving(limits=limits) as server,
+        connect(server.url, additional_headers=headers) as client,
+    ):
+        await client.recv()
+        headers["X-Forwarded-For"] = written.replace("4711", "4712")
+        with pytest.raises(InvalidStatus):
+            await connect(server.url, additional_headers=headers)
 
 
 def test_a_proxy_that_is_no_address_is_an_error() -> None:

@@ -209,6 +209,23 @@ async def test_a_removal_that_was_held_is_a_delete(town: Script) -> None:
         assert "7" not in client.world.users
 
 
+async def test_r29_where_nothing_of_interest_was_missed_the_number_is_told(town: Script) -> None:
+    """Somebody came and went: an unasked resumed takes the place of that."""
+    async with asyncio.timeout(PATIENCE), serving(town) as server, sleeper(server) as client:
+        await stall(server, town)
+        town.emit(
+            UserChanged(server_id="1", uid="9", username="Eve"),
+            UserRemoved(server_id="1", uid="9"),
+        )
+        await server.live.settle()
+        client.until_seq = server.live.servers["1"].world.seq
+        [frame] = await wake(client)
+        assert isinstance(frame, Resumed)
+        town.emit(UserChanged(server_id="1", uid="7", status="dnd"))
+        await client.receive()
+        assert client.world.users["7"].status == "dnd"
+
+
 async def test_chat_that_was_held_is_the_latest(town: Script) -> None:
     """Of 200 messages the last 50 come."""
     async with asyncio.timeout(PATIENCE), serving(town) as server, sleeper(server) as client:

@@ -10,7 +10,12 @@ import nox
 
 PYTHONS = nox.project.python_versions(nox.project.load_toml("pyproject.toml"))
 CURRENT = f"{sys.version_info.major}.{sys.version_info.minor}"
-PLUGINS = sorted(path.parent for path in Path("plugins").glob("*/pyproject.toml"))
+PACKAGES = sorted(
+    path.parent
+    for folder in ("plugins", "compat")
+    for path in Path(folder).glob("*/pyproject.toml")
+)
+"""All but the core, whose package is here."""
 
 for version in PYTHONS:  # pyenv's shims run only what it is set to; -p may ask for any other
     for folder in Path(os.environ.get("PYENV_ROOT", ""), "versions").glob(f"{version}.*/bin"):
@@ -44,8 +49,10 @@ def types(session: nox.Session) -> None:
     """Check the types of sources and tests."""
     sync(session)
     session.run("mypy", "noxfile.py", "d_back_core", "tests")
-    for plugin in PLUGINS:  # one by one: their test modules may have the same names
-        session.run("mypy", str(plugin))
+    for package in PACKAGES:  # one by one: their test modules may have the same names
+        session.run("mypy", str(package))
+    session.run("mypy", "examples/d_back_cog")
+    session.run("pyright", "tests/typing/api.py")
 
 
 @nox.session(python=PYTHONS, reuse_venv=False)
@@ -54,8 +61,8 @@ def build(session: nox.Session) -> None:
     shutil.rmtree("dist", ignore_errors=True)
     session.run("uv", "build", "--wheel", "--all-packages", "--out-dir", "dist")
     wheels = sorted(Path("dist").glob("*.whl"))
-    if len(wheels) != 1 + len(PLUGINS):
-        session.error(f"expected the core and {len(PLUGINS)} plugins, built {wheels}")
+    if len(wheels) != 1 + len(PACKAGES):
+        session.error(f"expected the core and {len(PACKAGES)} packages, built {wheels}")
     for wheel in wheels:
         require_py_typed(session, wheel)
     # The session's environment holds nothing yet, and no source tree is on its path.

@@ -130,7 +130,7 @@ class Guest:
         await self._server.live.settle()
         # The answer to a question comes behind them.
         await self.send(protocol.GetServerData())
-        frames = []
+        frames: list[protocol.ServerMessage] = []
         while not isinstance(frame := await self.receive(), protocol.ServerData):
             frames.append(frame)
         return frames

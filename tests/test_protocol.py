@@ -358,7 +358,7 @@ def test_the_other_answers() -> None:
         "data": {"message": "It went.", "code": "gone"},
     }
     world = World("111", {})
-    assert said(protocol.resumed(world)) == {
+    assert said(protocol.resumed(world, 0)) == {
         "type": "resumed",
         "server": "111",
         "epoch": world.epoch,
@@ -391,7 +391,7 @@ def test_the_gateway_and_its_client_speak_the_same() -> None:
         protocol.delta("111", 1, Presence(uid="7", status="idle")),
         protocol.delta("111", 2, Removal(uid="7")),
         protocol.delta("111", 3, message),
-        protocol.resumed(world),
+        protocol.resumed(world, 0),
         protocol.update_client_id("111", None),
         protocol.error("gone", "It went."),
         protocol.user_data("111", [ADA]),

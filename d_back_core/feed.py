@@ -138,16 +138,16 @@ class Feed(Generic[R, E]):
                 self.observer.said(name, (key,))
 
     def whole(self, above: str | None) -> bool:
-        """Whether every provider above that one (None: every one) that may be asked has said
-        what there is, so that whoever is not in the layers is not there."""
+        """Whether a provider above that one (None: any) that stands for all others is in use,
+        and all above it have said what there is: who is not in the layers is then not there."""
         for name, source in self.sources.items():
             if name == above:
-                break
+                return False
             if source.supervisor.health != "ready" or source.failing_since is not None:
                 return False
             if name in self.layers.in_use and self._covers(source.link):
-                break
-        return True
+                return True
+        return False
 
     def close(self) -> None:
         """Hold nothing and ask nobody any more."""

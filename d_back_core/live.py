@@ -74,6 +74,7 @@ class Live:
         self._joined: dict[Subscriber, LiveServer] = {}
         self._changed: dict[LiveServer, None] = {}
         self._relist = False
+        self._stopped = False
         self._flushing: asyncio.Handle | None = None
         self._news = 0
         self.passwords: Mapping[str, Secret] = {}
@@ -121,6 +122,7 @@ class Live:
 
     async def stop(self) -> None:
         """Stop the providers; may be called twice."""
+        self._stopped = True
         for live in self.servers.values():
             live.close()
         self.list_feed.close()
@@ -478,6 +480,8 @@ class Live:
         if live.idle is not None:
             live.idle.cancel()
             live.idle = None
+        if self._stopped:
+            return
         if not live.sessions and not live.joining and not self._eager(live.server_id):
             listed = live.server_id in self.listing.servers
             idle = self.config.chain.idle if listed else 0

@@ -99,7 +99,8 @@ class ListObserver:
                 if layers.is_above(name, recording.above):
                     admitted = [key for key in keys if recording.link.admits(key)]
                     recording.put([self._change(recording, key) for key in admitted])
-            if completed and self._feed.whole(recording.above):
+            narrowed = recording.link.servers is not None  # it may remember others, too
+            if completed and not narrowed and self._feed.whole(recording.above):
                 listed = frozenset(layers.keys(recording.above))
                 recording.put([Complete(server_id=None, keys=listed)])
 

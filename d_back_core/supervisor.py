@@ -88,8 +88,7 @@ class Supervisor:
         self._task: asyncio.Task[None] | None = None
         self._calls: set[asyncio.Task[Any]] = set()
         self._owes_stop = False
-        self._streams = plugin.implements("events")
-        self._poll_anew = asyncio.Event()
+
         self._settled_start = asyncio.Event()
         self._grace: Timer | None = None
 
@@ -118,8 +117,6 @@ class Supervisor:
 
     def reconfigure(self, core: ProviderConfig, chain: ChainConfig) -> None:
         """Go on with other settings of the core."""
-        if core.refresh != self.core.refresh:
-            self._poll_anew.set()
         self.core, self._chain = core, chain
 
     def begin(self) -> None:
@@ -194,10 +191,11 @@ class Supervisor:
             return
         self._ready()
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._poll())
+            if self.core.refresh is not None:
+                group.create_task(self._poll())
             await self._drain()
-            self._streams = False
-            self._poll_anew.set()
+            if self.core.refresh is None:
+                await self._poll()
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -291,18 +289,9 @@ class Supervisor:
                     await asyncio.sleep(0)
 
     async def _poll(self) -> None:
-        """Have everything fetched again at intervals, where there are to be any."""
         while True:
-            self._poll_anew.clear()
-            interval = self.core.refresh or (None if self._streams else DEFAULT_REFRESH)
-            if interval is None:
-                await self._poll_anew.wait()
-                continue
-            try:
-                async with self._clock.timeout(interval):
-                    await self._poll_anew.wait()
-            except TimeoutError:
-                self._listener.outdated(self.name)
+            await self._clock.sleep(self.core.refresh or DEFAULT_REFRESH)
+            self._listener.outdated(self.name)
 
     def _call_failed(self, state: tenacity.RetryCallState) -> None:
         error = state.outcome and state.outcome.exception()

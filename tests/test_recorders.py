@@ -104,6 +104,25 @@ async def test_a_whole_snapshot_is_said_to_be_complete() -> None:
     assert Complete(server_id="1", keys=frozenset({"7", "8"})) in recorder.got
 
 
+async def test_what_is_only_a_part_is_not_said_to_be_complete() -> None:
+    """Neither an overlay nor a provider that is asked for some servers only stands for all, and
+    a recorder that is asked for some may remember others."""
+    for tables in (
+        {"town": {"mode": "merge"}},
+        {"town": {"servers": ["1"]}},
+        {"recorder": {"servers": ["1"]}},
+    ):
+        recorder = Recorder()
+        async with scene_of(town(), recorder, tables=tables) as scene:
+            await scene.settle()
+        assert "1" in [each.server_id for each in recorder.got if isinstance(each, ServerSet)]
+        assert [
+            each
+            for each in recorder.got
+            if each == Complete(server_id=None, keys=frozenset({"1"}))
+        ] == []
+
+
 async def test_events_are_recorded() -> None:
     """A change, a new user and a removal each reach the recorder."""
     source, recorder = town(), Recorder()

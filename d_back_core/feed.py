@@ -85,6 +85,7 @@ class Feed(Generic[R, E]):
             self.sources[member.link.name] = source
         for name, source in former.items():
             if name in self.layers.in_use or name in self._staged:
+                source.remove()
                 self.sources[name] = source
             else:
                 source.release()
@@ -208,7 +209,7 @@ class Feed(Generic[R, E]):
     def _verdict(self, source: Source[R]) -> Verdict:
         """Whether the layer of that provider is to be used, or may come, or counts as absent."""
         supervisor = source.supervisor
-        if supervisor.ended:
+        if source.removed or supervisor.ended:
             return "skip"
         if supervisor.starting:
             return "wait"
@@ -271,7 +272,7 @@ class Feed(Generic[R, E]):
 
     def _removed(self, name: str) -> bool:
         """Whether that provider is no longer configured, rather than out of order."""
-        return self.sources[name].supervisor.ended
+        return self.sources[name].removed or self.sources[name].supervisor.ended
 
     async def _exchange(self, wanted: Wanted[R]) -> None:
         """Put these layers in use: merged in slices, swapped in one step, as one change."""
@@ -290,7 +291,7 @@ class Feed(Generic[R, E]):
         self._sink.swap(merged)
         for name in before.in_use.keys() - wanted.keys():
             self.sources[name].drop()
-            if self.sources[name].supervisor.ended:
+            if self.sources[name].removed:
                 del self.sources[name]
         await self._report(before)
 

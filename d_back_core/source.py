@@ -56,6 +56,8 @@ class Source(Generic[R]):
         """Whether it has said something, None included, since it was last released."""
         self.due = False
         """Whether what is held is of a former instance, and this one is still to be asked."""
+        self.removed = False
+        """Whether the provider has no place in the chain any more."""
         self.failing_since: float | None = None
         self._turned = turned
         self._subject = subject
@@ -142,28 +144,39 @@ class Source(Generic[R]):
         """Take another place in the chain. Of another instance of the provider what is held
         stays in use until that has answered."""
         self.link = member.link
-        if member.supervisor is self.supervisor:
+        if member.supervisor is self.supervisor and not self.removed:
             return
-        self._cancel()
-        self._kept = self.failing_since = self._base = None
-        self.answered = False
+        self._forget_answers()
+        self.removed = False
         self.supervisor = member.supervisor
         self.due = self.records is not None
 
+    def remove(self) -> None:
+        """Be asked no more; what is held may stay in use until somebody else has answered."""
+        self._forget_answers()
+        self.removed = True
+
     def drop(self) -> None:
         """Hold the layer no more; a failed provider is still asked again in its time."""
-        if not self.failing:
+        if self.removed or not self.failing:
             self.release()
         self.records = self._base = None
 
     def apply(self, key: str, patch: Patch) -> bool:
         """Change the layer by an event; False where there is no layer to change."""
+        if self.removed:
+            return False
         if self._kept is not None:
             self._keep(key, patch)
         if self.records is None:
             return False
         self._patch(self.records, key, patch)
         return True
+
+    def _forget_answers(self) -> None:
+        self._cancel()
+        self._kept = self.failing_since = self._base = None
+        self.answered = False
 
     def _cancel(self) -> None:
         if self._asking is not None:

@@ -88,7 +88,6 @@ class Supervisor:
         self._task: asyncio.Task[None] | None = None
         self._calls: set[asyncio.Task[Any]] = set()
         self._owes_stop = False
-
         self._settled_start = asyncio.Event()
         self._grace: Timer | None = None
 

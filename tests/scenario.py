@@ -219,6 +219,7 @@ async def prepared(
         await asyncio.sleep(0)
     assert asyncio.all_tasks() == before
     assert open_sockets() == sockets
+    assert not [timer for _, _, timer in clock._timers if not timer.cancelled]  # noqa: SLF001
 
 
 @asynccontextmanager

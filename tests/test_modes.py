@@ -277,3 +277,21 @@ async def test_r11_chat_passes_from_every_layer_in_use(name: str) -> None:
         (frame,) = await guest.news()
         assert isinstance(frame, MessageFrame)
         assert frame.data.message == "hello"
+
+
+@pytest.mark.parametrize("name", ["merge", "fallback"])
+async def test_a_filter_that_leaves_a_server_out_takes_the_layer_away(name: str) -> None:
+    """The provider goes on for its other servers; who is connected sees its users go."""
+    users = {"1": {"7": ADA}, "2": {"7": ADA}}
+    a, b = Script(TWO, users), Script(TWO, {"1": {"8": BOB}, "2": {"8": BOB}})
+    tables = {"a": mode("merge"), "b": mode(name)}
+    async with served({"a": a, "b": b}, tables=tables) as scene:
+        first, second = await scene.visit("1"), await scene.visit("2")
+        tables = tables | {"b": {"mode": name, "servers": ["2"]}}
+        await scene.server.reload(configured("ab", tables))
+        await first.news()
+        await second.news()
+        assert first.users == {"7": shown("7", ADA)}
+        assert second.users.keys() == {"7", "8"}
+        b.emit(UserChanged(server_id="1", uid="9", username="Cid"))
+        assert await first.news() == []

@@ -286,6 +286,23 @@ async def test_r17_a_provider_that_leaves_the_order_is_stopped() -> None:
         assert guest.users.keys() == {"8"}
 
 
+@pytest.mark.parametrize("next_one", ["answers", "cannot say"])
+async def test_r17_a_provider_that_leaves_the_order_while_it_fails_is_not_asked_any_more(
+    next_one: str,
+) -> None:
+    """Its stop was the last call, whether its layer stays for a while or not."""
+    a = club()
+    b = Gated(ONE, {"1": {"8": BOB} if next_one == "answers" else None})
+    async with served({"a": a, "b": b}) as scene:
+        await scene.visit()
+        a.users_answers["1"] = a.servers_answer = DOWN
+        a.emit(Reload())
+        await scene.settle()
+        await scene.server.reload(configured("b"))
+        await scene.advance(10 * RETRY)
+        assert a.calls[-1] == "stop"
+
+
 # R16: streams
 
 

@@ -111,9 +111,13 @@ class Guest:
         async with asyncio.timeout(PATIENCE):
             frame = decoded(await self.connection.recv(decode=False))
         assert frame is not None
+        self.take(frame)
+        return frame
+
+    def take(self, frame: protocol.ServerMessage) -> None:
+        """Fold a frame in."""
         self.frames.append(frame)
         self.world.fold(frame)
-        return frame
 
     async def join(self, server: str | None = None, password: str | None = None) -> None:
         """Join a server."""
@@ -145,10 +149,10 @@ class Scene:
         self.clock = clock
         self._guests = AsyncExitStack()
 
-    async def connect(self) -> Guest:
+    async def connect(self, kind: type[Guest] = Guest) -> Guest:
         """A guest that has not joined anything."""
         opening = open_connection(self.server.url, max_size=None)
-        guest = Guest(await self._guests.enter_async_context(opening), self.server)
+        guest = kind(await self._guests.enter_async_context(opening), self.server)
         await guest.until(protocol.ServerList)
         return guest
 

@@ -47,11 +47,11 @@ def lint(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def types(session: nox.Session) -> None:
     """Check the types of sources and tests."""
-    sync(session)
+    sync(session, "--group=bench")
     session.run("mypy", "noxfile.py", "d_back_core", "tests")
     for package in PACKAGES:  # one by one: their test modules may have the same names
         session.run("mypy", str(package))
-    session.run("mypy", "examples/d_back_cog")
+    session.run("mypy", "examples/d_back_cog", "bench")
     session.run("pyright", "tests/typing/api.py")
 
 
@@ -71,13 +71,21 @@ def build(session: nox.Session) -> None:
     session.run("python", "-I", "tests/smoke.py")
 
 
-def sync(session: nox.Session) -> None:
+@nox.session(python=PYTHONS)
+def bench(session: nox.Session) -> None:
+    """Measure the gateway against its peers, in one run; what follows -- goes to the bench."""
+    sync(session, "--group=bench")
+    session.run("python", "-m", "bench", *session.posargs)
+
+
+def sync(session: nox.Session, *options: str) -> None:
     """Install every package of the workspace, and the tools, as uv.lock says."""
     session.run_install(
         "uv",
         "sync",
         "--locked",
         f"--python={session.virtualenv.location}",
+        *options,
         env={"UV_PROJECT_ENVIRONMENT": session.virtualenv.location},
     )
 

@@ -12,7 +12,7 @@ A connection that is lost is made again, with growing waits, and the world goes 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 from msgspec import UNSET, structs
@@ -135,22 +135,27 @@ class ClientWorld:
 
 
 @asynccontextmanager
-async def connect(
+async def connect(  # noqa: PLR0913  credentials are offered in three ways
     url: str,
     server: str | None = None,
     *,
     password: str | None = None,
     discord_token: str | None = None,
+    discord_user: dict[str, Any] | None = None,
     reconnect: bool = True,
 ) -> AsyncIterator[ClientWorld]:
     """Join a server (None: the default one) and follow it until the block ends.
 
-    Raises `JoinError` where the gateway refuses, and what `websockets` raises where it cannot be
-    reached. A broken rule of the protocol, such as a gap in the sequence, is raised at the end
-    of the block. ``reconnect=False``: a lost connection is the end.
+    ``password``, or ``discord_token`` with the ``discord_user`` whose it is, let into a protected
+    server. Raises `JoinError` where the gateway refuses, and what `websockets` raises where it
+    cannot be reached. A broken rule of the protocol, such as a gap in the sequence, is raised at
+    the end of the block. ``reconnect=False``: a lost connection is the end.
     """
     request = protocol.ConnectRequest(
-        server=server, password=password, discord_token=discord_token
+        server=server,
+        password=password,
+        discord_token=discord_token,
+        discord_user=discord_user,
     )
     world = ClientWorld()
     connection = await open_connection(url, max_size=None)

@@ -25,6 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     scale = QUICK if options.quick else FULL
     if options.rounds:
         scale = replace(scale, rounds=options.rounds, growth_rounds=options.rounds)
+    if options.quick:
+        notes.append("--quick: smaller than the targets mean; of joins and growth it says little")
     run = Run(scale=scale, contestants=contestants, notes=notes)
     left_out = len(notes)
     samples: list[Sample] = []

@@ -170,6 +170,8 @@ class Feed(Generic[R, E]):
     async def _work_once(self) -> None:
         wanted, waiting = self._decide()
         in_use = self.layers.in_use
+        if self._relinked and waiting and self._leaves_a_gap(wanted):
+            return
         if (
             self._relinked
             or wanted.keys() != in_use.keys()
@@ -205,6 +207,11 @@ class Feed(Generic[R, E]):
         self.stale = bool(kept) and not waiting
         self._rearm()
         return wanted | kept, waiting
+
+    def _leaves_a_gap(self, wanted: Wanted[R]) -> bool:
+        """Whether somebody would add nothing any more who did so until now."""
+        modes = {name: self.sources[name].link.mode for name in wanted}
+        return any(modes.get(name, "enrich") == "enrich" for name in self.layers.adding)
 
     def _verdict(self, source: Source[R]) -> Verdict:
         """Whether the layer of that provider is to be used, or may come, or counts as absent."""

@@ -488,6 +488,8 @@ class Live:
             live.idle = self.clock.call_later(idle, lambda: self._let_go(live))
 
     def _let_go(self, live: LiveServer) -> None:
+        if self._eager(live.server_id):  # it is back in the list
+            return
         live.close()
         self.servers.pop(live.server_id, None)
         self._changed.pop(live, None)

@@ -115,7 +115,7 @@ async def test_a_snapshot_of_users_is_for_everybody_who_asks_for_them() -> None:
         assert fetches(a) == 1
 
 
-# R14: events and fetches
+# Rule 14, events and fetches
 
 
 async def test_r14_events_that_come_during_a_fetch_are_applied_on_top_in_order() -> None:
@@ -407,7 +407,7 @@ async def test_r15_reloads_of_the_configuration_are_done_one_after_the_other() -
     assert calls == ["start", "stop"] * (len(calls) // 2)
 
 
-# R16: polling
+# Rule 16, polling
 
 
 async def test_r16_a_provider_without_events_is_polled() -> None:
@@ -504,7 +504,7 @@ async def left(scene: Scene, guest: Guest) -> None:
     """Let the guest go, and wait until the gateway knows."""
     await guest.connection.close()
     async with asyncio.timeout(PATIENCE):
-        while scene.live.stats().sessions:
+        while scene.live.stats().sessions:  # noqa: ASYNC110  nobody tells
             await asyncio.sleep(0)
 
 

@@ -213,7 +213,7 @@ async def test_r3_the_default_moves_away_from_a_server_that_becomes_protected() 
         assert guest.users["7"].username == "Bob"
 
 
-# R6: protection is sticky
+# Rule 6, protection is sticky
 
 
 async def test_r6_failing_over_never_opens_a_server() -> None:
@@ -274,7 +274,7 @@ async def test_r6_a_lower_layer_that_protects_is_heard() -> None:
 
 
 async def test_r6_saying_nothing_of_it_opens_nothing() -> None:
-    """Neither a snapshot without it, nor an event without it, nor a snapshot without the server."""
+    """Neither a snapshot nor an event without it, nor a snapshot without the server."""
     a = Script(guarded(), USERS)
     async with served({"a": a}) as scene:
         a.emit(ServerChanged(server_id="1", name="First"))

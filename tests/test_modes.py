@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 from msgspec import UNSET
-from scenario import ADA, BOB, CID, ONE, Table, configured, served
+from scenario import ADA, BOB, CID, ONE, Gated, Table, configured, served
 
 from d_back_core import Message, Server, ServerChanged, User, UserChanged, UserRemoved
 from d_back_core.models import EffectiveUser
@@ -120,6 +120,28 @@ async def test_another_mode_reaches_the_clients_as_deltas() -> None:
         assert isinstance(frame, PresenceFrame)
         assert frame.data.delete is True
         assert guest.users == {"7": EffectiveUser("7", "Ada", "idle", "#bbbbbb")}
+
+
+async def test_r7_another_mode_leaves_no_gap() -> None:
+    """Who stood for a server stays, as it was, until whoever is to do so now has answered."""
+    a = script({"7": ADA, "8": BOB})
+    b = Gated(ONE, {"1": {"7": User(username="Ann"), "9": CID}})
+    async with served({"a": a, "b": b}) as scene:
+        guest = await scene.visit()
+        b.hold("servers")
+        b.hold("users")
+        await scene.server.reload(configured("ab", {"a": mode("enrich")}))
+        assert await guest.news() == []
+        assert scene.live.listing.servers.keys() == {"1"}
+        b.let_go("servers")
+        assert await guest.news() == []
+        b.let_go("users")
+        found = {}
+        for frame in await guest.news():
+            assert isinstance(frame, PresenceFrame)
+            found[frame.data.uid] = frame.data.delete
+        assert found == {"8": True, "9": UNSET}
+        assert guest.users["7"].username == "Ada"
 
 
 async def test_a_lower_layer_s_event_for_a_hidden_field_says_nothing() -> None:

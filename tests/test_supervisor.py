@@ -5,7 +5,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
-from itertools import cycle
+from itertools import cycle, pairwise
 from typing import Any
 
 import pytest
@@ -22,7 +22,17 @@ from scenario import (
     served,
 )
 
-from d_back_core import ConfigError, Context, Reload, Server, User, UserChanged, hookimpl, stepwise
+from d_back_core import (
+    ConfigError,
+    Context,
+    Reload,
+    Server,
+    Status,
+    User,
+    UserChanged,
+    hookimpl,
+    stepwise,
+)
 from d_back_core import supervisor as supervision
 from d_back_core.models import Event
 from d_back_core.protocol import Error
@@ -154,7 +164,7 @@ async def test_r17_the_waits_between_starts_grow() -> None:
             await scene.advance(0.01)
             assert a.calls.count("start") == starts + 1
     assert 0.5 <= waits[0] <= 1
-    assert all(wait + 0.5 >= former for former, wait in zip(waits, waits[1:], strict=False))
+    assert all(wait + 0.5 >= former for former, wait in pairwise(waits))
     assert 60 <= waits[-1] <= 60.5
 
 
@@ -303,7 +313,7 @@ async def test_r17_a_provider_that_leaves_the_order_while_it_fails_is_not_asked_
         assert a.calls[-1] == "stop"
 
 
-# R16: streams
+# Rule 16, streams
 
 
 async def test_r16_a_stream_that_raises_is_called_again_and_start_is_not() -> None:
@@ -415,7 +425,7 @@ async def test_r19_a_stream_that_never_awaits_does_not_starve_other_clients() ->
 
 async def test_r19_a_torrent_of_real_changes_does_not_starve_other_clients() -> None:
     """Each event changes a world that is held; who is in another one does not notice."""
-    statuses = ("dnd", "idle")
+    statuses: tuple[Status, ...] = ("dnd", "idle")
     torrent = Torrent([UserChanged(server_id="1", uid="7", status=each) for each in statuses])
     torrent.servers_answer = {**ONE, "2": Server(name="Two")}
     async with served({"torrent": torrent}, policies={"1": {"eager": True}}) as scene:

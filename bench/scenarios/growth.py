@@ -12,6 +12,8 @@ LONE, BURSTS = "lone µs, {} clients", "burst µs, {} clients"
 EACH = "µs, {} servers"
 """Microseconds of the server's CPU for a delivery."""
 TIMEOUT = 120.0
+JOIN_TIMEOUT = 400.0
+"""Every client is sent the list of all servers first: 10,000 times 10,000 lines."""
 BURST = 100
 SPREAD = 10
 """Events at once, each for another server."""
@@ -42,7 +44,7 @@ def measure_servers(run: Run) -> Iterator[Sample]:
                 failing_alone(run, SERVERS, turn),
                 started(SERVERS, turn, users=FEW_USERS, servers=servers) as each,
             ):
-                each.crowd.join([f"s{number}" for number in range(servers)], TIMEOUT)
+                each.crowd.join([f"s{number}" for number in range(servers)], JOIN_TIMEOUT)
                 each.crowd.settle()
                 per = _cost(each, SPREAD, 1, max(servers, scale.growth_deliveries // 10))
                 yield each.sample(EACH.format(servers), per)

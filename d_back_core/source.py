@@ -157,8 +157,9 @@ class Source(Generic[R]):
         self.removed = True
 
     def drop(self) -> None:
-        """Hold the layer no more; a failed provider is still asked again in its time."""
-        if self.removed or not self.failing:
+        """Hold the layer no more; a failed provider is still asked again in its time, and one
+        that cannot say after a `Reload`."""
+        if self.removed or (not self.failing and self.records is not None):
             self.release()
         self.records = self._base = None
 

@@ -318,6 +318,28 @@ async def test_an_answer_of_none_after_a_layer_lets_the_next_one_speak() -> None
         assert guest.users.keys() == {"7", "9"}
 
 
+@pytest.mark.parametrize("other", ["somebody else", "nobody else"])
+async def test_r8_one_that_could_not_say_for_a_while_is_back_with_its_reload(other: str) -> None:
+    """It is not asked before that, and not forgotten."""
+    a, b = club(), Gated(ONE, {"1": {"9": CID} if other == "somebody else" else None})
+    async with served({"a": a, "b": b}) as scene:
+        guest = await scene.visit()
+        good, a.users_answers["1"] = a.users_answers["1"], None
+        a.emit(Reload(server_id="1"))
+        await scene.settle()
+        asked = fetches(a)
+        assert b.context is not None
+        b.context.degraded("this makes everybody decide again")
+        b.context.recovered()
+        await scene.advance(10)
+        assert fetches(a) == asked
+        a.users_answers["1"] = good
+        a.emit(Reload(server_id="1"))
+        await guest.news()
+        assert guest.users.keys() == {"7", "8"}
+        assert not scene.feed().stale
+
+
 # R15: late answers
 
 

@@ -8,7 +8,7 @@ it equals what the gateway holds, no number is missing, and no delta says nothin
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Literal, TypeAlias, assert_never
@@ -601,21 +601,36 @@ class Run:
             self.sources[name].emit(Reload(server_id=server_id))
 
     async def turn(self, turns: list[tuple[str, str | None, Trouble]]) -> None:
-        await self.calm_down()
-        self.stable = False
-        for name, server_id, trouble in turns:
-            truth, source = self.model.truths[name], self.sources[name]
-            if trouble == "well":
-                truth.trouble.clear()
-                source.broken, truth.streams = False, True
-                source.emit(Reload())
-            elif trouble == "stream":
-                truth.streams = False
-                source.break_stream()
-            else:
-                truth.trouble.setdefault(server_id, trouble)
-                if truth.streams:
-                    source.emit(Reload(server_id=server_id))
+        """What is noticed at different times is done one after the other, so that the model need
+        not know in which order providers are given up."""
+        for begin in self.groups(turns):
+            await self.calm_down()
+            self.stable = False
+            for each in begin:
+                self.change(*each)
+
+    def groups(
+        self, turns: list[tuple[str, str | None, Trouble]]
+    ) -> Iterator[list[tuple[str, str | None, Trouble]]]:
+        for each in turns:
+            if each[2] == "cannot say":
+                yield [each]
+        yield [each for each in turns if each[2] == "hangs"]
+        yield [each for each in turns if each[2] not in {"hangs", "cannot say"}]
+
+    def change(self, name: str, server_id: str | None, trouble: Trouble) -> None:
+        truth, source = self.model.truths[name], self.sources[name]
+        if trouble == "well":
+            truth.trouble.clear()
+            source.broken, truth.streams = False, True
+            source.emit(Reload())
+        elif trouble == "stream":
+            truth.streams = False
+            source.break_stream()
+        else:
+            truth.trouble.setdefault(server_id, trouble)
+            if truth.streams:
+                source.emit(Reload(server_id=server_id))
 
     async def reconfigure(self, chain: list[Link]) -> None:
         await self.calm_down()

@@ -73,6 +73,8 @@ class Live:
         self._sessions: set[Subscriber] = set()
         self._joined: dict[Subscriber, LiveServer] = {}
         self._changed: dict[LiveServer, None] = {}
+        self._list_frame: bytes | None = None
+        """The list of servers as every new session is sent it."""
         self._relist = False
         self._stopped = False
         self._flushing: asyncio.Handle | None = None
@@ -149,7 +151,9 @@ class Live:
         """Send the session the list of servers, and later changes of it."""
         self.flush()
         self._sessions.add(session)
-        session.send(protocol.server_list(self.listing.servers.values()))
+        if self._list_frame is None:
+            self._list_frame = protocol.server_list(self.listing.servers.values())
+        session.send(self._list_frame)
 
     def detach(self, session: Subscriber) -> None:
         """Forget the session."""
@@ -384,6 +388,7 @@ class Live:
                 self._held(server_id)
         if not changed:
             return
+        self._list_frame = None
         frame = protocol.server_list(self.listing.servers.values(), update=True)
         for session in self._sessions:
             session.send(frame)

@@ -93,6 +93,9 @@ class Session:
         self._slow_client_timeout: float = limits.slow_client_timeout
         self._patience: float = self._slow_client_timeout
         self._deadline: Timer | None = None
+        self._drained = asyncio.Event()
+        self._drained.set()
+        self._answering = asyncio.Lock()
         self._joining: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         connection.paused_writing = self._pause
@@ -159,13 +162,16 @@ class Session:
             discord_user=request.discord_user,
         )
         try:
+            await self._drained.wait()  # one snapshot that is not read yet is enough
             await self._joins.join(self, request.server, credentials, self.address, request.resume)
         except JoinError as error:
             await self._refuse(error)
 
     async def _answer_user_data(self, server_id: str) -> None:
         try:
-            self.send(await self._joins.user_data(self, server_id))
+            async with self._answering:
+                await self._drained.wait()
+                self.send(await self._joins.user_data(self, server_id))
         except JoinError as error:
             await self._refuse(error)
 
@@ -195,10 +201,12 @@ class Session:
 
     def _pause(self) -> None:
         self.paused = True
+        self._drained.clear()
         self._deadline = self._clock.call_later(self._patience, self._give_up)
 
     def _resume(self) -> None:
         self.paused = False
+        self._drained.set()
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None

@@ -178,6 +178,23 @@ async def test_what_waits_is_bounded(town: Script) -> None:
         assert server.live.counters.conflated >= 10_000
 
 
+async def test_a_client_that_does_not_read_gets_no_further_snapshot(town: Script) -> None:
+    """However often it asks to join: the answer comes when it has read what was sent."""
+    async with asyncio.timeout(PATIENCE), serving(town) as server, sleeper(server) as client:
+        await stall(server, town)
+        [connection] = server.connections
+        before, joins = connection.transport.get_write_buffer_size(), server.live.counters.joins
+        for _ in range(10):
+            await client.send(b'{"type":"connect"}')
+            await client.send(b'{"type":"get_server_data"}')
+        while connection.transport.get_write_buffer_size() < before + 10 * 60:
+            await server.live.settle()  # until the list, which is short, was sent ten times
+        assert server.live.counters.joins == joins
+        while server.live.counters.joins == joins:
+            await client.receive()
+            await server.live.settle()
+
+
 async def test_the_others_wait_for_nothing(town: Script) -> None:
     """A client that reads gets every delta while another one sleeps."""
     async with (

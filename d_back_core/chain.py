@@ -50,14 +50,10 @@ class Layers(Generic[R]):
         self, kind: type[R], links: tuple[Link, ...], layers: Mapping[str, Mapping[str, R]]
     ) -> None:
         self.kind = kind
+        self.links = links
         self.in_use = {link.name: layers[link.name] for link in links if link.name in layers}
         self._links = [link for link in links if link.name in layers]
         self._places = {link.name: place for place, link in enumerate(links)}
-
-    @property
-    def adding(self) -> frozenset[str]:
-        """The providers in use that add keys."""
-        return frozenset(link.name for link in self._links if link.mode != "enrich")
 
     def contributors(self, key: str, above: str | None = None) -> Iterator[tuple[Link, R]]:
         """The records of that key which count, highest priority first: of the fallbacks that

@@ -170,8 +170,8 @@ class Feed(Generic[R, E]):
     async def _work_once(self) -> None:
         wanted, waiting = self._decide()
         in_use = self.layers.in_use
-        if self._relinked and waiting and self._leaves_a_gap(wanted):
-            return
+        if self._relinked and waiting and in_use and self._links != self.layers.links:
+            return  # what is in use stays, as it is, until all are there who are to replace it
         if (
             self._relinked
             or wanted.keys() != in_use.keys()
@@ -199,6 +199,8 @@ class Feed(Generic[R, E]):
             waiting = waiting or source.renewing
             if verdict == "use" and source.records is not None:
                 wanted[name] = source.records
+            elif verdict == "wait" and name in self.layers.in_use:
+                wanted[name] = self.layers.in_use[name]
             waiting = waiting or verdict == "wait"
             if verdict != "skip" and self._covers(source.link):
                 answered = True
@@ -208,10 +210,9 @@ class Feed(Generic[R, E]):
         self._rearm()
         return wanted | kept, waiting
 
-    def _leaves_a_gap(self, wanted: Wanted[R]) -> bool:
-        """Whether somebody would add nothing any more who did so until now."""
-        modes = {name: self.sources[name].link.mode for name in wanted}
-        return any(modes.get(name, "enrich") == "enrich" for name in self.layers.adding)
+    @property
+    def _links(self) -> tuple[Link, ...]:
+        return tuple(source.link for source in self.sources.values())
 
     def _verdict(self, source: Source[R]) -> Verdict:
         """Whether the layer of that provider is to be used, or may come, or counts as absent."""
@@ -283,8 +284,7 @@ class Feed(Generic[R, E]):
 
     async def _exchange(self, wanted: Wanted[R]) -> None:
         """Put these layers in use: merged in slices, swapped in one step, as one change."""
-        links = tuple(source.link for source in self.sources.values())
-        layers = Layers(self._subject.kind, links, wanted)
+        layers = Layers(self._subject.kind, self._links, wanted)
         self._late, self._staged = set(), wanted.keys()
         merged: dict[str, E] = {}
         for count, key in enumerate(layers.keys(), 1):

@@ -144,6 +144,20 @@ async def test_r7_another_mode_leaves_no_gap() -> None:
         assert guest.users["7"].username == "Ada"
 
 
+async def test_r7_a_narrower_filter_leaves_no_gap() -> None:
+    """What the provider is no longer to say stays in the list until the next one has said it."""
+    a, b = Script(TWO, {"2": {"7": ADA}}), Gated(TWO, {"2": {"7": BOB}})
+    async with served({"a": a, "b": b}) as scene:
+        guest = await scene.visit("2")
+        b.hold("servers")
+        await scene.server.reload(configured("ab", {"a": {"servers": ["1"]}}))
+        assert scene.live.listing.servers.keys() == {"1", "2"}
+        b.let_go("servers")
+        (frame,) = await guest.news()
+        assert isinstance(frame, PresenceFrame)
+        assert guest.users["7"].username == "Bob"
+
+
 async def test_a_lower_layer_s_event_for_a_hidden_field_says_nothing() -> None:
     """The layer above supplies that field: no delta goes out."""
     a, b = script({"7": ADA}), script({"7": BOB})

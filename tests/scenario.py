@@ -44,6 +44,8 @@ class Gated(Script):
         super().__init__(*args, **kwargs)
         self.broken = False
         """Whether the stream raises at once whenever it is called."""
+        self.cancelled: list[str] = []
+        """The hooks whose calls were cancelled while they were held."""
         self._gates: dict[str, asyncio.Event] = {}
 
     def hold(self, hook: str) -> None:
@@ -76,6 +78,7 @@ class Gated(Script):
             try:
                 await gate.wait()
             except asyncio.CancelledError:
+                self.cancelled.append(hook)
                 if not self.stubborn:
                     raise
 

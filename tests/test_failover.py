@@ -508,6 +508,19 @@ async def test_r18_a_provider_that_hangs_is_left_after_its_timeout() -> None:
         assert shows_lesser(guest)
 
 
+async def test_r18_a_call_that_takes_too_long_is_cancelled() -> None:
+    """The provider need not go on with what nobody waits for."""
+    a = better()
+    async with served({"a": a}) as scene:
+        await scene.visit()
+        a.hold("users")
+        a.emit(Reload(server_id="1"))
+        await scene.advance(4.9)
+        assert a.cancelled == []
+        await scene.advance(0.1)
+        assert a.cancelled == ["users"]
+
+
 async def test_r18_a_failed_provider_is_not_asked_before_its_retry() -> None:
     """Who joins meanwhile is served by the next one, at once."""
     a, b = better(), lesser()

@@ -1,6 +1,6 @@
 """The wire: client messages → structs, and what clients are told → JSON text, encoded once.
 
-The only room that knows the wire's camelCase. What the messages mean is in ``docs/protocol.md``.
+The only room that knows the wire's camelCase. What the messages mean: ``docs/en/protocol.md``.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""The pages in ``docs/``: they leave nothing out, and what they show is what happens."""
+"""The pages in ``docs/en/``: they leave nothing out, and what they show is what happens."""
 
 import ast
 import asyncio
@@ -59,7 +59,7 @@ from d_back_core.policy import Policy
 from d_back_core.supervisor import Health
 from d_back_core.testing import ManualClock, Script
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[1] / "docs" / "en"
 PAGES = sorted(DOCS.rglob("*.md"))
 FENCE = re.compile(
     r'^(?P<indent> *)```(?P<language>\w+)(?: title="(?P<title>[^"]+)")?\n'

@@ -14,7 +14,6 @@ from scenario import (
     BOB,
     DOWN,
     ONE,
-    PATIENCE,
     Gated,
     Scene,
     configured,
@@ -421,13 +420,16 @@ class Torrent(Script):
         self.yielded = 0
         self.over = False
         self._begun = asyncio.Event()
+        self._under_way = asyncio.Event()
 
     async def begin(self) -> None:
-        """Let it run; returns when it has been for a while. (Not before clients are connected:
-        to resolve a name takes a thread, and threads do starve beside a loop that never rests.)"""
+        """Let it run; returns when it has been for a while.
+
+        Not before clients are connected: to resolve a name takes a thread, and threads do starve
+        beside a loop that never rests.
+        """
         self._begun.set()
-        while self.yielded < 1000:
-            await asyncio.sleep(0)
+        await self._under_way.wait()
 
     @hookimpl
     async def events(self) -> AsyncIterator[Event]:
@@ -436,6 +438,8 @@ class Torrent(Script):
             if self.over:
                 return
             self.yielded += 1
+            if self.yielded == 1000:
+                self._under_way.set()
             yield event
 
 

@@ -38,14 +38,18 @@ class Duration(float):
     """Seconds; in TOML a number or a text like ``"5s"``, ``"250ms"``, ``"1m30s"``."""
 
 
+class Timeout(Duration):
+    """A `Duration` of more than nothing."""
+
+
 class File(str):
     """A path; a relative one starts at the folder of the configuration file."""
 
     __slots__ = ()
 
 
-def _seconds(default: float) -> Any:  # noqa: ANN401  as msgspec.field itself
-    return msgspec.field(default_factory=lambda: Duration(default))
+def _seconds(default: float, kind: type[Duration] = Duration) -> Any:  # noqa: ANN401  as field
+    return msgspec.field(default_factory=lambda: kind(default))
 
 
 class Tls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -89,7 +93,7 @@ class LimitsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Of one IPv4 address, or of one /64 of IPv6."""
     trusted_proxies: tuple[str, ...] = ()
     """Addresses or networks whose ``X-Forwarded-For`` is believed."""
-    handshake_timeout: Duration = _seconds(10)
+    handshake_timeout: Timeout = _seconds(10, Timeout)
     """How long a client may take to ask for something."""
     message_size: Annotated[int, Meta(ge=1024)] = 65_536
     """Bytes of one message of a client."""
@@ -101,7 +105,7 @@ class LimitsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     minute to one hour."""
     write_buffer: Annotated[int, Meta(ge=1024)] = 65_536
     """Bytes that may wait for a client before its deltas are conflated."""
-    slow_client_timeout: Duration = _seconds(10)
+    slow_client_timeout: Timeout = _seconds(10, Timeout)
     """How long a client may stay behind before it is closed with 1013."""
     chat_per_minute: Annotated[float, Meta(gt=0)] = 30.0
     """Messages of one channel that are passed on, after ``chat_burst`` at once: d-zone plays them
@@ -118,7 +122,7 @@ class ChainConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     in it)."""
     idle: Duration = _seconds(300)
     """How long a server that nobody watches is kept."""
-    startup_timeout: Duration = _seconds(10)
+    startup_timeout: Timeout = _seconds(10, Timeout)
     """Listening begins when every provider is ready or has failed, or after this time; a first
     ``start`` that takes longer has failed."""
     failback_after: Duration = _seconds(5)
@@ -135,11 +139,11 @@ class ProviderConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Asked for these server_ids only."""
     fields: frozenset[Field] | None = None
     """Supplies these fields only, and no chat."""
-    timeout: Duration = _seconds(5)
+    timeout: Timeout = _seconds(5, Timeout)
     """The longest that one call may take."""
     grace: Duration = _seconds(30)
     """How long what it last said is kept in use after it has failed."""
-    refresh: Duration | None = None
+    refresh: Timeout | None = None
     """Ask again so often. Default: 30 s for a provider without events, never with them."""
 
 
@@ -247,7 +251,6 @@ def parse(
         },
     )
     _check_order(config)
-    _check_times(config)
     _check_policies(config)
     return config
 
@@ -300,6 +303,7 @@ def schema() -> dict[str, Any]:
     number_or_text: dict[str, Any] = {"type": ["number", "string"]}
     shapes: dict[type, dict[str, Any]] = {
         Duration: number_or_text,
+        Timeout: number_or_text,
         File: {"type": "string"},
         Secret: {"type": ["string", "object"]},
     }
@@ -322,14 +326,6 @@ def _provider(name: str, entry: object, source: str, folder: Path) -> Provider:
         core=decode(ProviderConfig, core, where, folder),
         options={key: value for key, value in entry.items() if key not in ours},
     )
-
-
-def _check_times(config: Config) -> None:
-    for name, provider in config.providers.items():
-        for key in ("timeout", "refresh"):
-            if getattr(provider.core, key) == 0:
-                where = f"{config.source}: providers.{name}.{key}"
-                raise ConfigError(f"{where} '0': expected a duration of more than nothing")
 
 
 def _check_order(config: Config) -> None:
@@ -369,7 +365,11 @@ def _check_policies(config: Config) -> None:
 
 def _converted(wanted: type, value: object, folder: Path) -> object:
     if wanted is Duration:
-        return _duration(value)
+        return Duration(_seconds_of(value))
+    if wanted is Timeout:
+        if not (seconds := _seconds_of(value)):
+            raise ValueError("expected a duration of more than nothing")
+        return Timeout(seconds)
     if wanted is Secret:
         return _secret(value, folder)
     if wanted is File:
@@ -379,7 +379,7 @@ def _converted(wanted: type, value: object, folder: Path) -> object:
     raise NotImplementedError(f"no configuration can hold a {wanted.__name__}")
 
 
-def _duration(value: object) -> Duration:
+def _seconds_of(value: object) -> float:
     expected = "expected a duration: seconds, or a text like '5s', '250ms', '1m30s'"
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(expected)
@@ -390,7 +390,7 @@ def _duration(value: object) -> Duration:
             raise ValueError(expected) from error
     if not 0 <= value <= sys.float_info.max:
         raise ValueError("expected a duration that is neither negative nor endless")
-    return Duration(value)
+    return value
 
 
 def _secret(value: object, folder: Path) -> Secret:

@@ -26,6 +26,7 @@ from d_back_core.config import (
     LimitsConfig,
     Provider,
     ProviderConfig,
+    Timeout,
     Tls,
     decode,
     find,
@@ -294,13 +295,13 @@ def test_all_that_a_file_can_say() -> None:
         connections=1,
         connections_per_address=2,
         trusted_proxies=("10.0.0.0/8",),
-        handshake_timeout=Duration(3),
+        handshake_timeout=Timeout(3),
         message_size=4096,
         messages_per_second=5.5,
         message_burst=6,
         failed_joins=7,
         write_buffer=8192,
-        slow_client_timeout=Duration(9),
+        slow_client_timeout=Timeout(9),
         chat_per_minute=10.0,
         chat_burst=11,
     )
@@ -308,7 +309,7 @@ def test_all_that_a_file_can_say() -> None:
         order=("club", "mock"),
         recorders=("mock",),
         idle=Duration(60),
-        startup_timeout=Duration(10),
+        startup_timeout=Timeout(10),
         failback_after=Duration(0.25),
     )
     club = config.providers["club"]
@@ -317,9 +318,9 @@ def test_all_that_a_file_can_say() -> None:
         mode="merge",
         servers=frozenset({"1", "2"}),
         fields=frozenset({"username", "roleColor"}),
-        timeout=Duration(1.5),
+        timeout=Timeout(1.5),
         grace=Duration(90),
-        refresh=Duration(3600),
+        refresh=Timeout(3600),
     )
     assert club.options == {"token": "t", "pool": {"dsn": "d"}}
     assert config.servers["1"] == Policy(
@@ -514,7 +515,16 @@ chain.failback_after = inf
     chain.failback_after 'inf': expected a duration that is neither negative nor endless
 
 providers.a.timeout = '0s'
-    providers.a.timeout '0': expected a duration of more than nothing
+    providers.a.timeout '0s': expected a duration of more than nothing
+
+limits.handshake_timeout = 0
+    limits.handshake_timeout '0': expected a duration of more than nothing
+
+limits.slow_client_timeout = '0s'
+    limits.slow_client_timeout '0s': expected a duration of more than nothing
+
+chain.startup_timeout = 0.0
+    chain.startup_timeout '0.0': expected a duration of more than nothing
 
 providers.a.mode = 'fallbak'
     providers.a.mode 'fallbak': not possible (did you mean 'fallback'? known: enrich, fallback,

@@ -371,6 +371,7 @@ WORDS: dict[object, str] = {
     float: "number",
     str: "text",
     configuration.Duration: "duration",
+    configuration.Timeout: "duration > 0",
     configuration.File: "path",
     Secret: "secret",
 }

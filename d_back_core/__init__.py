@@ -6,7 +6,7 @@ These are the public names; nothing else may be imported by a plugin.
 """
 
 from d_back_core.clock import Clock
-from d_back_core.config import Duration, File
+from d_back_core.decoding import Duration, File
 from d_back_core.errors import ConfigError, DBackError, JoinError, PluginError, ProviderError
 from d_back_core.hookspecs import HOOK_VERSION, Context, hookimpl
 from d_back_core.models import (

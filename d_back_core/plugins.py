@@ -12,6 +12,7 @@ from importlib_metadata import EntryPoint, entry_points
 from msgspec import Struct, structs
 
 from d_back_core import config as configuration
+from d_back_core.decoding import decode
 from d_back_core.errors import ConfigError, PluginError, described, nearest
 from d_back_core.hookspecs import PROJECT, ProviderSpec
 
@@ -233,7 +234,7 @@ def _decoded(
 def _options(config: configuration.Config, settings: configuration.Provider, kind: type[T]) -> T:
     ours = configuration.ProviderConfig.__struct_fields__
     where = f"{config.source}: providers.{settings.name}"
-    return configuration.decode(kind, settings.options, where, config.folder, also=ours)
+    return decode(kind, settings.options, where, config.folder, also=ours)
 
 
 def _registered(

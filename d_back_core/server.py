@@ -14,7 +14,8 @@ from d_back_core.broadcasts import Broadcasts
 from d_back_core.callback import Callback
 from d_back_core.callbacks import Callbacks
 from d_back_core.clock import Clock
-from d_back_core.config import ChainConfig, Config, File
+from d_back_core.config import ChainConfig, Config
+from d_back_core.decoding import File
 from d_back_core.errors import ConfigError
 from d_back_core.live import Live
 from d_back_core.models import Event

@@ -26,13 +26,12 @@ from d_back_core.config import (
     LimitsConfig,
     Provider,
     ProviderConfig,
-    Timeout,
     Tls,
-    decode,
     find,
     load,
     parse,
 )
+from d_back_core.decoding import Timeout, decode
 from d_back_core.policy import Policy
 
 FILE = Path("d-back.toml")

@@ -51,6 +51,7 @@ from d_back_core import (
 from d_back_core import config as configuration
 from d_back_core.chain import Mode
 from d_back_core.client import FINAL_CODES, connect
+from d_back_core.decoding import Duration, File, Timeout, decode
 from d_back_core.errors import ErrorCode
 from d_back_core.hookspecs import ProviderSpec
 from d_back_core.pages import Pages
@@ -370,9 +371,9 @@ WORDS: dict[object, str] = {
     int: "whole number",
     float: "number",
     str: "text",
-    configuration.Duration: "duration",
-    configuration.Timeout: "duration > 0",
-    configuration.File: "path",
+    Duration: "duration",
+    Timeout: "duration > 0",
+    File: "path",
     Secret: "secret",
 }
 
@@ -413,7 +414,7 @@ def test_defaults(heading: str, kind: type[Struct]) -> None:
             assert defaults[key] is NODEFAULT, key
         else:
             entry = tomllib.loads(f"{key} = {named(cell)[0]}")
-            decoded = configuration.decode(kind, required | entry, heading)
+            decoded = decode(kind, required | entry, heading)
             assert getattr(decoded, key) == defaults[key], key
 
 

@@ -15,7 +15,8 @@ from websockets.asyncio.client import ClientConnection, connect, unix_connect
 from websockets.exceptions import InvalidStatus
 
 from d_back_core import ConfigError, Message, Server
-from d_back_core.config import File, GatewayConfig, Tls, parse
+from d_back_core.config import GatewayConfig, Tls, parse
+from d_back_core.decoding import File
 from d_back_core.limits import Bucket, Guesses, counted_as
 from d_back_core.server import WebSocketServer
 from d_back_core.testing import ManualClock, Script

@@ -19,6 +19,7 @@ from discord_worlds import club
 from yarl import URL
 
 from d_back_core import config as configuration
+from d_back_core import decoding
 from d_back_core.client import connect
 from d_back_discord import DiscordConfig
 
@@ -46,7 +47,7 @@ def test_configurations(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     table = tomllib.loads("\n".join(line.removeprefix("   ") for line in block.splitlines()))
     config = configuration.parse(table, tmp_path / "d-back.toml")
     options = config.provider("discord").options
-    configuration.decode(DiscordConfig, options, "README.md", tmp_path)
+    decoding.decode(DiscordConfig, options, "README.md", tmp_path)
 
 
 @pytest.fixture

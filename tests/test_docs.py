@@ -13,13 +13,27 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from textwrap import dedent
 from types import UnionType
-from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
 import click
 import msgspec
 import pytest
 import pytest_asyncio
 from click.testing import CliRunner
+from docs_pages import (
+    DOCS,
+    FENCE,
+    PAGES,
+    Block,
+    Table,
+    anchors,
+    blocks,
+    first_names,
+    named,
+    read,
+    sections,
+    tables,
+)
 from jsonschema import Draft202012Validator
 from msgspec import NODEFAULT, Struct, structs
 from peers import PATIENCE, Dial, until
@@ -60,66 +74,7 @@ from d_back_core.policy import Policy
 from d_back_core.supervisor import Health
 from d_back_core.testing import ManualClock, Script
 
-DOCS = Path(__file__).parents[1] / "docs" / "en"
-PAGES = sorted(DOCS.rglob("*.md"))
-FENCE = re.compile(
-    r'^(?P<indent> *)```(?P<language>\w+)(?: title="(?P<title>[^"]+)")?\n'
-    r"(?P<text>.*?)^(?P=indent)```$",
-    re.DOTALL | re.MULTILINE,
-)
-
-Table: TypeAlias = list[list[str]]
 Json: TypeAlias = dict[str, Any]
-
-
-class Block(NamedTuple):
-    """A piece of code in a page."""
-
-    page: str
-    language: str
-    title: str | None
-    text: str
-
-
-def read(page: str) -> str:
-    return (DOCS / page).read_text(encoding="utf-8")
-
-
-def blocks(page: str, language: str) -> list[Block]:
-    return [
-        Block(page, language, found["title"], dedent(found["text"]))
-        for found in FENCE.finditer(read(page))
-        if found["language"] == language
-    ]
-
-
-def sections(page: str) -> dict[str, str]:
-    """What stands below each heading, up to the next heading of any level."""
-    parts = re.split(r"^#+ (.+)$", FENCE.sub("", read(page)), flags=re.MULTILINE)
-    headings = [heading.strip() for heading in parts[1::2]]
-    assert len(set(headings)) == len(headings), headings
-    return dict(zip(headings, parts[2::2], strict=True))
-
-
-def tables(text: str) -> list[Table]:
-    """The tables of a section, each without its head, cell by cell."""
-    found = re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE)
-    return [
-        [
-            [cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]]
-            for row in table.splitlines()[2:]
-        ]
-        for table in found
-    ]
-
-
-def named(cell: str) -> list[str]:
-    """What a cell names in backticks."""
-    return re.findall(r"`([^`]+)`", cell)
-
-
-def first_names(table: Table) -> list[str]:
-    return [name for row in table for name in named(row[0])]
 
 
 def field_names(kind: type[Struct]) -> list[str]:
@@ -781,9 +736,4 @@ def test_links(page: Path) -> None:
         name, _, anchor = target.partition("#")
         other = page if not name else page.parent / name
         assert other.is_file(), target
-        assert not anchor or anchor in anchors(other), target
-
-
-def anchors(page: Path) -> set[str]:
-    headings = re.findall(r"^#+ (.+)$", FENCE.sub("", page.read_text()), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", each.lower()).strip().replace(" ", "-") for each in headings}
+        assert not anchor or anchor in anchors(other.read_text(encoding="utf-8")), target

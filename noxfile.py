@@ -24,7 +24,7 @@ for version in PYTHONS:  # pyenv's shims run only what it is set to; -p may ask 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv"
 nox.options.reuse_venv = "yes"  # uv sync makes an old environment equal to the lock file again
-nox.options.sessions = ["tests", "lint", "types", "build"]
+nox.options.sessions = ["tests", "lint", "types", "docs", "build"]
 nox.options.pythons = [CURRENT]  # without -p: once, on the interpreter that runs nox
 
 
@@ -48,7 +48,7 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Check the types of sources and tests."""
     sync(session, "--group=bench")
-    session.run("mypy", "noxfile.py", "d_back_core", "tests")
+    session.run("mypy", "noxfile.py", "d_back_core", "tests", "docs/tests")
     for package in PACKAGES:  # one by one: their test modules may have the same names
         session.run("mypy", str(package))
     session.run("mypy", "examples/d_back_cog", "bench")
@@ -69,6 +69,16 @@ def build(session: nox.Session) -> None:
     needed = ("d_back_core-", "d_back_mock-")
     session.install(*(str(wheel) for wheel in wheels if wheel.name.startswith(needed)))
     session.run("python", "-I", "tests/smoke.py")
+
+
+@nox.session(python=PYTHONS)
+def docs(session: nox.Session) -> None:
+    """Build the documentation's site into site/, in all languages, without a warning."""
+    sync(session, "--group=docs")
+    shutil.rmtree("site", ignore_errors=True)
+    for config in ("zensical.toml", "zensical.de.toml"):  # the second goes into the first's site
+        session.run("zensical", "build", "--strict", "--clean", f"--config-file={config}")
+    session.run("pytest", "docs/tests")
 
 
 @nox.session(python=PYTHONS)

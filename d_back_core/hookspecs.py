@@ -32,7 +32,7 @@ record whose key is not a valid id is left out (`models.is_id`).
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 import click
 import pluggy
@@ -50,6 +50,14 @@ HOOK_VERSION = 1
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 """Marks a method of a provider class as the implementation of the hook of the same name."""
+
+
+async def _nobody(server_id: str, credentials: Credentials, address: str) -> bool:  # noqa: ARG001
+    return False
+
+
+def _nothing(server_id: str) -> bool:  # noqa: ARG001
+    return False
 
 
 class Context(Struct, frozen=True, kw_only=True):
@@ -70,6 +78,15 @@ class Context(Struct, frozen=True, kw_only=True):
     the provider's ``grace`` has run out; call ``recovered`` when it is current again."""
     recovered: Callable[[], None]
     """End what ``degraded`` began; all layers of the provider are fetched again."""
+    authorize: Callable[[str, Credentials, str], Awaitable[bool]] = _nobody
+    """``await authorize(server_id, credentials, address)``: whether a client of that address that
+    offers these credentials may join that server, exactly as if it had asked here: the operator's
+    password first, then the providers that contribute to the server; and under the same limit of
+    guesses for each address. False for a server that clients do not know. Never raises."""
+    holds: Callable[[str], bool] = _nothing
+    """``holds(server_id)``: whether the core holds that server's users at the moment, because
+    somebody watches it or because it is eager. Of a server that is not held no events are
+    wanted; ``users`` is called when it is held again."""
 
 
 class ProviderSpec:

@@ -321,6 +321,23 @@ class Live:
             queued={each.supervisor.name: each.waiting for each in self.roster.recordings},
         )
 
+    def holds(self, server_id: str) -> bool:
+        """Whether that server's users are held."""
+        return server_id in self.servers
+
+    async def authorize(self, server_id: str, credentials: Credentials, address: str) -> bool:
+        """Whether a client of that address would be let in with these credentials."""
+        self.flush()
+        server = self.listing.servers.get(server_id)
+        if server is None:
+            return False
+        try:
+            await self._authorize(server, credentials, address)
+            self._still_open(server)
+        except JoinError:
+            return False
+        return True
+
     def heard(self, name: str, event: Event) -> None:
         """An event of a provider's stream: it changes that provider's layer only."""
         self._news += 1

@@ -12,7 +12,7 @@ from d_back_core.clock import Clock, Timer
 from d_back_core.config import ChainConfig, ProviderConfig
 from d_back_core.errors import ConfigError, ProviderError
 from d_back_core.hookspecs import Context
-from d_back_core.models import Event
+from d_back_core.models import Credentials, Event
 from d_back_core.plugins import Plugin
 from d_back_core.stats import Stats
 from d_back_core.stepwise import Stepwise
@@ -27,7 +27,7 @@ log = logging.getLogger("d_back.providers")
 
 
 class Listener(Protocol):
-    """Who a supervisor reports to; all calls are synchronous and must not raise."""
+    """Who a supervisor reports to; no call may raise."""
 
     def heard(self, name: str, event: Event) -> None:
         """The provider's stream brought an event."""
@@ -40,6 +40,12 @@ class Listener(Protocol):
 
     def stats(self) -> Stats:
         """What the core counts."""
+
+    def holds(self, server_id: str) -> bool:
+        """Whether events about that server's users are wanted."""
+
+    async def authorize(self, server_id: str, credentials: Credentials, address: str) -> bool:
+        """Whether that client may join that server; never raises."""
 
 
 def retrying(
@@ -211,6 +217,8 @@ class Supervisor:
             degraded=self._degraded,
             recovered=self._recovered,
             stats=self._listener.stats,
+            authorize=self._listener.authorize,
+            holds=self._listener.holds,
         )
         try:
             async for attempt in retrying(self._clock, self._call_failed):

@@ -371,3 +371,53 @@ async def test_a_provider_that_cannot_give_a_client_id_stops_no_join(dial: Dial)
         await until(lambda: "client_id 111" in provider.calls)
         await clock.advance(5)
         assert "clientId" not in (await peer.expect("server-join"))["data"]
+
+
+# What a provider may ask on behalf of clients that are elsewhere
+
+
+async def test_r35_a_provider_asks_for_clients_of_another_machine() -> None:
+    """The answer is that of a join here: the password, then the providers, with the address."""
+    provider = town()
+    provider.authorize_answer = False
+    async with serving(provider, policy={"password": "open sesame"}):
+        assert provider.context is not None
+        ask = provider.context.authorize
+        assert await ask("333", Credentials(password="open sesame"), "192.0.2.1") is True
+        assert provider.offered == []
+        assert await ask("333", Credentials(discord_token="tok"), "192.0.2.2") is False
+        assert provider.offered == [(Credentials(discord_token="tok"), "192.0.2.2")]
+        provider.authorize_answer = True
+        assert await ask("333", Credentials(discord_token="tok"), "192.0.2.3") is True
+        assert await ask("111", Credentials(), "192.0.2.4") is True
+        assert await ask("999", Credentials(password="open sesame"), "192.0.2.5") is False
+
+
+async def test_r35_guesses_from_elsewhere_are_limited_by_the_clients_address() -> None:
+    """After some refusals of one address it is refused the right password too, others are not."""
+    clock = ManualClock()
+    async with serving(town(), policy={"password": "open sesame"}, clock=clock) as server:
+        context = server.live.roster.supervisors["a"].plugin.instance.context  # type: ignore[attr-defined]
+        right, wrong = Credentials(password="open sesame"), Credentials(password="guess")
+        for _ in range(server.live.config.limits.failed_joins):
+            assert not await context.authorize("333", wrong, "192.0.2.1")
+        assert not await context.authorize("333", right, "192.0.2.1")
+        assert await context.authorize("333", right, "192.0.2.2")
+        await clock.advance(60)
+        assert await context.authorize("333", right, "192.0.2.1")
+
+
+async def test_r35_a_provider_knows_which_servers_are_held(dial: Dial) -> None:
+    """A server is held while somebody watches it, and for a while after that."""
+    provider, clock = town(), ManualClock()
+    async with serving(provider, clock=clock) as server:
+        assert provider.context is not None
+        assert not provider.context.holds("111")
+        peer = await dial(server)
+        await peer.join("plaza")
+        assert provider.context.holds("111")
+        assert not provider.context.holds("222")
+        await peer.join("garden")
+        await clock.advance(server.live.config.chain.idle)
+        assert not provider.context.holds("111")
+        assert provider.context.holds("222")

@@ -31,6 +31,11 @@ class ManualClock(Clock):
     def time(self) -> float:
         return self._now
 
+    @property
+    def pending(self) -> int:
+        """How many timers are still to come."""
+        return sum(not timer.cancelled for _, _, timer in self._timers)
+
     def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
         timer = _Timer(callback)
         heapq.heappush(self._timers, (self._now + delay, next(self._numbers), timer))

@@ -6,14 +6,20 @@ from collections.abc import AsyncIterator, Mapping
 from d_back_core.hookspecs import Context, hookimpl
 from d_back_core.models import Credentials, Event, Server, User
 
+DOWN = RuntimeError("down")
+"""What a broken stream raises."""
+
 
 class Script:
     """Says what it is told to say, and remembers what it was asked.
 
     ``servers_answer`` and ``users_answers`` are what the hooks return; an exception among them
     is raised. ``hang`` names hooks that do not return. `emit` puts an event into the stream, an
-    exception breaks it, None ends it.
+    exception breaks it, None ends it. A call of a hook that is held (`hold`) waits until it is
+    let go; with ``stubborn``, it sits out its cancellation and answers nevertheless.
     """
+
+    stubborn = False
 
     def __init__(
         self,
@@ -26,16 +32,34 @@ class Script:
         self.authorize_answer: bool | Exception | None = None
         self.client_id_answer: str | None = None
         self.hang: set[str] = set()
+        self.broken = False
+        """Whether the stream raises at once whenever it is called."""
         self.calls: list[str] = []
         """The hooks that were called, each with the server_id where it has one."""
+        self.cancelled: list[str] = []
+        """The hooks whose calls were cancelled while they were held."""
         self.offered: list[tuple[Credentials, str]] = []
         self.context: Context | None = None
         self._stream: asyncio.Queue[Event | Exception | None] = asyncio.Queue()
+        self._gates: dict[str, asyncio.Event] = {}
 
     def emit(self, *events: Event | Exception | None) -> None:
         """Put these into the stream."""
         for event in events:
             self._stream.put_nowait(event)
+
+    def hold(self, hook: str) -> None:
+        """Let the calls of that hook wait from now on."""
+        self._gates[hook] = asyncio.Event()
+
+    def let_go(self, hook: str) -> None:
+        """Let those that wait go on, and later ones pass."""
+        self._gates.pop(hook).set()
+
+    def break_stream(self) -> None:
+        """Let the stream raise, and raise again whenever it is called."""
+        self.broken = True
+        self.emit(DOWN)
 
     @hookimpl
     async def start(self, context: Context) -> None:
@@ -66,10 +90,12 @@ class Script:
     @hookimpl
     async def events(self) -> AsyncIterator[Event]:
         self.calls.append("events")
-        while (event := await self._stream.get()) is not None:
+        while not self.broken and (event := await self._stream.get()) is not None:
             if isinstance(event, Exception):
                 raise event
             yield event
+        if self.broken:
+            raise DOWN
 
     @hookimpl
     async def authorize(
@@ -90,3 +116,11 @@ class Script:
         self.calls.append(f"{hook} {server_id}".strip())
         if hook in self.hang:
             await asyncio.Event().wait()
+        gate = self._gates.get(hook)
+        while gate is not None and not gate.is_set():
+            try:
+                await gate.wait()
+            except asyncio.CancelledError:
+                self.cancelled.append(hook)
+                if not self.stubborn:
+                    raise

@@ -3,19 +3,20 @@
 import asyncio
 import json
 from contextlib import suppress
-from typing import Any
 
 import click
 import msgspec
 
 from d_back_core import config as configuration
-from d_back_core import plugins as discovery
 from d_back_core import protocol
 from d_back_core.clock import Clock
 from d_back_core.control import Question, Reply, ask
-from d_back_core.errors import JoinError, PluginError
+from d_back_core.distributions import installed, only
+from d_back_core.errors import JoinError
 from d_back_core.explain import Explanation, Supplied, explain
+from d_back_core.inventory import plugins
 from d_back_core.live import Live
+from d_back_core.plugins import add_commands, load
 from d_back_core.secret import hash_password
 from d_back_core.server import WebSocketServer
 
@@ -64,44 +65,6 @@ def _all_ready(explanation: Explanation) -> bool:
     return all(provider.stats.health == "ready" for provider in explanation.providers)
 
 
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.pass_context
-def plugins(ctx: click.Context, /, *, as_json: bool) -> None:
-    """List the installed provider plugins."""
-    config = _config(ctx)
-    used = {config.provider(name).core.use for name in config.names}
-    rows = [
-        _row(plugin, configured=plugin.name in used)
-        for candidates in discovery.installed().values()
-        for plugin in candidates
-    ]
-    if as_json:
-        click.echo(json.dumps(rows, indent=2))
-        return
-    for row in rows:
-        state = "configured" if row["configured"] else "not configured"
-        says = row["error"] or f"hooks: {', '.join(row['hooks'])}"
-        click.echo(f"{row['name']} ({row['distribution']} {row['version']}), {state}; {says}")
-
-
-def _row(plugin: discovery.Installed, *, configured: bool) -> dict[str, Any]:
-    hooks: list[str] = []
-    problem = None
-    try:
-        hooks = discovery.hooks_of(discovery.provider_class(plugin))
-    except PluginError as error:
-        problem = str(error)
-    return {
-        "name": plugin.name,
-        "distribution": plugin.distribution,
-        "version": plugin.version,
-        "configured": configured,
-        "hooks": hooks,
-        "error": problem,
-    }
-
-
 @click.command("explain")
 @click.argument("server", required=False)
 @click.argument("uid", required=False)
@@ -134,7 +97,7 @@ async def _asked(config: configuration.Config, question: Question) -> Reply:
         reply = await ask(config.gateway.control, question)
         if reply is not None:
             return reply
-    live = Live(config, [each.probing() for each in discovery.load(config)], Clock())
+    live = Live(config, [each.probing() for each in load(config)], Clock())
     try:
         await live.start()
         if question.server is not None:
@@ -202,13 +165,11 @@ def schema(what: str) -> None:
 
 def of_plugin(name: str) -> click.Command | None:
     """The commands of an installed plugin, which is imported for it; None without any."""
-    for plugin in discovery.installed().get(name, []):
-        cls = discovery.provider_class(plugin)
-        if "commands" in discovery.hooks_of(cls):
-            group = click.Group(name, help=f"Commands of the provider plugin {name}.")
-            cls.commands(group)  # type: ignore[attr-defined]
-            return group
-    return None
+    candidates = installed().get(name)
+    if not candidates:
+        return None
+    group = click.Group(name, help=f"Commands of the provider plugin {name}.")
+    return group if add_commands(only(candidates), group) else None
 
 
 COMMANDS: dict[str, click.Command] = {

@@ -22,6 +22,9 @@ It is instantiated once with its configuration: ``config`` is the provider's tab
 types cannot say, ``Config.__post_init__`` may refuse by raising ``ValueError``, and the
 constructor by raising `ConfigError`: the operator is told where and why.
 
+The class attribute ``hook_version`` says for which version of the hooks it is written (see
+`HOOK_VERSION`; without it, for the first); a core that has another version refuses it.
+
 An implementation declares of a hook's arguments those that it needs. All hooks are optional.
 Each call runs under the provider's ``timeout``; an exception or a time-out is logged once, and
 what was held of the provider stays until its ``grace`` has run out. Calls for different servers
@@ -45,7 +48,8 @@ from d_back_core.web import HttpRequest, HttpResponse
 
 PROJECT = "d_back"
 HOOK_VERSION = 1
-"""Goes up when a hook's meaning changes; new hooks and arguments leave it as it is."""
+"""Goes up when a hook's meaning changes; new hooks and arguments leave it as it is. A plugin
+writes the number that it is made for as its ``hook_version``, not this name."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)

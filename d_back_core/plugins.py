@@ -1,23 +1,21 @@
-"""Find plugins by entry point, load those that the configuration names, check and register
-them. A plugin that nothing names is never imported."""
+"""Load the plugins that the configuration names, check and register them. One that nothing names
+is never imported."""
 
-import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Mapping
 from typing import Any, TypeVar
 
 import click
 import pluggy
-from importlib_metadata import EntryPoint, entry_points
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from d_back_core import config as configuration
 from d_back_core.decoding import decode
+from d_back_core.distributions import Installed, installed, only, provider_class
 from d_back_core.errors import ConfigError, PluginError, described, nearest
+from d_back_core.faults import faults, hooks_of
 from d_back_core.hookspecs import PROJECT, ProviderSpec
 
-GROUP = "d_back.providers"
-NOT_ASYNC = {"events": "an async generator", "commands": "a plain classmethod"}
 LASTING = frozenset({"events", "record"})
 """The hooks that a mere probe leaves alone."""
 
@@ -91,35 +89,6 @@ class Plugin:
         return implementation.function(*(arguments[name] for name in implementation.argnames))
 
 
-class Installed(Struct, frozen=True):
-    """A plugin that could be named in a configuration."""
-
-    name: str
-    entry_point: EntryPoint
-
-    @property
-    def distribution(self) -> str:
-        """The distribution that brings it."""
-        return self.entry_point.dist.name if self.entry_point.dist else "?"
-
-    @property
-    def version(self) -> str:
-        """The version of that."""
-        return self.entry_point.dist.version if self.entry_point.dist else "?"
-
-    def __str__(self) -> str:
-        where = self.entry_point.value
-        return f"provider '{self.name}' ({self.distribution} {self.version}, {where})"
-
-
-def installed() -> dict[str, list[Installed]]:
-    """What is installed, by plugin name, without importing any of it."""
-    found: dict[str, list[Installed]] = {}
-    for entry_point in entry_points(group=GROUP):
-        found.setdefault(entry_point.name, []).append(Installed(entry_point.name, entry_point))
-    return dict(sorted(found.items()))
-
-
 def load(config: configuration.Config, given: Mapping[str, object] | None = None) -> list[Plugin]:
     """The providers of `Config.names`, in this order; ``given`` ones are instances
     already, the others are made from installed plugins."""
@@ -133,6 +102,8 @@ def load(config: configuration.Config, given: Mapping[str, object] | None = None
         if name in given:
             instance = given[name]
             where: object = f"provider '{name}' ({type(instance).__name__})"
+            for fault in faults(type(instance)):
+                raise PluginError(f"{where}: {fault}")
         else:
             where = _found(config, settings, available)
             instance = _instance(config, settings, where)
@@ -150,21 +121,24 @@ def command_config(kind: type[T], name: str) -> T:
     return _options(config, config.provider(name), kind)
 
 
-def provider_class(plugin: Installed) -> type:
-    """Import the plugin's class."""
-    try:
-        cls = plugin.entry_point.load()
-    except Exception as error:  # other people's code: an import can raise anything
-        raise PluginError(f"{plugin} cannot be imported: {described(error)}") from error
-    if not isinstance(cls, type):
-        raise PluginError(f"{plugin} is no class")
+def whole_class(plugin: Installed) -> type:
+    """Import the plugin's class, and see that nothing is wrong with it; raises `PluginError`."""
+    cls = provider_class(plugin)
+    for fault in faults(cls):
+        raise plugin.error(fault.what, fault.remedy, fault.place)
     return cls
 
 
-def hooks_of(cls: type) -> list[str]:
-    """The names of the hooks that the class implements."""
-    marker = f"{PROJECT}_impl"
-    return sorted(name for name in dir(cls) if hasattr(getattr(cls, name, None), marker))
+def add_commands(plugin: Installed, group: click.Group) -> bool:
+    """Let the plugin add its commands; False where it has none. Raises `PluginError`."""
+    cls: Any = whole_class(plugin)
+    if "commands" not in hooks_of(cls):
+        return False
+    try:
+        cls.commands(group)
+    except (Exception, SystemExit) as error:  # other people's code
+        raise plugin.failure("commands: ", error, cls.commands) from error
+    return True
 
 
 def _found(
@@ -185,16 +159,13 @@ def _found(
             place = f"providers.{settings.name}.use"
         known = nearest(use, available).replace("known:", "installed:")
         raise ConfigError(f"{config.source}: {place} names '{use}', which is not installed{known}")
-    if len(candidates) > 1:
-        owners = " and ".join(sorted(plugin.distribution for plugin in candidates))
-        raise PluginError(f"provider '{use}' is brought by {owners}: uninstall one of them")
-    return candidates[0]
+    return only(candidates)
 
 
 def _instance(
     config: configuration.Config, settings: configuration.Provider, plugin: Installed
 ) -> object:
-    cls = provider_class(plugin)
+    cls = whole_class(plugin)
     where = f"{config.source}: providers.{settings.name}"
     kind = getattr(cls, "Config", None)
     if kind is None:
@@ -209,26 +180,21 @@ def _instance(
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
     except Exception as error:  # other people's code: a constructor can raise anything
-        raise PluginError(f"{plugin}: {cls.__name__}(): {described(error)}") from error
+        raise plugin.failure(f"{cls.__name__}(): ", error, cls) from error
 
 
 def _decoded(
     config: configuration.Config,
     settings: configuration.Provider,
     plugin: Installed,
-    kind: object,
+    kind: type[Struct],
 ) -> object:
-    if not (isinstance(kind, type) and issubclass(kind, Struct)):
-        raise PluginError(f"{plugin}: Config is no msgspec.Struct")
-    ours = set(configuration.ProviderConfig.__struct_fields__)
-    if taken := sorted(ours & {field.encode_name for field in structs.fields(kind)}):
-        raise PluginError(f"{plugin}: Config has '{taken[0]}', a key of the core")
     try:
         return _options(config, settings, kind)
     except ConfigError:
         raise
     except Exception as error:  # other people's code: types that TOML has not, __post_init__
-        raise PluginError(f"{plugin}: Config: {described(error)}") from error
+        raise plugin.failure("Config: ", error, kind) from error
 
 
 def _options(config: configuration.Config, settings: configuration.Provider, kind: type[T]) -> T:
@@ -240,28 +206,12 @@ def _options(config: configuration.Config, settings: configuration.Provider, kin
 def _registered(
     hooks: pluggy.PluginManager, instance: object, name: str, where: object
 ) -> dict[str, pluggy.HookImpl]:
-    """The hooks of the instance, once they are known to be what the core calls."""
+    """The hooks of the instance, whose class nothing is wrong with."""
     try:
         hooks.register(instance, name)
     except (pluggy.PluginValidationError, ValueError) as error:
         raise PluginError(f"{where}: {described(error)}") from error
-    found: dict[str, pluggy.HookImpl] = {}
-    specified = hooks_specified()
-    for caller in hooks.get_hookcallers(instance) or ():
-        if caller.name not in specified:
-            known = nearest(caller.name, specified)
-            raise PluginError(f"{where}: there is no hook '{caller.name}'{known}")
-        own = next(impl for impl in caller.get_hookimpls() if impl.plugin is instance)
-        if own.wrapper or own.hookwrapper:
-            raise PluginError(f"{where}: hook '{caller.name}' may not be a wrapper")
-        if inspect.iscoroutinefunction(own.function) == (caller.name in NOT_ASYNC):
-            wanted = NOT_ASYNC.get(caller.name, "async")
-            raise PluginError(f"{where}: hook '{caller.name}' must be {wanted}")
-        found[caller.name] = own
-    return found
-
-
-def hooks_specified() -> frozenset[str]:
-    """The names of all hooks."""
-    marker = f"{PROJECT}_spec"
-    return frozenset(name for name, value in vars(ProviderSpec).items() if hasattr(value, marker))
+    return {
+        caller.name: next(impl for impl in caller.get_hookimpls() if impl.plugin is instance)
+        for caller in hooks.get_hookcallers(instance) or ()
+    }

@@ -16,6 +16,7 @@ from d_back_core.callbacks import Callbacks
 from d_back_core.clock import Clock
 from d_back_core.config import ChainConfig, Config
 from d_back_core.decoding import File
+from d_back_core.distributions import installed
 from d_back_core.errors import ConfigError
 from d_back_core.live import Live
 from d_back_core.models import Event
@@ -60,7 +61,7 @@ class WebSocketServer(Registration, Broadcasts):
         if config is None:
             config = Config(chain=ChainConfig(order=tuple(self._providers)))
         if not config.chain.order:
-            self._stand_ins = frozenset(ChainConfig().order) & plugins.installed().keys()
+            self._stand_ins = frozenset(ChainConfig().order) & installed().keys()
             self._embedded = True
         self._given = config
         given = {"port": port, "host": host}

@@ -1,9 +1,12 @@
 """Fixtures of the core's tests."""
 
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import pytest
+from packages import Packages
 from peers import Dial, Peer
 from websockets.asyncio.client import connect
 
@@ -25,3 +28,15 @@ async def dial() -> AsyncIterator[Dial]:
             return peer
 
         yield dialled
+
+
+@pytest.fixture
+def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Packages]:
+    """A folder of distributions that is on the path for one test."""
+    site = tmp_path / "site"
+    site.mkdir()
+    monkeypatch.syspath_prepend(site)
+    packages = Packages(site)
+    yield packages
+    for module in packages.modules:
+        sys.modules.pop(module, None)

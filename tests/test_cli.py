@@ -280,8 +280,8 @@ def test_plugins_lists_a_broken_one_with_its_error(club: Operator) -> None:
     club.install("broken", "1 / 0")
     done = club.run("plugins")
     assert re.search(
-        r"^broken \(d-back-broken 1\.0\), not configured; .* cannot be imported: "
-        r"ZeroDivisionError: division by zero$",
+        r"^broken \(d-back-broken 1\.0\), not configured; .*/d_back_test_broken\.py:1: "
+        r"cannot be imported: ZeroDivisionError: division by zero; correct that line, .*$",
         done.stdout,
         re.MULTILINE,
     )
@@ -384,7 +384,9 @@ REFUSED: dict[str, tuple[str, tuple[str, ...], str]] = {
     "broken plugin": (
         "chain.order = ['broken']",
         (),
-        re.escape(f"{CLUB_IS} cannot be imported: ZeroDivisionError: division by zero"),
+        re.escape(f"{CLUB_IS}: ") + r"[^:]*/d_back_test_broken\.py:1: cannot be imported: "
+        "ZeroDivisionError: division by zero; correct that line, or install another version of "
+        "d-back-broken",
     ),
     "two aliases": (
         "servers.1.alias = 'a'\nservers.2.alias = 'a'",

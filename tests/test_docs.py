@@ -67,9 +67,9 @@ from d_back_core.chain import Mode
 from d_back_core.client import FINAL_CODES, connect
 from d_back_core.decoding import Duration, File, Timeout, decode
 from d_back_core.errors import ErrorCode
+from d_back_core.faults import hooks_specified
 from d_back_core.hookspecs import ProviderSpec
 from d_back_core.pages import Pages
-from d_back_core.plugins import hooks_specified
 from d_back_core.policy import Policy
 from d_back_core.supervisor import Health
 from d_back_core.testing import ManualClock, Script

@@ -20,16 +20,17 @@ from msgspec import Struct
 from msgspec.structs import fields
 from peers import PATIENCE, Dial
 
-from d_back_core import WebSocketServer, cli, plugins
+from d_back_core import WebSocketServer, cli
 from d_back_core.client import connect
+from d_back_core.distributions import installed
 from d_back_core.testing import ManualClock
 from d_back_discord import DiscordConfig
 from d_back_mock import MockConfig
 from d_back_postgres import PostgresConfig
 from d_back_prometheus import PrometheusConfig
 
-RUN_ELSEWHERE = {"hooks.md"}
-"""Pages that show a package, which has tests of its own."""
+RUN_ELSEWHERE = {"hooks.md", "testing.md"}
+"""Pages that show a package and its tests, which have tests of their own."""
 PROGRAMS = [
     block
     for page in PAGES
@@ -323,4 +324,4 @@ def test_no_plugin_is_left_out() -> None:
     """Each plugin that is installed here has its section."""
     (table,) = tables(sections("providers.md")["Providers"])
     named = {re.sub(r"\[(\w+)\].*", r"\1", row[0]) for row in table}
-    assert named == set(plugins.installed())
+    assert named == set(installed())

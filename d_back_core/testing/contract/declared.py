@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from d_back_core.faults import hooks_of, hooks_specified
 from d_back_core.hookspecs import PROJECT
-from d_back_core.plugins import hooks_of, hooks_specified
 from d_back_core.testing.contract.checks import Suite, check
 from d_back_core.testing.contract.error import ContractError
 from d_back_core.testing.contract.promises import HOOKS

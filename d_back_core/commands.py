@@ -19,6 +19,7 @@ from d_back_core.live import Live
 from d_back_core.plugins import add_commands, load
 from d_back_core.secret import hash_password
 from d_back_core.server import WebSocketServer
+from d_back_core.watch.command import watch
 
 
 def _config(ctx: click.Context) -> configuration.Config:
@@ -174,5 +175,5 @@ def of_plugin(name: str) -> click.Command | None:
 
 COMMANDS: dict[str, click.Command] = {
     command.name or "": command
-    for command in (check, explain_command, hash_password_command, plugins, schema)
+    for command in (check, explain_command, hash_password_command, plugins, schema, watch)
 }

@@ -1,0 +1,245 @@
+"""For people: the members by status, what they say, and how the connection is."""
+
+import asyncio
+import signal
+import sys
+from collections import deque
+from datetime import datetime
+from functools import lru_cache
+from typing import ClassVar
+
+from rich.segment import Segment
+from rich.style import Style
+from rich.text import Text
+from textual import events, on
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.color import Color, ColorParseError
+from textual.containers import Horizontal
+from textual.geometry import Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+from textual.widgets import Footer, Input, RichLog, Static
+
+from d_back_core.client import ClientWorld, Listener, decoded
+from d_back_core.models import EffectiveUser
+from d_back_core.watch.words import ORDER, Sentence, counted, harmless, lost, told
+
+TICK = 0.1
+"""Seconds between two looks at the world; what happens meanwhile is drawn at once."""
+MEMORY = 1000
+"""What was said that can be scrolled back to."""
+SIGNS = {"online": "●", "idle": "◐", "dnd": "⊖", "offline": "○"}
+COLORS = {"online": "#43b581", "idle": "#faa61a", "dnd": "#f04747", "offline": "#8a8f98"}
+DARKEST = 0.45
+"""The least brightness of a name: some role colours are made for a white background."""
+
+
+class Ear(Listener):
+    """Keeps what happens until it is drawn."""
+
+    def __init__(self) -> None:
+        self.heard: deque[tuple[datetime, Sentence]] = deque(maxlen=MEMORY)
+        self.is_news = True
+
+    def received(self, frame: bytes, world: ClientWorld) -> None:
+        """Keep what is said; the rest is seen in the world itself."""
+        self.is_news = True
+        known = decoded(frame)
+        sentence = None if known is None else told(known, world)
+        if sentence is not None and (sentence.is_message or not sentence.color):
+            self._keep(sentence)
+
+    def lost(self, code: int | None) -> None:
+        """Keep that."""
+        self.is_news = True
+        self._keep(lost(code))
+
+    def _keep(self, sentence: Sentence) -> None:
+        self.heard.append((datetime.now().astimezone(), sentence))
+
+
+class Members(ScrollView, can_focus=True):
+    """Any number of members, of which only those in sight are drawn."""
+
+    DEFAULT_CSS = "Members { width: 1fr; height: 1fr; }"
+
+    def __init__(self) -> None:
+        super().__init__(id="members")
+        self._rows: list[Segment | EffectiveUser] = []
+
+    def show(self, users: dict[str, EffectiveUser], wanted: str) -> None:
+        """Draw those whose name or uid has ``wanted`` in it."""
+        wanted = wanted.casefold()
+        found: dict[str, list[tuple[str, str]]] = {status: [] for status in ORDER}
+        for uid, user in users.items():
+            name = user.username.casefold()
+            if wanted in name or wanted in uid:
+                found.get(user.status, found["offline"]).append((name, uid))
+        self._rows = []
+        for status, members in found.items():
+            if members:
+                style = Style(color=COLORS[status], bold=True)
+                self._rows.append(Segment(f"{status} — {len(members)}", style))
+                self._rows.extend(users[uid] for _, uid in sorted(members))
+        if not self._rows:
+            nobody = f"nobody is called '{harmless(wanted)}'" if wanted else "nobody is here"
+            self._rows = [Segment(nobody, Style(dim=True))]
+        self.virtual_size = Size(self.scrollable_content_region.width, len(self._rows))
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        """One line of those in sight."""
+        width = self.size.width
+        index = self.scroll_offset.y + y
+        if index >= len(self._rows):
+            return Strip.blank(width, self.rich_style)
+        row = self._rows[index]
+        strip = Strip([row] if isinstance(row, Segment) else _member(row))
+        return strip.adjust_cell_length(width).apply_style(self.rich_style)
+
+
+def _member(user: EffectiveUser) -> list[Segment]:
+    status = user.status if user.status in SIGNS else "offline"
+    style = Style(color=readable(user.role_color), dim=status == "offline")
+    sign = Segment(f" {SIGNS[status]} ", Style(color=COLORS[status]))
+    return [sign, Segment(harmless(user.username), style)]
+
+
+@lru_cache
+def readable(color: str) -> str:
+    """The colour, made lighter where it could not be read on a dark background."""
+    try:
+        parsed = Color.parse(color)
+    except ColorParseError:  # the gateway's word for it, not ours
+        parsed = Color.parse("white")
+    missing = DARKEST - parsed.brightness
+    if missing > 0:
+        parsed = parsed.blend(Color.parse("white"), missing / (1 - parsed.brightness))
+    return parsed.hex6.lower()
+
+
+class Watch(App[None]):
+    """The whole screen."""
+
+    TITLE = "d-back watch"
+    ENABLE_COMMAND_PALETTE = False
+    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [
+        (0, "-narrow"),
+        (70, "-wide"),
+    ]
+    CSS = """
+    #title { height: auto; background: $panel; padding: 0 1; }
+    #search { display: none; dock: bottom; border: none; height: 1; margin-bottom: 1; }
+    #search.-asked { display: block; }
+    #members { border-right: solid $panel; padding: 0 1; }
+    #members:focus { border-right: solid $accent; }
+    #chat { width: 2fr; height: 1fr; padding: 0 1; background: $background; }
+    .-narrow Horizontal { layout: vertical; }
+    .-narrow #members, .-narrow #chat { width: 100%; border: none; }
+    """
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("q,ctrl+c,ctrl+q", "quit", "Quit", key_display="q"),
+        Binding("slash", "search", "Search", key_display="/"),
+        Binding("escape", "forget", "All", show=False),
+        Binding("tab", "app.focus_next", "Members/chat", key_display="tab"),
+    ]
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.ear = Ear()
+        self._url = url
+        self._world = ClientWorld()
+        self._search = Input(placeholder="a name or a uid", id="search")
+        self._members = Members()
+        self._title = Static(id="title")
+        self._chat = RichLog(id="chat", wrap=True, max_lines=MEMORY, min_width=1)
+
+    async def stay(self, world: ClientWorld) -> None:
+        """Show the world until the connection ends or the person leaves."""
+        self._world = world
+        ending = asyncio.create_task(self._end_with(world))
+        loop = asyncio.get_running_loop()
+        if sys.platform != "win32":  # the terminal must be given back
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, self.exit)
+        try:
+            await self.run_async()
+        finally:
+            ending.cancel()
+
+    async def _end_with(self, world: ClientWorld) -> None:
+        await world.until(lambda world: world.close_code is not None)
+        self.exit()
+
+    def compose(self) -> ComposeResult:
+        """Title above, members left, chat right, search and keys below."""
+        yield self._title
+        with Horizontal():
+            yield self._members
+            yield self._chat
+        yield self._search
+        yield Footer()
+
+    def on_mount(self) -> None:
+        """Begin to draw."""
+        self._members.focus()
+        self.set_interval(TICK, self._draw)
+        self._draw()
+
+    def on_resize(self, _event: events.Resize) -> None:
+        """Draw for the new size."""
+        self.ear.is_news = True
+
+    def action_search(self) -> None:
+        """Ask for a name."""
+        self._search.add_class("-asked")
+        self._search.focus()
+
+    def action_forget(self) -> None:
+        """Show everybody again."""
+        self._search.value = ""
+        self._search.remove_class("-asked")
+        self._members.focus()
+
+    @on(Input.Changed)
+    def _changed(self) -> None:
+        self._members.scroll_to(y=0, animate=False)
+        self._show()
+
+    @on(Input.Submitted)
+    def _submitted(self) -> None:
+        self._members.focus()
+
+    def _draw(self) -> None:
+        if not self.ear.is_news:
+            return
+        self.ear.is_news = False
+        self._show()
+        while self.ear.heard:
+            self._chat.write(_line(*self.ear.heard.popleft()))
+
+    def _show(self) -> None:
+        world = self._world
+        state = ("● live", "green") if world.connected else ("○ connecting again", "yellow")
+        parts: list[str | tuple[str, str]] = [
+            (harmless(world.name), "bold"),
+            f" ({harmless(world.public_id)})  ",
+            state,
+            f"  {counted(world.users.values())}  ",
+            (self._url, "dim"),
+        ]
+        self._title.update(Text.assemble(*parts, overflow="ellipsis"))
+        self._members.show(world.users, self._search.value)
+
+
+def _line(time: datetime, sentence: Sentence) -> Text:
+    color = readable(sentence.color) if sentence.color else ""
+    parts: list[str | tuple[str, str]] = [
+        (f"{time:%H:%M} ", "dim"),
+        (sentence.name, f"bold {color}"),
+        f" {sentence.text}",
+    ]
+    if sentence.is_message:
+        return Text.assemble(*parts)
+    return Text.assemble(*parts, style="italic dim")

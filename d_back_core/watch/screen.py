@@ -124,17 +124,14 @@ class Watch(App[None]):
 
     TITLE = "d-back watch"
     ENABLE_COMMAND_PALETTE = False
-    HORIZONTAL_BREAKPOINTS: ClassVar[list[tuple[int, str]] | None] = [
-        (0, "-narrow"),
-        (70, "-wide"),
-    ]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (70, "-wide")]  # noqa: RUF012  as it is declared
     CSS = """
     #title { height: auto; background: $panel; padding: 0 1; }
     #search { display: none; dock: bottom; border: none; height: 1; margin-bottom: 1; }
-    #search.-asked { display: block; }
-    #members { border-right: solid $panel; padding: 0 1; }
+    #members { border-right: solid $panel; padding: 0 1; scrollbar-size-vertical: 1; }
     #members:focus { border-right: solid $accent; }
-    #chat { width: 2fr; height: 1fr; padding: 0 1; background: $background; }
+    #chat { width: 2fr; height: 1fr; padding: 0 1; background: $background;
+        scrollbar-size-vertical: 1; }
     .-narrow Horizontal { layout: vertical; }
     .-narrow #members, .-narrow #chat { width: 100%; border: none; }
     """
@@ -142,7 +139,6 @@ class Watch(App[None]):
         Binding("q,ctrl+c,ctrl+q", "quit", "Quit", key_display="q"),
         Binding("slash", "search", "Search", key_display="/"),
         Binding("escape", "forget", "All", show=False),
-        Binding("tab", "app.focus_next", "Members/chat", key_display="tab"),
     ]
 
     def __init__(self, url: str) -> None:
@@ -193,13 +189,13 @@ class Watch(App[None]):
 
     def action_search(self) -> None:
         """Ask for a name."""
-        self._search.add_class("-asked")
+        self._search.display = True
         self._search.focus()
 
     def action_forget(self) -> None:
         """Show everybody again."""
         self._search.value = ""
-        self._search.remove_class("-asked")
+        self._search.display = False
         self._members.focus()
 
     @on(Input.Changed)

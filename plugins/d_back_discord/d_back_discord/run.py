@@ -111,25 +111,26 @@ class Run:
         await self._authorization.close()
 
     async def authorize(self, server_id: str, credentials: Credentials) -> bool | None:
-        """Whether the token is of this application, of the person who claims it, and they are a
-        member of that guild."""
+        """Whether the token is of this application, of the person who claims it (where anybody
+        does: a token alone speaks for its owner), and they are a member of that guild."""
         layer = self.guilds.layers.get(server_id)
         application_id = self.guilds.client_id(server_id)
         if layer is None or application_id is None or credentials.discord_token is None:
             return None
-        claimed = credentials.discord_user or {}
+        claimed = credentials.discord_user
         verdict = await self._authorization.owner(credentials.discord_token, application_id)
         reason = verdict.reason
         if verdict.user_id is not None:
-            reason = self._objection(layer.guild, verdict.user_id, claimed.get("id"))
+            if claimed is not None and claimed.get("id") != verdict.user_id:
+                reason = "the token is not of the user who is claimed"
+            else:
+                reason = self._objection(layer.guild, verdict.user_id)
         if reason:
             self._log.warning("guild '%s': a login is refused: %s", layer.guild.name, reason)
         return not reason
 
-    def _objection(self, guild: discord.Guild, user_id: str, claimed: object) -> str:
+    def _objection(self, guild: discord.Guild, user_id: str) -> str:
         """Why that person may not come in, or ""."""
-        if claimed != user_id:
-            return "the token is not of the user who is claimed"
         member = guild.get_member(int(user_id)) if user_id.isdecimal() else None
         if member is None:
             return "the user is no member"

@@ -56,10 +56,21 @@ async def test_other_application(served: Any, loopback: Loopback) -> None:  # no
     assert await asked(await served(), credentials(token="phished")) is False
 
 
-@pytest.mark.parametrize("claimed", [2, 404, None])
-async def test_somebody_else(served: Any, claimed: int | None) -> None:  # noqa: ANN401
+@pytest.mark.parametrize("claimed", [2, 404])
+async def test_somebody_else(served: Any, claimed: int) -> None:  # noqa: ANN401
     """The token must be of the user who is claimed."""
     assert await asked(await served(), credentials(claimed)) is False
+
+
+async def test_an_empty_claim(served: Any) -> None:  # noqa: ANN401
+    """Who claims to be nobody is not who owns the token."""
+    empty = Credentials(discord_token=TOKEN, discord_user={})
+    assert await asked(await served(), empty) is False
+
+
+async def test_no_claim(served: Any) -> None:  # noqa: ANN401
+    """A token alone, as over HTTP, speaks for its owner."""
+    assert await asked(await served(), credentials(None)) is True
 
 
 async def test_no_member(served: Any, loopback: Loopback) -> None:  # noqa: ANN401

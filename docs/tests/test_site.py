@@ -3,6 +3,7 @@
 import re
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -33,8 +34,8 @@ FETCHED = {
 """What a browser loads by itself."""
 LOADS_A_LIBRARY = {"arithmatex", "mermaid"}
 """Classes at which the theme's script fetches a library from another host."""
-ASKS_A_HOST = {"source", "announce"}
-"""Components at which the theme's script asks for stars, or comments."""
+ASKS_A_HOST = {"source"}
+"""Components at which the theme's script asks a repository's host for its stars."""
 
 
 class Page(HTMLParser):
@@ -68,6 +69,12 @@ class Page(HTMLParser):
                 self.components.add(value)
 
 
+@cache
+def page_at(path: Path) -> Page:
+    """A page of the site, read once."""
+    return Page(path)
+
+
 def named(nav: list[object]) -> Iterator[str]:
     """The pages of a navigation, in its order."""
     for entry in nav:
@@ -85,20 +92,20 @@ def test_every_page_is_built(config: str) -> None:
     folder = ROOT / project["site_dir"]
     for name in named(project["nav"]):
         path = folder / name.removesuffix(".md").removesuffix("index") / "index.html"
-        assert Page(path).language == project["theme"]["language"]
+        assert page_at(path).language == project["theme"]["language"]
 
 
 def test_the_reference_is_filled() -> None:
     """The reference has an entry for what it is to describe, in both halves."""
     for folder in (SITE, SITE / "de"):
-        ids = Page(folder / "reference" / "index.html").ids
+        ids = page_at(folder / "reference" / "index.html").ids
         assert {"d_back_core.WebSocketServer", "d_back_core.UserChanged"} <= ids
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(SITE)))
 def test_no_request_to_another_host(path: Path) -> None:
     """Nothing that a browser loads with the page lies elsewhere."""
-    page = Page(path)
+    page = page_at(path)
     for target in page.loads:
         parts = urlsplit(target)
         assert not parts.netloc, target
@@ -118,7 +125,7 @@ def test_no_request_of_a_stylesheet(path: Path) -> None:
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(SITE)))
 def test_links(path: Path) -> None:
     """Every link within the site leads to a file, and to an anchor that is there."""
-    page = Page(path)
+    page = page_at(path)
     for link in page.links:
         parts = urlsplit(link)
         if parts.scheme or parts.netloc:
@@ -126,7 +133,7 @@ def test_links(path: Path) -> None:
         target = leads_to(path, unquote(parts.path))
         assert target.is_file(), link
         if parts.fragment and target.suffix == ".html":
-            ids = Page(target).ids
+            ids = page_at(target).ids
             assert unquote(parts.fragment) in ids | {"__top"}, link
 
 

@@ -29,13 +29,11 @@ from d_back_mock import MockConfig
 from d_back_postgres import PostgresConfig
 from d_back_prometheus import PrometheusConfig
 
-RUN_ELSEWHERE = {"hooks.md", "testing.md"}
-"""Pages that show a package and its tests, which have tests of their own."""
 PROGRAMS = [
     block
     for page in PAGES
-    if page.name not in RUN_ELSEWHERE
     for block in blocks(str(page.relative_to(DOCS)), "python")
+    if "/" not in (block.title or "")  # those are files of a package, which has its own tests
 ]
 
 

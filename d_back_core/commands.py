@@ -16,6 +16,7 @@ from d_back_core.errors import JoinError
 from d_back_core.explain import Explanation, Supplied, explain
 from d_back_core.inventory import plugins
 from d_back_core.live import Live
+from d_back_core.new_plugin import new_plugin
 from d_back_core.plugins import add_commands, load
 from d_back_core.secret import hash_password
 from d_back_core.server import WebSocketServer
@@ -175,5 +176,13 @@ def of_plugin(name: str) -> click.Command | None:
 
 COMMANDS: dict[str, click.Command] = {
     command.name or "": command
-    for command in (check, explain_command, hash_password_command, plugins, schema, watch)
+    for command in (
+        check,
+        explain_command,
+        hash_password_command,
+        new_plugin,
+        plugins,
+        schema,
+        watch,
+    )
 }

@@ -12,7 +12,7 @@ from d_back_core.client import ClientWorld, Listener, decoded
 from d_back_core.errors import DBackError
 from d_back_core.watch.words import Sentence, lost, told
 
-Write: TypeAlias = Callable[[bytes], None]
+Write: TypeAlias = Callable[[bytes], object]
 Now: TypeAlias = Callable[[], datetime]
 
 _OBEYED = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")

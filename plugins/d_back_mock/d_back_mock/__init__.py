@@ -1,7 +1,8 @@
-"""A provider that needs nothing: four small living communities, or large ones for load.
+"""A provider that needs nothing: four small living communities, large ones for load, or recorded
+ones.
 
 `community` is how people come, go and talk; `demo` and `crowd` are who they are; `run` is when
-it happens; `provider` is what d-back sees of it, and `still` what programs for d-back 0.0.x do.
+it happens. `recording` is what was written down, `replay` plays it. `provider` is what d-back sees of it, and `still` what programs for d-back 0.0.x do.
 """
 
 from d_back_mock.provider import MockConfig, MockProvider

@@ -2,23 +2,26 @@
 
 import secrets
 from collections.abc import AsyncIterator
+from pathlib import Path
 from random import Random
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
 from d_back_core import (
+    ConfigError,
     Context,
     Credentials,
     Duration,
     Event,
+    File,
     Secret,
     Server,
     User,
     hookimpl,
 )
 from d_back_mock import crowd, demo
-from d_back_mock.community import Community
+from d_back_mock.replay import Replay
 from d_back_mock.run import Run
 
 MAX_SERVERS = 10_000
@@ -39,7 +42,13 @@ class MockConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     server_count: Annotated[int, Meta(ge=1, le=MAX_SERVERS)] = 1
     """How many synthetic servers; only with ``users``."""
     authorize: Secret | None = None
-    """The one ``discordToken`` that opens the protected demo server; unset: none does."""
+    """The one ``discordToken`` that opens protected servers; unset: none does."""
+    replay: File | None = None
+    """What ``d-back watch --json`` has written, to be played in place of invented servers."""
+    speed: Annotated[float, Meta(gt=0)] = 1.0
+    """How many times as fast as it was recorded; only with ``replay``."""
+    repeat: bool = True
+    """Whether the recording begins again at its end; ``false``: all stays as it is then."""
 
     def __post_init__(self) -> None:
         if self.server_count > 1 and self.users is None:
@@ -49,79 +58,90 @@ class MockConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             )
         if self.authorize is not None and self.authorize.is_hash:
             raise ValueError("authorize: expected the token itself, got a hash")
+        if self.replay is None and (self.speed != 1 or not self.repeat):
+            raise ValueError("speed and repeat: only with 'replay'")
+        if self.replay is not None and (self.users is not None or self.seed is not None):
+            raise ValueError("replay: not together with 'users' and 'seed', which invent")
 
 
 class MockProvider:
-    """Demo communities, or synthetic ones, whose members come, go and talk."""
+    """Demo communities, or synthetic ones, whose members come, go and talk; or recorded ones."""
 
     Config = MockConfig
 
     def __init__(self, config: MockConfig) -> None:
         self._config = config
         self._seed = secrets.randbits(32) if config.seed is None else config.seed
-        self._communities: dict[str, Community] = {}
-        self._run: Run | None = None
+        self._life: Run | Replay | None = None
+        if config.replay is not None and not Path(config.replay).is_file():
+            raise ConfigError(f"replay '{config.replay}': there is no such file")
 
     @hookimpl
     async def start(self, context: Context) -> None:
         """Begin the run; one that is under way goes on."""
-        if self._run is not None:
+        if self._life is not None:
             return
+        self._life = self._run(context)
+        if isinstance(self._life, Replay):
+            await self._life.begin()
+
+    def _run(self, context: Context) -> Run | Replay:
+        config = self._config
+        if config.replay is not None:
+            return Replay(
+                config.replay,
+                context.clock,
+                context.log,
+                speed=config.speed,
+                repeat=config.repeat,
+            )
         # The seed as a text: of a number, Random would ignore the sign.
         random = Random(str(self._seed))  # noqa: S311  # must be repeatable, guards nothing
-        config = self._config
-        communities = (
+        context.log.info("seed = %d repeats this run", self._seed)
+        return Run(
             demo.communities()
             if config.users is None
-            else crowd.communities(config.server_count, config.users, random)
-        )
-        self._communities = {community.server_id: community for community in communities}
-        self._run = Run(
-            communities,
+            else crowd.communities(config.server_count, config.users, random),
             random,
             context.clock,
             presence_interval=config.presence_interval,
             message_interval=config.message_interval,
         )
-        context.log.info("seed = %d repeats this run", self._seed)
 
     @hookimpl
     async def stop(self) -> None:
         """End the run and its streams; the next start begins the same run anew."""
-        run, self._run, self._communities = self._run, None, {}
-        if run is not None:
-            run.end()
+        life, self._life = self._life, None
+        if life is not None:
+            life.end()
 
     @hookimpl
     async def servers(self) -> dict[str, Server] | None:
         """All servers; None while stopped."""
-        if self._run is None:
-            return None
-        return {server_id: community.server for server_id, community in self._communities.items()}
+        return None if self._life is None else self._life.servers()
 
     @hookimpl
     async def users(self, server_id: str) -> dict[str, User] | None:
         """The users with all that `events` has brought so far; None for others' servers."""
-        community = self._communities.get(server_id)
-        return None if community is None else await community.users()
+        return None if self._life is None else await self._life.users(server_id)
 
     @hookimpl
     async def events(self) -> AsyncIterator[Event]:
         """What happens from `start` to `stop`: changes of status, and chat."""
-        run = self._run
-        while run is not None and await run.wait():
-            yield run.take()
+        life = self._life
+        while life is not None and (event := await life.next()) is not None:
+            yield event
 
     @hookimpl
     async def authorize(self, server_id: str, credentials: Credentials) -> bool | None:
         """Whether the demo token is offered.
 
         None where there is nothing to compare with: without a configured token, and for every
-        server but the protected one of the demo. Whoever else contributes decides then.
+        server that is not protected here. Whoever else contributes decides then.
         """
         token = self._config.authorize
-        community = self._communities.get(server_id)
-        if token is None or community is None or community.server.passworded is not True:
+        server = None if self._life is None else self._life.servers().get(server_id)
+        if token is None or server is None or server.passworded is not True:
             return None
         offered = credentials.discord_token
         return Secret(offered) == token if offered else False

@@ -6,7 +6,7 @@ from heapq import heapify, heapreplace
 from random import Random
 from typing import NamedTuple
 
-from d_back_core import Clock, Message, UserChanged
+from d_back_core import Clock, Message, Server, User, UserChanged
 from d_back_mock.community import Community
 
 MAX_LAG = 10.0
@@ -44,6 +44,8 @@ class Run:
         presence_interval: float,
         message_interval: float,
     ) -> None:
+        communities = list(communities)
+        self._communities = {community.server_id: community for community in communities}
         self._random = random
         self._clock = clock
         self._origin = clock.time()
@@ -64,6 +66,19 @@ class Run:
             for number, (interval, happen) in enumerate(kinds)
         ]
         heapify(self._nexts)
+
+    def servers(self) -> dict[str, Server]:
+        """All servers, by server_id."""
+        return {server_id: each.server for server_id, each in self._communities.items()}
+
+    async def users(self, server_id: str) -> dict[str, User] | None:
+        """All users of a server as they are now, by uid; None for other servers."""
+        community = self._communities.get(server_id)
+        return None if community is None else await community.users()
+
+    async def next(self) -> UserChanged | Message | None:
+        """What happens next, once it happens; None as soon as the run has ended."""
+        return self.take() if await self.wait() else None
 
     async def wait(self) -> bool:
         """Return True as soon as an event is due, or False as soon as the run has ended."""

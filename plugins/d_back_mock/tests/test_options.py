@@ -44,6 +44,9 @@ def test_defaults(load_toml: Load) -> None:
         users=None,
         server_count=1,
         authorize=None,
+        replay=None,
+        speed=1.0,
+        repeat=True,
     )
 
 
@@ -82,6 +85,14 @@ def test_all_options(load_toml: Load) -> None:
         ("server_count = 2", "server_count '2': only synthetic servers"),
         ("authorize = ''", "authorize: is empty"),
         ("authorize = 5", "authorize: expected a text"),
+        ("replay = 'absent.jsonl'", "absent.jsonl': there is no such file"),
+        ("replay = ''", "replay '': expected a path"),
+        ("replay = 'd-back.toml'\nspeed = 0", "speed '0': expected"),
+        ("replay = 'd-back.toml'\nspeed = nan", "speed 'nan': expected"),
+        ("replay = 'd-back.toml'\nusers = 5", "replay: not together with 'users'"),
+        ("replay = 'd-back.toml'\nseed = 5", "replay: not together with 'users' and 'seed'"),
+        ("speed = 2", "speed and repeat: only with 'replay'"),
+        ("repeat = false", "speed and repeat: only with 'replay'"),
     ],
 )
 def test_refused(load_toml: Load, options: str, sentence: str) -> None:
@@ -106,9 +117,13 @@ def test_documented() -> None:
     assert rows == list(MockConfig.__struct_fields__)
 
 
-def test_examples(load_toml: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples(load_toml: Load, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Every d-back.toml of the README loads and says what its text promises."""
     monkeypatch.setenv("DEMO_TOKEN", "demo-token")
-    demo, crowds = [load_toml(block.split("```")[0]) for block in README.split("```toml\n")[1:]]
+    (tmp_path / "day.jsonl").touch()
+    demo, crowds, day = [
+        load_toml(block.split("```")[0]) for block in README.split("```toml\n")[1:]
+    ]
     assert demo == MockConfig(authorize=Secret("demo-token"))
     assert (crowds.users, crowds.server_count) == (5000, 200)
+    assert (day.replay, day.speed, day.repeat) == (str(tmp_path / "day.jsonl"), 10, True)

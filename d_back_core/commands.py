@@ -14,6 +14,7 @@ from d_back_core.control import Question, Reply, ask
 from d_back_core.distributions import installed, only
 from d_back_core.errors import JoinError
 from d_back_core.explain import Explanation, Supplied, explain
+from d_back_core.init import init
 from d_back_core.inventory import plugins
 from d_back_core.live import Live
 from d_back_core.new_plugin import new_plugin
@@ -180,6 +181,7 @@ COMMANDS: dict[str, click.Command] = {
         check,
         explain_command,
         hash_password_command,
+        init,
         new_plugin,
         plugins,
         schema,

@@ -36,6 +36,12 @@ class Installed(Struct, frozen=True):
         return self._metadata("version")
 
     @property
+    def summary(self) -> str:
+        """What that says of itself, on one line."""
+        metadata = self.entry_point.dist.metadata if self.entry_point.dist else None
+        return " ".join(((metadata and metadata["Summary"]) or "").split())
+
+    @property
     def file(self) -> str:
         """The file of its module; where there is none, the folder that it is installed in."""
         dist = self.entry_point.dist

@@ -2,7 +2,8 @@
 ones.
 
 `community` is how people come, go and talk; `demo` and `crowd` are who they are; `run` is when
-it happens. `recording` is what was written down, `replay` plays it. `provider` is what d-back sees of it, and `still` what programs for d-back 0.0.x do.
+it happens. `recording` is what was written down, and `replay` plays it. `provider` is what d-back
+sees of it, and `still` what programs for d-back 0.0.x do.
 """
 
 from d_back_mock.provider import MockConfig, MockProvider

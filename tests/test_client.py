@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
@@ -21,7 +22,7 @@ from d_back_core import (
     UserRemoved,
     protocol,
 )
-from d_back_core.client import ClientWorld, connect
+from d_back_core.client import FIRST_WAIT, ClientWorld, Listener, connect
 from d_back_core.config import parse
 from d_back_core.models import EffectiveUser
 from d_back_core.server import WebSocketServer
@@ -60,7 +61,7 @@ def serving(provider: Script, port: int = 0) -> WebSocketServer:
 
 async def soon(waiting: Awaitable[object]) -> None:
     """Return when that does, or fail."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await waiting
 
 
@@ -401,3 +402,153 @@ def test_a_world_begins_empty() -> None:
     """Nothing is known before the first frame."""
     world = ClientWorld()
     assert (world.servers, world.users, world.seq, world.joins) == ({}, {}, 0, 0)
+
+
+# Who listens
+
+
+class Ear(Listener):
+    """Remembers what it hears, and how the world was then."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, int] | tuple[str, int | None]] = []
+
+    def received(self, frame: bytes, world: ClientWorld) -> None:
+        self.heard.append((json.loads(frame)["type"], world.seq))
+
+    def lost(self, code: int | None) -> None:
+        self.heard.append(("lost", code))
+
+
+async def test_a_listener_hears_everything_before_it_is_folded() -> None:
+    """From the first frame on, losses included."""
+    connections = 0
+
+    async def act(connection: ServerConnection, _: object) -> None:
+        nonlocal connections
+        connections += 1
+        await say(connection, JOIN, presence(4, username="Ada", roleColor="#000000"))
+        await connection.close(1001 if connections == 1 else 1000)
+
+    ear = Ear()
+    async with acting(act) as url, connect(url, listener=ear) as world:
+        await soon(world.until(lambda world: world.close_code))
+    once = [("server-list", 0), ("server-join", 0), ("presence", 3)]
+    again = [("server-list", 4), ("server-join", 4), ("presence", 3)]
+    assert ear.heard == [*once, ("lost", 1001), *again]
+
+
+async def test_it_says_whether_it_is_connected() -> None:
+    """Not while a lost connection is being made again, nor at the end."""
+    async with serving(town()) as server, connect(server.url) as world:
+        assert world.connected
+        port = server.port
+        await server.stop()
+        await soon(world.until(lambda world: not world.connected))
+        assert world.close_code is None
+        async with serving(town(), port):
+            await soon(world.until(lambda world: world.connected))
+            assert world.joins == 2
+    assert not world.connected
+
+
+async def test_a_server_that_is_gone_is_waited_for() -> None:
+    """It is joined anew when it is there again."""
+    provider = town()
+    ear = Ear()
+    async with serving(provider) as server, connect(server.url, "plaza", listener=ear) as world:
+        provider.emit(ServerChanged(server_id="1", enabled=False))
+        await soon(world.until(lambda world: not world.connected))
+        assert ear.heard[-1] == ("lost", None)
+        await soon(until_refused(server, "unknown_server"))
+        provider.emit(ServerChanged(server_id="1", enabled=True))
+        await soon(world.until(lambda world: world.connected))
+        assert (world.joins + world.resumes, len(world.users)) == (2, 2)
+
+
+async def until_refused(server: WebSocketServer, code: str) -> None:
+    while not server.live.counters.refusals[code]:  # noqa: ASYNC110  nobody tells of it
+        await asyncio.sleep(0)
+
+
+async def test_a_server_that_is_gone_is_the_end_without_reconnecting() -> None:
+    """With what the gateway said."""
+    provider = town()
+    async with serving(provider) as server:
+        with pytest.raises(JoinError) as caught:  # noqa: PT012  at the end of the block
+            async with connect(server.url, "plaza", reconnect=False) as world:
+                provider.emit(ServerChanged(server_id="1", enabled=False))
+                await soon(world.until(lambda world: world.close_code))
+        assert caught.value.code == "gone"
+
+
+async def test_a_server_that_became_protected_is_the_end() -> None:
+    """Trying again would not help."""
+    provider = town()
+    async with serving(provider) as server:
+        with pytest.raises(JoinError) as caught:  # noqa: PT012  at the end of the block
+            async with connect(server.url, "plaza") as world:
+                provider.emit(ServerChanged(server_id="1", passworded=True))
+                await soon(world.until(lambda world: world.close_code))
+        assert caught.value.code == "unauthorized"
+
+
+async def test_a_gateway_that_lets_nobody_in_any_more_is_the_end() -> None:
+    """Also where it has restarted meanwhile: a wrong password is not tried for ever."""
+    refusal = {"type": "error", "data": {"message": "no", "code": "unauthorized"}}
+    asked = 0
+
+    async def act(connection: ServerConnection, _: object) -> None:
+        nonlocal asked
+        asked += 1
+        await say(connection, JOIN if asked == 1 else refusal)
+        if asked == 1:
+            await connection.close(1001)
+
+    async with acting(act) as url:
+        with pytest.raises(JoinError, match="no"):
+            async with connect(url) as world:
+                await soon(world.until(lambda world: world.close_code))
+    assert asked == 2
+
+
+async def test_what_is_no_json_is_raised() -> None:
+    """It is no gateway."""
+
+    async def act(connection: ServerConnection, _: object) -> None:
+        await say(connection, JOIN)
+        await connection.send("hello")
+
+    async with acting(act) as url:
+        with pytest.raises(DBackError, match="not a frame of d-back"):
+            async with connect(url) as world:
+                await soon(world.until(lambda world: world.close_code))
+
+
+async def test_a_gateway_that_sends_away_at_once_is_not_asked_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """There is a wait before each connection that is made again."""
+    waits = []
+    sleep = asyncio.sleep
+
+    async def slept(seconds: float, *result: object) -> None:
+        waits.append(seconds)
+        await sleep(seconds, *result)
+
+    def chosen(least: float, most: float) -> float:
+        return least + most / 64
+
+    connections = 0
+
+    async def act(connection: ServerConnection, _: object) -> None:
+        nonlocal connections
+        connections += 1
+        await say(connection, JOIN)
+        await connection.close(1001 if connections < 4 else 1000)
+
+    monkeypatch.setattr(asyncio, "sleep", slept)
+    monkeypatch.setattr(random, "uniform", chosen)
+    async with acting(act) as url, connect(url) as world:
+        await soon(world.until(lambda world: world.close_code))
+    assert (connections, waits.count(FIRST_WAIT / 64)) == (4, 3)

@@ -39,7 +39,7 @@ class Installed(Struct, frozen=True):
     def summary(self) -> str:
         """What that says of itself, on one line."""
         metadata = self.entry_point.dist.metadata if self.entry_point.dist else None
-        return " ".join(((metadata and metadata["Summary"]) or "").split())
+        return " ".join(((metadata and metadata.get("Summary")) or "").split())
 
     @property
     def file(self) -> str:

@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 import msgspec
 from msgspec import NODEFAULT, UNSET, Meta, Struct, structs
 
-from d_back_core.config import ChainConfig, Duration, File, GatewayConfig
+from d_back_core.config import ChainConfig, GatewayConfig
+from d_back_core.decoding import Duration, File
 from d_back_core.secret import Secret
 
 WIDTH = 79

@@ -15,12 +15,13 @@ from terminal import terminal
 
 from d_back_core import Duration, File, Secret, cli
 from d_back_core import config as configuration
-from d_back_core import plugins as discovery
+from d_back_core.decoding import decode
+from d_back_core.distributions import installed, provider_class
 from d_back_core.draft import Part, draft, sayings, toml
 
 VALUES = {"POSTGRES_DSN": "postgresql://localhost/d_back"}
 """Secrets that are not just any text."""
-INSTALLED = [name for name in discovery.installed() if name != "club"]
+INSTALLED = [name for name in installed() if name != "club"]
 needs_mock = pytest.mark.skipif("mock" not in INSTALLED, reason="d-back-mock is not installed")
 
 
@@ -70,7 +71,7 @@ def entries(text: str) -> dict[str, dict[str, object]]:
 
 def environ_of(name: str) -> Mapping[str, str]:
     """What an operator would set for that plugin."""
-    cls = discovery.provider_class(discovery.installed()[name][0])
+    cls = provider_class(installed()[name][0])
     kind = getattr(cls, "Config", None)
     fields = [] if kind is None else [each.encode_name for each in structs.fields(kind)]
     names = [f"{name}_{key}".upper() for key in fields]
@@ -99,7 +100,7 @@ def test_every_key_is_real(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable, text in environ_of(name).items():
         monkeypatch.setenv(variable, text)
     run("init", "--provider", name)
-    cls = discovery.provider_class(discovery.installed()[name][0])
+    cls = provider_class(installed()[name][0])
     kind = getattr(cls, "Config", msgspec.defstruct("Nothing", []))
     written = entries(Path("d-back.toml").read_text())["providers"][name]
     assert isinstance(written, dict)
@@ -107,7 +108,7 @@ def test_every_key_is_real(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(written) == list(known)
     for key, value in written.items():
         single = msgspec.defstruct("Single", [(key, known[key])])
-        configuration.decode(single, {key: value}, name)
+        decode(single, {key: value}, name)
 
 
 @needs_mock
@@ -130,11 +131,11 @@ def test_any_options_have_examples(monkeypatch: pytest.MonkeyPatch) -> None:
     text = draft([Part(name="club", summary="A club", options=Options)], ["club"])
     table = tomllib.loads(text)["providers"]["club"]
     assert list(table) == [each.encode_name for each in structs.fields(Options) if each.required]
-    decoded = configuration.decode(Options, table, "club")
+    decoded = decode(Options, table, "club")
     assert (decoded.kind, decoded.level, decoded.color) == ("a", 5, "red")
     assert (float(decoded.wait), decoded.token.reveal()) == (30.0, "x")
     every = entries(text)["providers"]["club"]
-    whole = configuration.decode(Options, every, "club")
+    whole = decode(Options, every, "club")
     assert whole.backup == Secret("x")
     assert (whole.limit, whole.names) == (3, frozenset({"a", "b"}))
     assert whole.pause == Duration(0.25)
@@ -283,7 +284,7 @@ def test_it_asks(folder: Path) -> None:
     """For providers, their order, who remembers, and what must be there; never for a secret."""
     environ = install(folder, "club", CLUB, "ClubProvider")
     with terminal("init", folder=folder, environ=environ) as opened:
-        answers = dict.fromkeys(discovery.installed(), "n") | {"mock": "", "club": "y"}
+        answers = dict.fromkeys(installed(), "n") | {"mock": "", "club": "y"}
         for name in sorted(answers):
             assert f"A {name}" in opened.until(f"Use {name}?") or name != "club"
             opened.type(f"{answers[name]}\n")

@@ -30,7 +30,7 @@ from d_back_core.models import (
 from d_back_core.plugins import command_config
 from d_back_core.secret import Secret
 from d_back_core.server import WebSocketServer
-from d_back_core.stats import Counters, ProviderStats, Stats
+from d_back_core.stats import Counters, Exchange, ProviderStats, ServerStats, Stats
 from d_back_core.web import HttpRequest, HttpResponse
 
 __all__ = [
@@ -45,6 +45,7 @@ __all__ = [
     "DBackError",
     "Duration",
     "Event",
+    "Exchange",
     "File",
     "HttpRequest",
     "HttpResponse",
@@ -60,6 +61,7 @@ __all__ = [
     "ServerChanged",
     "ServerRemoved",
     "ServerSet",
+    "ServerStats",
     "Stats",
     "Status",
     "User",

@@ -73,7 +73,8 @@ class Context(Struct, frozen=True, kw_only=True):
     clock: Clock
     """The core's clock: take waits and ages from it, so that tests can move the time."""
     stats: Callable[[], Stats] = Stats
-    """What the core counts, and how every provider is; no user data, no secrets."""
+    """What the core counts, how every provider is, and who answers for what; no user data, no
+    secrets. ``held`` and ``errors`` of it are for operators only."""
     probe: bool = False
     """Whether this run only asks once (``d-back explain``, ``d-back check --live``): log in and
     answer, but subscribe to nothing; neither ``events`` nor ``record`` will be called."""

@@ -312,13 +312,16 @@ class Live:
 
     def stats(self) -> Stats:
         """What is counted, and how every provider is."""
+        providers = self.roster.stats(list(self._feeds()))
         return Stats(
             counters=self.counters,
             sessions=len(self._sessions),
             servers=len(self.servers),
             users=sum(len(live.world.users) for live in self.servers.values()),
-            providers=self.roster.stats(list(self._feeds())),
+            providers=providers,
             queued={each.supervisor.name: each.waiting for each in self.roster.recordings},
+            held=[live.stats() for live in self.servers.values()],
+            errors=self.roster.errors(providers),
         )
 
     def holds(self, server_id: str) -> bool:
@@ -478,6 +481,7 @@ class Live:
             shared = Shared(
                 history=self.config.gateway.history,
                 counters=self.counters,
+                clock=self.clock,
                 changed=self._server_changed,
                 spawn=self._spawn,
             )

@@ -7,7 +7,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from d_back_core import protocol
-from d_back_core.clock import Timer
+from d_back_core.clock import Clock, Timer
 from d_back_core.feed import Feed
 from d_back_core.frames import Piece, piece, pieces_frame, text_frame
 from d_back_core.limits import ChatRate
@@ -16,7 +16,8 @@ from d_back_core.outbox import Outbox
 from d_back_core.policy import Policy
 from d_back_core.snapshot import Snapshot
 from d_back_core.source import Spawn
-from d_back_core.stats import Counters
+from d_back_core.stats import Counters, ServerStats
+from d_back_core.succession import Succession
 from d_back_core.world import Delta, Removal, World
 
 SESSIONS_PER_TURN = 1000
@@ -68,6 +69,7 @@ class Shared(Struct, frozen=True, kw_only=True):
     history: int
     """Deltas that a world keeps."""
     counters: Counters
+    clock: Clock
     changed: Callable[["LiveServer"], None]
     """Hears that a server has something to deliver."""
     spawn: Spawn
@@ -94,6 +96,7 @@ class LiveServer:
         self._changed = shared.changed
         self._spawn = shared.spawn
         self._filled = False
+        self._succession = Succession(shared.clock)
         self._delivering: asyncio.Task[None] | None = None
         self._fill({})
 
@@ -108,12 +111,15 @@ class LiveServer:
 
     def swap(self, effective: dict[str, EffectiveUser]) -> None:
         """These are all users now; the first ones are where the world begins."""
+        before = self.world.seq
         if self._filled:
             self.world.swap(effective)
             self._changed(self)
         else:
             self._fill(effective)
             self._filled = True
+        in_use = self.feed.layers.in_use
+        self._succession.note(in_use, self.world.epoch, before + 1, self.world.seq)
 
     def say(self, message: Message) -> bool:
         """Pass chat on, where policy allows it, its author is shown, and its channel is not
@@ -134,6 +140,18 @@ class LiveServer:
         self._chat_rate = chat_rate
         self.world.hide(offline=policy.hide_offline)
         self._changed(self)
+
+    def stats(self) -> ServerStats:
+        """How it is at the moment."""
+        return ServerStats(
+            server_id=self.server_id,
+            providers=tuple(self.feed.layers.in_use),
+            since=self._succession.since,
+            stale=self.feed.stale,
+            users=len(self.world.users),
+            sessions=len(self.sessions),
+            exchanges=self._succession.exchanges(),
+        )
 
     def close(self) -> None:
         """Nobody watches any more."""

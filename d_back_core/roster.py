@@ -100,6 +100,12 @@ class Roster:
             )
         return found
 
+    def errors(self, providers: Iterable[ProviderStats]) -> dict[str, str]:
+        """The last error of those that are not ready; for operators."""
+        failing = [each.name for each in providers if each.health != "ready"]
+        last = {name: self.supervisors[name].last_error for name in failing}
+        return {name: error for name, error in last.items() if error}
+
     async def _adopt_recorders(self, config: Config) -> None:
         former = {recording.supervisor.name: recording for recording in self.recordings}
         self.recordings.clear()

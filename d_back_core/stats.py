@@ -52,6 +52,38 @@ class ProviderStats(Struct, frozen=True, kw_only=True):
     """Values that were not valid."""
 
 
+class Exchange(Struct, frozen=True, kw_only=True):
+    """The layers of a server's users were exchanged for those of others, in one step."""
+
+    age: float
+    """Seconds ago."""
+    before: tuple[str, ...]
+    """The providers that were in use, highest priority first."""
+    after: tuple[str, ...]
+    epoch: str
+    """What ``first`` and ``last`` are numbers of."""
+    first: int
+    """``seq`` of the first delta that it brought."""
+    last: int
+    """``seq`` of the last one; lower than ``first`` where nobody differed."""
+
+
+class ServerStats(Struct, frozen=True, kw_only=True):
+    """One server that is held. For operators: it is told of servers that clients do not see."""
+
+    server_id: str
+    providers: tuple[str, ...]
+    """Whose layers of its users are in use, highest priority first."""
+    since: float
+    """Seconds that these are in use."""
+    stale: bool
+    """Whether they have failed since, and nobody is there in their place."""
+    users: int
+    sessions: int
+    exchanges: list[Exchange]
+    """The last ones, the newest one last."""
+
+
 class Stats(Struct, frozen=True, kw_only=True):
     """The counters, and what is at the moment."""
 
@@ -63,3 +95,7 @@ class Stats(Struct, frozen=True, kw_only=True):
     providers: list[ProviderStats] = []
     queued: dict[str, int] = {}
     """Changes that wait for each recorder."""
+    held: list[ServerStats] = []
+    errors: dict[str, str] = {}
+    """The last error of each provider that is not ready. It may name hosts and files: show it to
+    operators only."""

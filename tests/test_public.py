@@ -25,7 +25,7 @@ NAMES = {
     *("UserChanged", "UserRemoved"),
     *("Recorded", "Complete", "ServerSet", "UserSet"),
     *("Clock", "Duration", "File", "Secret"),
-    *("Counters", "ProviderStats", "Stats"),
+    *("Counters", "Exchange", "ProviderStats", "ServerStats", "Stats"),
     "WebSocketServer",
 }
 """Every public name of ``d_back_core``; one that is added or taken away is a decision."""

@@ -21,6 +21,7 @@ from d_back_core.clock import Clock
 from d_back_core.config import Config, GatewayConfig, LimitsConfig, Tls
 from d_back_core.errors import ConfigError
 from d_back_core.fanout import Connection, SharedDeflate
+from d_back_core.keepalive import Keepalive
 from d_back_core.pages import Pages, State
 from d_back_core.session import Joins, Session
 from d_back_core.stats import Counters
@@ -56,7 +57,9 @@ class Gateway:
         self._clock = clock
         self._connections: set[Connection] = set()
         self._admission = Admission(config)
+        self._keepalive = Keepalive(clock)
         self._server: Server | None = None
+        self._stopped = False
         self._port = config.gateway.port
         self._tls: ssl.SSLContext | None = None
         self._adopt(config)
@@ -131,6 +134,7 @@ class Gateway:
     async def stop(self) -> None:
         """Close what connections there are with 1001, and stop listening; may be called
         twice."""
+        self._stopped = True
         server, self._server = self._server, None
         if server is None:
             return
@@ -142,7 +146,7 @@ class Gateway:
         for connection in list(self._connections):
             connection.abort()
         await asyncio.wait([closed], timeout=ABORT_TIMEOUT)
-        closed.cancel()  # what is left is a TLS handshake, which ends by itself
+        closed.cancel()  # what is left is a TLS handshake, which `_made` or its timeout ends
 
     async def _listen(self) -> Server:
         for attempt in range(1, PORT_ATTEMPTS + 1):
@@ -161,26 +165,41 @@ class Gateway:
         # The library reports every broken handshake of any client with a traceback.
         logger = logging.getLogger("d_back.gateway.websockets")
         logger.setLevel(logging.CRITICAL)
+        tls: dict[str, Any] = {}
+        if self._tls is not None:
+            timeout = self._limits.handshake_timeout
+            tls = {"ssl": self._tls, "ssl_handshake_timeout": timeout}
         return {
             "process_request": self._answer,
             "create_connection": self._connection,
             "compression": None,
             "extensions": [SharedDeflate()],
             "max_size": self._limits.message_size,
-            "write_limit": self._limits.write_buffer,
+            "write_limit": 0,  # the connection keeps the limit itself
+            "ping_interval": None,  # so does the keepalive, without a task for each
             "open_timeout": self._limits.handshake_timeout,
             "close_timeout": CLOSE_TIMEOUT,
             "backlog": BACKLOG,
             "server_header": "d-back",
             "logger": logger,
-            "ssl": self._tls,
+            **tls,
         }
 
     def _connection(self, *args: Any, **options: Any) -> Connection:  # noqa: ANN401  the library's
         connection = Connection(*args, **options)
-        connection.lost = self._connections.discard
-        self._connections.add(connection)
+        connection.most_waiting = self._limits.write_buffer
+        connection.made, connection.lost = self._made, self._lost
         return connection
+
+    def _made(self, connection: Connection) -> None:
+        self._connections.add(connection)
+        if self._stopped:  # its TLS handshake took longer than the gateway lived
+            connection.abort()
+
+    def _lost(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        if connection.counted_as is not None:
+            self._admission.leave(connection.counted_as)
 
     def _cannot_listen(self, error: OSError) -> str:
         host, port = self._config.host, self._config.port
@@ -195,17 +214,18 @@ class Gateway:
     async def _serve(self, connection: ServerConnection) -> None:
         if not isinstance(connection, Connection) or connection.request is None:
             raise TypeError(f"expected a {Connection.__name__} after its handshake")
+        connection.response = None  # nobody asks for it any more, and it is not small
         address = self._address(connection, connection.request)
         session = Session(connection, self._live, self._clock, address, self._limits)
         self.sessions.add(session)
-        self._admission.enter(address)
+        self._keepalive.add(session)
         self._live.counters.sessions += 1
         try:
             await session.run()
         finally:
+            self._keepalive.discard(session)
             self.sessions.discard(session)
             self._live.counters.closes[connection.close_code or 0] += 1
-            self._admission.leave(address)
 
     async def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
         if "websocket" in _header(request, "Upgrade").lower():
@@ -214,6 +234,7 @@ class Gateway:
             if self._pages.draining:
                 rejected = HTTPStatus.SERVICE_UNAVAILABLE, "shutting down"
             if rejected is None:
+                self._admit(connection, address)
                 return None
             status, reason = rejected
             self._live.counters.rejections[reason] += 1
@@ -234,6 +255,12 @@ class Gateway:
         )
         headers = self._admission.cors(_header(request, "Origin"))
         return _response(answer, headers, head=request.method == "HEAD")
+
+    def _admit(self, connection: ServerConnection, address: str) -> None:
+        """Count it from here on: many may be shaking hands at the same time."""
+        if isinstance(connection, Connection):
+            connection.counted_as = address
+            self._admission.enter(address)
 
     def _address(self, connection: ServerConnection, request: Request) -> str:
         peer = connection.remote_address

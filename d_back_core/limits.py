@@ -17,6 +17,8 @@ LONGEST_WAIT = 3600.0
 class Bucket:
     """A token bucket: ``burst`` at once, and after that one every ``interval`` seconds."""
 
+    __slots__ = ("_at", "_burst", "_clock", "_interval", "_tokens")
+
     def __init__(self, clock: Clock, burst: int, interval: float) -> None:
         self._clock = clock
         self._burst = burst

@@ -15,6 +15,7 @@ from msgspec import structs
 
 from d_back_core import protocol
 from d_back_core.access import ClientIds, authorized, credentials_of
+from d_back_core.audience import Subscriber
 from d_back_core.border import checked_event
 from d_back_core.chain import R
 from d_back_core.clock import Clock
@@ -23,7 +24,7 @@ from d_back_core.errors import ErrorCode, JoinError, ProviderError
 from d_back_core.feed import E, Feed, Sink
 from d_back_core.limits import ChatRate, Guesses, counted_as
 from d_back_core.listing import Listing
-from d_back_core.live_server import LiveServer, Shared, Subscriber
+from d_back_core.live_server import LiveServer, Shared
 from d_back_core.models import (
     ClientIdChanged,
     Credentials,
@@ -201,6 +202,12 @@ class Live:
         if now.passworded and not server.passworded:
             raise JoinError("unauthorized", protocol.UNAUTHORIZED)
         return now
+
+    def set_apart(self, session: Subscriber) -> None:
+        """Use the session's descriptor no more."""
+        live = self._joined.get(session)
+        if live is not None:
+            live.set_apart(session)
 
     def catch_up(self, session: Subscriber) -> None:
         """Send the session what waited for it: its client reads again."""
@@ -420,10 +427,10 @@ class Live:
                 self._turn_out(live, protocol.error("unauthorized", protocol.UNAUTHORIZED))
 
     def _turn_out(self, live: LiveServer, frame: bytes) -> None:
-        for session in live.sessions:
+        for session in list(live.sessions):
             session.send(frame)
             self._joined.pop(session, None)
-        live.sessions.clear()
+            live.leave(session)
         self._let_idle(live)
 
     def _pass_on(self, name: str, live: LiveServer, message: Message) -> None:
@@ -498,7 +505,8 @@ class Live:
 
     def _leave(self, session: Subscriber) -> None:
         live = self._joined.pop(session, None)
-        if live is not None and live.sessions.pop(session, None) is not None:
+        if live is not None:
+            live.leave(session)
             self._let_idle(live)
 
     def _let_idle(self, live: LiveServer) -> None:

@@ -1,66 +1,23 @@
 """One server while it is held: its policy, its world, and the sessions that joined."""
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping
 
 from msgspec import Struct
 
 from d_back_core import protocol
+from d_back_core.audience import SESSIONS_PER_TURN, Audience, Batch, Subscriber, Subscription
 from d_back_core.clock import Clock, Timer
 from d_back_core.feed import Feed
 from d_back_core.frames import Piece, piece, pieces_frame, text_frame
 from d_back_core.limits import ChatRate
 from d_back_core.models import EffectiveServer, EffectiveUser, Message, User
-from d_back_core.outbox import Outbox
 from d_back_core.policy import Policy
 from d_back_core.snapshot import Snapshot
 from d_back_core.source import Spawn
 from d_back_core.stats import Counters, ServerStats
 from d_back_core.succession import Succession
-from d_back_core.world import Delta, Removal, World
-
-SESSIONS_PER_TURN = 1000
-
-
-class Subscriber(Protocol):
-    """What the live state knows of a session."""
-
-    @property
-    def paused(self) -> bool:
-        """Whether its client does not keep up; `Live.catch_up` is to be called when it does."""
-
-    @property
-    def deflates(self) -> bool:
-        """Whether its client takes compressed messages."""
-
-    def write(self, frames: bytes, /) -> None:
-        """Write whole frames, at once and in order, without waiting; never raises."""
-
-    def write_snapshot(self, frames: bytes, /) -> None:
-        """Write what may be larger than all else that waits for a client."""
-
-    def send(self, payload: bytes, /) -> None:
-        """Write one text message."""
-
-
-class Subscription(Struct):
-    """How far a session has come in a world; in places."""
-
-    joined_at: int
-    upto: int
-    outbox: Outbox | None = None
-    """What waits while the session is paused."""
-
-
-class Batch(Struct, frozen=True):
-    """The deltas of one turn of the loop, and all their frames in one piece."""
-
-    deltas: Sequence[Delta]
-    frames: Sequence[bytes]
-    joined: bytes
-    for_all: bool
-    """Whether every session may hear of all of it."""
+from d_back_core.world import Delta, World
 
 
 class Shared(Struct, frozen=True, kw_only=True):
@@ -86,7 +43,6 @@ class LiveServer:
         self.policy = policy
         self.feed: Feed[User, EffectiveUser]
         """What fills it; set by whoever composes the two."""
-        self.sessions: dict[Subscriber, Subscription] = {}
         self.joining = 0
         """How many joins are under way."""
         self.idle: Timer | None = None
@@ -95,10 +51,16 @@ class LiveServer:
         self._counters = shared.counters
         self._changed = shared.changed
         self._spawn = shared.spawn
+        self._audience = Audience(shared.counters)
         self._filled = False
         self._succession = Succession(shared.clock)
         self._delivering: asyncio.Task[None] | None = None
         self._fill({})
+
+    @property
+    def sessions(self) -> Mapping[Subscriber, Subscription]:
+        """Those that joined."""
+        return self._audience.sessions
 
     def derive(self, key: str, merged: User | None) -> EffectiveUser | None:
         """The user as it is shown."""
@@ -174,7 +136,7 @@ class LiveServer:
             text_frame(protocol.delta(self.server_id, self.world.seq, change))
             for change in self.snapshot.tail()
         )
-        self.sessions[session] = Subscription(self.world.place, self.world.place)
+        self._audience.join(session, joined_at=self.world.place, upto=self.world.place)
         session.write_snapshot(b"".join((pieces_frame(pieces, deflate=deflate), *tail)))
 
     def resume(self, session: Subscriber, seq: int, missed: list[Delta]) -> None:
@@ -182,7 +144,7 @@ class LiveServer:
         frames = (protocol.delta(self.server_id, each.seq, each.change) for each in missed)
         answer = protocol.resumed(self.world, seq)
         # Nobody knows when it joined first; to be told of a removal twice harms it less.
-        self.sessions[session] = Subscription(0, self.world.place)
+        self._audience.join(session, joined_at=0, upto=self.world.place)
         session.write(b"".join(map(text_frame, (answer, *frames))))
 
     def deliver(self) -> None:
@@ -195,20 +157,29 @@ class LiveServer:
         self._counters.deltas += len(deltas)
         if not self.sessions or not deltas:
             return
-        batch = self._batch(deltas)
-        if len(self.sessions) <= SESSIONS_PER_TURN:
-            self._deliver(batch, list(self.sessions))
-        else:
-            self._delivering = self._spawn(self._deliver_in_turns(batch))
+        frames = [
+            text_frame(protocol.delta(self.server_id, delta.seq, delta.change)) for delta in deltas
+        ]
+        turns = self._audience.deliver(Batch.of(deltas, frames))
+        if len(self.sessions) > SESSIONS_PER_TURN:
+            self._delivering = self._spawn(self._deliver_in(turns))
+            return
+        for _ in turns:
+            pass
+
+    def leave(self, session: Subscriber) -> None:
+        """End its subscription, where it has one."""
+        self._audience.leave(session)
+
+    def set_apart(self, session: Subscriber) -> None:
+        """Use its descriptor no more."""
+        self._audience.set_apart(session)
 
     def catch_up(self, session: Subscriber) -> None:
         """Send a session that was paused what waited for it, as it is now."""
-        subscription = self.sessions.get(session)
-        if subscription is None or subscription.outbox is None:
+        changes = self._audience.catch_up(session, self.world)
+        if changes is None:
             return
-        changes = subscription.outbox.release(self.world)
-        subscription.outbox = None
-        subscription.upto = self.world.place
         frames = [
             text_frame(protocol.delta(self.server_id, self.world.seq, change, resync=number == 0))
             for number, change in enumerate(changes)
@@ -217,70 +188,13 @@ class LiveServer:
             frames = [text_frame(protocol.resumed(self.world, self.world.seq))]
         session.write(b"".join(frames))
 
-    async def _deliver_in_turns(self, batch: Batch) -> None:
-        sessions = list(self.sessions)
-        for start in range(0, len(sessions), SESSIONS_PER_TURN):
-            self._deliver(batch, sessions[start : start + SESSIONS_PER_TURN])
+    async def _deliver_in(self, turns: Iterator[None]) -> None:
+        for _ in turns:
             await asyncio.sleep(0)
         self._delivering = None
         self.deliver()
-
-    def _deliver(self, batch: Batch, sessions: Sequence[Subscriber]) -> None:
-        subscriptions = self.sessions
-        first, last = batch.deltas[0].place, batch.deltas[-1].place
-        joined, for_all = batch.joined, batch.for_all
-        written = 0
-        for session in sessions:
-            subscription = subscriptions.get(session)
-            if subscription is None:
-                continue
-            if for_all and subscription.upto < first and not session.paused:
-                session.write(joined)
-                written += 1
-            else:
-                self._deliver_selected(batch, session, subscription)
-            subscription.upto = last
-        self._counters.deliveries += written * len(batch.deltas)
-        self._counters.bytes += written * len(joined)
-
-    def _deliver_selected(
-        self, batch: Batch, session: Subscriber, subscription: Subscription
-    ) -> None:
-        """For a session that has some of the batch already, may not hear of all of it, or does
-        not keep up."""
-        chosen = [
-            number
-            for number, delta in enumerate(batch.deltas)
-            if delta.place > subscription.upto and _may_hear(subscription, delta)
-        ]
-        if session.paused:
-            if subscription.outbox is None:
-                subscription.outbox = Outbox(subscription.joined_at)
-            subscription.outbox.hold(batch.deltas[number] for number in chosen)
-            self._counters.conflated += len(chosen)
-        elif chosen:
-            frames = b"".join(batch.frames[number] for number in chosen)
-            session.write(frames)
-            self._counters.deliveries += len(chosen)
-            self._counters.bytes += len(frames)
-
-    def _batch(self, deltas: list[Delta]) -> Batch:
-        frames = [
-            text_frame(protocol.delta(self.server_id, delta.seq, delta.change)) for delta in deltas
-        ]
-        for_all = not any(_is_restricted(delta) for delta in deltas)
-        return Batch(deltas, frames, b"".join(frames), for_all)
 
     def _fill(self, users: dict[str, EffectiveUser]) -> None:
         hide_offline = self.policy.hide_offline
         self.world = World(self.server_id, users, hide_offline=hide_offline, history=self._history)
         self.snapshot = Snapshot(self.world)
-
-
-def _is_restricted(delta: Delta) -> bool:
-    return isinstance(delta.change, Removal) and delta.change.told_before is not None
-
-
-def _may_hear(subscription: Subscription, delta: Delta) -> bool:
-    told_before = delta.change.told_before if isinstance(delta.change, Removal) else None
-    return told_before is None or subscription.joined_at < told_before

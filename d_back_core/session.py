@@ -23,9 +23,11 @@ REFUSAL_INTERVAL = 10.0
 every ``REFUSAL_INTERVAL`` seconds, is closed."""
 SNAPSHOT_TIMEOUT = 60.0
 """The least time that a client has for a snapshot."""
-SLOW_CLOSE_TIMEOUT = 1.0
+UNREAD_CLOSE_TIMEOUT = 1.0
 GOING_AWAY = 1001
 POLICY_VIOLATION = 1008
+PING = b"\x89\x00"
+"""A frame without a payload: whatever comes back is a sign of life."""
 INTERNAL_ERROR = 1011
 TRY_AGAIN_LATER = 1013
 
@@ -60,6 +62,9 @@ class Joins(Protocol):
         """Send the snapshot of a server, or what was missed, and then its deltas; raises
         `JoinError`."""
 
+    def set_apart(self, session: "Session") -> None:
+        """Its descriptor is not to be written to any more, or not for now."""
+
     def catch_up(self, session: "Session") -> None:
         """Send what waited while the session was paused."""
 
@@ -72,6 +77,25 @@ class Joins(Protocol):
 
 class Session:
     """A connected client, from the first frame to the last."""
+
+    __slots__ = (
+        "_answering",
+        "_clock",
+        "_deadline",
+        "_drained",
+        "_joining",
+        "_joins",
+        "_messages",
+        "_patience",
+        "_refusals",
+        "_slow_client_timeout",
+        "_tasks",
+        "address",
+        "connection",
+        "deflates",
+        "paused",
+        "write",
+    )
 
     def __init__(
         self,
@@ -93,13 +117,18 @@ class Session:
         self._slow_client_timeout: float = limits.slow_client_timeout
         self._patience: float = self._slow_client_timeout
         self._deadline: Timer | None = None
-        self._drained = asyncio.Event()
-        self._drained.set()
+        self._drained: asyncio.Event | None = None
+        """What waits for the client to catch up waits for this; None: it keeps up."""
         self._answering = asyncio.Lock()
         self._joining: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
-        connection.paused_writing = self._pause
-        connection.resumed_writing = self._resume
+        connection.watcher = self
+
+    @property
+    def descriptor(self) -> int | None:
+        """Where whole frames may be written instead of with `write`, until ``Joins.set_apart``
+        is told otherwise; None: not now."""
+        return self.connection.descriptor
 
     def send(self, payload: bytes) -> None:
         """Write a text message, at once and in order; nothing where the connection is closing."""
@@ -124,14 +153,17 @@ class Session:
         self._joins.attach(self)
         try:
             while True:
-                await self._receive(await self.connection.recv(decode=False))
+                await self._caught_up()  # before and behind: recv() lets the library read on
+                frame = await self.connection.recv(decode=False)
+                await self._caught_up()
+                await self._receive(frame)
         except ConnectionClosed:
             pass
         except Exception:  # the border around a session: its failure touches nobody else
             log.exception("session of %s failed", self.address)
             await self.connection.close(INTERNAL_ERROR)
         finally:
-            self.connection.paused_writing = self.connection.resumed_writing = None
+            self.connection.watcher = None
             self._joins.detach(self)
             if self._deadline is not None:
                 self._deadline.cancel()
@@ -162,7 +194,7 @@ class Session:
             discord_user=request.discord_user,
         )
         try:
-            await self._drained.wait()  # one snapshot that is not read yet is enough
+            await self._caught_up()  # one snapshot that is not read yet is enough
             await self._joins.join(self, request.server, credentials, self.address, request.resume)
         except JoinError as error:
             await self._refuse(error)
@@ -170,7 +202,7 @@ class Session:
     async def _answer_user_data(self, server_id: str) -> None:
         try:
             async with self._answering:
-                await self._drained.wait()
+                await self._caught_up()
                 self.send(await self._joins.user_data(self, server_id))
         except JoinError as error:
             await self._refuse(error)
@@ -191,36 +223,63 @@ class Session:
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
+        if task is self._joining:
+            self._joining = None
         if task.cancelled() or (error := task.exception()) is None:
             return
         if not isinstance(error, ConnectionClosed):
             log.error("session of %s failed", self.address, exc_info=error)
             self.connection.abort()
 
-    # A client that does not keep up
+    # A client that is dead, or does not keep up
 
-    def _pause(self) -> None:
+    def ping(self) -> None:
+        """Ask for a sign of life; end the client where there was none since the last call. One
+        that is behind has a deadline of its own, and is not read from meanwhile."""
+        if self.paused:
+            return
+        if self.connection.is_heard:
+            self.connection.is_heard = False
+            self.write(PING)
+        else:
+            log.info("client %s is dead", self.address)
+            self._begin(self._end_unread(INTERNAL_ERROR, "keepalive ping timeout"))
+
+    def set_apart(self) -> None:
+        """As `Watcher` says."""
+        self._joins.set_apart(self)
+
+    def fall_behind(self) -> None:
+        """As `Watcher` says."""
         self.paused = True
-        self._drained.clear()
+        self._drained = asyncio.Event()
         self._deadline = self._clock.call_later(self._patience, self._give_up)
 
-    def _resume(self) -> None:
+    def recover(self) -> None:
+        """As `Watcher` says."""
+        if self._drained is None:
+            return
         self.paused = False
         self._drained.set()
+        self._drained = None
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
         self._joins.catch_up(self)
 
+    async def _caught_up(self) -> None:
+        while self._drained is not None:
+            await self._drained.wait()
+
     def _give_up(self) -> None:
         log.info("client %s reads too slowly", self.address)
         self._joins.counters.slow_clients += 1
-        self._begin(self._end_slow())
+        self._begin(self._end_unread(TRY_AGAIN_LATER, "too slow"))
 
-    async def _end_slow(self) -> None:
-        try:  # the close frame waits behind the full buffer
-            async with asyncio.timeout(SLOW_CLOSE_TIMEOUT):
-                await self.connection.close(TRY_AGAIN_LATER, "too slow")
+    async def _end_unread(self, code: int, reason: str) -> None:
+        try:  # the close frame waits behind what is not read
+            async with asyncio.timeout(UNREAD_CLOSE_TIMEOUT):
+                await self.connection.close(code, reason)
         except TimeoutError:
             self.connection.abort()
 

@@ -22,6 +22,7 @@ from d_back_core.clock import Clock
 from d_back_core.config import Config
 from d_back_core.errors import ErrorCode, JoinError, ProviderError
 from d_back_core.feed import E, Feed, Sink
+from d_back_core.frames import Framed
 from d_back_core.limits import ChatRate, Guesses, counted_as
 from d_back_core.listing import Listing
 from d_back_core.live_server import LiveServer, Shared
@@ -74,7 +75,7 @@ class Live:
         self._sessions: set[Subscriber] = set()
         self._joined: dict[Subscriber, LiveServer] = {}
         self._changed: dict[LiveServer, None] = {}
-        self._list_frame: bytes | None = None
+        self._list_frame: Framed | None = None
         """The list of servers as every new session is sent it."""
         self._relist = False
         self._stopped = False
@@ -153,8 +154,8 @@ class Live:
         self.flush()
         self._sessions.add(session)
         if self._list_frame is None:
-            self._list_frame = protocol.server_list(self.listing.servers.values())
-        session.send(self._list_frame)
+            self._list_frame = Framed.of(protocol.server_list(self.listing.servers.values()))
+        session.write(self._list_frame.fit(deflate=session.deflates))
 
     def detach(self, session: Subscriber) -> None:
         """Forget the session."""
@@ -416,9 +417,9 @@ class Live:
         if not changed:
             return
         self._list_frame = None
-        frame = protocol.server_list(self.listing.servers.values(), update=True)
+        frame = Framed.of(protocol.server_list(self.listing.servers.values(), update=True))
         for session in self._sessions:
-            session.send(frame)
+            session.write(frame.fit(deflate=session.deflates))
         for live in self.servers.values():
             was, now = before.get(live.server_id), self.listing.servers.get(live.server_id)
             if now is None:

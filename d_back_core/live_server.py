@@ -9,11 +9,11 @@ from d_back_core import protocol
 from d_back_core.audience import SESSIONS_PER_TURN, Audience, Batch, Subscriber, Subscription
 from d_back_core.clock import Clock, Timer
 from d_back_core.feed import Feed
-from d_back_core.frames import Piece, piece, pieces_frame, text_frame
+from d_back_core.frames import Piece, pieces_frame, stored, text_frame
 from d_back_core.limits import ChatRate
 from d_back_core.models import EffectiveServer, EffectiveUser, Message, User
 from d_back_core.policy import Policy
-from d_back_core.snapshot import Snapshot
+from d_back_core.snapshot import Edition, Snapshot
 from d_back_core.source import Spawn
 from d_back_core.stats import Counters, ServerStats
 from d_back_core.succession import Succession
@@ -125,19 +125,15 @@ class LiveServer:
     # From the world to the sessions
 
     def join(
-        self, session: Subscriber, server: EffectiveServer, users: Piece, client_id: str | None
+        self, session: Subscriber, server: EffectiveServer, users: Edition, client_id: str | None
     ) -> None:
         """Subscribe the session, and send it the snapshot as of now. ``users`` is what
         ``snapshot.ready()`` returned in this same turn of the loop."""
-        deflate = session.deflates and bool(users.deflated)
+        deflate = session.deflates and bool(users.users.deflated)
         head = protocol.join_head(server, self.world, client_id)
-        pieces = (piece(head, last=False) if deflate else Piece(head, b""), users)
-        tail = (
-            text_frame(protocol.delta(self.server_id, self.world.seq, change))
-            for change in self.snapshot.tail()
-        )
+        pieces = (stored(head) if deflate else Piece(head, b""), users.users)
         self._audience.join(session, joined_at=self.world.place, upto=self.world.place)
-        session.write_snapshot(b"".join((pieces_frame(pieces, deflate=deflate), *tail)))
+        session.write_snapshot(pieces_frame(pieces, deflate=deflate) + users.tail())
 
     def resume(self, session: Subscriber, seq: int, missed: list[Delta]) -> None:
         """Subscribe a session that knows all up to that number, and send it these deltas."""

@@ -4,7 +4,7 @@ The only room that knows the wire's camelCase. What the messages mean: ``docs/en
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import msgspec
@@ -290,9 +290,15 @@ def join_head(server: EffectiveServer, world: World, client_id: str | None) -> b
     return _encoder.encode(ServerJoin(data=joined)).removesuffix(b"{}" + JOIN_END)
 
 
-def users_json(users: Iterable[EffectiveUser]) -> bytes:
+def users_json(users: Sequence[EffectiveUser]) -> bytes:
     """The users of a ``server-join``, without the braces around them."""
-    return _encoder.encode(_users(users))[1:-1]
+    names = "\n".join([user.username for user in users])
+    if any(word in names for word in PROTOTYPE_WORDS):
+        return _encoder.encode(_users(users))[1:-1]
+    harmless = {  # which is almost always so, and a third of the time
+        user.uid: WireUser(user.uid, user.username, user.status, user.role_color) for user in users
+    }
+    return _encoder.encode(harmless)[1:-1]
 
 
 def resumed(world: World, seq: int) -> bytes:
@@ -321,6 +327,12 @@ def delta(server_id: str, seq: int, change: Change, *, resync: bool = False) -> 
                 role_color=change.role_color,
             )
     return _encoder.encode(PresenceFrame(server=server_id, seq=seq, resync=first, data=presence))
+
+
+def renumbered(frames: bytes, before: int, seq: int) -> bytes:
+    """Frames of deltas that were all encoded at the number ``before``, at another one of as many
+    digits. Nothing else in them can look like that: quotes in texts are escaped."""
+    return frames.replace(b'"seq":%d,' % before, b'"seq":%d,' % seq)
 
 
 def update_client_id(server_id: str, client_id: str | None) -> bytes:

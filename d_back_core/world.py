@@ -5,7 +5,7 @@ Pure: who asks feeds it effective users and takes the deltas out.
 
 import secrets
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
@@ -58,6 +58,25 @@ class Delta(Struct, frozen=True, gc=False):
     change: Change
 
 
+class Mark:
+    """What has changed in a world since a moment."""
+
+    def __init__(self) -> None:
+        self.touched: dict[str, bool] = {}
+        """The uids, and whether they were visible at that moment."""
+        self._lately: dict[str, None] = {}
+
+    def touch(self, uid: str, *, visible: bool) -> None:
+        """That user is about to change."""
+        self.touched.setdefault(uid, visible)
+        self._lately[uid] = None
+
+    def lately(self) -> Iterable[str]:
+        """The uids that were touched since the last call."""
+        lately, self._lately = self._lately, {}
+        return lately
+
+
 class World:
     """The effective state of one server.
 
@@ -84,7 +103,7 @@ class World:
         self._history_size = history
         self._reaches_to = 0
         self._hidden_at: dict[str, int] = {}
-        self._touched: dict[str, bool] = {}
+        self._marks: list[Mark] = []
 
     def swap(self, users: Mapping[str, EffectiveUser]) -> None:
         """Make these the users; what differs becomes deltas."""
@@ -103,7 +122,8 @@ class World:
         else:
             self.users[uid] = user
         known, shown = self._shows(before), self._shows(user)
-        self._touched.setdefault(uid, known is not None)
+        for mark in self._marks:
+            mark.touch(uid, visible=known is not None)
         if shown is not None and known is not None:
             self._change(_differing(known, shown))
         elif shown is not None:
@@ -135,7 +155,8 @@ class World:
         for user in self.users.values():
             if user.status != "offline":
                 continue
-            self._touched.setdefault(user.uid, offline)
+            for mark in self._marks:
+                mark.touch(user.uid, visible=offline)
             if offline:
                 self._hidden_at[user.uid] = self.place
             else:
@@ -153,23 +174,21 @@ class World:
             return None
         return [each for each in self._history if each.seq + _is_unnumbered(each) > seq]
 
-    def mark(self) -> list[EffectiveUser]:
-        """The users that clients may be told of now; from here on `touched` tells what changed."""
-        self._touched = {}
-        return self.shown()
+    def mark(self) -> Mark:
+        """What changes from here on is told to the mark that this returns, until `unmark`."""
+        mark = Mark()
+        self._marks.append(mark)
+        return mark
 
-    def unmark(self) -> None:
-        """Forget what changed: there is no snapshot that it would be missing from."""
-        self._touched = {}
-
-    @property
-    def touched(self) -> Mapping[str, bool]:
-        """The uids that changed since the last `mark`, and whether they were visible at it."""
-        return self._touched
+    def unmark(self, mark: Mark) -> None:
+        """Nobody asks what changed since then."""
+        self._marks.remove(mark)
 
     def shown(self) -> list[EffectiveUser]:
         """The users that a client is told of when it joins."""
-        return [user for user in self.users.values() if self._shows(user) is not None]
+        if not self.hide_offline:
+            return list(self.users.values())
+        return [user for user in self.users.values() if user.status != "offline"]
 
     def take(self) -> list[Delta]:
         """The deltas since the last call, in order."""

@@ -422,11 +422,16 @@ def test_what_was_touched_since_a_mark() -> None:
     """Each user once, with whether a snapshot of that moment has them."""
     there = world(ADA)
     there.put("2", BOB)
-    assert there.mark() == [ADA, BOB]
+    mark = there.mark()
+    assert there.shown() == [ADA, BOB]
     there.put("1", None)
     there.put("2", change(BOB, username="Robert"))
     there.put("3", EffectiveUser("3", "Cleo", "idle", "#ffffff"))
     there.put("3", None)
-    assert there.touched == {"1": True, "2": True, "3": False}
-    there.unmark()
-    assert there.touched == {}
+    assert mark.touched == {"1": True, "2": True, "3": False}
+    assert list(mark.lately()) == ["1", "2", "3"]
+    there.put("1", ADA)
+    assert list(mark.lately()) == ["1"]
+    there.unmark(mark)
+    there.put("2", None)
+    assert list(mark.lately()) == []

@@ -4,7 +4,7 @@ Most of them are *in step*: they have all that was written to any, nothing waits
 their sockets are written to directly. The others are *apart*, and looked at one by one.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Protocol
 
@@ -120,9 +120,18 @@ class Audience:
         subscription.descriptor = None
         self._apart[session] = subscription
 
-    def deliver(self, batch: Batch) -> Iterator[None]:
-        """Write the batch to every session, once. The iterator is to be exhausted before the
-        next batch; it pauses after every ``SESSIONS_PER_TURN``."""
+    def deliver(self, batch: Batch) -> None:
+        """Write the batch to every session, once."""
+        if self._apart or not batch.for_all:
+            for _ in self.turns(batch):
+                pass
+        else:
+            self._upto = batch.last
+            self._write(self._in_step, batch)
+
+    def turns(self, batch: Batch) -> Iterator[None]:
+        """The same, with a pause after every ``SESSIONS_PER_TURN``. The iterator is to be
+        exhausted before the next batch."""
         if not batch.for_all:
             for session in list(self._in_step.values()):
                 self.set_apart(session)
@@ -132,8 +141,7 @@ class Audience:
         while self._waiting:
             turn = self._next_in_step()
             self._in_step |= turn
-            self._write(turn, batch.joined)
-            self._count(len(turn) * len(batch.deltas), len(turn) * len(batch.joined))
+            self._write(turn, batch)
             yield
         for start in range(0, len(apart), SESSIONS_PER_TURN):
             for session in apart[start : start + SESSIONS_PER_TURN]:
@@ -158,8 +166,11 @@ class Audience:
         descriptors = list(islice(self._waiting, SESSIONS_PER_TURN))
         return {descriptor: self._waiting.pop(descriptor) for descriptor in descriptors}
 
-    def _write(self, turn: dict[int, Subscriber], frames: bytes) -> None:
-        for descriptor, taken in write_all(turn, frames).items():
+    def _write(self, turn: Mapping[int, Subscriber], batch: Batch) -> None:
+        frames = batch.joined
+        short = write_all(turn, frames)
+        self._count(len(turn) * len(batch.deltas), len(turn) * len(frames))
+        for descriptor, taken in short.items():
             turn[descriptor].write(frames[taken:])
 
     def _write_apart(self, session: Subscriber, batch: Batch) -> None:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from d_back_core.server import WebSocketServer
 
 LEVELS = ["debug", "info", "warning", "error"]
 LEAVE_TIMEOUT = 0.5
+STANDARD_ERROR = 2
 LOG_FIELDS = ["asctime", "levelname", "name", "message"]
 LOG_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
@@ -98,8 +100,29 @@ def main(
         config = load(ctx)
         server = WebSocketServer(config=config)
         watched = config.path if watch else None
-        with suppress(KeyboardInterrupt):  # where there are no signal handlers
-            asyncio.run(_serve(server, lambda: load(ctx), watched))
+        _occupy_standard_streams()
+        with (
+            suppress(KeyboardInterrupt),  # where there are no signal handlers
+            asyncio.Runner(loop_factory=_loop_factory()) as runner,
+        ):
+            runner.run(_serve(server, lambda: load(ctx), watched))
+
+
+def _occupy_standard_streams() -> None:
+    """Where we were started without some of them: libuv aborts the process when it closes what
+    has their numbers."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STANDARD_ERROR:
+        pass
+    os.close(descriptor)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """That of uvloop, where it is installed (``d-back-core[speed]``)."""
+    if find_spec("uvloop") is None:
+        return None
+    from uvloop import new_event_loop  # noqa: PLC0415
+
+    return new_event_loop
 
 
 def _begin_log(level: str, kind: str) -> None:

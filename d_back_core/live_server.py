@@ -156,12 +156,11 @@ class LiveServer:
         frames = [
             text_frame(protocol.delta(self.server_id, delta.seq, delta.change)) for delta in deltas
         ]
-        turns = self._audience.deliver(Batch.of(deltas, frames))
+        batch = Batch.of(deltas, frames)
         if len(self.sessions) > SESSIONS_PER_TURN:
-            self._delivering = self._spawn(self._deliver_in(turns))
-            return
-        for _ in turns:
-            pass
+            self._delivering = self._spawn(self._deliver_in(self._audience.turns(batch)))
+        else:
+            self._audience.deliver(batch)
 
     def leave(self, session: Subscriber) -> None:
         """End its subscription, where it has one."""

@@ -135,7 +135,6 @@ class Audience:
         if not batch.for_all:
             for session in list(self._in_step.values()):
                 self.set_apart(session)
-        apart = list(self._apart)
         self._waiting, self._in_step = self._in_step, {}
         self._waiting_upto, self._upto = self._upto, batch.last
         while self._waiting:
@@ -143,6 +142,7 @@ class Audience:
             self._in_step |= turn
             self._write(turn, batch)
             yield
+        apart = list(self._apart)  # now: some may have fallen out of step before their turn
         for start in range(0, len(apart), SESSIONS_PER_TURN):
             for session in apart[start : start + SESSIONS_PER_TURN]:
                 self._write_apart(session, batch)

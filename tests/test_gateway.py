@@ -473,6 +473,43 @@ async def test_tls_answers_nothing_in_plain_text(certified: Certified) -> None:
         assert (await ask(server, "/", tls=certified.trusting)).status == 200
 
 
+async def test_a_tls_handshake_has_the_time_limit_of_any_other(certified: Certified) -> None:
+    """Who does not begin it is not waited for."""
+    table = {
+        "gateway": {"port": 0, "tls": {"cert": certified.cert, "key": certified.key}},
+        "chain": {"order": ["a"]},
+        "limits": {"handshake_timeout": "50ms"},
+    }
+    async with (
+        asyncio.timeout(30),
+        WebSocketServer(config=parse(table), providers={"a": town()}) as server,
+    ):
+        reader, writer = await asyncio.open_connection("localhost", server.port)
+        assert await reader.read() == b""
+        writer.close()
+
+
+async def test_stop_does_not_wait_for_a_tls_handshake(certified: Certified) -> None:
+    """And whoever completes it afterwards gets nothing but the end of the connection."""
+    table = {
+        "gateway": {"port": 0, "tls": {"cert": certified.cert, "key": certified.key}},
+        "chain": {"order": ["a"]},
+        "limits": {"handshake_timeout": "1h"},
+    }
+    async with asyncio.timeout(30):
+        server = WebSocketServer(config=parse(table), providers={"a": town()})
+        async with server:
+            reader, writer = await asyncio.open_connection("localhost", server.port)
+            assert (await ask(server, "/healthz", tls=certified.trusting)).status == 200
+        try:
+            await writer.start_tls(certified.trusting, server_hostname="localhost")
+            assert await reader.read() == b""
+        except (ConnectionError, ssl.SSLError):
+            pass
+        writer.close()
+        await asyncio.gather(writer.wait_closed(), return_exceptions=True)
+
+
 @pytest.mark.parametrize("broken", ["cert", "key"])
 @pytest.mark.parametrize("content", [None, "", "no PEM"])
 def test_a_certificate_that_cannot_be_read_is_an_error_of_the_configuration(

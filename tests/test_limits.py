@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import ssl
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -249,6 +250,32 @@ def test_a_proxy_that_is_no_address_is_an_error() -> None:
     """The operator is told which."""
     with pytest.raises(ConfigError, match=r"limits\.trusted_proxies: 'proxy'"):
         serving(limits={"trusted_proxies": ["proxy"]})
+
+
+async def test_of_many_who_shake_hands_at_once_no_more_are_let_in() -> None:
+    """The limit holds among those who come at the same time."""
+    limits = TRUSTED | {"connections_per_address": 3}
+    async with serving(limits=limits) as server, AsyncExitStack() as opened:
+        attempts = [connect(server.url, additional_headers=VISITOR) for _ in range(20)]
+        results = await asyncio.gather(*attempts, return_exceptions=True)
+        clients = [result for result in results if isinstance(result, ClientConnection)]
+        for client in clients:
+            opened.push_async_callback(client.close)
+        assert len(clients) == 3
+        refused = [result for result in results if isinstance(result, InvalidStatus)]
+        assert {each.response.status_code for each in refused} == {429}
+        assert len(refused) == 17
+
+
+async def test_a_handshake_that_fails_gives_its_place_back() -> None:
+    """It was counted from the moment when it was let in."""
+    upgrade = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13")
+    async with serving(limits={"connections": 1}) as server:
+        for _ in range(3):
+            status, _, _ = await http(server, "/", *upgrade)
+            assert status == 400
+        async with connect(server.url) as client:
+            await client.recv()
 
 
 async def test_who_says_nothing_is_not_waited_for() -> None:

@@ -4,7 +4,9 @@ where and as long as it may (R28)."""
 import asyncio
 import json
 import os
+import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -124,6 +126,9 @@ async def test_a_lost_connection_gives_its_descriptor_up_while_it_is_its_own(
                 session.recover()
 
         connection.watcher = Watcher()
+        reset_at_once = struct.pack("ii", 1, 0)
+        peer = client.writer.get_extra_info("socket")
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset_at_once)
         client.writer.transport.abort()
         await until(lambda: seen)
         assert seen[0] == own

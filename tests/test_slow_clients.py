@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from peers import until
 from scenario import ADA, BOB, ONE, PATIENCE
 
 from d_back_core import Message, Status, User, UserChanged, UserRemoved
@@ -211,6 +212,31 @@ async def test_who_does_not_read_is_not_read_from(town: Script, question: bytes)
         assert connection.transport.get_write_buffer_size() == before
         assert server.live.counters.joins == joins
         await flood
+
+
+async def test_what_a_client_asked_before_it_fell_behind_waits_too(
+    town: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library would begin to read again as soon as few enough messages are left."""
+    async with asyncio.timeout(PATIENCE), serving(town) as server, sleeper(server) as client:
+        [connection] = server.connections
+        queue, answers = connection.recv_messages.frames, 0
+
+        def answer(_: str | None) -> bytes:
+            nonlocal answers
+            answers += 1
+            if len(queue) == connection.recv_messages.low + 1:
+                connection.most_waiting = -1
+                connection.pause_writing()
+            return b"{}"
+
+        monkeypatch.setattr(server.live, "server_data", answer)
+        for _ in range(connection.recv_messages.high + 2):
+            await client.send(b'{"type":"get_server_data"}')
+        await until(lambda: connection.paused)
+        await server.live.settle()
+        assert len(queue) == connection.recv_messages.low + 1
+        assert not connection.transport.is_reading()
 
 
 async def test_the_others_wait_for_nothing(town: Script) -> None:

@@ -165,10 +165,6 @@ class Gateway:
         # The library reports every broken handshake of any client with a traceback.
         logger = logging.getLogger("d_back.gateway.websockets")
         logger.setLevel(logging.CRITICAL)
-        tls: dict[str, Any] = {}
-        if self._tls is not None:
-            timeout = self._limits.handshake_timeout
-            tls = {"ssl": self._tls, "ssl_handshake_timeout": timeout}
         return {
             "process_request": self._answer,
             "create_connection": self._connection,
@@ -182,7 +178,7 @@ class Gateway:
             "backlog": BACKLOG,
             "server_header": "d-back",
             "logger": logger,
-            **tls,
+            "ssl": self._tls,
         }
 
     def _connection(self, *args: Any, **options: Any) -> Connection:  # noqa: ANN401  the library's

@@ -30,6 +30,7 @@ from d_back_core import (
     User,
     UserChanged,
     UserRemoved,
+    cli,
 )
 from d_back_core.config import parse
 from d_back_core.server import WebSocketServer
@@ -825,3 +826,11 @@ async def test_r34_the_schema_refuses_broken_frames(protocol_schema: dict[str, A
             assert not validator.is_valid({**frame, key: 1.5}), (frame, key)
             without = {name: value for name, value in frame.items() if name != key}
             assert not validator.is_valid(without), (frame, key)
+
+
+def test_it_runs_on_uvloop_where_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And on asyncio's own loop elsewhere."""
+    uvloop = pytest.importorskip("uvloop")
+    assert cli._loop_factory() is uvloop.new_event_loop  # noqa: SLF001  the choice itself
+    monkeypatch.setattr(cli, "find_spec", lambda _: None)
+    assert cli._loop_factory() is None  # noqa: SLF001  the same

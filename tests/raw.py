@@ -1,6 +1,7 @@
 """A client that sees the bytes of the frames, and answers nothing by itself."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -45,9 +46,12 @@ class Raw:
 
 
 @asynccontextmanager
-async def raw(server: WebSocketServer, *, offer: bytes = b"") -> AsyncIterator[Raw]:
-    """A client that has been sent nothing but the answer to its handshake."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+async def raw(
+    server: WebSocketServer, *, offer: bytes = b"", tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Raw]:
+    """A client that has been sent nothing but the answer to its handshake. It reads little more
+    than what is asked of it."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=tls, limit=4096)
     writer.write(REQUEST + offer + b"\r\n")
     assert b" 101 " in await reader.readuntil(b"\r\n\r\n")
     try:

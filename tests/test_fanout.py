@@ -9,7 +9,7 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import trustme
@@ -148,32 +148,68 @@ async def test_an_aborted_connection_is_written_to_no_more(town: Script) -> None
         assert [each.descriptor for each in server.live.servers["1"].sessions.values()] == [None]
 
 
-async def test_over_tls_nothing_is_written_past_the_encryption(
-    town: Script, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """Deltas arrive there too, on the plain path."""
+class Encrypted(NamedTuple):
+    """What a gateway with TLS is configured with, and who trusts it."""
+
+    tls: dict[str, str]
+    trusting: ssl.SSLContext
+
+
+@pytest.fixture(scope="module")
+def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Encrypted:
     authority, folder = trustme.CA(), tmp_path_factory.mktemp("tls")
     issued = authority.issue_cert("127.0.0.1")
     issued.cert_chain_pems[0].write_to_path(folder / "cert")
     issued.private_key_pem.write_to_path(folder / "key")
     trusting = ssl.create_default_context()
     authority.configure_trust(trusting)
-    tls = {"cert": str(folder / "cert"), "key": str(folder / "key")}
+    return Encrypted({"cert": str(folder / "cert"), "key": str(folder / "key")}, trusting)
+
+
+async def test_over_tls_nothing_is_written_past_the_encryption(
+    town: Script, encrypted: Encrypted
+) -> None:
+    """Deltas arrive there too, on the plain path."""
     async with (
         asyncio.timeout(PATIENCE),
-        serving(town, tls=tls) as server,
-        connect(server.url, ssl=trusting) as client,
+        serving(town, tls=encrypted.tls) as server,
+        raw(server, tls=encrypted.trusting) as client,
     ):
-        await client.recv()
-        await client.send('{"type":"connect"}')
-        await client.recv()
+        client.say(1, b'{"type":"connect"}')
+        await client.frame()
+        await client.frame()
         statuses: list[Status] = ["dnd", "idle", "online"]
         for status in statuses:
             change(town, status)
-            assert json.loads(await client.recv())["data"]["status"] == status
+            assert b'"status":"%s"' % status.encode() in await client.frame()
         [connection] = server.connections
         assert isinstance(connection, Connection)
         assert connection.descriptor is None
+
+
+async def test_r29_over_tls_what_waits_is_bounded_too(town: Script, encrypted: Encrypted) -> None:
+    """A client that does not read is held up, and brought up to date when it does."""
+    async with (
+        asyncio.timeout(PATIENCE),
+        serving(town, tls=encrypted.tls) as server,
+        raw(server, tls=encrypted.trusting) as client,
+    ):
+        client.say(1, b'{"type":"connect"}')
+        await client.frame()
+        [connection] = server.connections
+        number = 0
+        while not server.live.counters.conflated:
+            number += 1
+            name = f"{number} " + 5000 * "x"
+            town.emit(UserChanged(server_id="1", uid="7", username=name))
+            await server.live.settle()
+            assert connection.transport.get_write_buffer_size() < 80_000
+        frame = b""
+        while b'"resync":true' not in frame:
+            frame = await client.frame()
+        assert f'"username":"{number} '.encode() in frame
+        change(town, "dnd")
+        assert b'"status":"dnd"' in await client.frame()
 
 
 @pytest.mark.parametrize(("offer", "first"), [(OFFER, 0xC1), (b"", 0x81)])

@@ -36,7 +36,8 @@ def measure_clients(run: Run) -> Iterator[Sample]:
 
 
 def measure_servers(run: Run) -> Iterator[Sample]:
-    """Few and many servers with one client each: an event for each of ten servers at a time."""
+    """Few and many servers with one client each: an event for each of ten servers at a time,
+    after each has had one."""
     scale = run.scale
     for turn in run.turns(run.ours(), scale.growth_rounds, scale.columns[:1]):
         for servers in scale.growth_servers:
@@ -46,6 +47,9 @@ def measure_servers(run: Run) -> Iterator[Sample]:
             ):
                 each.crowd.join([f"s{number}" for number in range(servers)], JOIN_TIMEOUT)
                 each.crowd.settle()
+                for _ in range(servers // SPREAD):  # the first change of each is a cold one
+                    each.server.burst(SPREAD)
+                    each.crowd.expect(SPREAD, TIMEOUT)
                 per = _cost(each, SPREAD, 1, max(servers, scale.growth_deliveries // 10))
                 yield each.sample(EACH.format(servers), per)
 

@@ -7,10 +7,11 @@ import stat
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
-from typing import NamedTuple, NoReturn, TypeAlias
+from typing import NamedTuple, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
 import click
@@ -22,8 +23,8 @@ from d_back_core.watch.lines import (
     CannotWriteError,
     JsonLines,
     NobodyReadsError,
+    Output,
     PlainLines,
-    to_descriptor,
 )
 from d_back_core.watch.words import harmless
 
@@ -82,40 +83,39 @@ def watch(
     password = _password(password_file)
     for left in reversed(range(TRIES)):
         try:
-            with _until_told():
-                asyncio.run(_watch(target, password, as_json=as_json, on_screen=on_screen))
+            asyncio.run(_watch(target, password, as_json=as_json, on_screen=on_screen))
         except JoinError as error:
             if error.code != "unauthorized" or password_file or not left or not _can_ask():
                 raise _refused(target, error) from error
             click.echo(f"{shown(target.url)}: {harmless(str(error))}", err=True)
             password = click.prompt("Password", hide_input=True, err=True)
-        except NobodyReadsError:
-            return
-        except KeyboardInterrupt:
+        except (NobodyReadsError, asyncio.CancelledError, KeyboardInterrupt):
             return
         except CannotWriteError as error:
             raise click.ClickException(str(error)) from error
         except _PROBLEMS as error:
-            problem = harmless(described(error))
-            raise click.ClickException(f"{shown(target.url)}: {problem}") from error
+            problem = str(error) if isinstance(error, DBackError) else described(error)
+            raise click.ClickException(harmless(f"{shown(target.url)}: {problem}")) from error
         else:
             return
 
 
 async def _watch(target: Target, password: str | None, *, as_json: bool, on_screen: bool) -> None:
-    listener: Listener
-    stay: Stay
     if on_screen:
         from d_back_core.watch.screen import Watch  # noqa: PLC0415  not everybody has it
 
         app = Watch(shown(target.url))
-        listener, stay = app.ear, app.stay
-    else:
-        descriptor = sys.stdout.fileno()
-        write = to_descriptor(descriptor)
-        encoding = sys.stdout.encoding
-        listener = JsonLines(write) if as_json else PlainLines(write, encoding)
-        stay = _while_read(descriptor)
+        await _follow(target, password, app.ear, app.stay)
+        return
+    output = Output(sys.stdout.fileno())
+    listener: Listener = PlainLines(output.write, sys.stdout.encoding)
+    if as_json:
+        listener = JsonLines(output.write)
+    with _ending(output):
+        await _follow(target, password, listener, partial(_while_read, output))
+
+
+async def _follow(target: Target, password: str | None, listener: Listener, stay: Stay) -> None:
     url, server = target
     async with connect(url, server, password=password, listener=listener) as world:
         await stay(world)
@@ -123,39 +123,44 @@ async def _watch(target: Target, password: str | None, *, as_json: bool, on_scre
         raise DBackError(f"the gateway closed the connection with {world.close_code}")
 
 
-def _while_read(descriptor: int) -> Stay:
+async def _while_read(output: Output, world: ClientWorld) -> None:
     """Stay until the connection has ended, or the other end of the pipe is closed."""
+    loop = asyncio.get_running_loop()
+    gone: asyncio.Future[None] = loop.create_future()
+    watched = sys.platform != "win32" and stat.S_ISFIFO(os.fstat(output.descriptor).st_mode)
+    over = asyncio.ensure_future(world.until(lambda world: world.close_code is not None))
+    if watched:  # nothing can be read there: it tells of its end only
+        loop.add_reader(output.descriptor, _set, gone)
+    try:
+        await asyncio.wait((over, gone), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        over.cancel()
+        if watched:
+            loop.remove_reader(output.descriptor)
+    if gone.done():
+        raise NobodyReadsError
 
-    async def stay(world: ClientWorld) -> None:
-        over = asyncio.ensure_future(world.until(lambda world: world.close_code is not None))
-        gone = asyncio.get_running_loop().create_future()
-        watched = sys.platform != "win32" and stat.S_ISFIFO(os.fstat(descriptor).st_mode)
-        if watched:  # nothing can be read there: this tells of its end only
-            asyncio.get_running_loop().add_reader(descriptor, gone.set_exception, NobodyReadsError)
-        try:
-            await asyncio.wait((over, gone), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            over.cancel()
-            if watched:
-                asyncio.get_running_loop().remove_reader(descriptor)
-        if gone.done():
-            gone.result()
 
-    return stay
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
 
 
 @contextmanager
-def _until_told() -> Iterator[None]:
-    """SIGINT and SIGTERM raise ``KeyboardInterrupt``, also in a write that nobody reads; a second
-    one ends the process at once."""
+def _ending(output: Output) -> Iterator[None]:
+    """SIGINT and SIGTERM end the task, also while its output is held up; a second one ends the
+    process at once."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
 
-    def end(_number: int, _frame: FrameType | None) -> NoReturn:
+    def end(_number: int, _frame: FrameType | None) -> None:
         for number in before:
             signal.signal(number, signal.SIG_DFL)
-        raise KeyboardInterrupt
+        if task is not None:
+            loop.call_soon_threadsafe(task.cancel)
+        output.give_up()
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, end) for number in numbers}
+    # Not the loop's own handlers: those are called between two turns, and a write may not end.
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:

@@ -27,20 +27,31 @@ class CannotWriteError(Exception):
     """The lines cannot be written, as on a full disk."""
 
 
-def to_descriptor(descriptor: int) -> Write:
-    """Write all of it, past every buffer; raises `NobodyReadsError` or `CannotWriteError`. A
-    reader that does not read holds it up; a signal ends that."""
+class Output:
+    """Writes all of what it is given, past every buffer; a reader that does not read holds it
+    up. Raises `NobodyReadsError` or `CannotWriteError`."""
 
-    def write(line: bytes) -> None:
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self._is_writing = False
+
+    def write(self, line: bytes) -> None:
+        """Write the line."""
+        self._is_writing = True
         try:
             while line:
-                line = line[os.write(descriptor, line) :]
+                line = line[os.write(self.descriptor, line) :]
         except BrokenPipeError as error:
             raise NobodyReadsError from error
         except OSError as error:
             raise CannotWriteError(f"the output cannot be written: {error.strerror}") from error
+        finally:
+            self._is_writing = False
 
-    return write
+    def give_up(self) -> None:
+        """From a signal's handler: end a write that is held up; it raises `NobodyReadsError`."""
+        if self._is_writing:
+            raise NobodyReadsError
 
 
 def utc() -> datetime:

@@ -151,9 +151,14 @@ class Watch(App[None]):
         self._title = Static(id="title")
         self._chat = RichLog(id="chat", wrap=True, max_lines=MEMORY, min_width=1)
 
+    def show(self, world: ClientWorld) -> None:
+        """What is to be drawn from now on."""
+        self._world = world
+        self.ear.is_news = True
+
     async def stay(self, world: ClientWorld) -> None:
         """Show the world until the connection ends or the person leaves."""
-        self._world = world
+        self.show(world)
         ending = asyncio.create_task(self._end_with(world))
         loop = asyncio.get_running_loop()
         if sys.platform != "win32":  # the terminal must be given back

@@ -16,7 +16,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from docs_pages import blocks, named, sections, tables
 from terminal import Terminal, terminal
+from textual.binding import Binding
 from websockets.asyncio.server import ServerConnection, serve
 
 from d_back_core import (
@@ -34,6 +36,7 @@ from d_back_core.config import parse
 from d_back_core.server import WebSocketServer
 from d_back_core.testing import Script
 from d_back_core.watch.lines import JsonLines, PlainLines
+from d_back_core.watch.screen import Watch
 from d_back_core.watch.words import harmless, told
 
 PATIENCE = 60.0
@@ -561,3 +564,42 @@ async def test_a_member_who_left_is_not_counted_twice() -> None:
             assert len(server.connections) == 1
             await watch.end(signal.SIGINT)
         await until(lambda: not server.connections)
+
+
+# What the page shows
+
+
+def test_the_lines_of_the_page_are_written() -> None:
+    """Every field of every example."""
+    for block in blocks("terminal.md", "json"):
+        shown = json.loads(block.text)
+        written: list[bytes] = []
+        time = datetime.fromisoformat(shown["time"])
+        lines = JsonLines(written.append, lambda time=time: time)  # type: ignore[misc]
+        if "lost" in shown:
+            lines.lost(shown["lost"]["code"])
+        else:
+            lines.received(json.dumps(shown["frame"]).encode(), ClientWorld())
+        assert written == [block.text.encode()]
+
+
+def test_fields_of_the_lines() -> None:
+    """Those of the examples are in the table, and no other."""
+    (table,) = tables(sections("terminal.md")["JSON Lines"])
+    shown = [json.loads(block.text) for block in blocks("terminal.md", "json")]
+    fields = {key for line in shown for key in line} | {"lost.code"}
+    assert {row[0].strip("`") for row in table} == fields
+
+
+def test_keys_of_the_screen() -> None:
+    """Each key that is bound to something is in the table."""
+    (table,) = tables(sections("terminal.md")["The screen"])
+    described = {name.lower() for row in table for name in named(row[0])}
+    keys = {key for binding in Watch.BINDINGS for key in _keys(binding)}
+    names = {"escape": "esc", "slash": "/", "ctrl+c": "ctrl-c"}
+    assert {names.get(key, key) for key in keys} - {"ctrl+q"} <= described
+
+
+def _keys(binding: object) -> list[str]:
+    assert isinstance(binding, Binding)
+    return binding.key.split(",")

@@ -29,7 +29,7 @@ NAMES = {
     "WebSocketServer",
 }
 """Every public name of ``d_back_core``; one that is added or taken away is a decision."""
-CLIENT = {"ClientWorld", "connect"}
+CLIENT = {"ClientWorld", "Listener", "connect"}
 """Those of `d_back_core.client`."""
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -328,14 +329,29 @@ async def test_one_that_is_cancelled_while_it_reads_loses_nothing(
 ) -> None:
     """The stream may be called again at any moment."""
     monkeypatch.setattr(recording, "BATCH", 1)
-    day.write(listed(0), joined(0, ADA), said(0, "hi"))
+    day.write(listed(0), joined(0, ADA), said(0, "hi"), said(0, "again"))
     provider = await day.play(repeat=False)
+    reading, go_on = threading.Event(), threading.Event()
+    read = recording.Recording._read  # noqa: SLF001
+
+    def held(file: recording.Recording) -> None:
+        reading.set()
+        assert go_on.wait(PATIENCE)
+        read(file)
+
+    monkeypatch.setattr(recording.Recording, "_read", held)
     cut = asyncio.ensure_future(anext(provider.events()))
     await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    assert await asyncio.to_thread(reading.wait, PATIENCE)
     cut.cancel()
     await asyncio.wait([cut])
-    assert isinstance(await day.next(), Message)
+    whole = asyncio.create_task(day.next())
+    await asyncio.sleep(0)
+    go_on.set()
+    first, second = await whole, await day.next()
+    assert isinstance(first, Message)
+    assert isinstance(second, Message)
+    assert (first.message, second.message) == ("hi", "again")
 
 
 # What cannot be played

@@ -6,6 +6,7 @@ import sys
 from collections import deque
 from datetime import datetime
 from functools import lru_cache
+from time import monotonic
 from typing import ClassVar
 
 from rich.segment import Segment
@@ -25,6 +26,8 @@ from d_back_core.client import ClientWorld, Listener, decoded
 from d_back_core.models import EffectiveUser
 from d_back_core.watch.words import ORDER, Sentence, counted, harmless, lost, told
 
+REST = 9
+"""How many times as long as it took to draw it waits at least: a crowd takes a while to sort."""
 TICK = 0.1
 """Seconds between two looks at the world; what happens meanwhile is drawn at once."""
 MEMORY = 1000
@@ -146,6 +149,7 @@ class Watch(App[None]):
         self.ear = Ear()
         self._url = url
         self._world = ClientWorld()
+        self._not_before = 0.0
         self._search = Input(placeholder="a name or a uid", id="search")
         self._members = Members()
         self._title = Static(id="title")
@@ -213,12 +217,15 @@ class Watch(App[None]):
         self._members.focus()
 
     def _draw(self) -> None:
-        if not self.ear.is_news:
+        began = monotonic()
+        if not self.ear.is_news or began < self._not_before:
             return
         self.ear.is_news = False
         self._show()
         while self.ear.heard:
             self._chat.write(_line(*self.ear.heard.popleft()))
+        now = monotonic()
+        self._not_before = now + (now - began) * REST
 
     def _show(self) -> None:
         world = self._world

@@ -9,7 +9,8 @@ from textual.pilot import Pilot
 
 from d_back_core.client import ClientWorld
 from d_back_core.models import EffectiveUser, Status
-from d_back_core.watch.screen import Members, Watch, readable
+from d_back_core.watch.members import Members, readable
+from d_back_core.watch.screen import Watch
 
 ADA = EffectiveUser("7", "Ada", "online", "#ff6b6b")
 BOB = EffectiveUser("8", "bob", "idle", "#000000")

@@ -1,5 +1,5 @@
 """``d-back watch``: a server in the terminal.
 
-`command` joins and ends; `lines` writes for pipes and files, `screen` draws for people; `words`
-says in words what a frame tells, with nothing in it that a terminal would obey.
+`command` joins and ends; `lines` writes for pipes and files, `screen` and `members` draw for
+people; `words` says in words what a frame tells, with nothing in it that a terminal would obey.
 """

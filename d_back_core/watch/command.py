@@ -212,7 +212,7 @@ def _password(file: Path | None) -> str | None:
 
 
 def _can_ask() -> bool:
-    return PASSWORD_VARIABLE not in os.environ and sys.stdin.isatty()
+    return not os.environ.get(PASSWORD_VARIABLE) and sys.stdin.isatty()
 
 
 def _refused(target: Target, error: JoinError) -> click.ClickException:

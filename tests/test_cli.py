@@ -248,7 +248,8 @@ def test_help_names_every_command(operator: Operator) -> None:
     """Also those that are imported late."""
     done = operator.run("--help")
     assert done.returncode == 0
-    for command in ("check", "explain", "hash-password", "plugins", "schema"):
+    commands = ("check", "explain", "hash-password", "init", "plugins", "schema", "watch")
+    for command in commands:
         assert re.search(rf"^  {command} +[A-Z]", done.stdout, re.MULTILINE), command
 
 

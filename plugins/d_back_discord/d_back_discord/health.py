@@ -65,6 +65,8 @@ class Health:
         self._host.degraded(reason)
 
     def close(self) -> None:
+        """Say nothing more: that the connection goes is what is wanted now."""
+        self._connected = False
         self._cancel()
 
     def _cancel(self) -> None:

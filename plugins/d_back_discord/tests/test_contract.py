@@ -1,0 +1,29 @@
+"""The provider keeps the contract, over a Discord on the loopback interface."""
+
+from collections.abc import AsyncIterator
+
+import discord_payloads as say
+from discord_loopback import TOKEN, serving
+from discord_worlds import club
+
+from d_back_core import Secret
+from d_back_core.testing import ProviderContract
+from d_back_discord import DiscordConfig, DiscordProvider
+
+
+class TestBot(ProviderContract):
+    """A bot of our own in one guild."""
+
+    server_id = say.GUILD_ID
+
+    async def provider(self) -> AsyncIterator[DiscordProvider]:
+        async with serving() as loopback:
+            loopback.guilds.append(club())
+            self.loopback = loopback
+            yield DiscordProvider(
+                DiscordConfig(
+                    token=Secret(TOKEN),
+                    api_url=loopback.api_url,
+                    gateway_url=loopback.gateway_url,
+                )
+            )

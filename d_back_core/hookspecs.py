@@ -25,10 +25,14 @@ constructor by raising `ConfigError`: the operator is told where and why.
 The class attribute ``hook_version`` says for which version of the hooks it is written (see
 `HOOK_VERSION`; without it, for the first); a core that has another version refuses it.
 
+A token, a password or a DSN is a `Secret` in ``Config``; no log, error or repr may show it.
+
 An implementation declares of a hook's arguments those that it needs. All hooks are optional.
 Each call runs under the provider's ``timeout``; an exception or a time-out is logged once, and
-what was held of the provider stays until its ``grace`` has run out. Calls for different servers
-may run at the same time; calls for the same server do not. Nothing may block the event loop.
+what was held of the provider stays until its ``grace`` has run out. A call that takes too long
+is cancelled wherever it waits; ``CancelledError`` always passes. Calls for different servers may
+run at the same time; calls for the same server do not. Nothing may block the event loop. What is
+answered changes with the source only: each difference is sent to the clients.
 
 Records are checked where they come in: a field that is not valid counts as not supplied, a
 record whose key is not a valid id is left out (`models.is_id`).
@@ -104,6 +108,7 @@ class ProviderSpec:
         Raising means: not available now; ``stop`` is called and ``start`` is tried again later,
         with growing delays. Raising `ConfigError` means: never, until the configuration changes.
         Subscribe here, not in ``events``: what happens after ``start`` must reach ``events``.
+        With ``context.probe``, log in and subscribe to nothing.
         """
 
     @hookspec

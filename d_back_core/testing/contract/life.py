@@ -4,10 +4,19 @@ import asyncio
 from collections.abc import Awaitable, Generator
 from typing import Any
 
-from d_back_core.errors import described
-from d_back_core.testing.contract.checks import Suite, check, needs
+from d_back_core.errors import ConfigError, described
+from d_back_core.testing.contract.checks import Suite, check, check_unavailable, needs
 from d_back_core.testing.contract.error import ContractError
-from d_back_core.testing.contract.promises import CANCELLED, PAIRS, Promise
+from d_back_core.testing.contract.promises import (
+    CALLS,
+    CANCELLED,
+    CANNOT_SAY,
+    NEVER,
+    NOT_MINE,
+    PAIRS,
+    PROBE,
+    Promise,
+)
 from d_back_core.testing.contract.trial import Trial
 
 STEPS = (0, 1, 2, 3, 5, 8, 13, 21, 34, 55, 89)
@@ -56,14 +65,64 @@ class Life(Suite):
         await trial.ready()
         await trial.stop()
 
+    @check_unavailable
+    async def test_stop_follows_a_start_that_failed(self, trial: Trial) -> None:
+        """Without its source it raises or says that it cannot say, each time, and leaves
+        nothing."""
+        for _ in range(2):
+            error = await _failed_start(trial)
+            if isinstance(error, ConfigError):
+                raise ContractError(
+                    f"{trial.kind}.start raised ConfigError without its source: it would never"
+                    " be tried again.",
+                    NEVER,
+                ) from error
+            if error is None:
+                await _check_cannot_say(trial)
+            await trial.ask("stop", PAIRS)
+            await trial.check_nothing_left("after a start() that failed, and stop()")
+        trial.check_heard()
+
     @check
     async def test_a_probe_leaves_nothing(self, trial: Trial) -> None:
         """A start that only asks once answers and is stopped, without a stream."""
         await trial.start(probe=True)
-        await trial.servers()
-        await trial.stop()
-        await trial.check_nothing_left("after a probe")
+        try:
+            await trial.servers()
+        finally:
+            await trial.stop()
+        if left := await trial.left():
+            raise ContractError(
+                f"{trial.kind} left behind after a probe: {', '.join(left)}.", PROBE
+            )
         trial.check_heard()
+
+
+async def _failed_start(trial: Trial) -> Exception | None:
+    try:
+        await trial.call("start", CALLS, context=trial.context())
+    except ContractError:
+        raise
+    except Exception as error:  # noqa: BLE001  other people's code: what is to be seen
+        return error
+    return None
+
+
+async def _check_cannot_say(trial: Trial) -> None:
+    """It has started without its source: then it must not answer that there is nobody."""
+    asked = {"servers": CANNOT_SAY} | ({"users": NOT_MINE} if trial.server_id else {})
+    for hook, promise in asked.items():
+        given = {"server_id": trial.server_id} if hook == "users" else {}
+        try:
+            answer = await trial.call(hook, promise, **given)
+        except ContractError:
+            raise
+        except Exception:  # noqa: BLE001, S112  it may say so by raising anything
+            continue
+        if answer is not None and not answer:
+            raise ContractError(
+                f"{trial.kind}.{hook} answered {answer!r} without its source, not None.", promise
+            )
 
 
 class Cut:

@@ -50,7 +50,7 @@ class Trial:
         """What it said about data that may be out of date."""
         self.unheard: list[str] = []
         """What the event loop was told of failures that nobody took."""
-        self._server_id = server_id
+        self.server_id = server_id
         self._plugin: Plugin | None = None
         self._started = 0
         self._leftovers = Leftovers(self.clock)
@@ -103,14 +103,16 @@ class Trial:
         self,
         condition: Callable[[], object],
         turn: Callable[[], Awaitable[object]] = lambda: asyncio.sleep(TURN),
+        *,
+        standing: bool = False,
     ) -> bool:
-        """Whether the condition held in time."""
+        """Whether the condition held in time. ``standing``: its clock stands still meanwhile."""
         loop = asyncio.get_running_loop()
         began = last = loop.time()
         while not condition():
             await turn()
             now = loop.time()
-            await self.clock.advance(now - last)
+            await self.clock.advance(0 if standing else now - last)
             last = now
             if now - began > self.patience:
                 return bool(condition())
@@ -171,7 +173,7 @@ class Trial:
 
     async def known(self) -> list[str]:
         """The servers whose users it knows, once it does; three at most."""
-        wanted = [] if self._server_id is None else [self._server_id]
+        wanted = [] if self.server_id is None else [self.server_id]
         if self.implements("servers"):
             listed = await self.eventually(self.servers, f"{self.kind}.servers()", SERVERS)
             wanted += [each for each in listed if each not in wanted]
@@ -208,8 +210,8 @@ class Trial:
     # Afterwards
 
     async def left(self) -> list[str]:
-        """What it has not given back, after some patience."""
-        await self.until(lambda: not self._leftovers.found())
+        """What it has not given back, after some patience; a timer is not let run out."""
+        await self.until(lambda: not self._leftovers.found(), standing=True)
         return self._leftovers.found()
 
     async def check_nothing_left(self, after: str) -> None:

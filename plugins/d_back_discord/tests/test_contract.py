@@ -1,6 +1,7 @@
 """The provider keeps the contract, over a Discord on the loopback interface."""
 
 from collections.abc import AsyncIterator
+from typing import ClassVar
 
 import discord_payloads as say
 from discord_loopback import TOKEN, serving
@@ -15,6 +16,7 @@ class TestBot(ProviderContract):
     """A bot of our own in one guild."""
 
     server_id = say.GUILD_ID
+    options: ClassVar = {"token": TOKEN}
 
     async def provider(self) -> AsyncIterator[DiscordProvider]:
         async with serving() as loopback:
@@ -27,3 +29,11 @@ class TestBot(ProviderContract):
                     gateway_url=loopback.gateway_url,
                 )
             )
+
+    async def unavailable(self) -> AsyncIterator[DiscordProvider]:
+        async for provider in self.provider():
+            self.loopback.open_to_gateway = False
+            yield provider
+
+    async def happen(self) -> None:
+        await self.loopback.dispatch("PRESENCE_UPDATE", say.presence(1, "dnd"))

@@ -1,5 +1,8 @@
 """The provider keeps the contract, over a real database."""
 
+from typing import ClassVar
+
+import asyncpg
 import pytest
 
 from d_back_core import Secret
@@ -11,5 +14,28 @@ from d_back_postgres import PostgresConfig, PostgresProvider
 class TestTables(ProviderContract):
     """Two tables with triggers."""
 
+    options: ClassVar = {"dsn": "postgresql://postgres@127.0.0.1/postgres"}
+    # asyncpg looks for certificates in the home folder whenever it connects.
+    may_block = ("os.path.abspath", "os.readlink", "os.stat")
+
     def provider(self, dsn: str) -> PostgresProvider:
+        self.dsn = dsn
         return PostgresProvider(PostgresConfig(dsn=Secret(dsn)))
+
+    def unavailable(self, dsn: str) -> PostgresProvider:
+        return PostgresProvider(PostgresConfig(dsn=Secret(dsn.replace("d_back_test", "no_such"))))
+
+    async def happen(self) -> None:
+        connection = await asyncpg.connect(self.dsn)
+        await connection.execute("UPDATE users SET status = 'dnd' WHERE user_id = '7'")
+        await connection.close()
+
+
+class TestPolled(TestTables):
+    """A transaction pooler, through which nothing is notified."""
+
+    happen = ProviderContract.happen
+
+    def provider(self, dsn: str) -> PostgresProvider:
+        self.dsn = dsn
+        return PostgresProvider(PostgresConfig(dsn=Secret(dsn), transaction_pooler=True))

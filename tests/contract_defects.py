@@ -237,7 +237,11 @@ DEFECTS = [
         LEFT,
         "in the background",
         """
-    async def work(self): raise ValueError("unseen")
+    async def fail(self): raise ValueError("unseen")
+    @hookimpl
+    async def start(self, context):
+        await super().start(context)
+        asyncio.create_task(self.fail())
 """,
     ),
     Defect(
@@ -653,7 +657,8 @@ DEFECTS = [
         "a body of str",
         """
     @hookimpl
-    async def http(self, request): return HttpResponse(body="open") if request.path == "/club" else None
+    async def http(self, request):
+        return HttpResponse(body="open") if request.path == "/club" else None
 """,
     ),
     Defect(

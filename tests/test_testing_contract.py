@@ -2,16 +2,16 @@
 
 import inspect
 import shutil
+import subprocess
+import sys
 from pathlib import Path
-from textwrap import dedent
+from xml.etree import ElementTree as ET
 
 import pytest
-from contract_defects import DEFECTS, Defect
+from contract_defects import DEFECTS
 
 from d_back_core import hookspecs
 from d_back_core.testing.contract import ProviderContract, promises
-
-pytest_plugins = ["pytester"]
 
 CHECKS = {name for name in dir(ProviderContract) if name.startswith("test_")}
 BAD = """
@@ -26,6 +26,7 @@ class Bad(Good):
 {code}
 """
 TESTS = """
+import pytest
 from contract_good import Source
 from d_back_core import UserChanged
 from d_back_core.testing import ProviderContract
@@ -48,33 +49,68 @@ class TestIt(ProviderContract):
     async def happen(self):
         self.source.change("1", "7", UserChanged(server_id="1", uid="7", status="dnd"))
 """
+FEW = """
+from d_back_core import Server, hookimpl
+from d_back_core.testing import ProviderContract
+
+class Few:
+    def __init__(self, config): pass
+
+    @hookimpl
+    async def servers(self): return {"1": Server(name="One")}
+
+class TestFew(ProviderContract):
+    def provider(self): return Few(None)
+"""
 IMPATIENT = 0.5
 """Seconds for what never comes; what does come, comes at once."""
 
 
-def prepare(pytester: pytest.Pytester, module: str, provider: str, patience: float) -> None:
-    shutil.copy(Path(__file__).with_name("contract_good.py"), pytester.path)
-    pytester.makepyfile(
-        test_it=TESTS.format(module=module, provider=provider, patience=patience)
-    )
-    pytester.syspathinsert()
+def prepare(folder: Path, module: str, provider: str, patience: float, test: str = "it") -> None:
+    shutil.copy(Path(__file__).with_name("contract_good.py"), folder)
+    tests = TESTS.format(module=module, provider=provider, patience=patience)
+    (folder / f"test_{test}.py").write_text(tests)
 
 
-def test_a_provider_that_keeps_the_contract_passes(pytester: pytest.Pytester) -> None:
+def run(folder: Path, *arguments: str) -> dict[str, tuple[str, str]]:
+    """Run pytest in that folder; for each test its outcome, and all that was told about it."""
+    report = folder / "report.xml"
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--junitxml={report}"]
+    subprocess.run([*command, *arguments], cwd=folder, check=False, capture_output=True)  # noqa: S603  our own Python
+    outcomes = {}
+    for case in ET.parse(report).iter("testcase"):  # noqa: S314  written by pytest
+        told = next((each for each in case if each.tag in {"failure", "error", "skipped"}), None)
+        outcome, text = ("passed", "") if told is None else (told.tag, f"{told.text}")
+        outcomes[f"{case.get('classname')}.{case.get('name')}"] = (outcome, text)
+    return outcomes
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str]]:
+    """What was told about every defect, by the number of the defect: one run for all of them."""
+    folder = tmp_path_factory.mktemp("defects")
+    chosen = []
+    for number, defect in enumerate(DEFECTS):
+        (folder / f"bad_{number}.py").write_text(BAD.format(code=defect.code.strip("\n")))
+        prepare(folder, f"bad_{number}", "Bad", IMPATIENT, str(number))
+        chosen.append(f"test_{number}.py::TestIt::{defect.check}")
+    return run(folder, *chosen)
+
+
+def test_a_provider_that_keeps_the_contract_passes(tmp_path: Path) -> None:
     """Every check runs, and none fails."""
-    prepare(pytester, "contract_good", "Good", 30.0)
-    pytester.runpytest_inprocess("-p", "no:cacheprovider").assert_outcomes(passed=len(CHECKS))
+    prepare(tmp_path, "contract_good", "Good", 30.0)
+    outcomes = run(tmp_path)
+    assert {name.rsplit(".", 1)[1] for name in outcomes} == CHECKS
+    assert {outcome for outcome, _ in outcomes.values()} == {"passed"}
 
 
-@pytest.mark.parametrize("defect", DEFECTS, ids=lambda defect: defect.name.replace(" ", "_"))
-def test_a_defect_is_found(pytester: pytest.Pytester, defect: Defect) -> None:
+@pytest.mark.parametrize("number", range(len(DEFECTS)), ids=[each.name for each in DEFECTS])
+def test_a_defect_is_found(found: dict[str, tuple[str, str]], number: int) -> None:
     """The check that names it fails, says what happened, and quotes the contract."""
-    pytester.makepyfile(bad=BAD.format(code=defect.code.strip("\n")))
-    prepare(pytester, "bad", "Bad", IMPATIENT)
-    run = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-k", f"{defect.check}")
-    failed = [line for line in run.outlines if line.startswith("FAILED")]
-    assert any(line.split("::")[-1].split(" ")[0] == defect.check for line in failed)
-    told = "\n".join(run.outlines)
+    defect = DEFECTS[number]
+    outcome, told = found[f"test_{number}.TestIt.{defect.check}"]
+    assert outcome == "failure"
     assert defect.says in told
     assert "The contract says:" in told
 
@@ -92,27 +128,14 @@ def test_every_check_has_a_defect() -> None:
 def test_what_the_contract_quotes_is_written(promise: promises.Promise) -> None:
     """Each quotation stands in the docstring that it names."""
     said = getattr(hookspecs.ProviderSpec, promise.hook) if promise.hook else hookspecs
-    text = " ".join(inspect.getdoc(said).split())  # type: ignore[union-attr]  it has one
+    text = " ".join((inspect.getdoc(said) or "").split())
     assert promise.text in text
 
 
-def test_a_check_is_skipped_where_the_hook_is_missing(pytester: pytest.Pytester) -> None:
+def test_a_check_is_skipped_where_the_hook_is_missing(tmp_path: Path) -> None:
     """A provider that only has servers is not asked for more, and the run says so."""
-    code = '''
-        from d_back_core import Server, hookimpl
-        from d_back_core.testing import ProviderContract
-
-        class Few:
-            def __init__(self, config): pass
-            @hookimpl
-            async def servers(self): return {"1": Server(name="One")}
-
-        class TestFew(ProviderContract):
-            def provider(self): return Few(None)
-    '''
-    pytester.makepyfile(test_few=dedent(code))
-    run = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-rs")
-    outcomes = run.parseoutcomes()
-    assert "failed" not in outcomes
-    assert outcomes["passed"] + outcomes["skipped"] == len(CHECKS)
-    run.stdout.fnmatch_lines(["*Few has no hook events"])
+    (tmp_path / "test_few.py").write_text(FEW)
+    outcomes = run(tmp_path)
+    assert len(outcomes) == len(CHECKS)
+    assert {outcome for outcome, _ in outcomes.values()} == {"passed", "skipped"}
+    assert "Few has no hook events" in outcomes["test_few.TestFew.test_its_events_are_valid"][1]

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from d_back_core import Secret
+from d_back_core import Duration, Secret
 from d_back_core.testing import ProviderContract
 from d_back_mock import MockConfig, MockProvider
 
@@ -29,4 +29,6 @@ class TestSilent(ProviderContract):
     """Nothing ever happens."""
 
     def provider(self) -> MockProvider:
-        return MockProvider(MockConfig(presence_interval=0, message_interval=0))
+        return MockProvider(
+            MockConfig(presence_interval=Duration(0), message_interval=Duration(0))
+        )

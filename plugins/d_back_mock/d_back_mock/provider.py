@@ -73,8 +73,8 @@ class MockProvider:
         self._config = config
         self._seed = secrets.randbits(32) if config.seed is None else config.seed
         self._life: Run | Replay | None = None
-        if config.replay is not None and not Path(config.replay).is_file():
-            raise ConfigError(f"replay '{config.replay}': there is no such file")
+        if config.replay is not None:
+            _check_file(config.replay)
 
     @hookimpl
     async def start(self, context: Context) -> None:
@@ -145,3 +145,12 @@ class MockProvider:
             return None
         offered = credentials.discord_token
         return Secret(offered) == token if offered else False
+
+
+def _check_file(name: str) -> None:
+    try:
+        there = Path(name).is_file()
+    except OSError as error:  # a name that can be none
+        raise ConfigError(f"replay '{name}': {error.strerror}") from error
+    if not there:
+        raise ConfigError(f"replay '{name}': there is no such file")

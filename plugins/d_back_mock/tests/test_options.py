@@ -86,6 +86,7 @@ def test_all_options(load_toml: Load) -> None:
         ("authorize = ''", "authorize: is empty"),
         ("authorize = 5", "authorize: expected a text"),
         ("replay = 'absent.jsonl'", "absent.jsonl': there is no such file"),
+        (f"replay = '{'x' * 300}'", "x': File name too long"),
         ("replay = ''", "replay '': expected a path"),
         ("replay = 'd-back.toml'\nspeed = 0", "speed '0': expected"),
         ("replay = 'd-back.toml'\nspeed = nan", "speed 'nan': expected"),

@@ -571,17 +571,6 @@ DEFECTS = [
 """,
     ),
     Defect(
-        "a stream that raises when it is stopped",
-        STOP_ENDS,
-        "events raised ConnectionError",
-        """
-    @hookimpl
-    async def events(self):
-        async for event in super().events(): yield event
-        raise ConnectionError("the queue is closed")
-""",
-    ),
-    Defect(
         "a stream that swallows its cancellation",
         STREAM_CANCELLED,
         "it has swallowed that",

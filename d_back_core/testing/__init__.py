@@ -35,6 +35,11 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name != "ProviderContract":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from d_back_core.testing.contract import ProviderContract  # noqa: PLC0415  imports pytest
-
+    try:
+        from d_back_core.testing.contract import ProviderContract  # noqa: PLC0415  imports pytest
+    except ModuleNotFoundError as error:
+        if error.name not in {"pytest", "blockbuster"}:
+            raise
+        needed = f"ProviderContract needs {error.name}: pip install d-back-core[testing]"
+        raise ImportError(needed) from error
     return ProviderContract

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+import pytest
+
 from d_back_core.border import Complaints, checked_records
 from d_back_core.models import Server, User
 from d_back_core.testing.contract.checks import Suite, check, needs
@@ -59,7 +61,10 @@ class Answers(Suite):
     async def test_its_users_are_valid(self, trial: Trial) -> None:
         """All users are `User` structs with valid fields, by valid ids."""
         needs(trial, "users")
-        for server_id in await trial.ready():
+        known = await trial.ready()
+        if not known:
+            pytest.skip("it knows no server; say `server_id = ...`")
+        for server_id in known:
             answer = await trial.users(server_id)
             await check_records(answer or {}, User, f"{trial.kind}.users({server_id!r})")
 

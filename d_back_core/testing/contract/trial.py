@@ -80,6 +80,7 @@ class Trial:
             probe=probe,
             degraded=self.degraded.append,
             recovered=lambda: None,
+            holds=lambda _: True,
         )
 
     async def start(self, *, probe: bool = False) -> None:
@@ -175,7 +176,7 @@ class Trial:
         """The servers whose users it knows, once it does; three at most."""
         wanted = [] if self.server_id is None else [self.server_id]
         if self.implements("servers"):
-            listed = await self.eventually(self.servers, f"{self.kind}.servers()", SERVERS)
+            listed = await self._listed()
             wanted += [each for each in listed if each not in wanted]
         elif not wanted and self.implements("users"):
             raise ContractError(
@@ -187,6 +188,11 @@ class Trial:
             for each in wanted[:3]:
                 await self._users_of(each)
         return wanted[:3]
+
+    async def _listed(self) -> Mapping[str, Server]:
+        if self.implements("record"):  # one that has nothing to remember yet cannot say
+            return await self.servers() or {}
+        return await self.eventually(self.servers, f"{self.kind}.servers()", SERVERS)
 
     async def _users_of(self, server_id: str) -> Mapping[str, User]:
         what = f"{self.kind}.users({server_id!r})"

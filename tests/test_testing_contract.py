@@ -2,13 +2,11 @@
 
 import inspect
 import shutil
-import subprocess
-import sys
 from pathlib import Path
-from xml.etree import ElementTree as ET
 
 import pytest
 from contract_defects import DEFECTS
+from runs import run
 
 from d_back_core import hookspecs
 from d_back_core.testing.contract import ProviderContract, promises
@@ -72,19 +70,6 @@ def prepare(folder: Path, module: str, provider: str, patience: float, test: str
     (folder / f"test_{test}.py").write_text(tests)
 
 
-def run(folder: Path, *arguments: str) -> dict[str, tuple[str, str]]:
-    """Run pytest in that folder; for each test its outcome, and all that was told about it."""
-    report = folder / "report.xml"
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"--junitxml={report}"]
-    subprocess.run([*command, *arguments], cwd=folder, check=False, capture_output=True)  # noqa: S603  our own Python
-    outcomes = {}
-    for case in ET.parse(report).iter("testcase"):  # noqa: S314  written by pytest
-        told = next((each for each in case if each.tag in {"failure", "error", "skipped"}), None)
-        outcome, text = ("passed", "") if told is None else (told.tag, f"{told.text}")
-        outcomes[f"{case.get('classname')}.{case.get('name')}"] = (outcome, text)
-    return outcomes
-
-
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str]]:
     """What was told about every defect, by the number of the defect: one run for all of them."""
@@ -113,6 +98,17 @@ def test_a_defect_is_found(found: dict[str, tuple[str, str]], number: int) -> No
     assert outcome == "failure"
     assert defect.says in told
     assert "The contract says:" in told
+
+
+@pytest.mark.parametrize(
+    "arguments", [("-p", "no:asyncio"), ("--asyncio-mode=strict",)], ids=" ".join
+)
+def test_it_needs_no_plugin_for_async_tests(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """The checks run without such a plugin, and in whichever mode of one."""
+    prepare(tmp_path, "contract_good", "Good", 30.0)
+    outcomes = run(tmp_path, *arguments, "-k", "twice or stream")
+    assert len(outcomes) == 5
+    assert {outcome for outcome, _ in outcomes.values()} == {"passed"}
 
 
 def test_every_check_has_a_defect() -> None:

@@ -8,6 +8,7 @@ import pytest
 from msgspec import Struct, structs
 
 from d_back_core import config as configuration
+from d_back_core.decoding import decode
 from d_back_core.errors import ConfigError, described
 from d_back_core.faults import hooks_of, hooks_specified
 from d_back_core.hookspecs import PROJECT
@@ -143,7 +144,7 @@ def made_of(trial: Trial, options: Mapping[str, Any]) -> tuple[object, object]:
     ours = configuration.ProviderConfig.__struct_fields__
     where = f"d-back.toml: providers.{NAME}"
     try:
-        config = configuration.decode(configured_by(trial), dict(options), where, also=ours)
+        config = decode(configured_by(trial), dict(options), where, also=ours)
     except ConfigError:
         raise
     except Exception as error:

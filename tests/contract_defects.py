@@ -461,6 +461,21 @@ DEFECTS = [
 """,
     ),
     Defect(
+        "a call that sits out its cancellation",
+        CANCELLED,
+        "users has not ended after it was cancelled",
+        """
+    @hookimpl
+    async def users(self, server_id):
+        answer = await super().users(server_id)
+        while True:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+                if not asyncio.current_task().cancelling(): return answer
+                await asyncio.Event().wait()
+""",
+    ),
+    Defect(
         "a lock that a cancelled call keeps",
         CANCELLED,
         "users has not returned within",
@@ -568,6 +583,18 @@ DEFECTS = [
     async def events(self):
         async for event in super().events(): yield event
         await asyncio.Event().wait()
+""",
+    ),
+    Defect(
+        "a stream that sits out its cancellation",
+        STREAM_CANCELLED,
+        "events goes on after it was cancelled",
+        """
+    @hookimpl
+    async def events(self):
+        while True:
+            with suppress(asyncio.CancelledError):
+                yield await self.queue.get()
 """,
     ),
     Defect(

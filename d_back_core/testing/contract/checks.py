@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, ClassVar, TypeAlias
 
@@ -15,6 +15,9 @@ from d_back_core.testing.log import logged
 
 Body: TypeAlias = Callable[[Any, Trial], Awaitable[None]]
 Test: TypeAlias = Callable[[Any, pytest.FixtureRequest], None]
+
+FAREWELL = 2.0
+"""Seconds that tasks get to end when the check is over."""
 
 
 class Suite:
@@ -76,8 +79,7 @@ def _test(body: Body, factory: str) -> Test:
         fixtures = {name: request.getfixturevalue(name) for name in arguments}
         broken = None
         try:
-            with asyncio.Runner() as runner:
-                runner.run(_tried(self, make(**fixtures), body))
+            _run(_tried(self, make(**fixtures), body))
         except ContractError as error:
             broken = error
         if broken is not None:  # told here, lest pytest show where it was found as well
@@ -86,6 +88,25 @@ def _test(body: Body, factory: str) -> Test:
     test.__name__, test.__qualname__ = body.__name__, body.__qualname__
     test.__doc__, test.__module__ = body.__doc__, body.__module__
     return test
+
+
+def _run(tried: Coroutine[Any, Any, None]) -> None:
+    """As `asyncio.run`, but for tasks that sit out their cancellation: they would hold up for
+    ever what is to be told about them."""
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(tried)
+    finally:
+        loop.set_exception_handler(lambda *_: None)  # it is known by now
+        tasks = asyncio.all_tasks(loop)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            loop.run_until_complete(asyncio.wait(tasks, timeout=FAREWELL))
+        if all(task.done() for task in tasks):
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
 
 
 async def _tried(suite: Suite, product: object, body: Body) -> None:

@@ -8,9 +8,6 @@ import click
 from msgspec import Struct, structs
 
 from d_back_core import (
-    ClientIdChanged,
-    Complete,
-    ConfigError,
     Context,
     Credentials,
     Event,
@@ -20,7 +17,6 @@ from d_back_core import (
     Secret,
     Server,
     ServerRemoved,
-    ServerSet,
     User,
     UserChanged,
     UserRemoved,
@@ -150,15 +146,3 @@ class Good:
         @group.command()
         def members() -> None:
             """Print the members."""
-
-
-__all__ = [
-    "TOKEN",
-    "ClientIdChanged",
-    "ClubConfig",
-    "Complete",
-    "ConfigError",
-    "Good",
-    "ServerSet",
-    "Source",
-]

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from msgspec import structs
 from d_back_core import *
-from contract_good import *
+from contract_good import ClubConfig, Good, Source
 
 class Bad(Good):
 {code}

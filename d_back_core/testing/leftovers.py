@@ -8,8 +8,9 @@ import threading
 
 from d_back_core.testing.clock import ManualClock
 
-EXECUTOR = "asyncio_"
-"""How the threads of the event loop's own executor are called; they end with the loop."""
+EXECUTORS = ("asyncio_", "AnyIO worker thread")
+"""How the threads of the event loop's own executor are called, and those of anyio's, which
+``watchfiles.awatch`` uses; they end with the loop."""
 
 
 class Leftovers:
@@ -33,7 +34,7 @@ class Leftovers:
         left += [
             f"thread {thread.name}"
             for thread in threading.enumerate()
-            if thread not in self._threads and not thread.name.startswith(EXECUTOR)
+            if thread not in self._threads and not thread.name.startswith(EXECUTORS)
         ]
         if self._clock is not None and self._clock.pending:
             left.append(f"{self._clock.pending} timers of the clock")

@@ -12,7 +12,7 @@ PYTHONS = nox.project.python_versions(nox.project.load_toml("pyproject.toml"))
 CURRENT = f"{sys.version_info.major}.{sys.version_info.minor}"
 PACKAGES = sorted(
     path.parent
-    for folder in ("plugins", "compat")
+    for folder in ("plugins", "compat", "examples")
     for path in Path(folder).glob("*/pyproject.toml")
 )
 """All but the core, whose package is here."""

@@ -319,7 +319,7 @@ def test_keys_of_plugins(heading: str, kind: type[Struct]) -> None:
 
 
 def test_no_plugin_is_left_out() -> None:
-    """Each plugin that is installed here has its section."""
+    """Each plugin of ours that is installed here has its section; the examples are not ours."""
     (table,) = tables(sections("providers.md")["Providers"])
     named = {re.sub(r"\[(\w+)\].*", r"\1", row[0]) for row in table}
-    assert named == set(installed())
+    assert named == set(installed()) - {"lobby", "paint"}

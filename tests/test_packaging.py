@@ -138,6 +138,16 @@ def test_image_has_what_it_copies() -> None:
     assert all((ROOT / name).exists() for name in kept)
 
 
+def test_image_has_no_examples() -> None:
+    """The packages in ``examples/`` are in the lock file, and not in the image."""
+    (sync,) = [rest for word, rest in instructions() if rest.startswith("uv sync")]
+    examples = {
+        path.parent.name.replace("_", "-") for path in ROOT.glob("examples/*/pyproject.toml")
+    }
+    assert examples
+    assert set(re.findall(r"--no-install-package (\S+)", sync)) == examples
+
+
 # Proxies
 
 

@@ -47,12 +47,11 @@ async def test_a_stranger_s_provider_reaches_clients(house: Wheelhouse) -> None:
     operator = house.environment("operator", "d-back-core", "d-back-stars")
     config = house.folder / "d-back.toml"
     config.write_text('chain.order = ["stars"]\nproviders.stars.every = "50ms"\n')
-    with house.serving(operator, config) as url:
-        async with connect(url) as world:
-            names = {uid: user.username for uid, user in world.users.items()}
-            assert names == {"hip-91262": "Vega", "hip-102098": "Deneb"}
-            before = dict(world.users)
-            await world.until(lambda world: world.users != before)
+    async with house.serving(operator, config) as url, connect(url) as world:
+        names = {uid: user.username for uid, user in world.users.items()}
+        assert names == {"hip-91262": "Vega", "hip-102098": "Deneb"}
+        before = dict(world.users)
+        await world.until(lambda world: world.users != before)
 
 
 def test_a_plugin_can_be_tried_without_installing_it(house: Wheelhouse, published: Path) -> None:

@@ -1,11 +1,12 @@
 """Wheels, and environments that hold nothing else: what runs in them is what is published."""
 
+import asyncio
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from threading import Timer
 from uuid import uuid4
@@ -68,10 +69,10 @@ class Wheelhouse:
         self.run("uv", "pip", "install", "--python", path, *distributions)
         return path / ("Scripts" if os.name == "nt" else "bin")
 
-    @contextmanager
-    def serving(self, commands: Path, config: Path) -> Iterator[str]:
+    @asynccontextmanager
+    async def serving(self, commands: Path, config: Path) -> AsyncIterator[str]:
         """The address of a gateway that runs in that environment; it must end well."""
-        with subprocess.Popen(  # noqa: S603  the program that was just installed
+        with subprocess.Popen(  # noqa: ASYNC220, S603  it is waited for in threads
             [str(commands / "d-back"), "--config", str(config), "--port", "0"],
             cwd=self.folder,
             env=self.environ,
@@ -81,9 +82,9 @@ class Wheelhouse:
             too_long = Timer(PATIENCE, gateway.kill)
             too_long.start()
             try:
-                yield smoke.address(gateway)
+                yield await asyncio.to_thread(smoke.address, gateway)
                 gateway.terminate()
-                _, rest = gateway.communicate()
+                _, rest = await asyncio.to_thread(gateway.communicate)
             finally:
                 too_long.cancel()
                 gateway.kill()

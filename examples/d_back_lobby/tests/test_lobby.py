@@ -1,6 +1,7 @@
 """The provider against a real HTTP server on this machine, and in a real gateway."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
@@ -8,7 +9,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from d_back_core import Secret
-from d_back_core.client import connect
+from d_back_core.client import ClientWorld, connect
 from d_back_core.testing import ProviderContract, Scene, logged, served
 from d_back_lobby import Options, Provider
 
@@ -74,6 +75,12 @@ class Lobby:
         return web.json_response(answer, headers={"ETag": tag})
 
 
+async def until(world: ClientWorld, condition: Callable[[ClientWorld], object]) -> None:
+    """Wait for what must happen; the minute is for machines that are busy."""
+    async with asyncio.timeout(60):
+        await world.until(condition)
+
+
 class TestContract(ProviderContract):
     """What d-back expects of every provider."""
 
@@ -111,8 +118,8 @@ async def test_clients_see_what_has_changed_when_it_is_asked_again(
     async with connect(scene.url, "lounge") as world:
         lobby.change("r1", ADA | {"state": "in_match"})
         await scene.advance(10)
-        await world.until(lambda world: world.users.keys() == {"7"})
-        await world.until(lambda world: world.users["7"].status == "dnd")
+        await until(world, lambda world: world.users.keys() == {"7"})
+        await until(world, lambda world: world.users["7"].status == "dnd")
         assert world.joins == 1
 
 
@@ -146,7 +153,7 @@ async def test_a_lobby_that_fails_is_shown_as_it_was(scene: Scene, lobby: Lobby)
         lobby.broken = False
         lobby.change("r1", ADA)
         await scene.advance(30)
-        await world.until(lambda world: world.users.keys() == {"7"})
+        await until(world, lambda world: world.users.keys() == {"7"})
 
 
 async def test_a_room_that_is_not_there_is_not_ours(lobby: Lobby) -> None:

@@ -67,7 +67,7 @@ class Installed(Struct, frozen=True):
 
     def _metadata(self, field: str) -> str:
         try:
-            found = getattr(self.entry_point.dist, field)
+            found = getattr(self.entry_point.dist, field, None)
         except (KeyError, OSError):  # an installation that was broken off has no metadata
             found = None
         return str(found or "?")

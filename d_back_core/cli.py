@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+from msgspec import structs
 
 from d_back_core import config as configuration
+from d_back_core.distributions import installed
 from d_back_core.errors import ConfigError, described
 from d_back_core.server import WebSocketServer
 
@@ -65,7 +67,16 @@ def load(ctx: click.Context) -> configuration.Config:
     flags: dict[str, Any] = ctx.find_root().params
     path = configuration.find(flags["config"], Path(click.get_app_dir("d-back")), os.environ)
     overrides = {key: flags[key] for key in ("host", "port", "static_dir")}
-    return configuration.load(path, os.environ, **overrides)
+    config = configuration.load(path, os.environ, **overrides)
+    return config if path is not None else _with_the_only_plugin(config)
+
+
+def _with_the_only_plugin(config: configuration.Config) -> configuration.Config:
+    """Without a file: the plugin that somebody tries out, where there is no other."""
+    names = tuple(installed())
+    if len(names) != 1:
+        return config
+    return structs.replace(config, chain=structs.replace(config.chain, order=names))
 
 
 @click.group(cls=_Group, invoke_without_command=True)
@@ -92,7 +103,8 @@ def main(
     """Serve the live state of chat communities over one WebSocket.
 
     Without a command it runs the gateway. Configuration: --config, $D_BACK_CONFIG,
-    ./d-back.toml, the user's configuration folder, or the built-in default, the mock provider.
+    ./d-back.toml, the user's configuration folder, or the built-in default: the mock provider, or
+    whatever plugin is the only one that is installed.
     """
     _begin_log(log_level or ("info" if ctx.invoked_subcommand is None else "warning"), log_format)
     ctx.obj = partial(load, ctx)

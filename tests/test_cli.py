@@ -14,6 +14,7 @@ from pathlib import Path
 from threading import Timer
 from typing import Any
 
+import click
 import pytest
 from importlib_metadata import distributions, entry_points, version
 from jsonschema import Draft202012Validator
@@ -289,6 +290,34 @@ def test_plugins_lists_a_broken_one_with_its_error(club: Operator) -> None:
     )
     assert "club (d-back-club 1.0), configured" in done.stdout
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [
+        ([], ("mock",)),
+        (["club"], ("club",)),
+        (["club", "mock"], ("mock",)),
+        (["club", "other"], ("mock",)),
+    ],
+)
+def test_without_a_file_the_only_plugin_is_the_order(
+    names: list[str],
+    order: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """For who tries one; a file says itself what its order is."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv("D_BACK_CONFIG", raising=False)
+    monkeypatch.setattr(cli, "installed", lambda: dict.fromkeys(names))
+    context = click.Context(cli.main)
+    context.params = dict.fromkeys(("config", "host", "port", "static_dir"))
+    assert cli.load(context).chain.order == order
+    (tmp_path / "d-back.toml").write_text("")
+    assert cli.load(context).chain.order == ("mock",)
 
 
 def test_check_says_what_would_run(operator: Operator) -> None:

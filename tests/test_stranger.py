@@ -63,14 +63,15 @@ async def test_a_stranger_s_provider_reaches_clients(house: Wheelhouse) -> None:
 
 
 def test_a_plugin_can_be_tried_without_installing_it(house: Wheelhouse, published: Path) -> None:
-    """As the generated README says."""
+    """As the generated README says; without a configuration it is what is served."""
     readme = (published / "README.md").read_text()
     (command,) = [line.split() for line in readme.splitlines() if "uvx --from" in line]
     elsewhere = house.folder / "elsewhere"
     elsewhere.mkdir()
     said = house.run(*command, "plugins", "--all", cwd=elsewhere)
-    assert "stars (d-back-stars 0.1.0), not configured; hooks: events, " in said
+    assert "stars (d-back-stars 0.1.0), configured; hooks: events, " in said
     assert "broken" not in said
+    assert "1. stars: plugin stars, fallback" in house.run(*command, "check", cwd=elsewhere)
 
 
 def test_the_author_s_other_commands_work(house: Wheelhouse, published: Path) -> None:

@@ -31,14 +31,15 @@ class Wheelhouse:
             for key, text in os.environ.items()
             if not key.startswith((*OURS, "D_BACK_", "NOX_"))
         } | {
-            "HOME": str(folder / "home"),
             "UV_CACHE_DIR": self._cache(),
             "UV_FIND_LINKS": str(self.wheels),
             "UV_PYTHON": sys.executable,
             "UV_PYTHON_DOWNLOADS": "never",
             "XDG_CONFIG_HOME": str(folder / "home"),
         }
-        (folder / "home").mkdir()
+        kept = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "uv/uv.toml"
+        if kept.is_file():  # it may say where packages come from
+            self.environ["UV_CONFIG_FILE"] = str(kept)
         self.wheels.mkdir()
 
     def run(self, *command: str | Path, cwd: Path | None = None) -> str:

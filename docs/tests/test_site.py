@@ -114,6 +114,14 @@ def test_no_request_to_another_host(path: Path) -> None:
     assert not page.components & ASKS_A_HOST
 
 
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(SITE)))
+def test_everything_is_there(path: Path) -> None:
+    """What a browser loads with the page is a file of the site."""
+    for target in page_at(path).loads:
+        parts = urlsplit(target)
+        assert parts.scheme or leads_to(path, unquote(parts.path)).is_file(), target
+
+
 @pytest.mark.parametrize("path", sorted(SITE.rglob("*.css")), ids=lambda path: path.name)
 def test_no_request_of_a_stylesheet(path: Path) -> None:
     """No stylesheet loads a font, a picture or another stylesheet from elsewhere."""

@@ -140,6 +140,8 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 def _begin_log(level: str, kind: str) -> None:
     logging.raiseExceptions = False  # a log that cannot be written must not stop the gateway
     logging.basicConfig(level=level.upper(), format=LOG_FORMAT)
+    # It tells of every change in the folder, so also of a log that is written there: for ever.
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
     if kind == "json":
         from pythonjsonlogger.json import JsonFormatter  # noqa: PLC0415
 

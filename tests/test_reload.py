@@ -276,6 +276,24 @@ async def test_watch_applies_the_file(tmp_path: Path) -> None:
         assert world.close_code is None
 
 
+async def test_watch_says_nothing_of_other_files(tmp_path: Path) -> None:
+    """A file that changes beside the watched one, as the log may, is not told of."""
+    file = tmp_path / "d-back.toml"
+    file.write_text(FIRST)
+    other = tmp_path / "d-back.log"
+    async with running(tmp_path, "--watch") as (process, _), asyncio.timeout(PATIENCE):
+        loud = ""
+        while "is applied" not in loud:
+            other.write_text(loud)
+            file.write_text(FIRST)
+            try:
+                async with asyncio.timeout(0.5):
+                    loud = (await process.stderr.readline()).decode()
+            except TimeoutError:
+                continue
+            assert "d_back" in loud
+
+
 async def save_until(file: Path, text: str, process: Any) -> None:  # noqa: ANN401  a process
     """Save the file, again as long as the watcher may not have begun to look."""
     while True:

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from docs_pages import DOCS, PAGES, Block, all_blocks, blocks, first_names, sections, tables
 from msgspec import Struct
 from msgspec.structs import fields
-from peers import PATIENCE, Dial
+from peers import Dial
 
 from d_back_core import WebSocketServer, cli
 from d_back_core.client import connect
@@ -29,6 +29,7 @@ from d_back_mock import MockConfig
 from d_back_postgres import PostgresConfig
 from d_back_prometheus import PrometheusConfig
 
+PATIENCE = 30.0
 PROGRAMS = [
     block
     for page in PAGES

@@ -6,6 +6,7 @@ import re
 import runpy
 import shlex
 import threading
+import tomllib
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,19 +16,26 @@ from typing import Any, TypeAlias
 import discord_offline as offline
 import pytest
 from click.testing import CliRunner
-from docs_pages import DOCS, PAGES, Block, all_blocks, blocks, first_names, sections, tables
-from msgspec import Struct
+from docs_pages import (
+    DOCS,
+    PAGES,
+    ROOT,
+    Block,
+    all_blocks,
+    blocks,
+    first_names,
+    headings,
+    read,
+    sections,
+    tables,
+)
+from importlib_metadata import entry_points
 from msgspec.structs import fields
 from peers import Dial
 
 from d_back_core import WebSocketServer, cli
 from d_back_core.client import connect
-from d_back_core.distributions import installed
 from d_back_core.testing import ManualClock
-from d_back_discord import DiscordConfig
-from d_back_mock import MockConfig
-from d_back_postgres import PostgresConfig
-from d_back_prometheus import PrometheusConfig
 
 PATIENCE = 30.0
 PROGRAMS = [
@@ -304,23 +312,33 @@ async def test_old_program(tmp_path: Path, dial: Dial) -> None:
 # Providers
 
 
-@pytest.mark.parametrize(
-    ("heading", "kind"),
-    [
-        ("Mock", MockConfig),
-        ("Discord", DiscordConfig),
-        ("PostgreSQL", PostgresConfig),
-        ("Prometheus", PrometheusConfig),
-    ],
-)
-def test_keys_of_plugins(heading: str, kind: type[Struct]) -> None:
-    """Each key of a plugin is in its table, in order."""
-    (table,) = tables(sections("providers.md")[heading])
-    assert first_names([row[:1] for row in table]) == [field.name for field in fields(kind)]
+def plugins_here() -> Iterator[str]:
+    """The names of the plugins that are made in this repository."""
+    for path in ROOT.glob("plugins/*/pyproject.toml"):
+        project = tomllib.loads(path.read_text())["project"]
+        yield from project["entry-points"]["d_back.providers"]
+
+
+PLUGINS = sorted(plugins_here())
+
+
+def places() -> dict[str, str]:
+    """The anchor of each plugin's section, as the table at the top links to it."""
+    (table,) = tables(sections("providers.md")["Providers"])
+    links = [re.fullmatch(r"\[(\w+)\]\(#([\w-]+)\)", row[0]) for row in table]
+    return {link[1]: link[2] for link in links if link is not None}
 
 
 def test_no_plugin_is_left_out() -> None:
-    """Each plugin of ours that is installed here has its section; the examples are not ours."""
-    (table,) = tables(sections("providers.md")["Providers"])
-    named = {re.sub(r"\[(\w+)\].*", r"\1", row[0]) for row in table}
-    assert named == set(installed()) - {"lobby", "paint"}
+    """Each plugin of the repository has its section."""
+    assert sorted(places()) == PLUGINS
+
+
+@pytest.mark.parametrize("name", PLUGINS)
+def test_keys_of_plugins(name: str) -> None:
+    """Each key of a plugin is in its table, in order."""
+    (point,) = entry_points(group="d_back.providers", name=name)
+    titles = {heading.anchor: heading.text for heading in headings(read("providers.md"))}
+    (table,) = tables(sections("providers.md")[titles[places()[name]]])
+    described = first_names([row[:1] for row in table])
+    assert described == [field.name for field in fields(point.load().Config)]

@@ -20,6 +20,8 @@ from d_back_core.distributions import installed
 from d_back_core.errors import ConfigError, described
 from d_back_core.server import WebSocketServer
 
+PAGE = "page"
+"""The plugin whose page is shown where it is installed and nothing else is configured."""
 LEVELS = ["debug", "info", "warning", "error"]
 LEAVE_TIMEOUT = 0.5
 STANDARD_ERROR = 2
@@ -67,13 +69,14 @@ def load(ctx: click.Context) -> configuration.Config:
     flags: dict[str, Any] = ctx.find_root().params
     path = configuration.find(flags["config"], Path(click.get_app_dir("d-back")), os.environ)
     overrides = {key: flags[key] for key in ("host", "port", "static_dir")}
-    config = configuration.load(path, os.environ, **overrides)
+    page = PAGE if PAGE in installed() else None
+    config = configuration.load(path, os.environ, page=page, **overrides)
     return config if path is not None else _with_the_only_plugin(config)
 
 
 def _with_the_only_plugin(config: configuration.Config) -> configuration.Config:
     """Without a file: the plugin that somebody tries out, where there is no other."""
-    names = tuple(installed())
+    names = tuple(name for name in installed() if name != PAGE)
     if len(names) != 1:
         return config
     return structs.replace(config, chain=structs.replace(config.chain, order=names))

@@ -180,8 +180,11 @@ def find(flag: str | None, user_folder: Path, environ: Mapping[str, str]) -> Pat
     return next((path for path in candidates if os.path.isfile(path)), None)  # noqa: PTH113
 
 
-def load(path: Path | None, environ: Mapping[str, str], **flags: object) -> Config:
-    """Read, check and decode the configuration; ``flags`` override its ``[gateway]``."""
+def load(
+    path: Path | None, environ: Mapping[str, str], *, page: str | None = None, **flags: object
+) -> Config:
+    """Read, check and decode the configuration; ``flags`` override its ``[gateway]``. ``page`` is
+    the provider of the page at ``/``, for an operator who has not said what is served there."""
     table: dict[str, Any] = {}
     if path is not None:
         import tomllib  # noqa: PLC0415  a start without a file does not need it
@@ -200,15 +203,16 @@ def load(path: Path | None, environ: Mapping[str, str], **flags: object) -> Conf
     overrides |= {key: value for key, value in flags.items() if value is not None}
     if "static_dir" in overrides:  # relative to where it was typed, not to the file
         overrides["static_dir"] = str(Path(str(overrides["static_dir"])).absolute())
-    return parse(table, path, overrides)
+    return parse(table, path, overrides, page)
 
 
 def parse(
     table: Mapping[str, Any],
     path: Path | None = None,
     overrides: Mapping[str, object] | None = None,
+    page: str | None = None,
 ) -> Config:
-    """The tables of a ``d-back.toml`` as a checked `Config`."""
+    """The tables of a ``d-back.toml`` as a checked `Config`; the rest is as for `load`."""
     source = str(path) if path is not None else Config().source
     folder = path.parent if path is not None else Path()
     known = {"gateway", "limits", "chain", "providers", "servers"}
@@ -216,6 +220,10 @@ def parse(
         if key not in known:
             raise ConfigError(f"{source}: unknown table '{key}'{nearest(key, known)}")
     gateway = _table(table, "gateway", source) | dict(overrides or {})
+    if page is not None and not {"http", "static_dir"} & gateway.keys():
+        own = _table(_table(table, "providers", source), page, f"{source}: providers")
+        if own.get("use", page) == page:  # another provider's name it may be as well
+            gateway["http"] = [page]
     config = Config(
         source=source,
         path=path,

@@ -1,0 +1,204 @@
+// The page: what is connected with what.
+
+import { Chain } from "./chain.js";
+import { Door } from "./door.js";
+import { Link } from "./link.js";
+import { List } from "./list.js";
+import { Plaza } from "./plaza.js";
+import { Spark } from "./spark.js";
+import { Talk } from "./talk.js";
+import { World } from "./world.js";
+import { cut, foreign, made, span } from "./text.js";
+
+const LAST = "d-back server";
+const TOAST = 6000; // ms
+
+const find = (selector) => document.querySelector(selector);
+
+const world = new World();
+const address = new URL(".", location.href);
+address.protocol = address.protocol === "https:" ? "wss:" : "ws:";
+address.search = address.hash = "";
+const link = new Link(world, address);
+const list = new List(world, picked);
+const plaza = new Plaza(world, (uid) => {
+  list.pick(uid);
+  picked(uid);
+});
+const spark = new Spark();
+const talk = new Talk(world);
+const door = new Door(link);
+const chain = new Chain(world, link);
+
+link.credentials = (publicId) => door.credentials(publicId);
+door.left = () => (world.epoch ? showPicked() : link.join(null));
+
+function picked(uid) {
+  plaza.bubbles.pick(uid);
+  if (uid !== null) plaza.nudge(uid);
+}
+
+// Which server
+
+const select = find("#server");
+select.addEventListener("change", () => link.join(select.value));
+
+function showServers() {
+  const servers = [...link.servers.values()];
+  select.replaceChildren(
+    ...servers.map((server) => {
+      const closed = server.passworded ? " (closed)" : "";
+      return made("option", { value: server.id }, cut(server.name, 50) + closed);
+    }),
+  );
+  select.disabled = servers.length === 0;
+  if (!servers.length) select.append(made("option", {}, "No server"));
+  showPicked();
+}
+
+function showPicked() {
+  if (world.publicId) select.value = world.publicId;
+}
+
+link.addEventListener("list", () => {
+  showServers();
+  showScene();
+});
+link.addEventListener("joined", ({ detail }) => {
+  const at = new URL(location.href);
+  at.searchParams.set("s", world.publicId);
+  history.replaceState(null, "", at);
+  localStorage.setItem(LAST, world.publicId);
+  showPicked();
+  if (detail.resumed) toast("Back again; nothing was missed.");
+  else spark.clear();
+  showCensus();
+  showScene();
+});
+
+link.addEventListener("error", ({ detail: { code, message, wanted } }) => {
+  const refused = wanted === undefined ? world.publicId : wanted;
+  const server = [...link.servers.values()].find((each) => each.id === refused);
+  switch (code) {
+    case "unauthorized":
+    case "authentication_failed":
+      door.ask(refused, server?.name ?? refused ?? "This server");
+      if (!world.epoch && [...link.servers.values()].some((each) => !each.passworded)) {
+        link.wanted = null; // something to see behind the door, which also tells the client id
+        link.join(null);
+      }
+      break;
+    case "rate_limited":
+      if (wanted === undefined) toast(message);
+      else door.ask(refused, server?.name ?? "This server", message);
+      break;
+    case "unknown_server":
+    case "gone":
+      toast(code === "gone" ? `${world.name} is gone.` : "There is no such server any more.");
+      world.forget();
+      world.dispatchEvent(new Event("whole"));
+      if (wanted !== null) link.join(null);
+      break;
+    case "no_server":
+      showScene();
+      break;
+    default:
+      toast(message);
+  }
+});
+
+// What is there
+
+let census = false;
+
+function showCensus() {
+  if (census) return;
+  census = true;
+  requestAnimationFrame(() => {
+    census = false;
+    const { size } = world.members;
+    const { awake } = world;
+    const here = size === 1 ? "1 member" : `${size.toLocaleString()} members`;
+    find("#name").replaceChildren(foreign(world.name || "d-back", 40));
+    find("#census").textContent = world.epoch ? `${here}, ${awake.toLocaleString()} awake` : "";
+    document.title = world.epoch ? `${cut(world.name, 40)}: ${awake} awake` : "d-back";
+    showScene();
+  });
+}
+
+function showScene() {
+  const note = find("#scene-note");
+  let words = "";
+  if (link.state === "live" && world.epoch && !world.members.size) words = "Nobody lives here yet.";
+  else if (link.servers.size === 0 && link.state !== "connecting" && link.state !== "offline") {
+    words = "No server has opened yet. The gateway is there, and waits for a provider.";
+  }
+  note.hidden = !words;
+  if (note.textContent !== words) note.textContent = words;
+}
+
+world.addEventListener("whole", showCensus);
+world.addEventListener("change", showCensus);
+link.addEventListener("frame", () => spark.count());
+
+// How the connection is
+
+const STATES = {
+  connecting: "Connecting",
+  live: "Live",
+  lost: "Lost",
+  offline: "Offline",
+  refused: "Sent away",
+};
+
+link.addEventListener("state", () => {
+  document.body.dataset.link = link.state;
+  find("#link span").textContent = STATES[link.state];
+  showDowntime();
+});
+find("#retry").addEventListener("click", () => link.retry());
+setInterval(showDowntime, 500);
+
+let heardBefore = null;
+
+function showDowntime() {
+  const box = find("#downtime");
+  const down = !["live", "connecting"].includes(link.state);
+  if (link.state === "live") heardBefore = null;
+  else heardBefore ??= link.lastHeard || null;
+  box.hidden = !(down || (link.state === "connecting" && link.failures > 0));
+  if (box.hidden) return;
+  const since = heardBefore ? ` This is how it was ${span((Date.now() - heardBefore) / 1000)} ago.` : "";
+  const wait = link.retryAt ? Math.max(0, Math.ceil((link.retryAt - Date.now()) / 1000)) : null;
+  const words = {
+    offline: "This device is offline.",
+    refused: "The gateway has sent this page away.",
+    connecting: "The line is down. Trying now…",
+    lost: `The line is down. Trying again in ${wait} s.`,
+  }[link.state];
+  find("#downtime-words").textContent = words + since;
+  find("#retry").hidden = link.state === "connecting";
+}
+
+function toast(message) {
+  const element = made("p", {}, foreign(message, 200));
+  find("#toasts").append(element);
+  while (find("#toasts").children.length > 3) find("#toasts").firstChild.remove();
+  setTimeout(() => element.remove(), TOAST);
+}
+
+addEventListener("keydown", (event) => {
+  const typing = event.target.matches?.("input, select, textarea");
+  if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
+    event.preventDefault();
+    find("#find").focus();
+  }
+});
+
+// Where to begin: back from a login, the address, or where this browser was last.
+
+const back = Door.returned();
+link.wanted = back ?? new URLSearchParams(location.search).get("s") ?? localStorage.getItem(LAST);
+if (!navigator.onLine) link.state = "offline";
+link.retry();
+await chain.begin();

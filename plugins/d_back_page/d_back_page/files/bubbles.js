@@ -1,0 +1,148 @@
+// What floats above the plaza: names, what is said, and who is picked.
+
+import { cut, foreign, made, split } from "./text.js";
+import { WORDS } from "./world.js";
+import { mayMove } from "./motion.js";
+
+const SPEAKING = 5; // bubbles at once
+const LONGEST = 120; // letters in a bubble
+const LETTER = 28; // ms for each letter that is typed
+const STAYS = 4200; // ms after the last one
+const NAMED = 60; // members up to whose number everybody's name is shown
+
+export class Bubbles {
+  constructor(plaza, world) {
+    this.plaza = plaza;
+    this.world = world;
+    this.tags = document.querySelector(".tags");
+    this.box = document.querySelector(".bubbles");
+    this.speaking = new Map(); // uid → {element, text, letters, typed, timer}
+    this.named = new Map(); // uid → element
+    this.picked = null;
+    this.pointed = null;
+    this.due = false;
+    world.addEventListener("said", ({ detail }) => this.#say(detail));
+    world.addEventListener("whole", () => this.#clear());
+  }
+
+  /** Somebody is picked (null: nobody). */
+  pick(uid) {
+    this.picked = uid;
+    this.dirty();
+  }
+
+  /** The pointer is over somebody (null: nobody). */
+  point(uid) {
+    if (uid === this.pointed) return;
+    this.pointed = uid;
+    document.querySelector("#plaza").classList.toggle("over", uid !== null);
+    this.dirty();
+  }
+
+  /** Something moved. */
+  dirty() {
+    if (this.due) return;
+    this.due = true;
+    requestAnimationFrame(() => {
+      this.due = false;
+      this.#place();
+    });
+  }
+
+  #clear() {
+    for (const uid of [...this.speaking.keys()]) this.#hush(uid);
+    this.picked = this.pointed = null;
+    this.dirty();
+  }
+
+  #place() {
+    const { members, groups } = this.world;
+    const wanted = new Set();
+    if (members.size <= NAMED && this.plaza.w > 15) {
+      for (const [status, group] of groups) {
+        if (status !== "offline") for (const member of group) wanted.add(member.uid);
+      }
+    }
+    for (const uid of [this.picked, this.pointed]) if (members.has(uid)) wanted.add(uid);
+    for (const [uid, tag] of this.named) {
+      if (wanted.has(uid)) continue;
+      tag.remove();
+      this.named.delete(uid);
+    }
+    for (const uid of wanted) this.#tag(uid, members.get(uid));
+    for (const [uid, { element }] of this.speaking) this.#move(element, uid, true);
+  }
+
+  #tag(uid, member) {
+    let tag = this.named.get(uid);
+    if (!tag) {
+      tag = made("span", {}, made("bdi"), made("small"));
+      this.named.set(uid, tag);
+      this.tags.append(tag);
+    }
+    const name = cut(member.name, uid === this.picked || uid === this.pointed ? 40 : 14);
+    if (tag.firstChild.textContent !== name) tag.firstChild.textContent = name;
+    const loud = uid === this.picked || uid === this.pointed;
+    tag.lastChild.textContent = loud ? WORDS[member.status] : "";
+    tag.className = uid === this.picked ? "picked" : loud ? "pointed" : "";
+    this.#move(tag, uid, false);
+  }
+
+  #move(element, uid, inside) {
+    const at = this.plaza.topOf(uid);
+    element.hidden = at === null;
+    if (at === null) return;
+    let [x, y] = at;
+    if (inside) {
+      const half = element.offsetWidth / 2 + 8;
+      const wide = this.plaza.box.clientWidth;
+      const kept = Math.min(Math.max(x, half), Math.max(half, wide - half));
+      element.style.setProperty("--tail", `${x - kept}px`);
+      x = kept;
+      y = Math.max(y - (this.named.has(uid) ? 18 : 0), element.offsetHeight + 8);
+    }
+    element.style.transform = `translate(${Math.round(x)}px, ${Math.round(y)}px)`;
+  }
+
+  #say({ member, message }) {
+    if (document.hidden) return; // nobody looks; the log has it
+    this.#hush(member.uid);
+    while (this.speaking.size >= SPEAKING) this.#hush(this.speaking.keys().next().value);
+    const letters = split(cut(message, LONGEST), LONGEST + 1);
+    const words = made("bdi");
+    const body = made("div", { class: "said" }, made("b", {}, foreign(member.name, 24)), words);
+    const element = made("div", { class: "bubble" }, body);
+    element.style.setProperty("--role", member.colour);
+    this.box.append(element);
+    const speech = { element, words, letters, typed: 0, timer: null };
+    this.speaking.set(member.uid, speech);
+    this.plaza.nudge(member.uid);
+    if (mayMove()) this.#type(member.uid, speech);
+    else this.#finish(member.uid, speech);
+  }
+
+  #type(uid, speech) {
+    speech.typed += 1;
+    speech.words.textContent = speech.letters.slice(0, speech.typed).join("");
+    this.#move(speech.element, uid, true);
+    if (speech.typed >= speech.letters.length) return this.#finish(uid, speech);
+    speech.timer = setTimeout(() => this.#type(uid, speech), LETTER);
+  }
+
+  #finish(uid, speech) {
+    speech.words.textContent = speech.letters.join("");
+    this.#move(speech.element, uid, true);
+    speech.timer = setTimeout(() => {
+      speech.element.classList.add("leaving");
+      speech.timer = setTimeout(() => this.#hush(uid), 300);
+    }, STAYS + speech.letters.length * 20);
+  }
+
+  #hush(uid) {
+    const speech = this.speaking.get(uid);
+    if (!speech) return;
+    clearTimeout(speech.timer);
+    speech.element.remove();
+    this.speaking.delete(uid);
+  }
+}

@@ -1,0 +1,198 @@
+// For the operator: the chain, who answers for which server, and what an exchange changed.
+
+import { cut, foreign, made, span } from "./text.js";
+import { WORDS } from "./world.js";
+
+const EVERY = 2000; // ms
+const SOON = 200;
+const KEPT = 12;
+const SHOWN = 200; // deltas of one exchange
+const KEY = "d-back operator";
+
+export class Chain {
+  constructor(world, link) {
+    this.world = world;
+    this.link = link;
+    this.panel = document.querySelector("#chain");
+    this.opener = document.querySelector("#chain-open");
+    this.asker = document.querySelector("#operator-open");
+    this.keys = document.querySelector("#keys");
+    this.token = sessionStorage.getItem(KEY);
+    this.seen = new Set(); // the exchanges that were told of and are shown
+    this.hurried = false;
+    this.timer = null;
+    this.asking = false;
+    this.opener.addEventListener("click", () => this.#show(this.panel.hidden));
+    document.querySelector("#chain-close").addEventListener("click", () => this.#show(false));
+    this.panel.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") this.#show(false);
+    });
+    this.asker.addEventListener("click", () => this.#askToken(""));
+    document.querySelector("#keys-leave").addEventListener("click", () => this.keys.close());
+    document.querySelector("#keys-form").addEventListener("submit", (event) => this.#unlock(event));
+    link.addEventListener("joined", () => this.soon());
+    world.addEventListener("change", () => this.soon());
+  }
+
+  /** Find out whether this is an operator, and show it. */
+  async begin() {
+    const standing = await this.#get("page/operator");
+    if (standing === null) return false;
+    this.opener.hidden = !standing.operator;
+    this.asker.hidden = standing.operator || !standing.token;
+    clearTimeout(this.timer);
+    if (standing.operator) await this.#poll();
+    return standing.operator;
+  }
+
+  /** Look again before long: what came may be an exchange. */
+  soon() {
+    if (this.opener.hidden || this.hurried) return;
+    this.hurried = true;
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.#poll(), SOON);
+  }
+
+  async #get(path) {
+    const headers = this.token ? { Authorization: `Bearer ${this.token}` } : {};
+    try {
+      const answer = await fetch(path, { headers, cache: "no-store" });
+      return answer.ok ? await answer.json() : null;
+    } catch (error) {
+      if (error instanceof TypeError) return null; // not reachable: the link says so already
+      throw error;
+    }
+  }
+
+  async #poll() {
+    this.hurried = false;
+    if (this.asking) return;
+    this.asking = true;
+    const wanted = !document.hidden && this.link.state === "live";
+    const state = wanted ? await this.#get("page/chain") : null;
+    this.asking = false;
+    if (state) this.#draw(state);
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => this.#poll(), EVERY);
+  }
+
+  #draw(state) {
+    const worst = ["failed", "degraded", "starting"].find((health) =>
+      state.providers.some((each) => each.health === health && each.mode),
+    );
+    this.opener.dataset.health = worst ?? "ready";
+    this.opener.title = worst ? `A provider is ${worst}` : "All providers are ready";
+    const using = new Set(state.servers.flatMap((each) => each.providers));
+    replace("#providers", state.providers.map((each) => provider(each, state, using)));
+    replace("#answers", state.servers.map((each) => this.#answer(each)));
+    const current = new Set();
+    for (const server of state.servers) {
+      for (const exchange of server.exchanges) this.#note(server, exchange, current);
+    }
+    this.seen = current;
+  }
+
+  #nameOf(serverId) {
+    return this.link.servers.get(serverId)?.name ?? serverId;
+  }
+
+  #answer(server) {
+    const who = server.providers.length ? server.providers.join(" + ") : "nobody";
+    const line = made("li", {}, made("b", {}, foreign(this.#nameOf(server.server_id), 40)));
+    line.append(made("span", { class: "who" }, who), ` for ${span(server.since)}`);
+    if (server.stale) line.append(made("em", {}, "last state"));
+    const eyes = server.sessions === 1 ? "1 is watching" : `${server.sessions} are watching`;
+    line.append(made("small", {}, `${server.users.toLocaleString()} users, ${eyes}`));
+    return line;
+  }
+
+  #note(server, exchange, current) {
+    const key = `${server.server_id} ${exchange.epoch} ${exchange.first} ${exchange.after}`;
+    current.add(key);
+    if (this.seen.has(key)) return;
+    const count = Math.max(0, exchange.last - exchange.first + 1);
+    const known = this.world.between(exchange.epoch, exchange.first, exchange.last);
+    const at = new Date(Date.now() - exchange.age * 1000);
+    const entry = made("li", { class: "exchange" });
+    const from = exchange.before.join(" + ") || "nobody";
+    const to = exchange.after.join(" + ") || "nobody";
+    const time = made("time", { datetime: at.toISOString() }, at.toLocaleTimeString());
+    const head = made("p", {}, time, foreign(this.#nameOf(server.server_id), 40));
+    head.append(made("span", { class: "who lost" }, from), " → ", made("span", { class: "who" }, to));
+    const changes = count === 1 ? "1 change" : `${count.toLocaleString()} changes`;
+    head.append(made("small", {}, changes));
+    entry.append(head);
+    if (known.length) entry.append(made("ul", {}, ...known.slice(0, SHOWN).map(delta)));
+    const rest = count - Math.min(known.length, SHOWN);
+    if (known.length && rest) entry.append(made("small", {}, `and ${rest.toLocaleString()} more`));
+    const list = document.querySelector("#exchanges");
+    list.prepend(entry);
+    while (list.children.length > KEPT) list.lastChild.remove();
+    document.querySelector("#no-exchange").hidden = true;
+  }
+
+  #show(open) {
+    this.panel.hidden = !open;
+    this.opener.setAttribute("aria-expanded", String(open));
+    if (open) {
+      document.querySelector("#chain-title").focus();
+      this.soon();
+    } else this.opener.focus();
+  }
+
+  #askToken(complaint) {
+    document.querySelector("#keys-error").textContent = complaint;
+    if (!this.keys.open) this.keys.showModal();
+    document.querySelector("#token").focus();
+  }
+
+  async #unlock(event) {
+    event.preventDefault();
+    const field = document.querySelector("#token");
+    this.token = field.value;
+    field.value = "";
+    if (await this.begin()) {
+      sessionStorage.setItem(KEY, this.token);
+      this.keys.close();
+      this.#show(true);
+    } else {
+      this.token = null;
+      this.#askToken("That is not the token.");
+    }
+  }
+}
+
+function replace(selector, elements) {
+  document.querySelector(selector).replaceChildren(...elements);
+}
+
+function provider(each, state, using) {
+  const line = made("li", { "data-health": each.health });
+  if (using.has(each.name)) line.classList.add("used");
+  const health = `${each.health} for ${span(each.since)}`;
+  const retry = each.next_retry === null ? "" : `, tried again in ${Math.ceil(each.next_retry)} s`;
+  const latency = each.latency === null ? "" : `, answered in ${(each.latency * 1000).toFixed(0)} ms`;
+  const used = using.has(each.name) ? "answers" : each.mode ? "waits" : "beside the chain";
+  line.append(made("i", { "aria-hidden": "true" }), made("b", {}, each.name));
+  line.append(made("span", { class: "used-word" }, used));
+  line.append(made("small", {}, `${each.mode || "no mode"}, ${health}${retry}`));
+  const records = `${each.records.toLocaleString()} records${latency}`;
+  const failed = each.failures ? `, ${each.failures} of ${each.calls} calls failed` : "";
+  const waiting = state.queued[each.name] ? `, ${state.queued[each.name]} to store` : "";
+  line.append(made("small", {}, records + failed + waiting));
+  const error = state.errors[each.name];
+  if (error) line.append(made("small", { class: "wrong" }, cut(error, 300)));
+  return line;
+}
+
+function delta({ was, now }) {
+  const name = foreign((now ?? was).name, 40);
+  if (!was) return made("li", { class: "came" }, name, ` came, ${WORDS[now.status].toLowerCase()}`);
+  if (!now) return made("li", { class: "went" }, name, " went");
+  const changes = [];
+  if (was.status !== now.status) changes.push(`${WORDS[was.status]} → ${WORDS[now.status]}`);
+  if (was.colour !== now.colour) changes.push(`${was.colour} → ${now.colour}`);
+  const line = made("li", {}, name, ` ${changes.join(", ")}`);
+  if (was.name !== now.name) line.append(" was ", foreign(was.name, 40));
+  return line;
+}

@@ -1,0 +1,118 @@
+"""The provider: serves the page, and to operators what it shows of the chain."""
+
+from collections.abc import Callable
+from http import HTTPStatus
+
+import msgspec
+from msgspec import Struct
+
+from d_back_core import (
+    Context,
+    HttpRequest,
+    HttpResponse,
+    ProviderStats,
+    Secret,
+    ServerStats,
+    Stats,
+    hookimpl,
+)
+from d_back_page.files import Files
+from d_back_page.operators import is_operator
+
+MIN_TOKEN = 16
+"""Characters: what can be guessed as often as one likes must not be guessable."""
+
+
+class PageConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[providers.page]``."""
+
+    token: Secret | None = None
+    """Opens the operator's panel. Unset: it opens on this machine only, and without a token."""
+
+    def __post_init__(self) -> None:
+        """Refuse a token that could be guessed, or that nobody could offer."""
+        if self.token is None:
+            return
+        if self.token.is_hash:
+            raise ValueError("token: expected the token itself, got a hash")
+        if len(self.token.reveal()) < MIN_TOKEN:
+            raise ValueError(f"token: is shorter than {MIN_TOKEN} characters")
+
+
+class Standing(Struct, frozen=True, kw_only=True):
+    """``/page/operator``: how the page is to behave."""
+
+    operator: bool
+    """Whether ``/page/chain`` will be answered."""
+    token: bool
+    """Whether a token would help."""
+
+
+class ChainState(Struct, frozen=True, kw_only=True):
+    """``/page/chain``: the chain, for operators."""
+
+    providers: list[ProviderStats]
+    errors: dict[str, str]
+    servers: list[ServerStats]
+    """Those that are held."""
+    sessions: int
+    queued: dict[str, int]
+    """Changes that wait for each recorder."""
+
+
+class PageProvider:
+    """Has no servers and no users; it is named in ``gateway.http``, not in ``chain.order``."""
+
+    Config = PageConfig
+
+    def __init__(self, config: PageConfig) -> None:
+        self._token = config.token
+        self._files = Files()
+        self._stats: Callable[[], Stats] = Stats
+
+    @hookimpl
+    async def start(self, context: Context) -> None:
+        """Begin to serve."""
+        self._stats = context.stats
+
+    @hookimpl
+    async def stop(self) -> None:
+        """Tell nothing more of the chain."""
+        self._stats = Stats
+
+    @hookimpl
+    async def http(self, request: HttpRequest) -> HttpResponse | None:
+        """A file of the page, or what the page asks for."""
+        match request.path:
+            case "/page/operator":
+                helps = self._token is not None
+                return _json(Standing(operator=self._admits(request), token=helps))
+            case "/page/chain" if self._admits(request):
+                return _json(self._chain())
+            case "/page/chain":
+                headers = {"WWW-Authenticate": "Bearer", "Cache-Control": "no-store"}
+                return HttpResponse(
+                    status=HTTPStatus.UNAUTHORIZED, body=b"Unauthorized\n", headers=headers
+                )
+        return self._files.answer(request.path, request.headers)
+
+    def _admits(self, request: HttpRequest) -> bool:
+        return is_operator(request, self._token)
+
+    def _chain(self) -> ChainState:
+        stats = self._stats()
+        return ChainState(
+            providers=stats.providers,
+            errors=stats.errors,
+            servers=stats.held,
+            sessions=stats.sessions,
+            queued=stats.queued,
+        )
+
+
+def _json(answer: Struct) -> HttpResponse:
+    return HttpResponse(
+        content_type="application/json",
+        body=msgspec.json.encode(answer),
+        headers={"Cache-Control": "no-store"},
+    )

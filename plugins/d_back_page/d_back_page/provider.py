@@ -52,6 +52,7 @@ class ChainState(Struct, frozen=True, kw_only=True):
     """``/page/chain``: the chain, for operators."""
 
     providers: list[ProviderStats]
+    """All but the page itself."""
     errors: dict[str, str]
     servers: list[ServerStats]
     """Those that are held."""
@@ -69,11 +70,12 @@ class PageProvider:
         self._token = config.token
         self._files = Files()
         self._stats: Callable[[], Stats] = Stats
+        self._name = ""
 
     @hookimpl
     async def start(self, context: Context) -> None:
         """Begin to serve."""
-        self._stats = context.stats
+        self._name, self._stats = context.name, context.stats
 
     @hookimpl
     async def stop(self) -> None:
@@ -102,7 +104,7 @@ class PageProvider:
     def _chain(self) -> ChainState:
         stats = self._stats()
         return ChainState(
-            providers=stats.providers,
+            providers=[each for each in stats.providers if each.name != self._name],
             errors=stats.errors,
             servers=stats.held,
             sessions=stats.sessions,

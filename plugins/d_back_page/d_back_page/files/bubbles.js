@@ -63,17 +63,39 @@ export class Bubbles {
         if (status !== "offline") for (const member of group) wanted.add(member.uid);
       }
     }
+    for (const uid of this.speaking.keys()) wanted.delete(uid); // the bubble names them
     for (const uid of [this.picked, this.pointed]) if (members.has(uid)) wanted.add(uid);
     for (const [uid, tag] of this.named) {
       if (wanted.has(uid)) continue;
       tag.remove();
       this.named.delete(uid);
     }
-    for (const uid of wanted) this.#tag(uid, members.get(uid));
+    const taken = [];
+    const loud = (uid) => uid === this.picked || uid === this.pointed;
+    const front = [...wanted].sort(
+      (a, b) => loud(b) - loud(a) || this.plaza.topOf(b)[1] - this.plaza.topOf(a)[1],
+    );
+    for (const uid of front) this.#tag(uid, members.get(uid), taken);
     for (const [uid, { element }] of this.speaking) this.#move(element, uid, true);
+    this.#overlap();
   }
 
-  #tag(uid, member) {
+  /** Older bubbles fade where newer ones cover them. */
+  #overlap() {
+    const before = [];
+    for (const { element, at } of [...this.speaking.values()].reverse()) {
+      const box = { x: at[0], y: at[1], half: element.offsetWidth / 2, high: element.offsetHeight };
+      const covered = before.some(
+        (other) =>
+          Math.abs(other.x - box.x) < other.half + box.half &&
+          other.y - other.high < box.y && box.y - box.high < other.y,
+      );
+      element.classList.toggle("behind", covered);
+      before.push(box);
+    }
+  }
+
+  #tag(uid, member, taken) {
     let tag = this.named.get(uid);
     if (!tag) {
       tag = made("span", {}, made("bdi"), made("small"));
@@ -86,6 +108,13 @@ export class Bubbles {
     tag.lastChild.textContent = loud ? WORDS[member.status] : "";
     tag.className = uid === this.picked ? "picked" : loud ? "pointed" : "";
     this.#move(tag, uid, false);
+    // A name that would cover another one waits until there is room.
+    const [x, y] = this.plaza.topOf(uid);
+    // A rough width will do: measuring each would cost a layout.
+    const half = 4 * name.length + 6;
+    const free = loud || !taken.some(([tx, ty, th]) => Math.abs(tx - x) < th + half && Math.abs(ty - y) < 19);
+    tag.hidden = !free;
+    if (free) taken.push([x, y, half]);
   }
 
   #move(element, uid, inside) {
@@ -99,7 +128,8 @@ export class Bubbles {
       const kept = Math.min(Math.max(x, half), Math.max(half, wide - half));
       element.style.setProperty("--tail", `${x - kept}px`);
       x = kept;
-      y = Math.max(y - (this.named.has(uid) ? 18 : 0), element.offsetHeight + 8);
+      y = Math.max(y - (this.named.has(uid) ? 40 : 0), element.offsetHeight + 14);
+      this.speaking.get(uid).at = [x, y];
     }
     element.style.transform = `translate(${Math.round(x)}px, ${Math.round(y)}px)`;
   }
@@ -114,8 +144,9 @@ export class Bubbles {
     const element = made("div", { class: "bubble" }, body);
     element.style.setProperty("--role", member.colour);
     this.box.append(element);
-    const speech = { element, words, letters, typed: 0, timer: null };
+    const speech = { element, words, letters, typed: 0, timer: null, at: [0, 0] };
     this.speaking.set(member.uid, speech);
+    this.dirty();
     this.plaza.nudge(member.uid);
     if (mayMove()) this.#type(member.uid, speech);
     else this.#finish(member.uid, speech);
@@ -144,5 +175,6 @@ export class Bubbles {
     clearTimeout(speech.timer);
     speech.element.remove();
     this.speaking.delete(uid);
+    this.dirty();
   }
 }

@@ -86,7 +86,8 @@ export class Chain {
     replace("#providers", state.providers.map((each) => provider(each, state, using)));
     replace("#answers", state.servers.map((each) => this.#answer(each)));
     const current = new Set();
-    for (const server of state.servers) {
+    const here = (each) => each.server_id === this.world.serverId;
+    for (const server of state.servers.toSorted((a, b) => here(a) - here(b))) {
       for (const exchange of server.exchanges) this.#note(server, exchange, current);
     }
     this.seen = current;

@@ -10,15 +10,51 @@ export const themes = {
     grass: ["#b7cf86", "#c0d68f", "#aec97d"],
     left: "#a9794f", right: "#8d5f3f", rim: "#93b163",
     leaf: ["#7fa35c", "#6b8f4c", "#587b3f"], bloom: "#f2785c", eye: "#2a1b2e",
-    shadow: "rgb(60 50 20 / 22%)", glow: null, band: "#d13a2f",
+    sky: "clouds", shadow: "rgb(60 50 20 / 22%)", glow: null, band: "#d13a2f",
   },
   dark: {
     grass: ["#2f4a4a", "#345252", "#2b4444"],
     left: "#33263f", right: "#261b31", rim: "#274040",
     leaf: ["#3f6b58", "#315747", "#274638"], bloom: "#ffb86b", eye: "#1b1220",
-    shadow: "rgb(0 0 0 / 35%)", glow: "rgb(255 214 130 / 15%)", band: "#ff6b5e",
+    sky: "stars", shadow: "rgb(0 0 0 / 35%)", glow: "rgb(255 214 130 / 15%)", band: "#ff6b5e",
   },
 };
+
+/** What is above: clouds at noon, stars and a moon at night. */
+export function drawSky(ctx, width, height, theme) {
+  if (theme.sky === "clouds") {
+    ctx.fillStyle = "rgb(255 255 255 / 55%)";
+    for (let each = 0; each < 5; each += 1) {
+      const x = noise(each, 1, 31) * width;
+      const y = height * (0.06 + 0.55 * noise(each, 2, 31));
+      const size = 9 + 9 * noise(each, 3, 31);
+      for (const [dx, dy, wide] of [[0, 0, 9], [1, -1, 5], [2, -2, 2], [-2, 1, 8]]) {
+        ctx.fillRect(Math.round(x + dx * size), Math.round(y + dy * size), wide * size, size);
+      }
+    }
+    return;
+  }
+  for (let each = 0; each < 90; each += 1) {
+    const size = noise(each, 3, 41) > 0.9 ? 3 : 2;
+    ctx.fillStyle = `rgb(255 240 214 / ${Math.round(20 + 60 * noise(each, 4, 41))}%)`;
+    const x = noise(each, 1, 41) * width;
+    const y = noise(each, 2, 41) ** 1.4 * height;
+    ctx.fillRect(Math.round(x), Math.round(y), size, size);
+  }
+  moon(ctx, width - Math.min(110, width * 0.16), 34, Math.min(7, width / 80));
+}
+
+function moon(ctx, x, y, size) {
+  const rows = [[2, 4], [1, 6], [0, 8], [0, 8], [0, 8], [0, 8], [1, 6], [2, 4]];
+  rows.forEach(([start, long], row) => {
+    ctx.fillStyle = "#f6e7bf";
+    ctx.fillRect(x + start * size, y + row * size, long * size + 0.5, size + 0.5);
+  });
+  ctx.fillStyle = "#dcc794";
+  for (const [dx, dy] of [[2, 2], [3, 2], [5, 4], [2, 5], [5, 5]]) {
+    ctx.fillRect(x + dx * size, y + dy * size, size + 0.5, size + 0.5);
+  }
+}
 
 /** One cell of earth; its sides where nothing is before it. */
 export function drawCell(ctx, island, cell, theme) {
@@ -90,7 +126,7 @@ function eyes(ctx, colour, member, x, y, s, high, blink) {
   const shut = blink || member.status === "idle";
   ctx.fillStyle = colour;
   for (const u of [0.24, 0.58]) {
-    const low = shut ? 0.42 : 0.42;
+    const low = 0.42;
     const tall = shut ? 0.08 : 0.3;
     const wide = 0.2;
     ctx.beginPath();

@@ -15,7 +15,9 @@ export const keyOf = (x, y) => (x + KEY) * 2 * KEY + (y + KEY);
  * cells: nobody moves when one grows. */
 export class Island {
   constructor(wanted) {
-    const total = Math.ceil(wanted * 1.42) + 16;
+    const room = wanted < 80 ? 2.6 : 1.42; // a village has gardens, a town has not
+    const wild = wanted < 80 ? 0.6 : 0.24;
+    const total = Math.ceil(wanted * room) + 16;
     const reach = Math.ceil(Math.sqrt(total / Math.PI)) + 3;
     const found = [];
     for (let x = -reach; x <= reach; x += 1) {
@@ -28,9 +30,14 @@ export class Island {
     this.at = new Map(this.cells.map((cell) => [keyOf(cell.x, cell.y), cell]));
     for (const cell of this.cells) {
       cell.wild = noise(cell.x, cell.y, 7); // what grows there
-      cell.seat = noise(cell.x, cell.y, 3) > 0.24 && cell.wild > 0.06;
+      cell.seat = noise(cell.x, cell.y, 3) > wild && cell.wild > 0.06;
     }
     this.seats = this.cells.filter((cell) => cell.seat);
+    for (const cell of this.cells) {
+      if (this.seats.length >= wanted) break;
+      if (!cell.seat) this.seats.push(cell);
+      cell.seat = true;
+    }
     this.byDepth = [...this.cells].sort((a, b) => a.x + a.y - (b.x + b.y) || a.x - b.x);
     const across = this.cells.map((cell) => cell.x - cell.y);
     const down = this.cells.map((cell) => cell.x + cell.y);
@@ -45,7 +52,7 @@ export class Island {
     const across = this.right - this.left + 3;
     const down = (this.bottom - this.top) / 2 + 3.6; // a cube above, earth below
     const room = height - margin.top - margin.bottom;
-    this.w = Math.max(1.6, Math.min((width - 24) / across, room / down, 40));
+    this.w = Math.max(1.6, Math.min((width - 24) / across, room / down, 72));
     this.cx = width / 2 - ((this.right + this.left) / 2) * this.w;
     const middle = ((this.bottom + this.top) / 4) * this.w;
     this.cy = margin.top + room / 2 - middle + this.w * 0.3;

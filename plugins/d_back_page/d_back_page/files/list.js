@@ -6,6 +6,8 @@ import { cut, folded, made } from "./text.js";
 const ROW = 40; // px, as in style.css
 const BEYOND = 6; // rows that are ready above and below what is in sight
 
+const compact = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });
+
 export class List {
   /** `chosen(uid or null)` is called when somebody is picked. */
   constructor(world, chosen) {
@@ -193,10 +195,11 @@ export class List {
       const { status } = tab.dataset;
       const section = this.sections.find((each) => each.status === status);
       const count = (section ? section.members.length : 0).toLocaleString();
-      if (tab.lastChild.textContent === count) continue;
-      tab.lastChild.textContent = count;
+      const label = `${WORDS[status]}: ${count}`;
+      if (tab.getAttribute("aria-label") === label) continue;
+      tab.lastChild.textContent = compact.format(section ? section.members.length : 0);
       tab.disabled = !section;
-      tab.setAttribute("aria-label", `${WORDS[status]}: ${count}`);
+      tab.setAttribute("aria-label", label);
       tab.title = WORDS[status];
     }
     const nobody = this.query && !this.length;

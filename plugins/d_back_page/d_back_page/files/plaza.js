@@ -2,7 +2,7 @@
 // drawn once; with each frame only what has changed, and who hops or walks.
 
 import { Bubbles } from "./bubbles.js";
-import { drawCell, drawCube, heightOf, themes } from "./cubes.js";
+import { drawCell, drawCube, drawSky, heightOf, themes } from "./cubes.js";
 import { Island } from "./island.js";
 import { frames, mayMove } from "./motion.js";
 
@@ -200,6 +200,7 @@ export class Plaza {
   *#draw() {
     const theme = this.#theme();
     const [earth, crowd] = [this.#blank(), this.#blank()];
+    drawSky(earth, this.box.clientWidth, this.box.clientHeight, theme);
     let count = 0;
     for (const cell of this.island.byDepth) {
       drawCell(earth, this.island, cell, theme);

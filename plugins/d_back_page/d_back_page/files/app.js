@@ -70,6 +70,7 @@ link.addEventListener("joined", ({ detail }) => {
   history.replaceState(null, "", at);
   localStorage.setItem(LAST, world.publicId);
   showPicked();
+  homeless = false;
   if (detail.resumed) toast("Back again; nothing was missed.");
   else spark.clear();
   showCensus();
@@ -99,7 +100,8 @@ link.addEventListener("error", ({ detail: { code, message, wanted } }) => {
       world.dispatchEvent(new Event("whole"));
       if (wanted !== null) link.join(null);
       break;
-    case "no_server":
+    case "no_server": // the gateway ends the connection; it is asked again before long
+      homeless = true;
       showScene();
       break;
     default:
@@ -110,6 +112,7 @@ link.addEventListener("error", ({ detail: { code, message, wanted } }) => {
 // What is there
 
 let census = false;
+let homeless = false; // there is a gateway, and no server in it that is open
 
 function showCensus() {
   if (census) return;
@@ -130,7 +133,7 @@ function showScene() {
   const note = find("#scene-note");
   let words = "";
   if (link.state === "live" && world.epoch && !world.members.size) words = "Nobody lives here yet.";
-  else if (link.servers.size === 0 && link.state !== "connecting" && link.state !== "offline") {
+  else if (homeless) {
     words = "No server has opened yet. The gateway is there, and waits for a provider.";
   }
   note.hidden = !words;
@@ -153,7 +156,7 @@ const STATES = {
 
 link.addEventListener("state", () => {
   document.body.dataset.link = link.state;
-  find("#link span").textContent = STATES[link.state];
+  find("#link span").textContent = homeless ? "Waiting" : STATES[link.state];
   showDowntime();
 });
 find("#retry").addEventListener("click", () => link.retry());
@@ -166,7 +169,7 @@ function showDowntime() {
   const down = !["live", "connecting"].includes(link.state);
   if (link.state === "live") heardBefore = null;
   else heardBefore ??= link.lastHeard || null;
-  box.hidden = !(down || (link.state === "connecting" && link.failures > 0));
+  box.hidden = homeless || !(down || (link.state === "connecting" && link.failures > 0));
   if (box.hidden) return;
   const since = heardBefore ? ` This is how it was ${span((Date.now() - heardBefore) / 1000)} ago.` : "";
   const wait = link.retryAt ? Math.max(0, Math.ceil((link.retryAt - Date.now()) / 1000)) : null;

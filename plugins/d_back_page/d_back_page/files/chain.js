@@ -100,7 +100,7 @@ export class Chain {
   #answer(server) {
     const who = server.providers.length ? server.providers.join(" + ") : "nobody";
     const line = made("li", {}, made("b", {}, foreign(this.#nameOf(server.server_id), 40)));
-    line.append(made("span", { class: "who" }, who), ` for ${span(server.since)}`);
+    line.append(" ", made("span", { class: "who" }, who), ` for ${span(server.since)}`);
     if (server.stale) line.append(made("em", {}, "last state"));
     const eyes = server.sessions === 1 ? "1 is watching" : `${server.sessions} are watching`;
     line.append(made("small", {}, `${server.users.toLocaleString()} users, ${eyes}`));
@@ -118,8 +118,9 @@ export class Chain {
     const from = exchange.before.join(" + ") || "nobody";
     const to = exchange.after.join(" + ") || "nobody";
     const time = made("time", { datetime: at.toISOString() }, at.toLocaleTimeString());
-    const head = made("p", {}, time, foreign(this.#nameOf(server.server_id), 40));
-    head.append(made("span", { class: "who lost" }, from), " → ", made("span", { class: "who" }, to));
+    const head = made("p", {}, time, " ", foreign(this.#nameOf(server.server_id), 40), " ");
+    const [lost, who] = [made("span", { class: "who lost" }, from), made("span", { class: "who" }, to)];
+    head.append(lost, " → ", who, " ");
     const changes = count === 1 ? "1 change" : `${count.toLocaleString()} changes`;
     head.append(made("small", {}, changes));
     entry.append(head);

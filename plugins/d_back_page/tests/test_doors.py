@@ -1,0 +1,120 @@
+"""Closed servers: passwords, and the login at Discord."""
+
+import re
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from page_browser import MEMBERS, ONE, club, gateway, visiting
+from playwright.async_api import Browser, Route
+
+from d_back_core import Server, ServerChanged, User
+from d_back_core.testing import Script
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+CLOSED = {"1": {"password": "open sesame"}}
+
+
+async def test_a_password_is_asked_for(browser: Browser, tmp_path: Path) -> None:
+    """A wrong one is refused with a word, the right one opens."""
+    server = gateway({"club": club()}, policies=CLOSED)
+    async with server, visiting(browser, server) as visitor:
+        await visitor.page.goto(f"{visitor.url}?s=club")
+        door = visitor.page.get_by_role("dialog", name="A closed door")
+        await door.wait_for()
+        await visitor.shot(tmp_path, "door")
+        assert not await door.get_by_role("button", name="Log in with Discord").is_visible()
+        await visitor.page.keyboard.type("wrong")
+        await visitor.page.keyboard.press("Enter")
+        await door.get_by_text("That did not open it.").wait_for()
+        assert await visitor.rows() == []
+        await door.get_by_label("Password").fill("open sesame")
+        await door.get_by_role("button", name="Knock").click()
+        await visitor.until("document.querySelectorAll('.member').length === 4")
+        assert not await door.is_visible()
+        assert "sesame" not in visitor.page.url
+        kept = "JSON.stringify(localStorage) + JSON.stringify(sessionStorage)"
+        assert "sesame" not in await visitor.page.evaluate(kept)
+
+
+async def test_who_does_not_know_it_may_go_elsewhere(browser: Browser) -> None:
+    """Behind the door the default server is to be seen, and stays."""
+    servers = {**ONE, "2": Server(name="The pub", id="pub")}
+    script = Script(servers, {"1": MEMBERS, "2": {"21": User(username="Fay", status="online")}})
+    server = gateway({"club": script}, policies={"2": {"password": "sesame"}})
+    async with server, visiting(browser, server) as visitor:
+        await visitor.open("?s=pub")
+        await visitor.page.get_by_role("dialog").wait_for()
+        await visitor.until("document.querySelectorAll('.member').length === 4")
+        await visitor.page.keyboard.press("Escape")
+        await visitor.page.get_by_role("dialog").wait_for(state="hidden")
+        assert await visitor.page.get_by_label("Server").input_value() == "club"
+
+
+async def test_a_server_that_closes_asks_who_is_in_it(browser: Browser) -> None:
+    """A server that becomes protected is joined again with the password."""
+    script = club()
+    server = gateway({"club": script}, policies={})
+    async with server, visiting(browser, server) as visitor:
+        await visitor.open()
+        script.emit(ServerChanged(server_id="1", passworded=True))
+        await visitor.page.get_by_role("dialog", name="A closed door").wait_for()
+
+
+class Discord:
+    """Stands where discord.com would be asked, and sends people back as it does."""
+
+    def __init__(self) -> None:
+        self.asked: dict[str, list[str]] = {}
+
+    async def answer(self, route: Route) -> None:
+        self.asked = parse_qs(urlsplit(route.request.url).query)
+        state = self.asked["state"][0]
+        token = f"access_token=right&token_type=Bearer&expires_in=604800&state={state}"
+        location = f"{self.asked['redirect_uri'][0]}#{token}"
+        await route.fulfill(status=302, headers={"Location": location})
+
+
+def closed_by_discord() -> Script:
+    servers = {
+        "1": Server(name="The club", id="club", passworded=True),
+        "2": Server(name="The pub", id="pub", default=True),
+    }
+    script = Script(servers, {"1": MEMBERS, "2": {}})
+    script.client_id_answer = "4242"
+    return script
+
+
+async def test_discord_sends_people_back_with_a_token(browser: Browser) -> None:
+    """The client id of the open server is used; the token is offered, and not left in the
+    address."""
+    script = closed_by_discord()
+    discord = Discord()
+    server = gateway({"club": script})
+    async with server, visiting(browser, server) as visitor:
+        await visitor.page.goto(f"{visitor.url}?s=club")
+        await visitor.page.get_by_role("button", name="Log in with Discord").wait_for()
+        await visitor.page.route(re.compile("https://discord.com/"), discord.answer)
+        script.authorize_answer = True
+        await visitor.page.get_by_role("button", name="Log in with Discord").click()
+        await visitor.until("document.querySelectorAll('.member').length === 4")
+        assert discord.asked["client_id"] == ["4242"]
+        assert discord.asked["response_type"] == ["token"]
+        assert discord.asked["scope"] == ["identify"]
+        assert discord.asked["redirect_uri"] == [visitor.url]
+        assert script.offered[-1][0].discord_token == "right"
+        assert visitor.page.url == f"{visitor.url}?s=club"
+        assert [urlsplit(url).netloc for url in visitor.elsewhere] == ["discord.com"]
+        visitor.elsewhere.clear()
+
+
+async def test_a_token_that_was_not_asked_for_is_not_used(browser: Browser) -> None:
+    """Somebody else's link with a token in it logs nobody in (RFC 6749, 10.12)."""
+    script = closed_by_discord()
+    server = gateway({"club": script})
+    async with server, visiting(browser, server) as visitor:
+        await visitor.page.goto(f"{visitor.url}?s=club#access_token=theirs&state=guessed")
+        await visitor.page.get_by_role("dialog", name="A closed door").wait_for()
+        assert all(each.discord_token is None for each, _ in script.offered)
+        assert "theirs" not in visitor.page.url

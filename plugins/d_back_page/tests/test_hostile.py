@@ -57,7 +57,7 @@ async def test_hostile_names_are_texts(
         await visitor.open(f"?s={server_id}")
         await visitor.until("document.querySelectorAll('.member').length === 13")
         names = {name for name, _ in await visitor.rows()}
-        assert {HTML[:59] + "…", "Ada"} <= names
+        assert {HTML[:60] + "…", "Ada"} <= names
         assert all(len(name) <= 60 * 30 for name in names)
         for row in await visitor.page.locator(".member").all():
             box = await row.bounding_box()
@@ -78,8 +78,8 @@ async def test_hostile_messages_are_texts(browser: Browser, tmp_path: Path) -> N
         for number, text in enumerate(HOSTILE.values(), 1):
             script.emit(Message(server_id="1", uid=str(number), message=text, channel="7"))
         script.emit(Message(server_id="1", uid="99", message="good morning", channel="7"))
-        await visitor.until("document.querySelectorAll('#talk li').length === 13")
-        lines = await visitor.page.locator("#talk li").all_inner_texts()
+        await visitor.until("document.querySelectorAll('#talk p').length === 13")
+        lines = await visitor.page.locator("#talk p").all_inner_texts()
         assert HTML in lines[0]
         assert lines[-1].startswith("Ada good morning")
         assert max(map(len, lines)) < 400 * 30
@@ -103,10 +103,10 @@ async def test_an_override_turns_nobody_else_around(browser: Browser) -> None:
     async with gateway({"club": script}) as server, visiting(browser, server) as visitor:
         await visitor.open()
         script.emit(Message(server_id="1", uid="1", message="hi \u202eyou", channel="7"))
-        await visitor.until("document.querySelectorAll('#talk li').length === 1")
+        await visitor.until("document.querySelectorAll('#talk p').length === 1")
         assert await visitor.page.evaluate(
             """() => {
-                const [author, said, time] = ["b", "li > bdi", "time"].map((each) =>
+                const [author, said, time] = ["b", "p > bdi", "time"].map((each) =>
                     document.querySelector("#talk " + each).getBoundingClientRect());
                 return author.right <= said.left + 1 && said.right <= time.left + 1;
             }"""

@@ -100,7 +100,7 @@ async def test_what_is_said_is_typed_above_the_cube_and_kept_in_the_log(
         )
         typed = await visitor.page.evaluate("window.typed")
         assert {"g", "go", "goo", "good morning"} <= set(typed)
-        assert (await visitor.text("#talk li")).startswith("Ada good morning")
+        assert (await visitor.text("#talk p")).startswith("Ada good morning")
         assert await visitor.page.locator("#talk").get_attribute("role") == "log"
         assert not await visitor.page.locator("#hush").is_visible()
 

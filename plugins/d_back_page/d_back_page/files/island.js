@@ -15,9 +15,8 @@ export const keyOf = (x, y) => (x + KEY) * 2 * KEY + (y + KEY);
  * cells: nobody moves when one grows. */
 export class Island {
   constructor(wanted) {
-    const room = wanted < 80 ? 2.6 : 1.42; // a village has gardens, a town has not
-    const wild = wanted < 80 ? 0.6 : 0.24;
-    const total = Math.ceil(wanted * room) + 16;
+    const wild = wanted < 80 ? 0.6 : 0.24; // a village has gardens, a town has not
+    const total = Math.ceil(Math.min(wanted * 2.6, 96 + wanted * 1.42)) + 16;
     const reach = Math.ceil(Math.sqrt(total / Math.PI)) + 3;
     const found = [];
     for (let x = -reach; x <= reach; x += 1) {

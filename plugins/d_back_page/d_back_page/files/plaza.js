@@ -77,6 +77,7 @@ export class Plaza {
     this.moves.clear();
     const { groups, members } = this.world;
     this.island = new Island(members.size + Math.ceil(members.size / 10) + 4);
+    this.next = 0;
     let seat = 0;
     for (const group of groups.values()) {
       const shuffled = [...group].sort((a, b) => mixed(a.uid) - mixed(b.uid));
@@ -90,6 +91,18 @@ export class Plaza {
     this.cellOf.set(member.uid, cell);
   }
 
+  /** A seat for somebody new. Where to look goes around: what is full stays so for a while. */
+  #free() {
+    const { seats } = this.island;
+    for (let tried = 0; tried < seats.length; tried += 1) {
+      const cell = seats[this.next % seats.length];
+      if (cell.who === null) return cell;
+      this.next += 1;
+    }
+    this.#grow();
+    return this.#free();
+  }
+
   #grow() {
     const before = this.island;
     const island = new Island(Math.ceil(this.world.members.size * 1.3) + 8);
@@ -101,6 +114,7 @@ export class Plaza {
     }
     this.moves.clear();
     this.island = island;
+    this.next = 0;
     this.#resize();
   }
 
@@ -112,12 +126,7 @@ export class Plaza {
       if (cell) cell.who = null;
       this.#touch(cell);
     } else if (!was) {
-      let free = this.island.seats.find((cell) => cell.who === null);
-      if (!free) {
-        this.#grow();
-        free = this.island.seats.find((cell) => cell.who === null);
-      }
-      this.#seat(member, free);
+      this.#seat(member, this.#free());
       this.#move(member.uid, "drop");
     } else if (was.status !== member.status || was.colour !== member.colour) {
       this.#move(member.uid, "hop");

@@ -38,7 +38,7 @@ export class Talk {
     for (const { name, colour, message, at } of this.waiting) {
       const author = made("b", {}, foreign(name, 40));
       const time = made("time", { datetime: at.toISOString() }, clock.format(at));
-      const line = made("li", {}, made("i"), author, " ", foreign(message, LONGEST), time);
+      const line = made("p", {}, made("i"), author, " ", foreign(message, LONGEST), time);
       line.style.setProperty("--role", colour);
       this.log.append(line);
     }

@@ -1,0 +1,125 @@
+"""Twenty thousand members: how much of them is in the document, and how long frames take."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from page_browser import ONE, gateway, visiting
+from playwright.async_api import Browser
+
+from d_back_core import Status, User, UserChanged
+from d_back_core.testing import Script
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+SIZE = 20_000
+STATUSES: tuple[Status, ...] = ("online", "idle", "dnd", "offline", "offline", "online", "idle")
+COLOURS = ("#e8743b", "#4ecdc4", "#5f27cd", "#96ceb4", "#ffd166", "#54a0ff", "#d1495b")
+MOST_ROWS = 60
+"""What is in sight at 1280 × 800, and a little more."""
+
+MEASURED = """async (seconds) => {
+    const box = document.querySelector("#members");
+    const frames = [];
+    const end = performance.now() + seconds * 1000;
+    let before = performance.now();
+    let most = 0;
+    while (before < end) {
+        const now = await new Promise(requestAnimationFrame);
+        frames.push(now - before);
+        before = now;
+        box.scrollTop += 900;
+        if (box.scrollTop + box.clientHeight >= box.scrollHeight - 1) box.scrollTop = 0;
+        most = Math.max(most, document.querySelectorAll("#members *").length);
+    }
+    frames.sort((a, b) => a - b);
+    const at = (share) => frames[Math.floor(share * (frames.length - 1))];
+    return {count: frames.length, median: at(0.5), p95: at(0.95), worst: at(1), most};
+}"""
+
+
+def crowd() -> Script:
+    users = {
+        str(10**17 + number): User(
+            username=f"Member {number:05}",
+            status=STATUSES[number % len(STATUSES)],
+            role_color=COLOURS[number % 11 % len(COLOURS)],
+        )
+        for number in range(SIZE)
+    }
+    return Script(ONE, {"1": users})
+
+
+async def stir(script: Script, rate: float) -> None:
+    """Let so many members change each second, until it is cancelled."""
+    number = 0
+    while True:
+        for _ in range(10):
+            number += 1
+            uid = str(10**17 + number * 7919 % SIZE)
+            status = STATUSES[number % len(STATUSES)]
+            script.emit(UserChanged(server_id="1", uid=uid, status=status))
+        await asyncio.sleep(10 / rate)
+
+
+async def test_twenty_thousand_members_live_in_a_small_document(
+    browser: Browser, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """While 300 of them change each second and the list is scrolled through, only those in sight
+    are in the document; how long frames took is reported."""
+    script = crowd()
+    async with gateway({"club": script}) as server, visiting(browser, server) as visitor:
+        await visitor.open()
+        await visitor.until("document.querySelectorAll('.member').length > 5")
+        assert await visitor.text("#census") == "20,000 members, 14,286 awake"
+        await visitor.shot(tmp_path, "crowd")
+        resting = await visitor.page.evaluate(MEASURED, 2)
+        stirring = asyncio.create_task(stir(script, 300))
+        try:
+            stirred = await visitor.page.evaluate(MEASURED, 4)
+        finally:
+            stirring.cancel()
+        for name, measured in (("scrolling", resting), ("scrolling and changing", stirred)):
+            figures = ", ".join(f"{key} {value:.1f}" for key, value in measured.items())
+            record_property(f"frames in ms, {name}", figures)
+            print(f"20,000 members, {name}: frames in ms: {figures}")  # noqa: T201  the measurement
+            assert measured["most"] <= MOST_ROWS * 5  # a row is five elements
+        assert await visitor.page.evaluate("document.querySelectorAll('*').length") < 600
+
+
+async def test_the_last_of_twenty_thousand_is_reached_and_found(browser: Browser) -> None:
+    """With one key, with the search; and screen readers are told of how many."""
+    async with gateway({"club": crowd()}) as server, visiting(browser, server) as visitor:
+        await visitor.open()
+        await visitor.until("document.querySelectorAll('.member').length > 5")
+        await visitor.page.get_by_role("listbox", name="Members").focus()
+        await visitor.page.keyboard.press("End")
+        last = visitor.page.get_by_role("option", name="Member 19996, Offline")
+        await last.wait_for()
+        assert await last.get_attribute("aria-posinset") == str(SIZE)
+        assert await last.get_attribute("aria-setsize") == str(SIZE)
+        await visitor.page.get_by_label("Find a member").fill("member 12345")
+        await visitor.until_rows(("Member 12345", STATUSES[12345 % len(STATUSES)]))
+        option = visitor.page.get_by_role("listbox").get_by_role("option")
+        assert await option.get_attribute("aria-setsize") == "1"
+
+
+async def test_the_plaza_grows_for_who_comes_later(browser: Browser) -> None:
+    """More than it was laid out for find a place, and nobody loses theirs."""
+    script = Script(ONE, {"1": {}})
+    async with gateway({"club": script}) as server, visiting(browser, server) as visitor:
+        visitor.tolerated = None
+        await visitor.open()
+        for number in range(500):
+            script.emit(
+                UserChanged(
+                    server_id="1", uid=str(number), username=f"M{number:03}", status="online"
+                )
+            )
+        await visitor.until("document.querySelector('#census').textContent.startsWith('500 ')")
+        await visitor.drawn()
+        found = visitor.page.get_by_label("Find a member")
+        await found.fill("M499")
+        await visitor.page.get_by_role("option", name="M499, Online").click()
+        await visitor.until("document.querySelector('.tags .picked bdi')?.textContent === 'M499'")

@@ -1,0 +1,321 @@
+"""How the page is for everybody: phones, the dark, the keyboard, screen readers, contrast."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.async_playwright import Axe
+from page_browser import MEMBERS, ONE, Visitor, artefacts, club, gateway, visiting
+from playwright.async_api import Browser
+
+from d_back_core import Message, Server, User
+from d_back_core.server import WebSocketServer
+from d_back_core.testing import Script
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+IMAGES = Path(__file__).parents[3] / "docs" / "images"
+LARGEST_IMAGE = 300_000
+ROOMS = ("#plaza", "#members", "#find", "#server", "#link")
+
+DARK_CANVAS = "getComputedStyle(document.body).backgroundColor"
+
+
+@pytest.mark.parametrize("width", [320, 390, 760, 1024, 1920])
+async def test_everything_has_its_place_at_every_width(
+    browser: Browser, tmp_path: Path, width: int
+) -> None:
+    """Nothing is cut off or moved out of sight, and the page itself never scrolls."""
+    server = gateway({"club": club()})
+    viewport = {"width": width, "height": 740}
+    async with server, visiting(browser, server, viewport=viewport) as visitor:
+        await visitor.open()
+        await visitor.until("document.querySelectorAll('.member').length === 4")
+        for room in ROOMS:
+            box = await visitor.page.locator(room).bounding_box()
+            assert box is not None, room
+            assert box["x"] >= 0, room
+            assert box["x"] + box["width"] <= width + 1, room
+            assert box["y"] + box["height"] <= 741, room
+            assert box["height"] >= 20, room
+        assert await visitor.page.evaluate("document.documentElement.scrollWidth") <= width
+        await visitor.shot(tmp_path, f"width-{width}")
+
+
+async def test_fingers_find_what_they_aim_at(browser: Browser) -> None:
+    """On a phone nothing that can be touched is smaller than 40 px."""
+    server = gateway({"club": club()})
+    phone = {"viewport": {"width": 390, "height": 740}, "has_touch": True, "is_mobile": True}
+    async with server, visiting(browser, server, **phone) as visitor:
+        await visitor.open()
+        await visitor.until("document.querySelectorAll('.member').length === 4")
+        for target in await visitor.page.locator("button:visible, select, input, .member").all():
+            if (box := await target.bounding_box()) is not None:
+                assert box["height"] >= 40, await target.evaluate("(each) => each.outerHTML")
+        await visitor.page.locator(".member", has_text="Cid").tap()
+        await visitor.until("document.querySelector('.tags .picked bdi')?.textContent === 'Cid'")
+
+
+async def test_the_dark_is_followed(browser: Browser) -> None:
+    """Also when it falls while somebody looks, on the plaza too."""
+    server = gateway({"club": club()})
+    async with server, visiting(browser, server, color_scheme="light") as visitor:
+        visitor.tolerated = re.compile("willReadFrequently")
+        await visitor.open()
+        assert await visitor.page.evaluate(DARK_CANVAS) == "rgb(244, 238, 221)"
+        await visitor.until(HAS_GRASS, [183, 207, 134])
+        await visitor.page.emulate_media(color_scheme="dark")
+        await visitor.until(f"{DARK_CANVAS} === 'rgb(22, 19, 31)'")
+        await visitor.until(HAS_GRASS, [47, 74, 74])
+
+
+HAS_GRASS = """(grass) => {
+    const canvas = document.querySelector("#plaza canvas");
+    const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+    for (let at = 0; at < data.length; at += 4) {
+        if (grass.every((each, channel) => data[at + channel] === each)) return true;
+    }
+    return false;
+}"""
+
+
+async def focused(visitor: Visitor) -> str:
+    """The id of what has the focus."""
+    found: str = await visitor.page.evaluate("document.activeElement.id")
+    return found
+
+
+async def test_all_is_reached_with_the_keyboard(browser: Browser) -> None:
+    """In the order of the page; what has the focus is outlined."""
+    server = gateway({"club": club()})
+    async with server, visiting(browser, server) as visitor:
+        await visitor.open()
+        await visitor.until("document.querySelectorAll('.member').length === 4")
+        await visitor.page.get_by_role("button", name="Chain").wait_for()
+        order = []
+        for _ in range(10):
+            await visitor.page.keyboard.press("Tab")
+            order.append(await focused(visitor))
+            outline = "getComputedStyle(document.activeElement).outlineStyle"
+            assert await visitor.page.evaluate(outline) != "none", order
+        wanted = ["", "server", "chain-open", "talk", "find", "", "", "", "", "members"]
+        assert order == wanted  # the skip link first, and four statuses
+
+
+async def test_the_list_is_walked_with_the_keyboard(browser: Browser) -> None:
+    """Arrows go from member to member over headings; Enter picks, Escape lets go."""
+    server = gateway({"club": club()})
+    async with server, visiting(browser, server) as visitor:
+        await visitor.open()
+        await visitor.until("document.querySelectorAll('.member').length === 4")
+        await visitor.page.get_by_role("listbox").focus()
+        await until_active(visitor, "Ada, Online")
+        for key, expected in (
+            ("ArrowDown", "Bob, Idle"),
+            ("ArrowDown", "Cid, Do not disturb"),
+            ("ArrowUp", "Bob, Idle"),
+            ("End", "Dot, Offline"),
+            ("ArrowDown", "Dot, Offline"),
+            ("Home", "Ada, Online"),
+            ("ArrowUp", "Ada, Online"),
+            ("PageDown", "Dot, Offline"),
+        ):
+            await visitor.page.keyboard.press(key)
+            await until_active(visitor, expected)
+        await visitor.page.keyboard.press("Enter")
+        members = visitor.page.get_by_role("listbox")
+        await members.get_by_role("option", name="Dot", selected=True).wait_for()
+        await visitor.until("document.querySelector('.tags .picked bdi')?.textContent === 'Dot'")
+        await visitor.page.keyboard.press("Escape")
+        await members.get_by_role("option", selected=True).wait_for(state="detached")
+        await visitor.page.get_by_role("button", name="Idle: 1").press("Enter")
+        await until_active(visitor, "Bob, Idle")
+
+
+async def until_active(visitor: Visitor, label: str) -> None:
+    """Wait until that is the option that the keyboard is at."""
+    await visitor.until(
+        """(label) => document.getElementById(
+            document.querySelector("#members").getAttribute("aria-activedescendant")
+        )?.ariaLabel === label""",
+        label,
+    )
+
+
+async def test_a_panel_that_closes_gives_the_focus_back(browser: Browser) -> None:
+    """Escape closes it; its button says whether it is open."""
+    server = gateway({"club": club()})
+    async with server, visiting(browser, server) as visitor:
+        await visitor.open()
+        opener = visitor.page.get_by_role("button", name="Chain")
+        await opener.press("Enter")
+        await visitor.until("document.activeElement.id === 'chain-title'")
+        assert await opener.get_attribute("aria-expanded") == "true"
+        await visitor.page.keyboard.press("Escape")
+        assert await focused(visitor) == "chain-open"
+        assert await opener.get_attribute("aria-expanded") == "false"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_the_rules_of_accessibility_are_kept(browser: Browser, scheme: str) -> None:
+    """axe finds nothing: with the chain open, with a closed door, and while the line is down."""
+    servers = {**ONE, "2": Server(name="The pub", id="pub")}
+    script = Script(servers, {"1": MEMBERS, "2": {}})
+    server = gateway({"club": script}, policies={"2": {"password": "sesame"}})
+    viewport = {"width": 1280, "height": 800}
+    traits = {"color_scheme": scheme, "reduced_motion": "reduce", "viewport": viewport}
+    async with server, visiting(browser, server, **traits) as visitor:
+        visitor.tolerated = re.compile("ERR_CONNECTION|WebSocket connection")
+        await visitor.open()
+        script.emit(Message(server_id="1", uid="11", message="good morning", channel="7"))
+        await visitor.until("document.querySelectorAll('#talk p').length === 1")
+        await visitor.page.get_by_role("listbox").focus()
+        await visitor.page.keyboard.press("Enter")
+        assert await violations(visitor) == []
+        await visitor.page.get_by_role("button", name="Chain").click()
+        await visitor.page.locator("#answers li").wait_for()
+        assert await violations(visitor) == []
+        await visitor.page.get_by_label("Server").select_option("pub")
+        await visitor.page.get_by_role("dialog").wait_for()
+        assert await violations(visitor) == []
+        await visitor.page.keyboard.press("Escape")
+        await server.stop()
+        await visitor.page.get_by_text("The line is down.").first.wait_for()
+        assert await violations(visitor) == []
+
+
+async def violations(visitor: Visitor) -> list[str]:
+    """What axe has found, and where."""
+    found: list[dict[str, Any]] = (await Axe().run(visitor.page)).response["violations"]
+    return [
+        f"{rule['id']}: {node['html'][:120]}: {node['failureSummary']}"
+        for rule in found
+        for node in rule["nodes"]
+    ]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_what_is_to_be_read_stands_out(browser: Browser, scheme: str) -> None:
+    """Each ink on each ground has a contrast of 4.5 at least (WCAG 2.2, 1.4.3)."""
+    server = gateway({"club": club()})
+    async with server, visiting(browser, server, color_scheme=scheme) as visitor:
+        await visitor.open()
+        inks = ("ink", "soft", "accent", "online", "idle", "dnd", "offline")
+        colours: dict[str, list[int]] = await visitor.page.evaluate(
+            """(names) => Object.fromEntries(names.map((name) => {
+                const text = getComputedStyle(document.documentElement)
+                    .getPropertyValue(`--${name}`).trim();
+                return [name, [1, 3, 5].map((at) => parseInt(text.slice(at, at + 2), 16))];
+            }))""",
+            [*inks, "paper", "sheet", "bubble", "accent-ink"],
+        )
+        pairs = [(ink, ground) for ink in inks for ground in ("paper", "sheet")]
+        pairs += [("ink", "bubble"), ("soft", "bubble"), ("accent-ink", "accent"), ("paper", "ink")]
+        for ink, ground in pairs:
+            assert contrast(colours[ink], colours[ground]) >= 4.5, (ink, ground)
+
+
+def contrast(one: list[int], other: list[int]) -> float:
+    """The contrast of WCAG 2.2, from 1 to 21."""
+    lighter, darker = sorted((luminance(one), luminance(other)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def luminance(colour: list[int]) -> float:
+    linear = [
+        value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4
+        for value in (channel / 255 for channel in colour)
+    ]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+# The pictures of the documentation
+
+PEOPLE = (
+    ("vegeta897", "online", "#ff6b6b"),
+    ("Cog-Creators", "idle", "#4ecdc4"),
+    ("d-zone-org", "dnd", "#45b7d1"),
+    ("NNTin", "online", "#96ceb4"),
+    ("Ada", "online", "#e8743b"),
+    ("Grace", "online", "#ffd166"),
+    ("Linus", "idle", "#54a0ff"),
+    ("Margaret", "online", "#9b59b6"),
+    ("Ken", "dnd", "#2ed573"),
+    ("Barbara", "online", "#ff9ff3"),
+    ("Edsger", "offline", "#5f27cd"),
+    ("Donald", "online", "#f39c12"),
+    ("Radia", "online", "#1abc9c"),
+    ("Alan", "idle", "#7289da"),
+    ("Katherine", "online", "#ff4757"),
+    ("Tim", "offline", "#0abde3"),
+)
+
+
+def town() -> Script:
+    users = {
+        str(number): User(username=name, status=status, role_color=colour)  # type: ignore[arg-type]
+        for number, (name, status, colour) in enumerate(PEOPLE, 1)
+    }
+    return Script({"1": Server(name="D-World", id="dworld", default=True)}, {"1": users})
+
+
+@pytest.mark.parametrize(("name", "scheme"), [("page", "light"), ("page-dark", "dark")])
+async def test_picture_of_the_page(
+    browser: Browser, tmp_path: Path, name: str, scheme: str
+) -> None:
+    """A busy evening, as the README shows it."""
+    script = town()
+    server = gateway({"discord": script})
+    async with server, visiting(browser, server, color_scheme=scheme) as visitor:
+        await visitor.open()
+        await visitor.until("document.querySelectorAll('.member').length === 16")
+        for uid, text in (("5", "morning, everyone"), ("10", "who moved my tree?"), ("13", "shh")):
+            script.emit(Message(server_id="1", uid=uid, message=text, channel="7"))
+        await visitor.until(
+            """[...document.querySelectorAll(".bubble .said > bdi")]
+                .map((each) => each.textContent).join() ===
+                "morning, everyone,who moved my tree?,shh" """
+        )
+        await picture(visitor, tmp_path, name)
+
+
+async def test_picture_of_a_failover(browser: Browser, tmp_path: Path) -> None:
+    """What the operator sees when Discord is down and the database answers."""
+    above, below = town(), town()
+    users = below.users_answers["1"]
+    assert isinstance(users, dict)
+    users["7"] = User(username="Linus", status="online", role_color="#54a0ff")
+    users["9"] = User(username="Ken", status="idle", role_color="#2ed573")
+    users["17"] = User(username="Dorothy", status="online", role_color="#c8d6e5")
+    del users["15"]
+    tables = {"discord": {"grace": 0.05}}
+    server = gateway({"discord": above, "postgres": below}, tables=tables)
+    async with server, visiting(browser, server, color_scheme="dark") as visitor:
+        await visitor.open()
+        await visitor.page.get_by_role("button", name="Chain").click()
+        await visitor.page.locator("#answers").get_by_text("discord", exact=True).wait_for()
+        fail(above, server)
+        await visitor.page.locator(".exchange ul").wait_for()
+        await picture(visitor, tmp_path, "failover")
+
+
+def fail(script: Script, server: WebSocketServer) -> None:
+    """Let the stream break, and nothing be answered any more."""
+    assert server.live.servers
+    down = RuntimeError("WebSocket closed with 1006")
+    script.servers_answer = down
+    script.users_answers = dict.fromkeys(script.users_answers, down)
+    script.hang.add("events")
+    script.emit(down)
+
+
+async def picture(visitor: Visitor, folder: Path, name: str) -> None:
+    """Keep a picture; ``D_BACK_IMAGES=1`` makes it the one that the documentation shows."""
+    await visitor.drawn()
+    kept = IMAGES if os.environ.get("D_BACK_IMAGES") else artefacts(folder)
+    kept.mkdir(parents=True, exist_ok=True)
+    path = kept / f"{name}.png"
+    await visitor.page.screenshot(path=path)
+    assert 10_000 < path.stat().st_size < LARGEST_IMAGE

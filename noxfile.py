@@ -66,7 +66,7 @@ def build(session: nox.Session) -> None:
     for wheel in wheels:
         require_py_typed(session, wheel)
     # The session's environment holds nothing yet, and no source tree is on its path.
-    needed = ("d_back_core-", "d_back_mock-")
+    needed = ("d_back_core-", "d_back_mock-", "d_back_page-")
     session.install(*(str(wheel) for wheel in wheels if wheel.name.startswith(needed)))
     session.run("python", "-I", "tests/smoke.py")
 

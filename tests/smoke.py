@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Timer
 from typing import Any
+from urllib.request import urlopen
 
 from websockets.sync.client import connect
 
@@ -32,7 +33,9 @@ def main() -> None:
             too_long = Timer(PATIENCE, server.kill)
             too_long.start()
             try:
-                join(address(server))
+                url = address(server)
+                join(url)
+                see(url.replace("ws:", "http:"))
                 server.send_signal(signal.SIGTERM)
                 _, rest = server.communicate()
             finally:
@@ -60,6 +63,18 @@ def join(url: str) -> None:
         joined = expect("server-join", json.loads(client.recv(PATIENCE)))
         if not joined["data"]["users"]:
             raise SystemExit(f"nobody is there: {joined}")
+
+
+def see(url: str) -> None:
+    """Ask for the page and what it is made of."""
+    with urlopen(url, timeout=PATIENCE) as answer:  # noqa: S310  the server's own address
+        page = answer.read().decode()
+    for path in re.findall(r'(?:src|href)="(page/[^"]+)"', page):
+        with urlopen(f"{url}/{path}", timeout=PATIENCE) as answer:  # noqa: S310  the same
+            if not answer.read():
+                raise SystemExit(f"{path} is empty")
+    if "page/app.js" not in page:
+        raise SystemExit(f"this is not the live page: {page}")
 
 
 def expect(kind: str, frame: dict[str, Any]) -> dict[str, Any]:

@@ -68,7 +68,7 @@ async def browsing() -> AsyncIterator[Browser]:
             await browser.close()
 
 
-def gateway(  # noqa: PLR0913  each is a table of the configuration
+def gateway(
     providers: Mapping[str, object],
     *,
     port: int = 0,
@@ -120,7 +120,7 @@ class Visitor:
         """Wait until that JavaScript is true. It is evaluated again and again from outside: the
         page's policy forbids the way in which Playwright's own waiting does it inside."""
         async with asyncio.timeout(PATIENCE / 1000):
-            while not await self._holds(condition, argument):
+            while not await self._holds(condition, argument):  # noqa: ASYNC110  of the page
                 await asyncio.sleep(0.02)  # the browser gets its turn
 
     async def _holds(self, condition: str, argument: object) -> bool:
@@ -193,7 +193,9 @@ def artefacts(folder: Path) -> Path:
 
 @asynccontextmanager
 async def visiting(
-    browser: Browser, server: WebSocketServer, **context: Any
+    browser: Browser,
+    server: WebSocketServer,
+    **context: Any,  # noqa: ANN401  those of Browser.new_context
 ) -> AsyncIterator[Visitor]:
     """Somebody whose browser has these traits; it must behave until the block ends."""
     context.setdefault("viewport", {"width": 1280, "height": 800})
@@ -210,5 +212,5 @@ async def cut_off(server: WebSocketServer) -> None:
     """Lose all connections, as a broken line does."""
     for connection in server.connections:
         connection.transport.abort()
-    while server.connections:
+    while server.connections:  # noqa: ASYNC110  what has no event
         await asyncio.sleep(0.01)  # until the gateway has noticed

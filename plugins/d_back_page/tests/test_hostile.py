@@ -11,7 +11,7 @@ from d_back_core.testing import Script
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-HTML = "<img src=x onerror=\"window.owned=1\"><script>window.owned=1</script><b>bold</b>"
+HTML = '<img src=x onerror="window.owned=1"><script>window.owned=1</script><b>bold</b>'
 HOSTILE = {
     "html": HTML,
     "attribute": '" onmouseover="window.owned=1" x="',
@@ -49,9 +49,7 @@ UNHARMED = {"owned": None, "elements": 0, "wide": False, "high": False}
 
 
 @pytest.mark.parametrize("server_id", ["club", "html", "p"])
-async def test_hostile_names_are_texts(
-    browser: Browser, tmp_path: Path, server_id: str
-) -> None:
+async def test_hostile_names_are_texts(browser: Browser, tmp_path: Path, server_id: str) -> None:
     """In the list, on the plaza, in the titles and in the choice of servers."""
     async with gateway({"club": hostile()}) as server, visiting(browser, server) as visitor:
         await visitor.open(f"?s={server_id}")

@@ -17,7 +17,7 @@ SIZE = 20_000
 STATUSES: tuple[Status, ...] = ("online", "idle", "dnd", "offline", "offline", "online", "idle")
 COLOURS = ("#e8743b", "#4ecdc4", "#5f27cd", "#96ceb4", "#ffd166", "#54a0ff", "#d1495b")
 MOST_ROWS = 60
-"""What is in sight at 1280 × 800, and a little more."""
+"""What is in sight at 1280 by 800, and a little more."""
 
 MEASURED = """async (seconds) => {
     const box = document.querySelector("#members");

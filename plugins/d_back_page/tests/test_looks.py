@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.async_playwright import Axe
+from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
 from page_browser import MEMBERS, ONE, Visitor, artefacts, club, gateway, visiting
 from playwright.async_api import Browser
 
@@ -160,7 +160,7 @@ async def test_a_panel_that_closes_gives_the_focus_back(browser: Browser) -> Non
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_the_rules_of_accessibility_are_kept(browser: Browser, scheme: str) -> None:
-    """axe finds nothing: with the chain open, with a closed door, and while the line is down."""
+    """Axe finds nothing: with the chain open, with a closed door, and while the line is down."""
     servers = {**ONE, "2": Server(name="The pub", id="pub")}
     script = Script(servers, {"1": MEMBERS, "2": {}})
     server = gateway({"club": script}, policies={"2": {"password": "sesame"}})
@@ -212,7 +212,12 @@ async def test_what_is_to_be_read_stands_out(browser: Browser, scheme: str) -> N
             [*inks, "paper", "sheet", "bubble", "accent-ink"],
         )
         pairs = [(ink, ground) for ink in inks for ground in ("paper", "sheet")]
-        pairs += [("ink", "bubble"), ("soft", "bubble"), ("accent-ink", "accent"), ("paper", "ink")]
+        pairs += [
+            ("ink", "bubble"),
+            ("soft", "bubble"),
+            ("accent-ink", "accent"),
+            ("paper", "ink"),
+        ]
         for ink, ground in pairs:
             assert contrast(colours[ink], colours[ground]) >= 4.5, (ink, ground)
 
@@ -298,6 +303,7 @@ async def test_picture_of_a_failover(browser: Browser, tmp_path: Path) -> None:
         await visitor.page.locator("#answers").get_by_text("discord", exact=True).wait_for()
         fail(above, server)
         await visitor.page.locator(".exchange ul").wait_for()
+        await visitor.until("document.querySelector('.exchange').getAnimations().length === 0")
         await picture(visitor, tmp_path, "failover")
 
 

@@ -52,7 +52,9 @@ async def test_a_failover_is_shown_as_it_happens(browser: Browser, tmp_path: Pat
         await answers.get_by_text("postgres", exact=True).wait_for()
         exchange = visitor.page.locator(".exchange")
         await exchange.wait_for()
-        assert re.search(r"The club\s+discord\s+→\s+postgres\s+3 changes", await exchange.inner_text())
+        assert re.search(
+            r"The club\s+discord\s+→\s+postgres\s+3 changes", await exchange.inner_text()
+        )
         assert await exchange.locator("ul li").all_inner_texts() == [
             "Dot went",
             "Bob Idle → Online",
@@ -200,7 +202,9 @@ async def test_a_page_of_another_site_cannot_read_the_chain(browser: Browser) ->
         visitor.tolerated = re.compile("404|401")
         await visitor.page.goto(f"{visitor.url}evil")  # the plain 404, which has no policy
         told = "(url) => fetch(url).then((answer) => answer.status)"
-        assert await visitor.page.evaluate(told, f"http://127.0.0.1:{server.port}/page/chain") == 401
+        assert (
+            await visitor.page.evaluate(told, f"http://127.0.0.1:{server.port}/page/chain") == 401
+        )
         visitor.elsewhere.clear()
 
 

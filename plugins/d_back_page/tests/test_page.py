@@ -8,7 +8,7 @@ import pytest
 from page_browser import MEMBERS, ONE, club, cut_off, gateway, visiting
 from playwright.async_api import Browser
 
-from d_back_core import Message, Server, User, UserChanged, UserRemoved
+from d_back_core import Message, Server, Status, User, UserChanged, UserRemoved
 from d_back_core.testing import Script
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -180,7 +180,7 @@ async def test_an_empty_server_and_no_server_are_said_to_be(
         await visitor.page.get_by_text("No server has opened yet.").wait_for()
 
 
-async def test_a_lost_line_is_resumed(browser: Browser, tmp_path: Path) -> None:
+async def test_a_lost_line_is_resumed(browser: Browser) -> None:
     """What is known stays to be seen; only what was missed is sent, and it is said."""
     script = club()
     server = gateway({"club": script})
@@ -212,7 +212,9 @@ async def test_a_gateway_that_was_restarted_is_joined_anew(
         visitor.tolerated = LOST
         await visitor.open()
         await server.stop()
-        await visitor.page.get_by_text(re.compile("The line is down.*This is how it was")).wait_for()
+        await visitor.page.get_by_text(
+            re.compile("The line is down.*This is how it was")
+        ).wait_for()
         assert len(await visitor.rows()) == 4
         assert await visitor.text("#link span") == "Lost"
         await visitor.shot(tmp_path, "lost")
@@ -253,7 +255,7 @@ async def test_the_page_keeps_up_with_a_burst(browser: Browser) -> None:
     script = club()
     async with gateway({"club": script}) as server, visiting(browser, server) as visitor:
         await visitor.open()
-        statuses = ("online", "idle", "dnd", "offline")
+        statuses: tuple[Status, ...] = ("online", "idle", "dnd", "offline")
         for number in range(2000):
             script.emit(UserChanged(server_id="1", uid="11", status=statuses[number % 4]))
             if number % 200 == 0:

@@ -1,0 +1,158 @@
+"""What is served without a browser: the files, their headers, and when the page is shown."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from d_back_core import ConfigError, HttpRequest, HttpResponse
+from d_back_core.config import load, parse
+from d_back_page import PageConfig, PageProvider
+
+FOLDER = files("d_back_page").joinpath("files")
+NAMES = sorted(file.name for file in FOLDER.iterdir())
+
+
+async def served(path: str, **headers: str) -> HttpResponse | None:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = HttpRequest(method="GET", path=path, headers=named, address="203.0.113.9")
+    return await PageProvider(PageConfig()).http(request)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "index.html"])
+async def test_every_file_is_served_with_its_type(name: str) -> None:
+    """And with a policy that lets nothing else in."""
+    answer = await served(f"/page/{name}")
+    assert answer is not None
+    assert answer.body == FOLDER.joinpath(name).read_bytes()
+    assert not answer.content_type.startswith("text/plain") or name.endswith(".txt")
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("path", ["/", "/index.html"])
+async def test_the_page_is_at_the_root(path: str) -> None:
+    """Under both of its names."""
+    answer = await served(path)
+    assert answer is not None
+    assert answer.body.startswith(b"<!doctype html>")
+
+
+@pytest.mark.parametrize(
+    "path", ["/page", "/page/", "/page/index.html", "/page/../provider.py", "/other", "/page/x"]
+)
+async def test_other_paths_are_left_to_others(path: str) -> None:
+    """The files of the operator's folder, for example."""
+    assert await served(path) is None
+
+
+async def test_what_the_client_has_is_not_sent_again() -> None:
+    """304, with the same tag; another tag gets the file."""
+    whole = await served("/")
+    assert whole is not None
+    tag = whole.headers["ETag"]
+    again = await served("/", if_none_match=f'"other", W/{tag}')
+    assert again is not None
+    assert (again.status, again.body, again.headers["ETag"]) == (304, b"", tag)
+    other = await served("/", if_none_match='"other"')
+    assert other is not None
+    assert other.status == 200
+
+
+def test_nothing_is_asked_of_anybody_else() -> None:
+    """No file names an address elsewhere, but for Discord's login and what is a name only."""
+    allowed = {
+        "https://discord.com/oauth2/authorize",  # where somebody who logs in goes
+        "http://www.w3.org/2000/svg",  # a namespace
+    }
+    found = set()
+    for name in NAMES:
+        if not name.endswith((".woff2", ".txt")):
+            text = FOLDER.joinpath(name).read_text(encoding="utf-8")
+            found |= set(re.findall(r"""(?:https?:)?//[\w.-]+\.\w+[^\s"'`)<>]*""", text))
+            assert not re.search(
+                r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", text
+            )
+            assert name == "cube.svg" or not re.search(r"<[^>]+\sstyle=|<style|\son\w+=", text)
+    assert found == allowed
+
+
+def test_the_page_is_shown_where_nothing_else_is_said() -> None:
+    """Without a file, and with one that names neither pages nor a folder."""
+    assert load(None, {}, page="page").gateway.http == ("page",)
+    assert load(None, {}).gateway.http == ()
+    assert parse({"gateway": {"port": 1}}, page="page").gateway.http == ("page",)
+    own = {"providers": {"page": {"token": "x" * 16}}}
+    assert parse(own, page="page").gateway.http == ("page",)
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"gateway": {"http": []}},
+        {"gateway": {"http": ["prometheus"]}},
+        {"gateway": {"static_dir": "."}},
+        {"providers": {"page": {"use": "discord"}}},
+    ],
+)
+def test_what_the_operator_says_wins(table: dict[str, dict[str, object]]) -> None:
+    """Lists of pages, a folder, and another provider that has the page's name."""
+    assert "page" not in parse(table, page="page").gateway.http
+
+
+def test_a_folder_on_the_command_line_wins(tmp_path: Path) -> None:
+    """As a flag and as a variable."""
+    assert load(None, {}, page="page", static_dir=str(tmp_path)).gateway.http == ()
+    variables = {"D_BACK_STATIC_DIR": str(tmp_path)}
+    assert load(None, variables, page="page").gateway.http == ()
+
+
+def test_a_table_of_the_wrong_shape_is_told_as_ever() -> None:
+    """In one line."""
+    with pytest.raises(ConfigError, match="built-in defaults: providers: page: expected a table"):
+        parse({"providers": {"page": 5}}, page="page")
+
+
+@contextmanager
+def running(folder: Path, *arguments: str) -> Iterator[Callable[[str], tuple[int, str]]]:
+    """The installed ``d-back``, in that folder, and how to fetch a path from it."""
+    environ = {"HOME": str(folder), "PATH": "/usr/bin:/bin"}
+    command = [sys.executable, "-m", "d_back_core", "--port", "0", *arguments]
+    with subprocess.Popen(  # noqa: S603  our own program
+        command, cwd=folder, env=environ, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stderr is not None
+            lines = iter(process.stderr)
+            found = next(each for line in lines if (each := re.search(r"ws://(\S+)", line)))
+
+            def fetch(path: str) -> tuple[int, str]:
+                with closing(HTTPConnection(found[1], timeout=60)) as connection:
+                    connection.request("GET", path)
+                    answer = connection.getresponse()
+                    return answer.status, answer.read().decode()
+
+            yield fetch
+        finally:
+            process.terminate()
+
+
+def test_the_page_needs_no_configuration(tmp_path: Path) -> None:
+    """``d-back`` alone shows it, with the mock behind it."""
+    with running(tmp_path) as fetch:
+        assert "page/app.js" in fetch("/")[1]
+        assert "D-World" in fetch("/api/servers")[1]
+        assert '"operator":true' in fetch("/page/operator")[1]
+
+
+def test_a_folder_takes_its_place(tmp_path: Path) -> None:
+    """``--static-dir`` serves what it always did."""
+    (tmp_path / "index.html").write_text("mine")
+    with running(tmp_path, "--static-dir", str(tmp_path)) as fetch:
+        assert fetch("/") == (200, "mine")
+        assert fetch("/page/app.js")[0] == 404

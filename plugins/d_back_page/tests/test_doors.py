@@ -8,7 +8,7 @@ import pytest
 from page_browser import MEMBERS, ONE, club, gateway, visiting
 from playwright.async_api import Browser, Route
 
-from d_back_core import Server, ServerChanged, User
+from d_back_core import Server, ServerChanged, User, UserChanged
 from d_back_core.testing import Script
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -55,11 +55,29 @@ async def test_who_does_not_know_it_may_go_elsewhere(browser: Browser) -> None:
 async def test_a_server_that_closes_asks_who_is_in_it(browser: Browser) -> None:
     """A server that becomes protected is joined again with the password."""
     script = club()
-    server = gateway({"club": script}, policies={})
-    async with server, visiting(browser, server) as visitor:
+    async with gateway({"club": script}) as server, visiting(browser, server) as visitor:
         await visitor.open()
         script.emit(ServerChanged(server_id="1", passworded=True))
         await visitor.page.get_by_role("dialog", name="A closed door").wait_for()
+        script.authorize_answer = True
+        await visitor.page.keyboard.type("anything")
+        await visitor.page.keyboard.press("Enter")
+        await visitor.page.get_by_role("dialog").wait_for(state="hidden")
+        script.emit(UserChanged(server_id="1", uid="11", status="dnd"))
+        await visitor.until_rows(
+            ("Bob", "idle"), ("Ada", "dnd"), ("Cid", "dnd"), ("Dot", "offline")
+        )
+
+
+async def test_who_is_shut_out_does_not_look_at_a_still_picture(browser: Browser) -> None:
+    """Somebody who does not know the password of a server that closed is led to the open one."""
+    servers = {**ONE, "2": Server(name="The pub", id="pub")}
+    script = Script(servers, {"1": MEMBERS, "2": {"21": User(username="Fay", status="online")}})
+    async with gateway({"club": script}) as server, visiting(browser, server) as visitor:
+        await visitor.open("?s=pub")
+        script.emit(ServerChanged(server_id="2", passworded=True))
+        await visitor.page.get_by_role("button", name="Not now").click()
+        await visitor.until("document.querySelectorAll('.member').length === 4")
 
 
 class Discord:

@@ -276,13 +276,18 @@ async def test_picture_of_the_page(
     async with server, visiting(browser, server, color_scheme=scheme) as visitor:
         await visitor.open()
         await visitor.until("document.querySelectorAll('.member').length === 16")
-        for uid, text in (("5", "morning, everyone"), ("10", "who moved my tree?"), ("13", "shh")):
+        for uid, text in (
+            ("8", "morning, everyone"),
+            ("7", "who moved my tree?"),
+            ("15", "shh, Edsger sleeps"),
+        ):
             script.emit(Message(server_id="1", uid=uid, message=text, channel="7"))
         await visitor.until(
             """[...document.querySelectorAll(".bubble .said > bdi")]
                 .map((each) => each.textContent).join() ===
-                "morning, everyone,who moved my tree?,shh" """
+                "morning, everyone,who moved my tree?,shh, Edsger sleeps" """
         )
+        await visitor.until("document.querySelector('#rate').textContent === '3'")
         await picture(visitor, tmp_path, name)
 
 

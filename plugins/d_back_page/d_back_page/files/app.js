@@ -31,7 +31,9 @@ const door = new Door(link);
 const chain = new Chain(world, link);
 
 link.credentials = (publicId) => door.credentials(publicId);
-door.left = () => (world.epoch ? showPicked() : link.join(null));
+door.left = () => (world.epoch && !expelled ? showPicked() : link.join(null));
+
+let expelled = false; // a server was closed while this page was in it
 
 function picked(uid) {
   plaza.bubbles.pick(uid);
@@ -65,12 +67,12 @@ link.addEventListener("list", () => {
   showScene();
 });
 link.addEventListener("joined", ({ detail }) => {
+  expelled = false;
   const at = new URL(location.href);
   at.searchParams.set("s", world.publicId);
   history.replaceState(null, "", at);
   localStorage.setItem(LAST, world.publicId);
   showPicked();
-  homeless = false;
   if (detail.resumed) toast("Back again; nothing was missed.");
   else spark.clear();
   showCensus();
@@ -83,6 +85,7 @@ link.addEventListener("error", ({ detail: { code, message, wanted } }) => {
   switch (code) {
     case "unauthorized":
     case "authentication_failed":
+      expelled ||= wanted === undefined;
       door.ask(refused, server?.name ?? refused ?? "This server");
       if (!world.epoch && [...link.servers.values()].some((each) => !each.passworded)) {
         link.wanted = null; // something to see behind the door, which also tells the client id
@@ -100,8 +103,7 @@ link.addEventListener("error", ({ detail: { code, message, wanted } }) => {
       world.dispatchEvent(new Event("whole"));
       if (wanted !== null) link.join(null);
       break;
-    case "no_server": // the gateway ends the connection; it is asked again before long
-      homeless = true;
+    case "no_server":
       showScene();
       break;
     default:
@@ -112,7 +114,6 @@ link.addEventListener("error", ({ detail: { code, message, wanted } }) => {
 // What is there
 
 let census = false;
-let homeless = false; // there is a gateway, and no server in it that is open
 
 function showCensus() {
   if (census) return;
@@ -133,7 +134,7 @@ function showScene() {
   const note = find("#scene-note");
   let words = "";
   if (link.state === "live" && world.epoch && !world.members.size) words = "Nobody lives here yet.";
-  else if (homeless) {
+  else if (link.homeless) {
     words = "No server has opened yet. The gateway is there, and waits for a provider.";
   }
   note.hidden = !words;
@@ -156,7 +157,7 @@ const STATES = {
 
 link.addEventListener("state", () => {
   document.body.dataset.link = link.state;
-  find("#link span").textContent = homeless ? "Waiting" : STATES[link.state];
+  find("#link span").textContent = link.homeless ? "Waiting" : STATES[link.state];
   showDowntime();
 });
 find("#retry").addEventListener("click", () => link.retry());
@@ -169,7 +170,7 @@ function showDowntime() {
   const down = !["live", "connecting"].includes(link.state);
   if (link.state === "live") heardBefore = null;
   else heardBefore ??= link.lastHeard || null;
-  box.hidden = homeless || !(down || (link.state === "connecting" && link.failures > 0));
+  box.hidden = link.homeless || !(down || (link.state === "connecting" && link.failures > 0));
   if (box.hidden) return;
   const since = heardBefore ? ` This is how it was ${span((Date.now() - heardBefore) / 1000)} ago.` : "";
   const wait = link.retryAt ? Math.max(0, Math.ceil((link.retryAt - Date.now()) / 1000)) : null;

@@ -5,6 +5,7 @@ import { WORDS } from "./world.js";
 import { mayMove } from "./motion.js";
 
 const SPEAKING = 5; // bubbles at once
+const COVERED = 0.15; // of a bubble
 const LONGEST = 120; // letters in a bubble
 const LETTER = 28; // ms for each letter that is typed
 const STAYS = 4200; // ms after the last one
@@ -80,18 +81,19 @@ export class Bubbles {
     this.#overlap();
   }
 
-  /** Older bubbles fade where newer ones cover them. */
+  /** Older bubbles fade where newer ones cover a good part of them. */
   #overlap() {
-    const before = [];
+    const newer = [];
     for (const { element, at } of [...this.speaking.values()].reverse()) {
-      const box = { x: at[0], y: at[1], half: element.offsetWidth / 2, high: element.offsetHeight };
-      const covered = before.some(
-        (other) =>
-          Math.abs(other.x - box.x) < other.half + box.half &&
-          other.y - other.high < box.y && box.y - box.high < other.y,
-      );
+      const { offsetWidth: wide, offsetHeight: high } = element;
+      const box = { left: at[0] - wide / 2, right: at[0] + wide / 2, top: at[1] - high, bottom: at[1] };
+      const covered = newer.some((other) => {
+        const across = Math.min(other.right, box.right) - Math.max(other.left, box.left);
+        const down = Math.min(other.bottom, box.bottom) - Math.max(other.top, box.top);
+        return across > 0 && down > 0 && across * down > wide * high * COVERED;
+      });
       element.classList.toggle("behind", covered);
-      before.push(box);
+      newer.push(box);
     }
   }
 

@@ -21,6 +21,7 @@ export class Link extends EventTarget {
     this.wanted = null; // public id; null: the default
     this.credentials = () => ({});
     this.pending = undefined; // what a join was asked for and not answered yet
+    this.homeless = false; // there is a gateway, and no server in it that is open
     this.failures = 0;
     this.socket = null;
     this.timer = null;
@@ -114,6 +115,7 @@ export class Link extends EventTarget {
 
   #joined(resumed) {
     this.pending = undefined;
+    this.homeless = false;
     this.failures = 0;
     this.#set("live");
     this.#tell("joined", { resumed });
@@ -122,6 +124,7 @@ export class Link extends EventTarget {
   #refused({ code, message }) {
     const wanted = this.pending;
     this.pending = undefined;
+    if (code === "no_server") this.homeless = true; // it hangs up now, and is called again
     this.#tell("error", { code, message, wanted });
   }
 

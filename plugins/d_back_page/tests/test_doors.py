@@ -52,6 +52,26 @@ async def test_who_does_not_know_it_may_go_elsewhere(browser: Browser) -> None:
         assert await visitor.page.get_by_label("Server").input_value() == "club"
 
 
+async def test_a_password_that_was_refused_is_not_tried_again(browser: Browser) -> None:
+    """Each try counts against the address: the next time somebody is asked first."""
+    servers = {**ONE, "2": Server(name="The pub", id="pub")}
+    script = Script(servers, {"1": MEMBERS, "2": {}})
+    server = gateway({"club": script}, policies={"2": {"password": "sesame"}})
+    async with server, visiting(browser, server) as visitor:
+        await visitor.open()
+        await visitor.page.get_by_label("Server").select_option("pub")
+        door = visitor.page.get_by_role("dialog")
+        await door.get_by_label("Password").fill("wrong")
+        await visitor.page.keyboard.press("Enter")
+        await door.get_by_text("That did not open it.").wait_for()
+        await visitor.page.keyboard.press("Escape")
+        script.offered.clear()
+        await visitor.page.get_by_label("Server").select_option("pub")
+        await door.wait_for()
+        assert not await door.get_by_text("That did not open it.").is_visible()
+        assert [offered.password for offered, _ in script.offered] == [None]
+
+
 async def test_a_server_that_closes_asks_who_is_in_it(browser: Browser) -> None:
     """A server that becomes protected is joined again with the password."""
     script = club()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from page_browser import MEMBERS, ONE, club, cut_off, gateway, visiting
-from playwright.async_api import Browser
+from playwright.async_api import Browser, WebSocketRoute
 
 from d_back_core import Message, Server, Status, User, UserChanged, UserRemoved
 from d_back_core.testing import Script
@@ -39,7 +39,8 @@ async def test_members_are_shown_by_status_with_their_colours(browser: Browser) 
 async def test_every_member_is_a_cube_in_their_colour(browser: Browser) -> None:
     """The colour of a member is on the plaza, and gone when the member is."""
     script = club()
-    async with gateway({"club": script}) as server, visiting(browser, server) as visitor:
+    server = gateway({"club": script})
+    async with server, visiting(browser, server, reduced_motion="reduce") as visitor:
         visitor.tolerated = re.compile("willReadFrequently")  # it is this test that reads
         await visitor.open()
         await visitor.until(SEEN, ["#e8743b", True])
@@ -202,6 +203,33 @@ STATES = """() => {
     new MutationObserver(() => window.states.push(document.body.dataset.link))
         .observe(document.body, {attributes: true, attributeFilter: ["data-link"]});
 }"""
+
+
+async def test_a_gap_in_the_numbers_is_no_wrong_picture(browser: Browser) -> None:
+    """Where a change got lost on the way, everything is fetched again."""
+    script = club()
+    async with gateway({"club": script}) as server, visiting(browser, server) as visitor:
+        lost: list[str | bytes] = []
+
+        def between(socket: WebSocketRoute) -> None:
+            def pass_on(message: str | bytes) -> None:
+                if "presence" in str(message) and not lost:
+                    lost.append(message)
+                else:
+                    socket.send(message)
+
+            socket.connect_to_server().on_message(pass_on)
+
+        await visitor.page.route_web_socket(re.compile("^ws:"), between)
+        await visitor.open()
+        script.emit(UserChanged(server_id="1", uid="12", status="online"))
+        await visitor.drawn()
+        script.emit(UserChanged(server_id="1", uid="13", status="online"))
+        await visitor.until_rows(
+            ("Ada", "online"), ("Bob", "online"), ("Cid", "online"), ("Dot", "offline")
+        )
+        assert lost
+        assert (server.live.counters.joins, server.live.counters.resumes) == (2, 0)
 
 
 async def test_a_gateway_that_was_restarted_is_joined_anew(

@@ -33,8 +33,9 @@ EXPOSURE = 20
 
 
 def needs(program: str) -> pytest.MarkDecorator:
-    """Skip where the program is not installed."""
-    return pytest.mark.skipif(shutil.which(program) is None, reason=f"{program} is not installed")
+    """Skip where the program is not installed; in CI the test fails for want of it."""
+    missing = shutil.which(program) is None and "D_BACK_CI" not in os.environ
+    return pytest.mark.skipif(missing, reason=f"{program} is not installed")
 
 
 async def run(*command: str, **environ: str) -> tuple[int, str]:

@@ -6,33 +6,68 @@ Deny by default: every path that is not an explicit yes is a no.
 import asyncio
 import logging
 from base64 import b64decode
-from collections.abc import Iterable, Mapping
-from math import inf
+from collections.abc import Iterable, Mapping, Sequence
+from math import ceil, inf
 
 from msgspec import Struct
 
 from d_back_core.border import Complaints, checked_client_id
 from d_back_core.clock import Clock
-from d_back_core.errors import ProviderError
-from d_back_core.models import Credentials
+from d_back_core.errors import JoinError, ProviderError
+from d_back_core.limits import Guesses, counted_as
+from d_back_core.models import Credentials, EffectiveServer
 from d_back_core.policy import Policy
+from d_back_core.protocol import AUTHENTICATION_FAILED, UNAUTHORIZED
 from d_back_core.secret import Secret
 from d_back_core.supervisor import Supervisor
 
 log = logging.getLogger("d_back.access")
 
 
-async def authorized(
+class Access:
+    """Lets in who may join, and bounds how often one address may guess."""
+
+    def __init__(self, clock: Clock, free_guesses: int) -> None:
+        self.guesses = Guesses(clock, free_guesses)
+
+    async def authorize(
+        self,
+        server: EffectiveServer,
+        credentials: Credentials,
+        address: str,
+        policy: Policy,
+        contributors: Sequence[Supervisor],
+    ) -> None:
+        """Raise `JoinError` unless the server is open, or the operator's password or the first
+        provider that decides lets them in.
+
+        ``contributors`` are the providers that contribute to the server, in order.
+        """
+        if not server.passworded:
+            return
+        guesser = None if credentials == Credentials() else counted_as(address)
+        if guesser is not None:
+            wait = self.guesses.wait(guesser)
+            if wait:
+                seconds = ceil(wait)
+                raise JoinError("rate_limited", f"Too many attempts. Try again in {seconds} s.")
+            self.guesses.attempt(guesser)
+        if await _is_let_in(server.server_id, credentials, address, policy, contributors):
+            if guesser is not None:
+                self.guesses.forgive(guesser)
+            return
+        if credentials.discord_token and credentials.discord_user:
+            raise JoinError("authentication_failed", AUTHENTICATION_FAILED)
+        raise JoinError("unauthorized", UNAUTHORIZED)
+
+
+async def _is_let_in(
     server_id: str,
     credentials: Credentials,
     address: str,
     policy: Policy,
-    contributors: Iterable[Supervisor],
+    contributors: Sequence[Supervisor],
 ) -> bool:
-    """Whether the operator's password or the first provider that decides lets them in.
-
-    ``contributors`` are the providers that contribute to the server, in order.
-    """
     password, offered = policy.password, credentials.password
     if password is not None and offered is not None and await _is_password(password, offered):
         return True

@@ -6,24 +6,20 @@ There is one way in (a layer changes) and one way out (a delta with a sequence n
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from math import ceil
 from typing import Any
 
 import msgspec
-from msgspec import structs
 
 from d_back_core import protocol
-from d_back_core.access import ClientIds, authorized, credentials_of
+from d_back_core.access import Access, ClientIds, credentials_of
 from d_back_core.audience import Subscriber
 from d_back_core.border import checked_event
-from d_back_core.chain import R
 from d_back_core.clock import Clock
 from d_back_core.config import Config
 from d_back_core.errors import ErrorCode, JoinError, ProviderError
-from d_back_core.feed import E, Feed, Sink
+from d_back_core.feed import Feed
 from d_back_core.frames import Framed
-from d_back_core.limits import ChatRate, Guesses, counted_as
+from d_back_core.held import Held
 from d_back_core.listing import Listing
 from d_back_core.live_server import LiveServer, Shared
 from d_back_core.models import (
@@ -36,16 +32,14 @@ from d_back_core.models import (
     Server,
     ServerChanged,
     ServerRemoved,
-    User,
     UserChanged,
     UserRemoved,
     is_id,
 )
 from d_back_core.plugins import Plugin
-from d_back_core.policy import NO_POLICY, Policy, means_default, resolve
-from d_back_core.recorders import ListObserver, UsersObserver
+from d_back_core.policy import means_default, resolve
+from d_back_core.recorders import ListObserver
 from d_back_core.roster import Roster
-from d_back_core.secret import Secret
 from d_back_core.source import Subject
 from d_back_core.stats import Counters, Stats
 from d_back_core.supervisor import Supervisor
@@ -67,8 +61,6 @@ class Live:
         self.config = config
         self.roster = Roster(clock, self)
         self.listing = Listing(config.servers, self._list_changed)
-        self.servers: dict[str, LiveServer] = {}
-        """Those that are held: watched, or eager."""
         self._plugins = plugins
         self.clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
@@ -78,28 +70,39 @@ class Live:
         self._list_frame: Framed | None = None
         """The list of servers as every new session is sent it."""
         self._relist = False
-        self._stopped = False
         self._flushing: asyncio.Handle | None = None
         self._news = 0
-        self.passwords: Mapping[str, Secret] = {}
-        """By server_id, for those whose policy has none."""
         self.knows_unlisted: Callable[[], bool] = lambda: False
         """Whether a provider may be asked for the users of a server that nobody lists."""
-        self.counters = Counters()
-        self._guesses = Guesses(clock, config.limits.failed_joins)
+        self._access = Access(clock, config.limits.failed_joins)
         self._client_ids = ClientIds(clock)
         self._applying = asyncio.Lock()
-        self.list_feed: Feed[Server, Server] = self._feed(Server, None, self.listing)
+        self.counters = Counters()
+        shared = Shared(
+            history=config.gateway.history,
+            counters=self.counters,
+            clock=clock,
+            changed=self._server_changed,
+            spawn=self._spawn,
+        )
+        self.held = Held(config, self.roster, self.listing, shared)
+        subject = Subject(kind=Server, server_id=None, clock=clock, spawn=self._spawn)
+        self.list_feed: Feed[Server, Server] = Feed(subject, self.listing)
         self._list_observer = ListObserver(
             self.roster.recordings, self.listing, self.list_feed, self._list_changed
         )
         self.list_feed.observer = self._list_observer
 
+    @property
+    def servers(self) -> Mapping[str, LiveServer]:
+        """Those that are held: watched, or eager."""
+        return self.held.servers
+
     async def start(self) -> None:
         """Start the providers. Returns when each is ready or has failed and the list of servers
         is known, or after ``chain.startup_timeout``."""
         await self.roster.adopt(self.config, self._plugins)
-        self._relink(self.list_feed, None)
+        self.held.relink(self.list_feed, None)
         timeout = self.config.chain.startup_timeout
         try:
             async with self.clock.timeout(timeout):
@@ -115,20 +118,15 @@ class Live:
         async with self._applying:
             await self.roster.adopt(config, plugins)
             self.config = config
-            self._guesses.free = config.limits.failed_joins
+            self._access.guesses.free = config.limits.failed_joins
             self.listing.policies = config.servers
-            self._relink(self.list_feed, None)
-            for live in self.servers.values():
-                live.reconfigure(self._policy(live.server_id), self._chat_rate())
-                self._relink(live.feed, live.server_id)
-                self._let_idle(live)
+            self.held.apply(config)
+            self.held.relink(self.list_feed, None)
             self._list_changed()
 
     async def stop(self) -> None:
         """Stop the providers; may be called twice."""
-        self._stopped = True
-        for live in self.servers.values():
-            live.close()
+        self.held.close()
         self.list_feed.close()
         if self._flushing is not None:
             self._flushing.cancel()
@@ -175,7 +173,7 @@ class Live:
         subscription."""
         await self.renewed_list()
         server = self._resolved(wanted)
-        with self._watching(server.server_id) as live:
+        with self.held.watching(server.server_id) as live:
             await live.feed.fresh()
             await self._authorize(server, credentials, address)
             await self._renew_client_id(server.server_id)
@@ -222,7 +220,7 @@ class Live:
         if self._is_unlisted(wanted):
             return await self._unlisted_user_data(wanted)
         server = self._resolved(wanted)
-        with self._watching(server.server_id) as live:
+        with self.held.watching(server.server_id) as live:
             await live.feed.fresh()
             self.flush()
             now = self.listing.servers.get(server.server_id)
@@ -233,7 +231,7 @@ class Live:
             return protocol.user_data(server.server_id, live.world.shown())
 
     async def _unlisted_user_data(self, server_id: str) -> bytes:
-        with self._watching(server_id) as live:
+        with self.held.watching(server_id) as live:
             await live.feed.fresh()
             self.flush()
             if not live.feed.layers.in_use:
@@ -262,7 +260,7 @@ class Live:
 
     async def hold(self, wanted: str) -> None:
         """Fetch a server as a join would; raises `JoinError`."""
-        with self._watching(self._resolved(wanted).server_id) as live:
+        with self.held.watching(self._resolved(wanted).server_id) as live:
             await live.feed.ready.wait()
 
     def server_data(self, wanted: str | None) -> bytes:
@@ -286,7 +284,7 @@ class Live:
         bearer token of Discord's, or basic with the password; raises `JoinError`."""
         await self.renewed_list()
         server = self._resolved(wanted)
-        with self._watching(server.server_id) as live:
+        with self.held.watching(server.server_id) as live:
             await live.feed.fresh()
             await self._authorize(server, credentials_of(authorization), address)
             self._still_open(server)
@@ -411,9 +409,7 @@ class Live:
         before = self.listing.servers
         changed = self.listing.refresh(self.list_feed.layers)
         self._list_observer.flush()
-        for server_id in self.listing.servers:
-            if self._eager(server_id):
-                self._held(server_id)
+        self.held.hold_eager()
         if not changed:
             return
         self._list_frame = None
@@ -432,7 +428,7 @@ class Live:
             session.send(frame)
             self._joined.pop(session, None)
             live.leave(session)
-        self._let_idle(live)
+        self.held.let_idle(live)
 
     def _pass_on(self, name: str, live: LiveServer, message: Message) -> None:
         link = self.roster.links.get(name)
@@ -470,70 +466,11 @@ class Live:
             if live.feed.layers.is_above(name, recording.above):
                 recording.put([change])
 
-    # Which servers are held
-
-    @contextmanager
-    def _watching(self, server_id: str) -> Iterator[LiveServer]:
-        live = self._held(server_id)
-        live.joining += 1
-        self._let_idle(live)  # not while somebody waits for it
-        try:
-            yield live
-        finally:
-            live.joining -= 1
-            self._let_idle(live)
-
-    def _held(self, server_id: str) -> LiveServer:
-        live = self.servers.get(server_id)
-        if live is None:
-            shared = Shared(
-                history=self.config.gateway.history,
-                counters=self.counters,
-                clock=self.clock,
-                changed=self._server_changed,
-                spawn=self._spawn,
-            )
-            live = LiveServer(server_id, self._policy(server_id), self._chat_rate(), shared)
-            live.feed = self._feed(User, server_id, live)
-            live.feed.observer = UsersObserver(self.roster.recordings, live, live.feed)
-            self._relink(live.feed, server_id)
-            self.servers[server_id] = live
-        return live
-
-    def _chat_rate(self) -> ChatRate:
-        limits = self.config.limits
-        return ChatRate(self.clock, limits.chat_burst, 60 / limits.chat_per_minute)
-
     def _leave(self, session: Subscriber) -> None:
         live = self._joined.pop(session, None)
         if live is not None:
             live.leave(session)
-            self._let_idle(live)
-
-    def _let_idle(self, live: LiveServer) -> None:
-        """Begin the time after which a server is let go that nobody watches."""
-        if live.idle is not None:
-            live.idle.cancel()
-            live.idle = None
-        if self._stopped:
-            return
-        if not live.sessions and not live.joining and not self._eager(live.server_id):
-            listed = live.server_id in self.listing.servers
-            idle = self.config.chain.idle if listed else 0
-            live.idle = self.clock.call_later(idle, lambda: self._let_go(live))
-
-    def _let_go(self, live: LiveServer) -> None:
-        if self._eager(live.server_id):  # it is back in the list
-            return
-        live.close()
-        self.servers.pop(live.server_id, None)
-        self._changed.pop(live, None)
-
-    def _eager(self, server_id: str) -> bool:
-        if server_id not in self.listing.servers:
-            return False
-        recorded = any(each.link.admits(server_id) for each in self.roster.recordings)
-        return recorded or self._policy(server_id).eager
+            self.held.let_idle(live)
 
     # Who is asked what
 
@@ -551,24 +488,8 @@ class Live:
             return False
         if resolve(self.listing.servers, wanted) is not None or self.listing.is_known(wanted):
             return False
-        policy = self._policy(wanted)
+        policy = self.held.policy(wanted)
         return policy.enabled and not policy.protects
-
-    def _policy(self, server_id: str) -> Policy:
-        policy = self.config.servers.get(server_id, NO_POLICY)
-        password = self.passwords.get(server_id)
-        if password is None or policy.password is not None:
-            return policy
-        return structs.replace(policy, password=password)
-
-    def _feed(self, kind: type[R], server_id: str | None, sink: Sink[R, E]) -> Feed[R, E]:
-        subject: Subject[R] = Subject(
-            kind=kind, server_id=server_id, clock=self.clock, spawn=self._spawn
-        )
-        return Feed(subject, sink)
-
-    def _relink(self, feed: Feed[Any, Any], server_id: str | None) -> None:
-        feed.relink(self.roster.members(server_id), self.config.chain.failback_after)
 
     def _feeds(self) -> Iterator[Feed[Any, Any]]:
         yield self.list_feed
@@ -591,24 +512,8 @@ class Live:
     async def _authorize(
         self, server: EffectiveServer, credentials: Credentials, address: str
     ) -> None:
-        if not server.passworded:
-            return
-        guesser = None if credentials == Credentials() else counted_as(address)
-        if guesser is not None:
-            wait = self._guesses.wait(guesser)
-            if wait:
-                seconds = ceil(wait)
-                raise JoinError("rate_limited", f"Too many attempts. Try again in {seconds} s.")
-            self._guesses.attempt(guesser)
-        asked = self._contributors(server.server_id)
-        policy = self._policy(server.server_id)
-        if await authorized(server.server_id, credentials, address, policy, asked):
-            if guesser is not None:
-                self._guesses.forgive(guesser)
-            return
-        if credentials.discord_token and credentials.discord_user:
-            raise JoinError("authentication_failed", protocol.AUTHENTICATION_FAILED)
-        raise JoinError("unauthorized", protocol.UNAUTHORIZED)
+        policy, asked = self.held.policy(server.server_id), self._contributors(server.server_id)
+        await self._access.authorize(server, credentials, address, policy, asked)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

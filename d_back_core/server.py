@@ -252,7 +252,7 @@ class WebSocketServer(Registration, Broadcasts):
         loaded = self._loaded(config, self._stand_ins)
         run = Run(config, loaded, self._clock)
         self._config = config
-        run.live.passwords = self._callbacks.passwords
+        run.live.held.passwords = self._callbacks.passwords
         run.live.knows_unlisted = self._knows_unlisted
         return run
 

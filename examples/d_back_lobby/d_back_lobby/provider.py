@@ -2,8 +2,9 @@
 ``users`` again every ``refresh``, and sends to clients what is different."""
 
 from collections.abc import Mapping
+from typing import Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 from yarl import URL
 
 from d_back_core import ConfigError, Context, Secret, Server, Status, User, hookimpl
@@ -16,8 +17,8 @@ STATES: Mapping[str, Status] = {"playing": "online", "away": "idle", "in_match":
 class Options(Struct, frozen=True, kw_only=True):
     """The table of the provider in d-back.toml."""
 
-    url: str
-    """Where the lobby is: ``https://lobby.example.org/api``."""
+    url: Annotated[str, Meta(examples=["https://lobby.example.org/api"])]
+    """Where the lobby is."""
     token: Secret | None = None
 
     def __post_init__(self) -> None:

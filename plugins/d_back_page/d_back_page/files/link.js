@@ -89,7 +89,6 @@ export class Link extends EventTarget {
         break;
       case "presence":
       case "message":
-        if (frame.server !== this.world.serverId) break;
         if (this.world.follow(frame)) this.#tell("frame", frame);
         else if (this.pending === undefined) this.#ask(false);
         break;

@@ -1,0 +1,204 @@
+"""The connection to NATS: opened, watched, and opened again when it is lost.
+
+nats-py can connect again by itself, but gives up for good on some errors, and keeps consumers
+that no longer exist. So each of its clients lives as long as one connection; who needs the next
+one waits for it here, and goes on from the revision it has seen.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tenacity
+from msgspec import Struct, field
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+
+from d_back_core import Clock, Context
+from d_back_nats.config import NatsConfig
+from d_back_nats.failure import FAILURES, NatsError, described
+
+CONNECT_TIMEOUT = 2
+"""Seconds that one server may take; whole ones, as nats-py wants them."""
+PING_INTERVAL = 3
+"""Seconds between two pings; the second one without an answer ends the connection."""
+REQUEST_TIMEOUT = 3.0
+FIRST_WAIT, LONGEST_WAIT = 0.05, 2.0
+"""Seconds between two attempts to connect: short, for many edges wait on few servers."""
+
+LOST = "the connection was lost"
+
+
+class Line(Struct, frozen=True, eq=False):
+    """One connection, from when it is open until it is lost."""
+
+    client: Client
+    js: JetStreamContext
+    lost: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def close(self) -> None:
+        """Give it back; may be called twice."""
+        self.lost.set()
+        if not self.client.is_closed:
+            await self.client.close()
+
+
+async def connected(
+    config: NatsConfig, name: str, log: logging.Logger, also: Sequence[str] = ()
+) -> Line:
+    """Connect to one of the servers; raises `NatsError` with what the last one said."""
+    urls = list(dict.fromkeys([*config.urls, *also]))
+    random.shuffle(urls)
+    failure = "there is no server"
+    for url in urls:
+        try:
+            return await _connected(config, name, url, log)
+        except FAILURES as error:
+            failure = described(error)
+        except (ValueError, AssertionError) as error:  # of nkeys: a seed that is none
+            raise NatsError(f"nkey or credentials: {type(error).__name__}") from None
+    raise NatsError(failure)
+
+
+async def _connected(config: NatsConfig, name: str, url: str, log: logging.Logger) -> Line:
+    client = Client()
+    line = Line(client, client.jetstream(timeout=REQUEST_TIMEOUT))
+    said: Exception | None = None
+
+    async def failed(error: Exception) -> None:
+        nonlocal said
+        if not client.is_connected:
+            said = error
+        elif isinstance(error, FAILURES):  # a permission that is missing, for one
+            log.warning("%s", described(error))
+        else:  # ours, out of what a subscription calls
+            log.error("what NATS brought could not be taken", exc_info=error)
+
+    async def closed() -> None:
+        line.lost.set()
+
+    options: dict[str, Any] = {
+        "user": config.user,
+        "password": None if config.password is None else config.password.reveal(),
+        "token": None if config.token is None else config.token.reveal(),
+        "user_credentials": None if config.credentials is None else str(config.credentials),
+        "nkeys_seed_str": None if config.nkey is None else config.nkey.reveal(),
+    }
+    if config.tls is not None:
+        options["tls"] = config.tls.context()
+        options["tls_handshake_first"] = config.tls.first
+        if not url.startswith(("tls:", "wss:")):
+            url = f"tls://{url.partition('://')[2]}"
+    try:
+        await client.connect(
+            url,
+            name=name,
+            inbox_prefix=config.inbox,
+            allow_reconnect=False,
+            connect_timeout=CONNECT_TIMEOUT,
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0,
+            ping_interval=PING_INTERVAL,
+            max_outstanding_pings=1,
+            error_cb=failed,
+            closed_cb=closed,
+            **options,
+        )
+    except FAILURES:
+        await client.close()
+        if said is not None:  # nats-py tells only that no server is left
+            raise said from None
+        raise
+    return line
+
+
+class Connection:
+    """A `Line` whenever there can be one, from `open` to `close`."""
+
+    def __init__(
+        self,
+        context: Context,
+        config: NatsConfig,
+        lost: Callable[[str], None],
+        found: Callable[[], None],
+    ) -> None:
+        self.reconnects = 0
+        self._context = context
+        self._config = config
+        self._lost = lost
+        self._found = found
+        self._line: Line | None = None
+        self._open = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._learned: list[str] = []
+
+    @property
+    def is_up(self) -> bool:
+        """Whether there is one now."""
+        return self._open.is_set()
+
+    @property
+    def clock(self) -> Clock:
+        """Where waits are taken from."""
+        return self._context.clock
+
+    async def open(self) -> None:
+        """Connect; raises `NatsError` where that cannot begin."""
+        line = await self._connected()
+        self._task = asyncio.create_task(self._keep(line), name="d_back_nats connection")
+
+    async def close(self) -> None:
+        """End it; may be called twice."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        line, self._line = self._line, None
+        self._open.clear()
+        if line is not None:
+            await line.close()
+
+    async def line(self) -> Line:
+        """The connection, as soon as there is one."""
+        while True:
+            await self._open.wait()
+            if self._line is not None and not self._line.lost.is_set():
+                return self._line
+            await asyncio.sleep(0)  # it is being noticed
+
+    async def _keep(self, line: Line) -> None:
+        while True:
+            await line.lost.wait()
+            self._open.clear()
+            await line.close()
+            self._lost(LOST)
+            line = await self._again()
+            self.reconnects += 1
+            self._found()
+
+    async def _again(self) -> Line:
+        """Connect as soon as that is possible."""
+        attempts = tenacity.AsyncRetrying(
+            sleep=self._context.clock.sleep,
+            wait=tenacity.wait_exponential(FIRST_WAIT, LONGEST_WAIT)
+            + tenacity.wait_random(0, FIRST_WAIT),
+            retry=tenacity.retry_if_exception_type(NatsError),
+        )
+        async for attempt in attempts:
+            with attempt:
+                try:
+                    return await self._connected()
+                except NatsError as error:
+                    self._lost(str(error))
+                    raise
+        raise AssertionError  # the attempts have no end
+
+    async def _connected(self) -> Line:
+        name, log = f"d-back {self._context.name}", self._context.log
+        line = await connected(self._config, name, log, self._learned)
+        self._learned = [url.geturl() for url in line.client.discovered_servers]
+        self._line = line
+        self._open.set()
+        return line

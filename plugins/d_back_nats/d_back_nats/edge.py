@@ -1,0 +1,280 @@
+"""An edge: reads of the bucket what its clients watch, and asks the origin who may join."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator
+
+from nats.aio.msg import Msg
+
+from d_back_core import (
+    ClientIdChanged,
+    Context,
+    Credentials,
+    Event,
+    Message,
+    Reload,
+    Server,
+    ServerChanged,
+    ServerRemoved,
+    User,
+    UserChanged,
+    UserRemoved,
+)
+from d_back_nats.config import NatsConfig
+from d_back_nats.connection import LOST, Connection, Line
+from d_back_nats.failure import FAILURES, NatsError, described
+from d_back_nats.keys import Subjects
+from d_back_nats.mirrors import ListMirror, UsersMirror
+from d_back_nats.pending import Batch, Pending
+from d_back_nats.records import ChatValue, decoded
+from d_back_nats.sealing import asked
+from d_back_nats.watch import Watch
+
+LETTING_GO = 10.0
+"""Seconds between two looks at which servers are still wanted."""
+ANSWER_TIMEOUT = 4.0
+"""Seconds that the origin has to decide about a join; less than the core waits for us."""
+CHAT_PATIENCE = 5.0
+"""Seconds that chat waits for its author to be seen."""
+
+
+class Watched:
+    """One server: its users, and its chat."""
+
+    def __init__(
+        self, server_id: str, subjects: Subjects, connection: Connection, edge: "Edge"
+    ) -> None:
+        self.server_id = server_id
+        self.mirror = UsersMirror(lambda uid: edge.pending.user(server_id, uid))
+        keys = [subjects.user_keys(server_id)]
+        self.watch = Watch(connection, subjects, keys, self.mirror, edge.turned)
+        self._subject = subjects.chat(server_id)
+        self._connection = connection
+        self._pending = edge.pending
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Read, in the background."""
+        self.watch.begin()
+        self._task = asyncio.create_task(self._listen(), name=f"d_back_nats chat {self.server_id}")
+
+    async def end(self) -> None:
+        """Read no more; may be called twice."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        await self.watch.end()
+
+    async def _listen(self) -> None:
+        while True:
+            line = await self._connection.line()
+            try:
+                subscription = await line.client.subscribe(
+                    self._subject, cb=self._heard, pending_msgs_limit=1000
+                )
+            except FAILURES:
+                await self._connection.clock.sleep(1.0)
+                continue
+            try:
+                await line.lost.wait()
+            finally:
+                if not line.lost.is_set():
+                    await _unsubscribed(line, subscription)
+
+    async def _heard(self, message: Msg) -> None:
+        """Pass chat on, in order, each message not before its author was seen."""
+        chat = decoded(message.data, ChatValue)
+        if chat is None:
+            return
+        try:
+            async with self._connection.clock.timeout(CHAT_PATIENCE):
+                await self.watch.seen(chat.after)
+        except TimeoutError:
+            return  # what is told of its author comes much later, if at all
+        self._pending.say(
+            Message(
+                server_id=self.server_id,
+                uid=chat.uid,
+                message=chat.message,
+                channel=chat.channel,
+                channel_name=chat.channel_name,
+            )
+        )
+
+
+class Edge:
+    """Reads from `begin` to `end`."""
+
+    def __init__(
+        self,
+        context: Context,
+        config: NatsConfig,
+        connection: Connection,
+        turned: Callable[[str | None], None],
+    ) -> None:
+        self.pending = Pending()
+        self.watched: dict[str, Watched] = {}
+        """Servers whose users are read."""
+        self._context = context
+        self._connection = connection
+        self._report = turned
+        self._subjects = Subjects(config.bucket)
+        self._list = ListMirror(self.pending.server)
+        self._list_watch = Watch(
+            connection, self._subjects, self._subjects.list_keys, self._list, self.turned
+        )
+        self._unknown: set[str] = set()
+        """Servers that were asked for, and were not there."""
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether it reads."""
+        return self._task is not None
+
+    @property
+    def lag(self) -> int:
+        """Revisions that are known to be still to come."""
+        return sum(watch.lag for watch in self._watches())
+
+    def begin(self) -> None:
+        """Read the list of servers, in the background."""
+        self._list_watch.begin()
+        self._task = asyncio.create_task(self._let_go(), name="d_back_nats letting go")
+
+    async def end(self) -> None:
+        """Read no more, and end `events`; may be called twice."""
+        self.pending.end()
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        watched, self.watched = self.watched, {}
+        await asyncio.gather(self._list_watch.end(), *(each.end() for each in watched.values()))
+
+    async def servers(self) -> dict[str, Server]:
+        """All servers that there are; raises `NatsError` where that is not known."""
+        await self._filled(self._list_watch)
+        return dict(sorted(self._list.listed.servers.items()))
+
+    async def users(self, server_id: str) -> dict[str, User] | None:
+        """Who is there, read from now on until nobody wants to know; None where there is no such
+        server. Raises `NatsError` where that is not known."""
+        await self._filled(self._list_watch)
+        if server_id not in self._list.listed.servers:
+            self._unknown.add(server_id)
+            return None
+        self._unknown.discard(server_id)
+        watched = self.watched.get(server_id)
+        if watched is None:
+            watched = Watched(server_id, self._subjects, self._connection, self)
+            self.watched[server_id] = watched
+            watched.begin()
+        await self._filled(watched.watch)
+        return dict(watched.mirror.users)
+
+    async def client_id(self, server_id: str) -> str | None:
+        """What the origin says."""
+        await self._filled(self._list_watch)
+        return self._list.listed.client_ids.get(server_id)
+
+    async def authorize(self, server_id: str, credentials: Credentials, address: str) -> bool:
+        """What the origin says; no where there is none, or it does not answer in time."""
+        origin = self._list.listed.origin
+        if origin is None or not self._connection.is_up:
+            self._context.log.warning("there is no origin to ask who may join; the answer is no")
+            return False
+        try:
+            question = asked(origin.seal, server_id, credentials, address)
+            line = await self._connection.line()
+            answer = await line.client.request(
+                self._subjects.authorize, question.sealed, timeout=ANSWER_TIMEOUT
+            )
+        except (*FAILURES, ValueError) as error:
+            self._context.log.warning(
+                "the origin does not answer who may join (%s); the answer is no", described(error)
+            )
+            return False
+        return question.is_yes(answer.data)
+
+    async def events(self) -> AsyncGenerator[Event]:
+        """What changes, until the end."""
+        while (batch := await self.pending.take()) is not None:
+            for event in self._events_of(batch):
+                yield event
+
+    def turned(self, _watch: Watch) -> None:
+        """A watch is in trouble, or is not any more."""
+        troubles = [watch.trouble for watch in self._watches() if watch.trouble is not None]
+        self._report(troubles[0] if troubles else None)
+
+    def _events_of(self, batch: Batch) -> Iterator[Event]:
+        for server_id in batch.servers:
+            yield from self._list_events(server_id)
+        for server_id in batch.reloads:
+            yield Reload(server_id=server_id)
+        for server_id, uid in batch.users:
+            watched = self.watched.get(server_id)
+            if watched is not None:
+                yield _user_event(server_id, uid, watched.mirror.users.get(uid))
+        yield from batch.chat
+
+    def _list_events(self, server_id: str) -> Iterator[Event]:
+        server = self._list.listed.servers.get(server_id)
+        if server is None:
+            yield ServerRemoved(server_id=server_id)
+            if server_id in self.watched:
+                yield Reload(server_id=server_id)
+            return
+        yield ServerChanged(
+            server_id=server_id,
+            name=server.name,
+            id=server.id,
+            default=server.default,
+            passworded=server.passworded,
+        )
+        client_id = self._list.listed.client_ids.get(server_id)
+        yield ClientIdChanged(server_id=server_id, client_id=client_id)
+        if server_id in self._unknown:
+            yield Reload(server_id=server_id)
+
+    async def _filled(self, watch: Watch) -> None:
+        """Return when it has been read at least once."""
+        if not watch.filled.is_set() and not self._connection.is_up:
+            raise NatsError(LOST)
+        if not watch.filled.is_set() and watch.trouble is not None:
+            raise NatsError(watch.trouble)
+        await watch.filled.wait()
+
+    async def _let_go(self) -> None:
+        """End what nobody watches any more."""
+        while True:
+            await self._context.clock.sleep(LETTING_GO)
+            for server_id in list(self.watched):
+                if not self._context.holds(server_id):
+                    await self.watched.pop(server_id).end()
+            self._unknown = {each for each in self._unknown if self._context.holds(each)}
+
+    def _watches(self) -> Iterator[Watch]:
+        yield self._list_watch
+        for watched in list(self.watched.values()):
+            yield watched.watch
+
+
+def _user_event(server_id: str, uid: str, user: User | None) -> Event:
+    if user is None:
+        return UserRemoved(server_id=server_id, uid=uid)
+    return UserChanged(
+        server_id=server_id,
+        uid=uid,
+        username=user.username,
+        status=user.status,
+        role_color=user.role_color,
+    )
+
+
+async def _unsubscribed(line: Line, subscription: object) -> None:
+    try:
+        await subscription.unsubscribe()  # type: ignore[attr-defined]
+    except FAILURES:
+        line.lost.set()  # it cannot be told, so it is not there any more

@@ -1,0 +1,62 @@
+"""What went wrong with NATS, in words that tell no secret."""
+
+import os
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import nats.errors
+import nats.js.errors
+
+from d_back_core import DBackError
+
+FAILURES = (nats.errors.Error, OSError, EOFError)
+"""What nats-py raises when a server cannot do what it is asked; time-outs are among them."""
+
+WRONG_REVISION = frozenset({10071, 10164})
+"""JetStream's codes for: the last revision is not the one that the write names."""
+
+
+class NatsError(DBackError):
+    """NATS cannot be reached, or cannot do what it was asked."""
+
+
+class Overtaken(NatsError):
+    """Somebody else has written the bucket since."""
+
+    def __init__(self) -> None:
+        super().__init__("another origin writes the same bucket")
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Raise what goes wrong with NATS as `NatsError`."""
+    try:
+        yield
+    except FAILURES as error:
+        raise NatsError(described(error)) from None
+
+
+def described(error: BaseException) -> str:
+    """What went wrong, in one line without secrets."""
+    match error:
+        case NatsError():
+            return str(error)
+        case nats.js.errors.APIError():
+            return " ".join(str(error.description or f"error {error.code}").split())
+        case nats.js.errors.NoStreamResponseError() | nats.errors.NoRespondersError():
+            return "JetStream does not answer (is it enabled, and has it a leader?)"
+        case nats.errors.AuthorizationError():
+            return "the server refuses the login"
+        case nats.errors.TimeoutError() | TimeoutError():
+            return "no answer in time"
+        case ssl.SSLError():
+            return f"TLS failed ({error.reason or type(error).__name__})"
+        case OSError():
+            if error.errno is None or error.errno <= 0:
+                return "cannot be reached"
+            return f"cannot be reached: {os.strerror(error.errno)}"
+        case nats.errors.Error():
+            said = " ".join(str(error).removeprefix("nats: ").split())
+            return said or f"the connection failed ({type(error).__name__})"
+    return f"the connection failed ({type(error).__name__})"

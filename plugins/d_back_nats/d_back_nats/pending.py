@@ -1,0 +1,64 @@
+"""What has changed and is still to be told: each user and server once, chat up to a bound."""
+
+import asyncio
+from collections import deque
+
+from msgspec import Struct, field
+
+from d_back_core import Message
+
+MAX_CHAT = 1000
+
+
+class Batch(Struct):
+    """What changed since the last one."""
+
+    servers: dict[str, None] = field(default_factory=dict)
+    users: dict[tuple[str, str], None] = field(default_factory=dict)
+    """(server_id, uid) in the order of the last change of each."""
+    reloads: dict[str, None] = field(default_factory=dict)
+    """Servers to be asked for again."""
+    chat: deque[Message] = field(default_factory=lambda: deque(maxlen=MAX_CHAT))
+
+
+class Pending:
+    """Gathers what changes until it is taken."""
+
+    def __init__(self) -> None:
+        self._batch = Batch()
+        self._filled = asyncio.Event()
+        self._ended = False
+
+    def server(self, server_id: str) -> None:
+        """That server's record changed."""
+        self._batch.servers[server_id] = None
+        self._filled.set()
+
+    def user(self, server_id: str, uid: str) -> None:
+        """That user changed."""
+        self._batch.users[server_id, uid] = None
+        self._filled.set()
+
+    def reload(self, server_id: str) -> None:
+        """There is another answer to who is there."""
+        self._batch.reloads[server_id] = None
+        self._filled.set()
+
+    def say(self, message: Message) -> None:
+        """Somebody said something; the oldest go first where nobody listens."""
+        self._batch.chat.append(message)
+        self._filled.set()
+
+    async def take(self) -> Batch | None:
+        """What changed, as soon as there is something; None once it has ended."""
+        await self._filled.wait()
+        if self._ended:
+            return None
+        batch, self._batch = self._batch, Batch()
+        self._filled.clear()
+        return batch
+
+    def end(self) -> None:
+        """End every `take`."""
+        self._ended = True
+        self._filled.set()

@@ -1,0 +1,126 @@
+"""The provider that d-back loads: its hooks."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+
+import click
+
+from d_back_core import Context, Credentials, Event, Recorded, Server, User, hookimpl
+from d_back_nats import bucket
+from d_back_nats.config import NatsConfig
+from d_back_nats.connection import Connection
+from d_back_nats.edge import Edge
+from d_back_nats.failure import NatsError, told
+from d_back_nats.health import Health
+from d_back_nats.keys import Subjects
+from d_back_nats.origin import Origin
+
+
+class NatsProvider:
+    """In the order it is an edge, among the recorders the origin; each begins when it is first
+    asked, or told, something.
+
+    Errors are told as `NatsError`, in words that name no password.
+    """
+
+    Config = NatsConfig
+    records = "public"
+
+    def __init__(self, config: NatsConfig) -> None:
+        self._config = config
+        self._context: Context | None = None
+        self._connection: Connection | None = None
+        self._health: Health | None = None
+        self._edge: Edge | None = None
+        self._origin: Origin | None = None
+
+    @hookimpl
+    async def start(self, context: Context) -> None:
+        """Connect. That the bucket is missing is told when it is asked for: an origin makes it."""
+        self._context = context
+        self._health = Health(context)
+        self._connection = Connection(context, self._config, self._health.lost, self._health.found)
+        await self._connection.open()
+        self._edge = Edge(context, self._config, self._connection, self._health.edge)
+
+    @hookimpl
+    async def stop(self) -> None:
+        """Give everything back and end the stream; may be called twice."""
+        edge, self._edge = self._edge, None
+        origin, self._origin = self._origin, None
+        connection, self._connection = self._connection, None
+        self._context = self._health = None
+        if origin is not None:
+            await origin.end()
+        if edge is not None:
+            await edge.end()
+        if connection is not None:
+            await connection.close()
+
+    @hookimpl
+    async def servers(self) -> dict[str, Server] | None:
+        """All servers of the bucket."""
+        edge = self._reading()
+        with told():
+            if self._connection is not None and self._connection.is_up:
+                await bucket.found(await self._connection.line(), Subjects(self._config.bucket))
+            return await edge.servers()
+
+    @hookimpl
+    async def users(self, server_id: str) -> dict[str, User] | None:
+        """The users of that server; None where it is none of the bucket's."""
+        with told():
+            return await self._reading().users(server_id)
+
+    @hookimpl
+    async def events(self) -> AsyncIterator[Event]:
+        """Changes of what was asked for, and chat."""
+        if self._edge is not None:
+            async with aclosing(self._edge.events()) as events:
+                async for event in events:
+                    yield event
+
+    @hookimpl
+    async def authorize(
+        self, server_id: str, credentials: Credentials, address: str
+    ) -> bool | None:
+        """What the origin answers. An origin itself has nothing to add."""
+        if self._origin is not None:
+            return None
+        return await self._reading().authorize(server_id, credentials, address)
+
+    @hookimpl
+    async def client_id(self, server_id: str) -> str | None:
+        """The client id that the origin gives."""
+        with told():
+            return await self._reading().client_id(server_id)
+
+    @hookimpl
+    async def record(self, changes: Sequence[Recorded]) -> None:
+        """Write the bucket; while that is not possible, remember what is to be written."""
+        if self._context is None or self._connection is None or self._health is None:
+            raise NatsError("is stopped")
+        if self._origin is None:
+            self._origin = Origin(
+                self._context, self._config, self._connection, self._health.origin
+            )
+            self._origin.begin()
+        await self._origin.record(changes)
+
+    @classmethod
+    @hookimpl
+    def commands(cls, group: click.Group) -> None:
+        """``d-back nats status``."""
+        from d_back_nats.commands import COMMANDS  # noqa: PLC0415  only where it is typed
+
+        for command in COMMANDS:
+            group.add_command(command)
+
+    def _reading(self) -> Edge:
+        """The edge, which reads from now on."""
+        edge = self._edge
+        if edge is None:
+            raise NatsError("is stopped")
+        if not edge.begun:
+            edge.begin()
+        return edge

@@ -1,0 +1,131 @@
+"""What the values of the bucket, and chat, look like: JSON, to which fields may be added."""
+
+from typing import TypeVar
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from d_back_core import Message, Server, Status, User
+
+MAX_AFTER = 2**63
+
+
+class UserValue(Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
+    """A user as clients see it."""
+
+    username: str | UnsetType = UNSET
+    status: Status | UnsetType = UNSET
+    role_color: str | UnsetType = UNSET
+
+
+class ServerValue(Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
+    """A server as clients may know it."""
+
+    name: str | UnsetType = UNSET
+    id: str | UnsetType = UNSET
+    default: bool | UnsetType = UNSET
+    passworded: bool | UnsetType = UNSET
+
+
+class ClientIdValue(Struct, frozen=True, gc=False, rename="camel"):
+    """The OAuth2 client id of a server."""
+
+    client_id: str
+
+
+class OriginValue(Struct, frozen=True, gc=False, rename="camel"):
+    """Who writes the bucket."""
+
+    run: str
+    """Random for each run of an origin."""
+    host: str
+    since: float
+    """Seconds since 1970."""
+    seal: str
+    """The X25519 key that requests to it are sealed to, base64."""
+    lease: float = 0
+    """Seconds that this holds unless it is renewed; 0: until another origin takes over."""
+
+
+class ChatValue(Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
+    """A chat message on its way."""
+
+    uid: str
+    message: str
+    channel: str
+    channel_name: str | None = None
+    after: int = 0
+    """The revision that an edge must have seen before: the author may be as new as that."""
+
+
+T = TypeVar("T")
+
+_encode = msgspec.json.Encoder().encode
+
+
+def decoded(value: bytes, kind: type[T]) -> T | None:
+    """The value; None where it is none of that kind."""
+    try:
+        return msgspec.json.decode(value, type=kind)
+    except msgspec.DecodeError:
+        return None
+
+
+def encoded(value: Struct) -> bytes:
+    """The value as it is stored."""
+    return _encode(value)
+
+
+def encoded_user(user: User) -> bytes:
+    """A user as it is stored."""
+    return _encode(
+        UserValue(
+            username=_said(user.username),
+            status=_said(user.status),
+            role_color=_said(user.role_color),
+        )
+    )
+
+
+def decoded_user(value: bytes) -> User | None:
+    """A stored user."""
+    user = decoded(value, UserValue)
+    if user is None:
+        return None
+    return User(username=user.username, status=user.status, role_color=user.role_color)
+
+
+def encoded_server(server: Server) -> bytes:
+    """A server as it is stored."""
+    return _encode(
+        ServerValue(
+            name=_said(server.name),
+            id=_said(server.id),
+            default=_said(server.default),
+            passworded=_said(server.passworded),
+        )
+    )
+
+
+def decoded_server(value: bytes) -> Server | None:
+    """A stored server. One that does not say so is not protected."""
+    server = decoded(value, ServerValue)
+    if server is None:
+        return None
+    return Server(
+        name=server.name,
+        id=server.id,
+        default=server.default,
+        passworded=False if server.passworded is UNSET else server.passworded,
+    )
+
+
+def encoded_chat(message: Message, after: int) -> bytes:
+    """Chat as it is published."""
+    return _encode(
+        ChatValue(message.uid, message.message, message.channel, message.channel_name, after)
+    )
+
+
+def _said(field: T | UnsetType | None) -> T | UnsetType:
+    return UNSET if field is None else field

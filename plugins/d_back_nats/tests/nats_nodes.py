@@ -1,0 +1,132 @@
+"""Real NATS servers, which a test may kill and stop."""
+
+import asyncio
+import logging
+import signal
+import socket
+import subprocess
+import sysconfig
+from collections.abc import Sequence
+from pathlib import Path
+
+from d_back_core import User, protocol
+from d_back_nats.config import NatsConfig
+from d_back_nats.connection import connected
+from d_back_nats.failure import NatsError
+
+PATIENCE = 60.0
+"""Seconds after which what a test waits for is taken for lost."""
+BINARY = Path(sysconfig.get_path("scripts"), "nats-server")
+LOG = logging.getLogger("d_back.providers.nats")
+ADA = User(username="Ada", status="online", role_color="#aaaaaa")
+BOB = User(username="Bob", status="idle", role_color="#bbbbbb")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Node:
+    """One nats-server, in a folder of its own."""
+
+    def __init__(self, folder: Path, name: str, conf: str = "", *, scheme: str = "nats") -> None:
+        self.name = name
+        self.port = free_port()
+        self.url = f"{scheme}://127.0.0.1:{self.port}"
+        self._folder = folder / name
+        self._folder.mkdir(parents=True)
+        self._conf = self._folder / "nats.conf"
+        self.configure(conf)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def configure(self, conf: str) -> None:
+        """Say what else is in its configuration file; for the next start."""
+        self._conf.write_text(
+            f"server_name: {self.name}\nhost: 127.0.0.1\nport: {self.port}\n"
+            f'jetstream {{ store_dir: "{self._folder}", max_file_store: 1GB }}\n'
+            f'log_file: "{self._folder / "log"}"\n{conf}\n'
+        )
+
+    def start(self) -> None:
+        """Start it; see `NatsCluster.up`."""
+        self._process = subprocess.Popen([BINARY, "-c", self._conf])  # noqa: S603
+
+    def kill(self) -> None:
+        """End it as a crash would, at once."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def pause(self) -> None:
+        """Let it do nothing, and keep its sockets open."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    @property
+    def log(self) -> str:
+        return (self._folder / "log").read_text()
+
+
+class NatsCluster:
+    """One node, or several that replicate."""
+
+    def __init__(self, folder: Path, size: int, conf: str = "", *, scheme: str = "nats") -> None:
+        routes = [free_port() for _ in range(size)]
+        self.nodes = []
+        for number in range(size):
+            cluster = ""
+            if size > 1:
+                others = ", ".join(f"nats://127.0.0.1:{port}" for port in routes)
+                cluster = (
+                    f"cluster {{ name: test, listen: 127.0.0.1:{routes[number]},"
+                    f" routes: [{others}] }}\n"
+                )
+            self.nodes.append(Node(folder, f"n{number}", cluster + conf, scheme=scheme))
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        return tuple(node.url for node in self.nodes)
+
+    def start(self) -> None:
+        for node in self.nodes:
+            node.start()
+
+    def kill(self) -> None:
+        for node in self.nodes:
+            node.kill()
+
+    def named(self, name: str) -> Node:
+        return next(node for node in self.nodes if node.name == name)
+
+    async def up(self, config: NatsConfig | None = None) -> None:
+        """Return when JetStream answers."""
+        async with asyncio.timeout(PATIENCE):
+            while not await self._answers(config or NatsConfig(urls=self.urls)):
+                await asyncio.sleep(0.05)  # it tells nobody
+
+    async def _answers(self, config: NatsConfig) -> bool:
+        try:
+            line = await connected(config, "test", LOG)
+        except NatsError:
+            return False
+        try:
+            await line.js.streams_info()
+        except Exception:  # noqa: BLE001  whatever it is that it cannot yet
+            return False
+        finally:
+            await line.close()
+        return True
+
+
+def chat_of(frames: Sequence[protocol.ServerMessage]) -> list[str]:
+    """What was said."""
+    return [each.data.message for each in frames if isinstance(each, protocol.MessageFrame)]

@@ -13,7 +13,7 @@ from msgspec import Struct
 from nats.js.api import PubAck
 
 from d_back_nats.connection import Line
-from d_back_nats.failure import WRONG_REVISION, NatsError, Overtaken
+from d_back_nats.failure import WRONG_REVISION, NatsError, OvertakenError
 from d_back_nats.keys import Subjects
 from d_back_nats.watch import MARKER_TTL
 
@@ -52,7 +52,7 @@ class Chain:
         self._subjects = subjects
 
     async def write(self, writes: Sequence[Write], timeout: float = WRITE_TIMEOUT) -> None:
-        """Write all, in order; returns when the servers have them. Raises `Overtaken` where
+        """Write all, in order; returns when the servers have them. Raises `OvertakenError` where
         somebody else has written, and what nats-py raises; then nobody knows how many of them
         were taken, and this chain is at its end."""
         *first, last = writes
@@ -71,7 +71,7 @@ class Chain:
             )
         except nats.js.errors.APIError as error:
             if error.err_code in WRONG_REVISION:
-                raise Overtaken from None
+                raise OvertakenError from None
             raise
         if taken.seq != revision + 1:
             raise NatsError(f"revision {taken.seq} was given where {revision + 1} was due")

@@ -1,1 +1,5 @@
-COMMANDS = ()
+"""``d-back nats status``."""
+
+import click
+
+COMMANDS: tuple[click.Command, ...] = ()

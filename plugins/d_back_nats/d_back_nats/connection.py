@@ -18,6 +18,7 @@ from nats.js import JetStreamContext
 
 from d_back_core import Clock, Context
 from d_back_nats.config import NatsConfig
+from d_back_nats.ending import ended
 from d_back_nats.failure import FAILURES, NatsError, described
 
 CONNECT_TIMEOUT = 2
@@ -152,9 +153,7 @@ class Connection:
     async def close(self) -> None:
         """End it; may be called twice."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        await ended(task)
         line, self._line = self._line, None
         self._open.clear()
         if line is not None:

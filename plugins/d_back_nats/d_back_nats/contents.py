@@ -83,8 +83,8 @@ class Wanted:
                 self._want(Place(CLIENT_IDS, change.server_id), value, held)
             case Complete(server_id=None):
                 self._complete_list(change.keys, held)
-            case Complete(server_id=str()):
-                self._complete(users_of(change.server_id), change.keys, held)
+            case Complete(server_id=str(server_id)):
+                self._complete(users_of(server_id), change.keys, held)
 
     def get(self, place: Place) -> bytes | None:
         """What is to be there; None: nothing."""

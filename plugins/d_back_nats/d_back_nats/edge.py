@@ -21,6 +21,7 @@ from d_back_core import (
 )
 from d_back_nats.config import NatsConfig
 from d_back_nats.connection import LOST, Connection, Line
+from d_back_nats.ending import ended
 from d_back_nats.failure import FAILURES, NatsError, described
 from d_back_nats.keys import Subjects
 from d_back_nats.mirrors import ListMirror, UsersMirror
@@ -60,9 +61,7 @@ class Watched:
     async def end(self) -> None:
         """Read no more; may be called twice."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        await ended(task)
         await self.watch.end()
 
     async def _listen(self) -> None:
@@ -146,9 +145,7 @@ class Edge:
         """Read no more, and end `events`; may be called twice."""
         self.pending.end()
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        await ended(task)
         watched, self.watched = self.watched, {}
         await asyncio.gather(self._list_watch.end(), *(each.end() for each in watched.values()))
 

@@ -21,7 +21,7 @@ class NatsError(DBackError):
     """NATS cannot be reached, or cannot do what it was asked."""
 
 
-class Overtaken(NatsError):
+class OvertakenError(NatsError):
     """Somebody else has written the bucket since."""
 
     def __init__(self) -> None:

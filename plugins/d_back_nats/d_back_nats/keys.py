@@ -26,8 +26,8 @@ def users_of(server_id: str) -> str:
 
 
 def token(name: str) -> str:
-    """An id as one part of a key: letters, digits, ``_`` and ``-`` as they are, all else, wildcards
-    and dots among it, as ``=HH``. Snowflakes stay readable."""
+    """An id as one part of a key: letters, digits, ``_`` and ``-`` as they are, all else (dots and
+    wildcards) as ``=HH``. Snowflakes stay readable."""
     return _UNSAFE.sub(lambda match: f"={ord(match[0]):02X}", name)
 
 

@@ -18,6 +18,7 @@ from d_back_nats.chain import WRITE_TIMEOUT, Chain, Write
 from d_back_nats.config import NatsConfig
 from d_back_nats.connection import LOST, Connection, Line
 from d_back_nats.contents import Held, Wanted
+from d_back_nats.ending import ended
 from d_back_nats.failure import FAILURES, NatsError, described
 from d_back_nats.keys import ORIGIN, Place, Subjects, key_of
 from d_back_nats.records import OriginValue, decoded, encoded, encoded_chat
@@ -92,9 +93,7 @@ class Origin:
         """Write no more, and let another origin take over at once; may be called twice."""
         task, self._task = self._task, None
         chain = self._chain
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        await ended(task)
         await self._watch.end()
         for question in self._questions:
             question.cancel()
@@ -143,9 +142,7 @@ class Origin:
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            await ended(*tasks)
         if not tasks[0].cancelled():
             tasks[0].result()
 

@@ -8,7 +8,7 @@ absence so long that the marks of what was deleted are gone, begins with a snaps
 """
 
 import asyncio
-import datetime
+import datetime as dt
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -19,6 +19,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy, 
 
 from d_back_core import Clock
 from d_back_nats.connection import Connection, Line
+from d_back_nats.ending import ended
 from d_back_nats.failure import FAILURES, NatsError, described
 from d_back_nats.keys import Subjects
 
@@ -73,14 +74,14 @@ class Watch:
         self.filled = asyncio.Event()
         """Set from the first snapshot on."""
         self._connection = connection
-        self._subjects = subjects
-        self._keys = list(keys)
+        self.subjects = subjects
+        self.keys = list(keys)
         self._sink = sink
         self._turned = turned
         self._moved = asyncio.Condition()
-        self._created: datetime.datetime | None = None
-        self._heard_at = 0.0
-        self._filling = False
+        self._created: dt.datetime | None = None
+        self.heard_at = 0.0
+        self.filling = False
         self._failures = 0
         self._task: asyncio.Task[None] | None = None
 
@@ -91,20 +92,18 @@ class Watch:
 
     def begin(self) -> None:
         """Watch, in the background."""
-        self._task = asyncio.create_task(self._run(), name=f"d_back_nats watch {self._keys[-1]}")
+        self._task = asyncio.create_task(self._run(), name=f"d_back_nats watch {self.keys[-1]}")
 
     async def end(self) -> None:
         """Watch no more; may be called twice."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        await ended(task)
 
     def go_on_from(self, revision: int) -> None:
         """Begin there, the next time: whoever ended the watch has kept the sink up to date
         since, by other means."""
         self.position = revision
-        self._heard_at = self._clock.time()
+        self.heard_at = self.clock.time()
 
     async def seen(self, revision: int) -> None:
         """Return when all up to that revision has been put; only for one that was written to a
@@ -113,7 +112,7 @@ class Watch:
             await self._moved.wait_for(lambda: self.filled.is_set() and self.position >= revision)
 
     @property
-    def _clock(self) -> Clock:
+    def clock(self) -> Clock:
         return self._connection.clock
 
     async def _run(self) -> None:
@@ -125,7 +124,7 @@ class Watch:
                 reason = described(error)
             self._turn(reason)
             if not line.lost.is_set():
-                await self._clock.sleep(min(FIRST_WAIT * 2**self._failures, LONGEST_WAIT))
+                await self.clock.sleep(min(FIRST_WAIT * 2**self._failures, LONGEST_WAIT))
             self._failures += 1
 
     def _turn(self, trouble: str | None) -> None:
@@ -135,27 +134,27 @@ class Watch:
             self.trouble = trouble
             self._turned(self)
 
-    def _start(self, found: StreamInfo) -> None:
+    def start_at(self, found: StreamInfo) -> None:
         """Decide whether to go on from where we are."""
-        absence = self._clock.time() - self._heard_at
+        absence = self.clock.time() - self.heard_at
         same = self._created == found.created and self.position <= found.state.last_seq
-        if self.filled.is_set() and not self._filling and same and absence < LONGEST_ABSENCE:
+        if self.filled.is_set() and not self.filling and same and absence < LONGEST_ABSENCE:
             return
-        self._created, self.position, self._filling = found.created, 0, True
+        self._created, self.position, self.filling = found.created, 0, True
         self._sink.begin()
 
-    async def _put(self, message: Msg) -> None:
+    async def put(self, message: Msg) -> None:
         headers = message.headers or {}
         deleted = headers.get("KV-Operation") in DELETIONS or "Nats-Marker-Reason" in headers
-        key = message.subject[len(self._subjects.prefix) :]
+        key = message.subject[len(self.subjects.prefix) :]
         revision = message.metadata.sequence.stream
         self._sink.put(key, None if deleted else message.data, revision)
         self.lag = message.metadata.num_pending
         await self._move(revision)
 
-    async def _caught_up(self) -> None:
+    async def caught_up(self) -> None:
         self.lag = 0
-        self._filling = False
+        self.filling = False
         self._sink.complete()
         self.filled.set()
         self._turn(None)
@@ -180,12 +179,12 @@ class _Attempt:
     async def follow(self) -> str:
         """Put what comes until it ends; returns why it did."""
         watch, line = self._watch, self._line
-        watch._start(await line.js.stream_info(watch._subjects.stream))
+        watch.start_at(await line.js.stream_info(watch.subjects.stream))
         inbox = line.client.new_inbox()
         subscription = await line.client.subscribe(inbox, cb=self._heard)
         made: ConsumerInfo | None = None
         try:
-            made = await line.js.add_consumer(watch._subjects.stream, self._config(inbox))
+            made = await line.js.add_consumer(watch.subjects.stream, self._config(inbox))
             self._hear()
             if not made.num_pending and not self._delivered:
                 await self._catch_up()
@@ -206,9 +205,9 @@ class _Attempt:
             inactive_threshold=UNUSED,
             mem_storage=True,
             num_replicas=1,
-            filter_subjects=watch._keys,
+            filter_subjects=watch.keys,
         )
-        if watch._filling:
+        if watch.filling:
             config.deliver_policy = DeliverPolicy.LAST_PER_SUBJECT
         else:
             config.deliver_policy = DeliverPolicy.BY_START_SEQUENCE
@@ -231,14 +230,14 @@ class _Attempt:
     async def _silent(self) -> None:
         """Return when nothing was heard for too long."""
         watch = self._watch
-        while (left := watch._heard_at + SILENCE - watch._clock.time()) > 0:
-            await watch._clock.sleep(left)
+        while (left := watch.heard_at + SILENCE - watch.clock.time()) > 0:
+            await watch.clock.sleep(left)
 
     async def _forget(self, subscription: object, made: ConsumerInfo | None) -> None:
         with suppress(*FAILURES):  # the server forgets both by itself, a little later
             await subscription.unsubscribe()  # type: ignore[attr-defined]
             if made is not None:
-                await self._line.js.delete_consumer(self._watch._subjects.stream, made.name)
+                await self._line.js.delete_consumer(self._watch.subjects.stream, made.name)
 
     async def _heard(self, message: Msg) -> None:
         if self._over.done():
@@ -252,7 +251,7 @@ class _Attempt:
         if message.metadata.sequence.consumer != self._delivered:
             self._over.set_result(GAP)
             return
-        await self._watch._put(message)
+        await self._watch.put(message)
         if not message.metadata.num_pending and not self._caught_up:
             await self._catch_up()
 
@@ -271,7 +270,7 @@ class _Attempt:
 
     async def _catch_up(self) -> None:
         self._caught_up = True
-        await self._watch._caught_up()
+        await self._watch.caught_up()
 
     def _hear(self) -> None:
-        self._watch._heard_at = self._watch._clock.time()
+        self._watch.heard_at = self._watch.clock.time()

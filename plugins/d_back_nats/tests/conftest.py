@@ -21,7 +21,7 @@ from d_back_nats.connection import Line, connected
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the module that the tests share
 
-from nats_nodes import LOG, PATIENCE, NatsCluster
+from nats_nodes import LOG, PATIENCE, NatsCluster, unwritten
 
 
 class Nats(Protocol):
@@ -122,22 +122,34 @@ async def serve() -> AsyncIterator[Serve]:
 
 
 class Origin(Protocol):
-    """Serves an origin, whose only provider is given."""
+    """Serves an origin, whose only provider is given; by default it has written what it knows."""
 
     async def __call__(
         self,
         cluster: NatsCluster,
         source: object,
+        *,
+        wait: bool = True,
         **options: Any,  # noqa: ANN401
     ) -> WebSocketServer: ...
 
 
 @pytest.fixture
-def origin(serve: Serve) -> Origin:
-    async def served(cluster: NatsCluster, source: object, **options: Any) -> WebSocketServer:  # noqa: ANN401
-        return await serve(
+def origin(serve: Serve, until: "Until") -> Origin:
+    async def served(
+        cluster: NatsCluster,
+        source: object,
+        *,
+        wait: bool = True,
+        **options: Any,  # noqa: ANN401
+    ) -> WebSocketServer:
+        server = await serve(
             cluster, {"source": source}, order=["source"], recorders=["nats"], **options
         )
+        if wait:
+            await server.live.settled()
+            await until(lambda: unwritten(server) == 0)
+        return server
 
     return served
 

@@ -9,9 +9,12 @@ import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 
+import nats.js.errors
+
 from d_back_core import User, protocol
-from d_back_nats.config import NatsConfig
-from d_back_nats.connection import connected
+from d_back_core.server import WebSocketServer
+from d_back_nats import NatsConfig, NatsProvider
+from d_back_nats.connection import Line, connected
 from d_back_nats.failure import NatsError
 
 PATIENCE = 60.0
@@ -110,7 +113,7 @@ class NatsCluster:
     async def up(self, config: NatsConfig | None = None) -> None:
         """Return when JetStream answers."""
         async with asyncio.timeout(PATIENCE):
-            while not await self._answers(config or NatsConfig(urls=self.urls)):
+            while not await self._answers(config or NatsConfig(urls=self.urls)):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)  # it tells nobody
 
     async def _answers(self, config: NatsConfig) -> bool:
@@ -130,3 +133,42 @@ class NatsCluster:
 def chat_of(frames: Sequence[protocol.ServerMessage]) -> list[str]:
     """What was said."""
     return [each.data.message for each in frames if isinstance(each, protocol.MessageFrame)]
+
+
+async def keys_of(line: Line, bucket: str = "d-back") -> dict[str, bytes]:
+    """What the bucket holds, without what was deleted."""
+    try:
+        kv = await line.js.key_value(bucket)
+        watcher = await kv.watchall(ignore_deletes=True)
+    except nats.js.errors.BucketNotFoundError:
+        return {}
+    found = {}
+    async for entry in watcher:
+        if entry is None:
+            break
+        found[entry.key] = entry.value or b""
+    await watcher.stop()
+    return found
+
+
+async def revision_of(line: Line, bucket: str = "d-back") -> int:
+    """The last revision of the bucket."""
+    return (await line.js.stream_info(f"KV_{bucket}")).state.last_seq
+
+
+def health_of(server: WebSocketServer, name: str = "nats") -> str:
+    """How the provider is."""
+    return server.live.roster.supervisors[name].health
+
+
+def provider_of(server: WebSocketServer) -> NatsProvider:
+    """The provider itself."""
+    instance = server.live.roster.supervisors["nats"].plugin.instance
+    assert isinstance(instance, NatsProvider)
+    return instance
+
+
+def unwritten(server: WebSocketServer) -> int:
+    """How many keys are still to be written."""
+    origin = provider_of(server)._origin  # noqa: SLF001
+    return 1 if origin is None or not origin.leads else origin.unwritten

@@ -4,27 +4,52 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nats_nodes import ADA, BOB, chat_of
+from nats_nodes import ADA, BOB, chat_of, provider_of
 
-from d_back_core import Message, Server, UserChanged, UserRemoved
-from d_back_core.testing import Script
+from d_back_core import (
+    ClientIdChanged,
+    Message,
+    Server,
+    ServerChanged,
+    ServerRemoved,
+    User,
+    UserChanged,
+    UserRemoved,
+)
+from d_back_core.testing import ManualClock, Script
+from d_back_nats.edge import LETTING_GO
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from conftest import Join, Listening, Nats, Origin, Serve, Until
+
+    from d_back_core.server import WebSocketServer
+    from d_back_nats import NatsConfig
+    from d_back_nats.connection import Line
+
+    Lines = Callable[[NatsConfig], Awaitable[Line]]
 
 
 def town() -> Script:
-    return Script({"1": Server(name="Plaza", id="plaza")}, {"1": {"7": ADA, "8": BOB}})
+    return Script(
+        {"1": Server(name="Plaza", id="plaza"), "2": Server(name="Garden", id="garden")},
+        {"1": {"7": ADA, "8": BOB}, "2": {"7": ADA}},
+    )
+
+
+def watched(server: WebSocketServer) -> set[str]:
+    edge = provider_of(server)._edge  # noqa: SLF001
+    return set() if edge is None else set(edge.watched)
 
 
 async def test_changes_reach_the_clients_of_an_edge(
-    nats: Nats, origin: Origin, serve: Serve, join: Join, until: Until, listening: Listening
+    nats: Nats, origin: Origin, serve: Serve, join: Join, until: Until, *, listening: Listening
 ) -> None:
-    """The snapshot, a change, a newcomer, a removal and what is said."""
+    """The snapshot, a change, a newcomer, a removal, and what the newcomer says at once."""
     cluster, source = await nats(), town()
     await origin(cluster, source)
-    world = await join(await serve(cluster))
-    assert world.users == (await join(await serve(cluster))).users
+    world = await join(await serve(cluster), "plaza")
     assert {user.username for user in world.users.values()} == {"Ada", "Bob"}
     heard = await listening(world)
     source.emit(
@@ -35,3 +60,90 @@ async def test_changes_reach_the_clients_of_an_edge(
     )
     await world.until(lambda w: set(w.users) == {"7", "9"} and w.users["7"].status == "dnd")
     await until(lambda: chat_of(heard) == ["hi"])
+
+
+async def test_hostile_uids_reach_an_edge_unchanged(
+    nats: Nats, origin: Origin, serve: Serve, join: Join
+) -> None:
+    """Wildcards and dots of NATS are users like others, also when they go."""
+    cluster = await nats()
+    uids = ["*", ">", ".", "a.b", "=2A", "$KV.d-back.>", "~" * 64]
+    source = Script({"1": Server(name="Odd")}, {"1": {uid: User(username=uid) for uid in uids}})
+    await origin(cluster, source)
+    world = await join(await serve(cluster))
+    assert {uid: user.username for uid, user in world.users.items()} == {uid: uid for uid in uids}
+    for uid in uids[:-1]:
+        source.emit(UserRemoved(server_id="1", uid=uid))
+    await world.until(lambda w: set(w.users) == {uids[-1]})
+
+
+async def test_the_list_of_servers_reaches_an_edge(
+    nats: Nats, origin: Origin, serve: Serve, join: Join
+) -> None:
+    """New, renamed, protected and removed servers, with the public ids of the origin."""
+    cluster, source = await nats(), town()
+    await origin(cluster, source, servers={"1": {"alias": "the-plaza"}})
+    world = await join(await serve(cluster), "2")
+    assert {each.id for each in world.servers.values()} == {"the-plaza", "garden"}
+    source.users_answers["3"] = {}
+    source.emit(
+        ServerChanged(server_id="3", name="Yard"),
+        ServerChanged(server_id="2", name="Park"),
+        ServerChanged(server_id="1", passworded=True),
+    )
+    await world.until(
+        lambda w: {each.name for each in w.servers.values()} == {"Plaza", "Park", "Yard"}
+    )
+    await world.until(lambda w: w.servers["1"].passworded)
+    source.emit(ServerRemoved(server_id="1"))
+    await world.until(lambda w: {each.name for each in w.servers.values()} == {"Park", "Yard"})
+
+
+async def test_a_client_id_reaches_an_edge(
+    nats: Nats, origin: Origin, serve: Serve, join: Join
+) -> None:
+    """Clients of an edge log in with the OAuth2 application that the origin names."""
+    cluster, source = await nats(), town()
+    await origin(cluster, source)
+    source.emit(ClientIdChanged(server_id="1", client_id="111"))
+    edge = await serve(cluster)
+    await (await join(edge, "plaza")).until(lambda w: w.client_id == "111")
+    source.emit(ClientIdChanged(server_id="1", client_id="222"))
+    world = await join(edge, "plaza")
+    await world.until(lambda w: w.client_id == "222")
+
+
+async def test_only_what_clients_watch_is_read(
+    nats: Nats, origin: Origin, serve: Serve, join: Join, until: Until
+) -> None:
+    """An edge reads the users of a server from the first join until the core lets it go."""
+    cluster, clock = await nats(), ManualClock()
+    await origin(cluster, town())
+    edge = await serve(cluster, clock=clock, chain={"idle": "5s"})
+    assert watched(edge) == set()
+    plaza = await join(edge, "plaza")
+    await join(edge, "garden")
+    assert watched(edge) == {"1", "2"}
+    assert set(plaza.users) == {"7", "8"}
+    for session, live in list(edge.live._joined.items()):  # noqa: SLF001
+        if live.server_id == "1":
+            edge.live.detach(session)
+    await clock.advance(5)
+    assert watched(edge) == {"1", "2"}
+    await clock.advance(LETTING_GO)
+    await until(lambda: watched(edge) == {"2"})
+    again = await join(edge, "plaza")
+    assert set(again.users) == {"7", "8"}
+
+
+async def test_a_server_that_comes_later_can_be_joined(
+    nats: Nats, origin: Origin, serve: Serve, join: Join, until: Until
+) -> None:
+    """An edge that was there first serves what the origin brings afterwards."""
+    cluster, source = await nats(), Script({}, {"5": {"7": ADA}})
+    await origin(cluster, source)
+    edge = await serve(cluster, servers={"5": {"eager": True}})
+    source.emit(ServerChanged(server_id="5", name="Late"))
+    await until(lambda: "5" in edge.live.listing.servers)
+    world = await join(edge, "5")
+    await world.until(lambda w: set(w.users) == {"7"})

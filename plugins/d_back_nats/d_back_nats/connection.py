@@ -18,7 +18,7 @@ from nats.js import JetStreamContext
 
 from d_back_core import Clock, Context
 from d_back_nats.config import NatsConfig
-from d_back_nats.ending import ended
+from d_back_nats.ending import begun, ended
 from d_back_nats.failure import FAILURES, NatsError, described
 
 CONNECT_TIMEOUT = 2
@@ -148,7 +148,7 @@ class Connection:
     async def open(self) -> None:
         """Connect; raises `NatsError` where that cannot begin."""
         line = await self._connected()
-        self._task = asyncio.create_task(self._keep(line), name="d_back_nats connection")
+        self._task = begun(self._keep(line), "d_back_nats connection", self._lost)
 
     async def close(self) -> None:
         """End it; may be called twice."""

@@ -21,7 +21,7 @@ from d_back_core import (
 )
 from d_back_nats.config import NatsConfig
 from d_back_nats.connection import LOST, Connection, Line
-from d_back_nats.ending import ended
+from d_back_nats.ending import begun, ended
 from d_back_nats.failure import FAILURES, NatsError, described
 from d_back_nats.keys import Subjects
 from d_back_nats.mirrors import ListMirror, UsersMirror
@@ -51,12 +51,14 @@ class Watched:
         self._subject = subjects.chat(server_id)
         self._connection = connection
         self._pending = edge.pending
+        self._failed = edge.failed
         self._task: asyncio.Task[None] | None = None
 
     def begin(self) -> None:
         """Read, in the background."""
         self.watch.begin()
-        self._task = asyncio.create_task(self._listen(), name=f"d_back_nats chat {self.server_id}")
+        name = f"d_back_nats chat {self.server_id}"
+        self._task = begun(self._listen(), name, self._failed)
 
     async def end(self) -> None:
         """Read no more; may be called twice."""
@@ -139,7 +141,7 @@ class Edge:
     def begin(self) -> None:
         """Read the list of servers, in the background."""
         self._list_watch.begin()
-        self._task = asyncio.create_task(self._let_go(), name="d_back_nats letting go")
+        self._task = begun(self._let_go(), "d_back_nats letting go", self._report)
 
     async def end(self) -> None:
         """Read no more, and end `events`; may be called twice."""
@@ -187,7 +189,7 @@ class Edge:
             answer = await line.client.request(
                 self._subjects.authorize, question.sealed, timeout=ANSWER_TIMEOUT
             )
-        except (*FAILURES, ValueError) as error:
+        except (*FAILURES, NatsError) as error:
             self._context.log.warning(
                 "the origin does not answer who may join (%s); the answer is no", described(error)
             )
@@ -204,6 +206,10 @@ class Edge:
         """A watch is in trouble, or is not any more."""
         troubles = [watch.trouble for watch in self._watches() if watch.trouble is not None]
         self._report(troubles[0] if troubles else None)
+
+    def failed(self, reason: str) -> None:
+        """What cannot go on by itself has ended."""
+        self._report(reason)
 
     def _events_of(self, batch: Batch) -> Iterator[Event]:
         for server_id in batch.servers:

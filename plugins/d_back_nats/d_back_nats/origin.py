@@ -18,7 +18,7 @@ from d_back_nats.chain import WRITE_TIMEOUT, Chain, Write
 from d_back_nats.config import NatsConfig
 from d_back_nats.connection import LOST, Connection, Line
 from d_back_nats.contents import Held, Wanted
-from d_back_nats.ending import ended
+from d_back_nats.ending import begun, ended
 from d_back_nats.failure import FAILURES, NatsError, described
 from d_back_nats.keys import ORIGIN, Place, Subjects, key_of
 from d_back_nats.records import OriginValue, decoded, encoded, encoded_chat
@@ -62,7 +62,7 @@ class Origin:
             host=socket.gethostname(),
             since=time.time(),
             seal=self._seal.public,
-            lease=config.lease or 0,
+            lease=float(config.lease or 0),
         )
         self._held = Held()
         self._wanted = Wanted()
@@ -87,7 +87,7 @@ class Origin:
 
     def begin(self) -> None:
         """Write, in the background."""
-        self._task = asyncio.create_task(self._run(), name="d_back_nats origin")
+        self._task = begun(self._run(), "d_back_nats origin", self._turned)
 
     async def end(self) -> None:
         """Write no more, and let another origin take over at once; may be called twice."""
@@ -95,8 +95,7 @@ class Origin:
         chain = self._chain
         await ended(task)
         await self._watch.end()
-        for question in self._questions:
-            question.cancel()
+        await ended(*self._questions)
         if chain is not None and self._config.lease is not None:
             with suppress(*FAILURES, NatsError):  # then the lease runs out by itself
                 await chain.write([Write(ORIGIN, None)], timeout=1.0)
@@ -272,7 +271,7 @@ class Origin:
 
     async def _asked(self, message: Msg) -> None:
         if len(self._questions) < MAX_QUESTIONS:
-            task = asyncio.create_task(self._answer(message))
+            task = begun(self._answer(message), "d_back_nats question", self._turned)
             self._questions.add(task)
             task.add_done_callback(self._questions.discard)
 

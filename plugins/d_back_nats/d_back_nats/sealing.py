@@ -15,6 +15,7 @@ from nacl.secret import SecretBox
 from nacl.utils import random
 
 from d_back_core import Credentials
+from d_back_nats.failure import NatsError
 
 YES, NO = b"yes", b"no."
 
@@ -62,7 +63,7 @@ class Seal:
 
 
 def asked(public: str, server_id: str, credentials: Credentials, address: str) -> "Asked":
-    """A question, sealed to that key; raises ValueError where it is none."""
+    """A question, sealed to that key; raises `NatsError` where it is none."""
     user = credentials.discord_user
     question = Question(
         server_id,
@@ -74,8 +75,8 @@ def asked(public: str, server_id: str, credentials: Credentials, address: str) -
     )
     try:
         box = SealedBox(PublicKey(base64.b64decode(public, validate=True)))
-    except (CryptoError, TypeError) as error:
-        raise ValueError("no X25519 key") from error
+    except (CryptoError, TypeError, ValueError) as error:
+        raise NatsError("the origin has published no key that can be sealed to") from error
     return Asked(box.encrypt(msgspec.msgpack.encode(question)), question.key)
 
 

@@ -19,7 +19,7 @@ from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy, 
 
 from d_back_core import Clock
 from d_back_nats.connection import Connection, Line
-from d_back_nats.ending import ended
+from d_back_nats.ending import begun, ended
 from d_back_nats.failure import FAILURES, NatsError, described
 from d_back_nats.keys import Subjects
 
@@ -92,7 +92,8 @@ class Watch:
 
     def begin(self) -> None:
         """Watch, in the background."""
-        self._task = asyncio.create_task(self._run(), name=f"d_back_nats watch {self.keys[-1]}")
+        name = f"d_back_nats watch {self.keys[-1]}"
+        self._task = begun(self._run(), name, self._turn)
 
     async def end(self) -> None:
         """Watch no more; may be called twice."""

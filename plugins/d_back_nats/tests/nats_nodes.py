@@ -147,7 +147,7 @@ async def keys_of(line: Line, bucket: str = "d-back") -> dict[str, bytes]:
         if entry is None:
             break
         found[entry.key] = entry.value or b""
-    await watcher.stop()
+    await watcher.stop()  # type: ignore[no-untyped-call]
     return found
 
 

@@ -58,6 +58,10 @@ class Process:
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGCONT)
 
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
     def tell(self, line: object) -> None:
         """Send a line to it."""
         assert self._process is not None

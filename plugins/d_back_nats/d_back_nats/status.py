@@ -1,0 +1,108 @@
+"""What ``d-back nats status`` finds."""
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from msgspec import Struct
+from nats.js.api import StreamInfo
+
+from d_back_core import Clock, Context
+from d_back_nats import bucket
+from d_back_nats.config import NatsConfig
+from d_back_nats.connection import Connection, Line
+from d_back_nats.failure import NatsError, told
+from d_back_nats.keys import Subjects
+from d_back_nats.mirrors import Listed, ListMirror
+from d_back_nats.records import OriginValue
+from d_back_nats.watch import Watch
+
+PATIENCE = 5.0
+"""Seconds that the list of servers may take to come."""
+
+log = logging.getLogger("d_back.providers.nats")
+
+
+class Finding(Struct, frozen=True):
+    """One line."""
+
+    what: str
+    says: str
+    fine: bool = True
+
+
+async def status(config: NatsConfig) -> list[Finding]:
+    """Look at everything that an edge may see; raises `NatsError` where nothing is."""
+    subjects = Subjects(config.bucket)
+    context = Context(
+        name="status", log=log, clock=Clock(), degraded=log.debug, recovered=lambda: None
+    )
+    connection = Connection(context, config, log.debug, lambda: None)
+    await connection.open()
+    try:
+        line = await connection.line()
+        findings = [_server(line)]
+        try:
+            with told():
+                info = await bucket.found(line, subjects)
+        except NatsError as error:
+            return [*findings, Finding("bucket", str(error), fine=False)]
+        listed = await _listed(connection, subjects)
+        return [*findings, *_bucket(info, config), *_content(info, listed)]
+    finally:
+        await connection.close()
+
+
+async def _listed(connection: Connection, subjects: Subjects) -> Listed:
+    mirror = ListMirror(lambda _server_id: None)
+    watch = Watch(connection, subjects, subjects.list_keys, mirror, lambda _watch: None)
+    watch.begin()
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await watch.filled.wait()
+    except TimeoutError:
+        raise NatsError(f"the bucket cannot be read: {watch.trouble or 'no answer'}") from None
+    finally:
+        await watch.end()
+    return mirror.listed
+
+
+def _server(line: Line) -> Finding:
+    url = line.client.connected_url
+    encrypted = url is not None and url.scheme in {"tls", "wss"}
+    version = line.client.connected_server_version
+    said = f"nats-server {version.major}.{version.minor}.{version.patch}"
+    return Finding("server", f"{said}, {'TLS' if encrypted else 'not encrypted'}")
+
+
+def _bucket(info: StreamInfo, config: NatsConfig) -> Iterator[Finding]:
+    kept = getattr(info.config.storage, "value", info.config.storage)
+    replicas = info.config.num_replicas or 1
+    yield Finding("bucket", f"'{config.bucket}', {kept}, {replicas} of it")
+    cluster = info.cluster
+    if cluster is not None and replicas > 1:
+        others = cluster.replicas or []
+        behind = [peer.name or "?" for peer in others if not peer.current or peer.offline]
+        said = f"{cluster.leader} leads" if cluster.leader else "no leader"
+        behind_said = f"; behind: {', '.join(sorted(behind))}" if behind else ""
+        yield Finding("replicas", said + behind_said, bool(cluster.leader) and not behind)
+    if not info.config.allow_msg_ttl:
+        yield Finding("keys", "cannot expire; an origin brings that up to date", fine=False)
+
+
+def _content(info: StreamInfo, listed: Listed) -> Iterator[Finding]:
+    state = info.state
+    yield Finding("revision", str(state.last_seq))
+    yield Finding("keys", f"{state.messages}, {state.bytes} bytes")
+    yield Finding("servers", str(len(listed.servers)))
+    yield Finding("watches", str(state.consumer_count))
+    yield Finding("origin", _origin(listed.origin), listed.origin is not None)
+
+
+def _origin(origin: OriginValue | None) -> str:
+    if origin is None:
+        return "none"
+    since = datetime.fromtimestamp(origin.since, UTC).isoformat(" ", "seconds")
+    lease = f", lease of {origin.lease:g} s" if origin.lease else ""
+    return f"{origin.host} since {since}{lease}"

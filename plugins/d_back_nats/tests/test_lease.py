@@ -1,0 +1,163 @@
+"""One origin at a time: another one takes over within seconds, and the former one's writes are
+refused from then on."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import pytest
+from nats_nodes import ADA, BOB, health_of, keys_of, provider_of, revision_of, unwritten
+from storm import Storm
+
+from d_back_core import Server, User
+from d_back_core.testing import ManualClock, Script
+from d_back_nats import NatsConfig
+from d_back_nats.chain import Chain, Write
+from d_back_nats.failure import OvertakenError
+from d_back_nats.keys import Subjects
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from conftest import Nats, Origin, Until
+
+    from d_back_core.server import WebSocketServer
+    from d_back_nats.connection import Line
+
+    Lines = Callable[[NatsConfig], Awaitable[Line]]
+
+
+def town(**users: User) -> Script:
+    return Script({"1": Server(name="Plaza", id="plaza")}, {"1": users or {"7": ADA, "8": BOB}})
+
+
+def leads(server: WebSocketServer) -> bool:
+    origin = provider_of(server)._origin  # noqa: SLF001
+    return origin is not None and origin.leads
+
+
+@pytest.mark.parametrize("size", [1, 3])
+async def test_a_holder_that_is_killed_is_followed_by_the_other(
+    nats: Nats, folder: Path, size: int, record_property: Callable[[str, object], None]
+) -> None:
+    """Two origins, one of which dies under a stream of events; then the other one does."""
+    async with Storm(await nats(size), folder, seed=3, lease="2s") as storm:
+        storm.add_origin()
+        await storm.add_edge()
+        await storm.add_edge()
+        await storm.calm()
+        storm.add_origin()
+        await storm.rage(1000)
+        storm.origins[0].kill()
+        began = perf_counter()
+        await storm.rage(1000)
+        await storm.calm()
+        record_property("takeover_seconds", round(perf_counter() - began, 2))
+        storm.start_origin(storm.origins[0])
+        await storm.rage(1000)
+        storm.origins[1].kill()
+        await storm.rage(1000)
+        await storm.calm()
+        assert all(audience.world.joins == 1 for audience in storm.audience)
+
+
+async def test_a_holder_that_wakes_up_writes_nothing(
+    nats: Nats, folder: Path, until: Until
+) -> None:
+    """One that was paused past its lease believes to have it still; what it writes is refused."""
+    async with Storm(await nats(), folder, seed=4, lease="2s") as storm:
+        paused = storm.add_origin()
+        await storm.add_edge()
+        await storm.calm()
+        storm.add_origin()
+        await storm.rage(100)
+        await storm.calm()
+        paused.pause()
+        other = storm.origins[1]
+        known = {uid: dict(user) for uid, user in storm.users.items()}
+        storm.users["7"] = {"username": "New", "status": "dnd", "role_color": "#123456"}
+        other.tell([("7", storm.users["7"])])
+        await storm.calm()
+        paused.tell([("8", {"username": "Late", "status": "dnd", "role_color": "#654321"})])
+        paused.resume()
+        await until(lambda: "provider nats is degraded" in paused.log)
+        storm.users["9"] = {"username": "Newer", "status": "idle", "role_color": "#abcdef"}
+        other.tell([("9", storm.users["9"])])
+        await storm.calm()
+        seen = storm.audience[0].world.users.get("8")
+        assert (None if seen is None else seen.username) == known.get("8", {}).get("username")
+
+
+async def test_a_standby_reads_along_and_writes_nothing(
+    nats: Nats, origin: Origin, lines: Lines, until: Until
+) -> None:
+    """While another one has the lease it is well, and says so; when that one stops, it writes
+    what differs, at once."""
+    cluster = await nats()
+    first = await origin(cluster, town(), lease="60s")
+    second = await origin(cluster, town(**{"7": BOB}), lease="60s", wait=False)
+    await until(lambda: provider_of(second)._origin is not None)  # noqa: SLF001
+    await until(lambda: provider_of(second)._origin._watch.filled.is_set())  # type: ignore[union-attr]  # noqa: SLF001
+    line = await lines(NatsConfig(urls=cluster.urls))
+    before = await revision_of(line)
+    assert not leads(second)
+    assert health_of(second) == "ready"
+    assert await revision_of(line) == before
+    await first.stop()  # gives the lease back: nobody waits for a minute
+    await until(lambda: leads(second) and unwritten(second) == 0)
+    keys = await keys_of(line)
+    assert b"Bob" in keys["users.1.7"]
+    assert "users.1.8" not in keys
+
+
+async def test_a_holder_that_cannot_renew_stops_before_its_lease_ends(
+    nats: Nats, origin: Origin, until: Until
+) -> None:
+    """By its own clock, whatever NATS does: it leads no longer than it may."""
+    cluster, clock = await nats(), ManualClock()
+    server = await origin(cluster, town(), lease="30s", clock=clock)
+    cluster.nodes[0].pause()
+    await clock.advance(11)  # a renewal is due, and is sent
+    assert leads(server)
+    await clock.advance(20)
+    cluster.nodes[0].resume()
+    await until(lambda: not leads(server))
+
+
+async def test_writes_that_follow_another_revision_are_refused(nats: Nats, lines: Lines) -> None:
+    """Of two that write, the second one is told; of its batch nothing is taken."""
+    cluster = await nats()
+    config = NatsConfig(urls=cluster.urls)
+    one, other = await lines(config), await lines(config)
+    await one.js.create_key_value(bucket="b")
+    subjects = Subjects("b")
+    first, second = Chain(one, subjects, 0), Chain(other, subjects, 0)
+    await first.write([Write("a", b"1"), Write("b", b"2"), Write("a", b"3")])
+    assert first.revision == 3
+    with pytest.raises(OvertakenError, match="another origin"):
+        await second.write([Write("a", b"x"), Write("c", b"y")])
+    assert await keys_of(one, "b") == {"a": b"3", "b": b"2"}
+
+
+async def test_a_batch_of_which_a_part_is_lost_ends_there(nats: Nats, lines: Lines) -> None:
+    """What came before the lost part is taken, what comes after it is not, and it is told."""
+    cluster = await nats()
+    line = await lines(NatsConfig(urls=cluster.urls))
+    await line.js.create_key_value(bucket="b")
+    publish, sent = line.client.publish, 0
+
+    async def losing(*args: object, **kwargs: object) -> None:
+        nonlocal sent
+        sent += 1
+        if sent != 2:
+            await publish(*args, **kwargs)  # type: ignore[arg-type]
+
+    line.client.publish = losing  # type: ignore[method-assign, assignment]
+    with pytest.raises(OvertakenError):
+        await Chain(line, Subjects("b"), 0).write(
+            [Write("a", b"1"), Write("b", b"2"), Write("c", b"3"), Write("d", b"4")]
+        )
+    line.client.publish = publish  # type: ignore[method-assign]
+    assert await keys_of(line, "b") == {"a": b"1"}

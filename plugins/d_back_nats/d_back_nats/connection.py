@@ -9,20 +9,26 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+import nats.errors
 import tenacity
 from msgspec import Struct, field
 from nats.aio.client import Client
 from nats.js import JetStreamContext
+from nkeys import NkeysError  # type: ignore[import-untyped]
 
 from d_back_core import Clock, Context
 from d_back_nats.config import NatsConfig
 from d_back_nats.ending import begun, ended
 from d_back_nats.failure import FAILURES, NatsError, described
 
+ENCRYPTED = ("tls://", "wss://")
 CONNECT_TIMEOUT = 2
 """Seconds that one server may take; whole ones, as nats-py wants them."""
+CLOSE_TIMEOUT = 1.0
 PING_INTERVAL = 3
 """Seconds between two pings; the second one without an answer ends the connection."""
 REQUEST_TIMEOUT = 3.0
@@ -30,6 +36,23 @@ FIRST_WAIT, LONGEST_WAIT = 0.05, 2.0
 """Seconds between two attempts to connect: short, for many edges wait on few servers."""
 
 LOST = "the connection was lost"
+
+
+class _Client(Client):
+    """A client that does not log in in the clear where encryption is wanted: nats-py encrypts if
+    the server says so, and whoever is in between could take that out of what it says."""
+
+    def __init__(self, *, encrypted: bool) -> None:
+        super().__init__()
+        self._encrypted = encrypted
+
+    def _connect_command(self) -> bytes:
+        info = self._server_info
+        if self._encrypted and not (
+            info.get("tls_required") or self.options["tls_handshake_first"]
+        ):
+            raise nats.errors.Error("nats: the server offers no TLS")
+        return super()._connect_command()
 
 
 class Line(Struct, frozen=True, eq=False):
@@ -42,8 +65,7 @@ class Line(Struct, frozen=True, eq=False):
     async def close(self) -> None:
         """Give it back; may be called twice."""
         self.lost.set()
-        if not self.client.is_closed:
-            await self.client.close()
+        await _closed(self.client)
 
 
 async def connected(
@@ -58,13 +80,14 @@ async def connected(
             return await _connected(config, name, url, log)
         except FAILURES as error:
             failure = described(error)
-        except (ValueError, AssertionError) as error:  # of nkeys: a seed that is none
-            raise NatsError(f"nkey or credentials: {type(error).__name__}") from None
+        except (NkeysError, ValueError):
+            raise NatsError("nkey or credentials: what is there is no seed") from None
     raise NatsError(failure)
 
 
 async def _connected(config: NatsConfig, name: str, url: str, log: logging.Logger) -> Line:
-    client = Client()
+    encrypted = config.tls is not None or url.startswith(ENCRYPTED)
+    client = _Client(encrypted=encrypted)
     line = Line(client, client.jetstream(timeout=REQUEST_TIMEOUT))
     said: Exception | None = None
 
@@ -84,14 +107,12 @@ async def _connected(config: NatsConfig, name: str, url: str, log: logging.Logge
         "user": config.user,
         "password": None if config.password is None else config.password.reveal(),
         "token": None if config.token is None else config.token.reveal(),
-        "user_credentials": None if config.credentials is None else str(config.credentials),
+        "user_credentials": None if config.credentials is None else _credentials(config),
         "nkeys_seed_str": None if config.nkey is None else config.nkey.reveal(),
     }
     if config.tls is not None:
         options["tls"] = config.tls.context()
         options["tls_handshake_first"] = config.tls.first
-        if not url.startswith(("tls:", "wss:")):
-            url = f"tls://{url.partition('://')[2]}"
     try:
         await client.connect(
             url,
@@ -108,11 +129,32 @@ async def _connected(config: NatsConfig, name: str, url: str, log: logging.Logge
             **options,
         )
     except FAILURES:
-        await client.close()
+        await _closed(client)
         if said is not None:  # nats-py tells only that no server is left
             raise said from None
         raise
     return line
+
+
+def _credentials(config: NatsConfig) -> str:
+    """The path of a file that holds what nats-py looks for there, without end."""
+    path = str(config.credentials)
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise NatsError(f"credentials: {error.strerror}") from None
+    if not all(part in text for part in ("BEGIN NATS USER JWT", "BEGIN USER NKEY SEED")):
+        raise NatsError("credentials: this is no .creds file")
+    return path
+
+
+async def _closed(client: Client) -> None:
+    """Close it. After a TLS handshake that failed nats-py waits for ever for its socket to be
+    closed, which it is."""
+    if not client.is_closed:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT):
+                await client.close()
 
 
 class Connection:

@@ -17,6 +17,9 @@ WRONG_REVISION = frozenset({10071, 10164})
 """JetStream's codes for: the last revision is not the one that the write names."""
 
 
+LOGIN = "the server refuses the login"
+
+
 class NatsError(DBackError):
     """NATS cannot be reached, or cannot do what it was asked."""
 
@@ -47,7 +50,7 @@ def described(error: BaseException) -> str:
         case nats.js.errors.NoStreamResponseError() | nats.errors.NoRespondersError():
             return "JetStream does not answer (is it enabled, and has it a leader?)"
         case nats.errors.AuthorizationError():
-            return "the server refuses the login"
+            return LOGIN
         case nats.errors.TimeoutError() | TimeoutError():
             return "no answer in time"
         case ssl.SSLError():
@@ -57,6 +60,12 @@ def described(error: BaseException) -> str:
                 return "cannot be reached"
             return f"cannot be reached: {os.strerror(error.errno)}"
         case nats.errors.Error():
-            said = " ".join(str(error).removeprefix("nats: ").split())
-            return said or f"the connection failed ({type(error).__name__})"
+            return _said(str(error)) or f"the connection failed ({type(error).__name__})"
     return f"the connection failed ({type(error).__name__})"
+
+
+def _said(text: str) -> str:
+    said = " ".join(text.removeprefix("nats: ").strip("'").split())
+    if said.startswith(("Authorization", "Authentication", "User Authentication")):
+        return LOGIN
+    return said

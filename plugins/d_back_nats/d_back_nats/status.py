@@ -42,7 +42,7 @@ async def status(config: NatsConfig) -> list[Finding]:
     await connection.open()
     try:
         line = await connection.line()
-        findings = [_server(line)]
+        findings = [_server(line, config)]
         try:
             with told():
                 info = await bucket.found(line, subjects)
@@ -68,9 +68,9 @@ async def _listed(connection: Connection, subjects: Subjects) -> Listed:
     return mirror.listed
 
 
-def _server(line: Line) -> Finding:
+def _server(line: Line, config: NatsConfig) -> Finding:
     url = line.client.connected_url
-    encrypted = url is not None and url.scheme in {"tls", "wss"}
+    encrypted = config.tls is not None or (url is not None and url.scheme in {"tls", "wss"})
     version = line.client.connected_server_version
     said = f"nats-server {version.major}.{version.minor}.{version.patch}"
     return Finding("server", f"{said}, {'TLS' if encrypted else 'not encrypted'}")

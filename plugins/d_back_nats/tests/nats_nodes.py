@@ -15,7 +15,7 @@ from d_back_core import User, protocol
 from d_back_core.server import WebSocketServer
 from d_back_nats import NatsConfig, NatsProvider
 from d_back_nats.connection import Line, connected
-from d_back_nats.failure import NatsError
+from d_back_nats.failure import FAILURES, NatsError
 
 PATIENCE = 60.0
 """Seconds after which what a test waits for is taken for lost."""
@@ -110,20 +110,22 @@ class NatsCluster:
     def named(self, name: str) -> Node:
         return next(node for node in self.nodes if node.name == name)
 
-    async def up(self, config: NatsConfig | None = None) -> None:
-        """Return when JetStream answers."""
+    async def up(self, config: NatsConfig | None = None, *, whole: bool = True) -> None:
+        """Return when JetStream answers; not ``whole``: when a login is taken."""
+        config = config or NatsConfig(urls=self.urls)
         async with asyncio.timeout(PATIENCE):
-            while not await self._answers(config or NatsConfig(urls=self.urls)):  # noqa: ASYNC110
-                await asyncio.sleep(0.05)  # it tells nobody
+            while not await self._answers(config, whole=whole):  # noqa: ASYNC110  it tells nobody
+                await asyncio.sleep(0.05)
 
-    async def _answers(self, config: NatsConfig) -> bool:
+    async def _answers(self, config: NatsConfig, *, whole: bool) -> bool:
         try:
             line = await connected(config, "test", LOG)
         except NatsError:
             return False
         try:
-            await line.js.streams_info()
-        except Exception:  # noqa: BLE001  whatever it is that it cannot yet
+            if whole:
+                await line.js.streams_info()
+        except FAILURES:
             return False
         finally:
             await line.close()

@@ -10,12 +10,13 @@ import pytest
 from nats_nodes import ADA, BOB, health_of, keys_of, provider_of, revision_of, unwritten
 from storm import Storm
 
-from d_back_core import Server, User
+from d_back_core import Server, User, UserChanged
 from d_back_core.testing import ManualClock, Script
 from d_back_nats import NatsConfig
 from d_back_nats.chain import Chain, Write
 from d_back_nats.failure import OvertakenError
 from d_back_nats.keys import Subjects
+from d_back_nats.origin import LEASE_ENDED
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -36,6 +37,11 @@ def town(**users: User) -> Script:
 def leads(server: WebSocketServer) -> bool:
     origin = provider_of(server)._origin  # noqa: SLF001
     return origin is not None and origin.leads
+
+
+def reads(server: WebSocketServer) -> bool:
+    origin = provider_of(server)._origin  # noqa: SLF001
+    return origin is not None and origin._watch.filled.is_set()  # noqa: SLF001
 
 
 @pytest.mark.parametrize("size", [1, 3])
@@ -98,8 +104,7 @@ async def test_a_standby_reads_along_and_writes_nothing(
     cluster = await nats()
     first = await origin(cluster, town(), lease="60s")
     second = await origin(cluster, town(**{"7": BOB}), lease="60s", wait=False)
-    await until(lambda: provider_of(second)._origin is not None)  # noqa: SLF001
-    await until(lambda: provider_of(second)._origin._watch.filled.is_set())  # type: ignore[union-attr]  # noqa: SLF001
+    await until(lambda: reads(second))
     line = await lines(NatsConfig(urls=cluster.urls))
     before = await revision_of(line)
     assert not leads(second)
@@ -115,15 +120,27 @@ async def test_a_standby_reads_along_and_writes_nothing(
 async def test_a_holder_that_cannot_renew_stops_before_its_lease_ends(
     nats: Nats, origin: Origin, until: Until
 ) -> None:
-    """By its own clock, whatever NATS does: it leads no longer than it may."""
+    """A third of the lease after the last renewal it tries; without an answer it gives up."""
     cluster, clock = await nats(), ManualClock()
     server = await origin(cluster, town(), lease="30s", clock=clock)
+    began = clock.time()
     cluster.nodes[0].pause()
-    await clock.advance(11)  # a renewal is due, and is sent
+    await clock.advance(11)
     assert leads(server)
-    await clock.advance(20)
-    cluster.nodes[0].resume()
     await until(lambda: not leads(server))
+    assert clock.time() < began + 30
+
+
+async def test_a_holder_that_was_asleep_past_its_lease_sends_nothing(
+    nats: Nats, origin: Origin, until: Until, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A process that was not run for a while looks at the time before it writes."""
+    cluster, clock, source = await nats(), ManualClock(), town()
+    server = await origin(cluster, source, lease="30s", clock=clock)
+    clock._now += 31  # noqa: SLF001  nothing that was due has happened
+    source.emit(UserChanged(server_id="1", uid="7", status="dnd"))
+    await until(lambda: LEASE_ENDED in caplog.text)
+    assert not leads(server)
 
 
 async def test_writes_that_follow_another_revision_are_refused(nats: Nats, lines: Lines) -> None:
@@ -154,7 +171,7 @@ async def test_a_batch_of_which_a_part_is_lost_ends_there(nats: Nats, lines: Lin
         if sent != 2:
             await publish(*args, **kwargs)  # type: ignore[arg-type]
 
-    line.client.publish = losing  # type: ignore[method-assign, assignment]
+    line.client.publish = losing  # type: ignore[method-assign]
     with pytest.raises(OvertakenError):
         await Chain(line, Subjects("b"), 0).write(
             [Write("a", b"1"), Write("b", b"2"), Write("c", b"3"), Write("d", b"4")]

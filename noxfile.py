@@ -89,6 +89,19 @@ def bench(session: nox.Session) -> None:
     session.run("python", "-m", "bench", *session.posargs)
 
 
+@nox.session(python=PYTHONS)
+def cluster(session: nox.Session) -> None:
+    """Show an origin, three edges and NATS on this machine, and a take-over.
+
+    With ``-- measure``: how long events take to an edge's clients, and what two edges carry.
+    """
+    sync(session)
+    if session.posargs[:1] == ["measure"]:
+        session.run("python", "-m", "bench.cluster.measure", *session.posargs[1:])
+    else:
+        session.run("python", "-m", "bench.cluster.demo")
+
+
 def sync(session: nox.Session, *options: str) -> None:
     """Install every package of the workspace, and the tools, as uv.lock says."""
     session.run_install(

@@ -1,0 +1,1 @@
+"""An origin, edges and NATS on one machine: a demonstration, and measurements."""

@@ -29,9 +29,10 @@ ENCRYPTED = ("tls://", "wss://")
 CONNECT_TIMEOUT = 2
 """Seconds that one server may take; whole ones, as nats-py wants them."""
 CLOSE_TIMEOUT = 1.0
-PING_INTERVAL = 3
-"""Seconds between two pings; the second one without an answer ends the connection."""
-REQUEST_TIMEOUT = 3.0
+PING_INTERVAL = 5
+"""Seconds between two pings. The third one without an answer ends the connection: an answer may
+have to wait behind all users of a large server."""
+REQUEST_TIMEOUT = 5.0
 FIRST_WAIT, LONGEST_WAIT = 0.05, 2.0
 """Seconds between two attempts to connect: short, for many edges wait on few servers."""
 
@@ -123,7 +124,7 @@ async def _connected(config: NatsConfig, name: str, url: str, log: logging.Logge
             max_reconnect_attempts=1,
             reconnect_time_wait=0,
             ping_interval=PING_INTERVAL,
-            max_outstanding_pings=1,
+            max_outstanding_pings=2,
             error_cb=failed,
             closed_cb=closed,
             **options,

@@ -65,8 +65,8 @@ class Wanted:
         self._groups: dict[str, dict[str, bytes | None]] = {}
         self._whole: set[str] = set()
 
-    def take(self, change: Recorded, held: Held) -> None:
-        """Want what the change says; chat is none of it."""
+    async def take(self, change: Recorded, held: Held) -> None:
+        """Want what the change says, in slices; chat is none of it."""
         match change:
             case UserSet():
                 place = Place(users_of(change.server_id), change.uid)
@@ -77,14 +77,14 @@ class Wanted:
                 place = Place(SERVERS, change.server_id)
                 self._want(place, encoded_server(change.server), held)
             case ServerRemoved():
-                self._drop_server(change.server_id, held)
+                await self._drop_server(change.server_id, held)
             case ClientIdChanged(client_id=client_id):
                 value = None if client_id is None else encoded(ClientIdValue(client_id))
                 self._want(Place(CLIENT_IDS, change.server_id), value, held)
             case Complete(server_id=None):
-                self._complete_list(change.keys, held)
+                await self._complete_list(change.keys, held)
             case Complete(server_id=str(server_id)):
-                self._complete(users_of(server_id), change.keys, held)
+                await self._complete(users_of(server_id), change.keys, held)
 
     def get(self, place: Place) -> bytes | None:
         """What is to be there; None: nothing."""
@@ -146,30 +146,26 @@ class Wanted:
         else:
             self.dirty.pop(place, None)
 
-    def _complete(self, group: str, names: Collection[str], held: Held) -> None:
+    async def _complete(self, group: str, names: Collection[str], held: Held) -> None:
         self._whole.add(group)
-        wanted = self._groups.setdefault(group, {})
-        for name in {*wanted, *held.groups.get(group, {})} - set(names):
-            self._want(Place(group, name), None, held)
+        known = (list(self._groups.get(group, ())), list(held.groups.get(group, ())))
+        async for name in stepping(chain.from_iterable(known)):
+            if name not in names:
+                self._want(Place(group, name), None, held)
 
-    def _complete_list(self, server_ids: Collection[str], held: Held) -> None:
-        listed = set(server_ids)
-        groups = (group for group in {*self._groups, *held.groups} if group.startswith("users."))
-        named = (
-            self._groups.get(SERVERS, {}),
-            held.groups.get(SERVERS, {}),
-            self._groups.get(CLIENT_IDS, {}),
-            held.groups.get(CLIENT_IDS, {}),
-            [group.removeprefix("users.") for group in groups],
-        )
-        for server_id in set(chain.from_iterable(named)) - listed:
-            self._drop_server(server_id, held)
+    async def _complete_list(self, server_ids: Collection[str], held: Held) -> None:
         self._whole.add(SERVERS)
+        groups = {*self._groups, *held.groups}
+        named = {group.removeprefix("users.") for group in groups if group.startswith("users.")}
+        for contents in (self._groups, held.groups):
+            for group in (SERVERS, CLIENT_IDS):
+                named.update(contents.get(group, ()))
+        for server_id in named - set(server_ids):
+            await self._drop_server(server_id, held)
 
-    def _drop_server(self, server_id: str, held: Held) -> None:
+    async def _drop_server(self, server_id: str, held: Held) -> None:
         self._want(Place(SERVERS, server_id), None, held)
         self._want(Place(CLIENT_IDS, server_id), None, held)
         group = users_of(server_id)
-        for name in {*self._groups.get(group, {}), *held.groups.get(group, {})}:
-            self._want(Place(group, name), None, held)
+        await self._complete(group, (), held)
         self._whole.discard(group)

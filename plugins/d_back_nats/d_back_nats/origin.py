@@ -105,7 +105,7 @@ class Origin:
         possible."""
         for change in changes:
             if not isinstance(change, Message):
-                self._wanted.take(change, self._held)
+                await self._wanted.take(change, self._held)
             elif self.leads:  # talk of minutes ago is of no use to anybody
                 self._chat.append(change)
         if not self.leads:

@@ -18,7 +18,7 @@ from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, ConsumerInfo, DeliverPolicy, StreamInfo
 
 from d_back_core import Clock
-from d_back_nats.connection import Connection, Line
+from d_back_nats.connection import LOST, Connection, Line
 from d_back_nats.ending import begun, ended
 from d_back_nats.failure import FAILURES, NatsError, described
 from d_back_nats.keys import Subjects
@@ -27,6 +27,8 @@ HEARTBEAT = 1.0
 """Seconds after which the server says that there is nothing to say."""
 SILENCE = 4.0
 """Seconds without a word after which the consumer is taken for lost."""
+BEHIND = 15
+"""Seconds that a message may be behind others on the same connection."""
 UNUSED = 30.0
 """Seconds after which the server forgets a consumer that nobody listens to."""
 MARKER_TTL = 3600
@@ -222,17 +224,23 @@ class _Attempt:
             waiting: list[asyncio.Future[object]] = [self._over, lost, silent]  # type: ignore[list-item]
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            lost.cancel()
-            silent.cancel()
+            await ended(lost, silent)
         if self._over.done():
             return self._over.result()
-        return SILENT if silent.done() else "the connection was lost"
+        return LOST if self._line.lost.is_set() else SILENT
 
     async def _silent(self) -> None:
-        """Return when nothing was heard for too long."""
+        """Return when nothing was heard for too long, and nothing is on its way."""
         watch = self._watch
-        while (left := watch.heard_at + SILENCE - watch.clock.time()) > 0:
-            await watch.clock.sleep(left)
+        while True:
+            while (left := watch.heard_at + SILENCE - watch.clock.time()) > 0:
+                await watch.clock.sleep(left)
+            before = watch.heard_at
+            # What the server sends behind a large snapshot of another watch has to wait for it.
+            with suppress(*FAILURES):
+                await self._line.client.flush(timeout=BEHIND)
+            if watch.heard_at == before:
+                return
 
     async def _forget(self, subscription: object, made: ConsumerInfo | None) -> None:
         with suppress(*FAILURES):  # the server forgets both by itself, a little later

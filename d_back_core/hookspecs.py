@@ -68,6 +68,10 @@ def _nothing(server_id: str) -> bool:  # noqa: ARG001
     return False
 
 
+def _unheard(name: str, value: float) -> None:
+    pass
+
+
 class Context(Struct, frozen=True, kw_only=True):
     """What a provider may use of the core, from ``start`` to ``stop``."""
 
@@ -92,6 +96,10 @@ class Context(Struct, frozen=True, kw_only=True):
     offers these credentials may join that server, exactly as if it had asked here: the operator's
     password first, then the providers that contribute to the server; and under the same limit of
     guesses for each address. False for a server that clients do not know. Never raises."""
+    figure: Callable[[str, float], None] = _unheard
+    """``figure(name, value)``: tell how much there is of something now, to be seen in
+    `ProviderStats.figures` and in metrics. ``name`` is a few words like ``reconnects``, one of a
+    fixed set: no id and no user data."""
     holds: Callable[[str], bool] = _nothing
     """``holds(server_id)``: whether the core holds that server's users at the moment, because
     somebody watches it or because it is eager. Of a server that is not held no events are

@@ -96,6 +96,7 @@ class Roster:
                     latency=supervisor.latency,
                     records=sum(len(source.records or ()) for source in sources),
                     refused=sum(self.complaints[name].counts.values()),
+                    figures=dict(supervisor.figures),
                 )
             )
         return found

@@ -84,6 +84,8 @@ class Supervisor:
         self.failures = 0
         self.latency: float | None = None
         """Seconds that the last answer took."""
+        self.figures: dict[str, float] = {}
+        """What it tells of itself."""
         self.ended = False
         self.flush: Callable[[], Awaitable[None]] | None = None
         """Of a recorder: stores what is queued for it; to be awaited before it is asked."""
@@ -219,6 +221,7 @@ class Supervisor:
             stats=self._listener.stats,
             authorize=self._listener.authorize,
             holds=self._listener.holds,
+            figure=self.figures.__setitem__,
         )
         try:
             async for attempt in retrying(self._clock, self._call_failed):

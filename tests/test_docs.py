@@ -430,7 +430,8 @@ def test_modes() -> None:
 )
 def test_toml_examples(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The configurations that the pages show are right."""
-    monkeypatch.setenv("CLUB_PASSWORD", "x")
+    for name in re.findall(r'env = "(\w+)"', block.text):
+        monkeypatch.setenv(name, "x")
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "club").write_text("open sesame\n")
     path = tmp_path / "d-back.toml"

@@ -1,5 +1,6 @@
 """The provider that d-back loads: its hooks."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 
@@ -10,10 +11,14 @@ from d_back_nats import bucket
 from d_back_nats.config import NatsConfig
 from d_back_nats.connection import Connection
 from d_back_nats.edge import Edge
+from d_back_nats.ending import begun, ended
 from d_back_nats.failure import NatsError, told
 from d_back_nats.health import Health
 from d_back_nats.keys import Subjects
 from d_back_nats.origin import Origin
+
+FIGURES = 1.0
+"""Seconds between two looks at what there is to be told."""
 
 
 class NatsProvider:
@@ -33,6 +38,7 @@ class NatsProvider:
         self._health: Health | None = None
         self._edge: Edge | None = None
         self._origin: Origin | None = None
+        self._telling: asyncio.Task[None] | None = None
 
     @hookimpl
     async def start(self, context: Context) -> None:
@@ -42,6 +48,7 @@ class NatsProvider:
         self._connection = Connection(context, self._config, self._health.lost, self._health.found)
         await self._connection.open()
         self._edge = Edge(context, self._config, self._connection, self._health.edge)
+        self._telling = begun(self._tell(context), "d_back_nats figures", self._health.edge)
 
     @hookimpl
     async def stop(self) -> None:
@@ -49,7 +56,9 @@ class NatsProvider:
         edge, self._edge = self._edge, None
         origin, self._origin = self._origin, None
         connection, self._connection = self._connection, None
+        telling, self._telling = self._telling, None
         self._context = self._health = None
+        await ended(telling)
         if origin is not None:
             await origin.end()
         if edge is not None:
@@ -115,6 +124,19 @@ class NatsProvider:
 
         for command in COMMANDS:
             group.add_command(command)
+
+    async def _tell(self, context: Context) -> None:
+        """Keep the figures up to date."""
+        while (connection := self._connection) is not None:
+            context.figure("reconnects", connection.reconnects)
+            if self._edge is not None and self._edge.begun:
+                context.figure("lag_revisions", self._edge.lag)
+                context.figure("watched_servers", len(self._edge.watched))
+            if self._origin is not None:
+                context.figure("writes", float(self._origin.leads))
+                context.figure("unwritten_keys", self._origin.unwritten)
+                context.figure("takeovers", self._origin.takeovers)
+            await context.clock.sleep(FIGURES)
 
     def _reading(self) -> Edge:
         """The edge, which reads from now on."""

@@ -147,3 +147,29 @@ async def test_a_server_that_comes_later_can_be_joined(
     await until(lambda: "5" in edge.live.listing.servers)
     world = await join(edge, "5")
     await world.until(lambda w: set(w.users) == {"7"})
+
+
+async def test_both_sides_tell_figures(
+    nats: Nats, origin: Origin, serve: Serve, join: Join, until: Until
+) -> None:
+    """Who writes, what is still to be written or read, and how often the line was lost."""
+    cluster = await nats()
+    server = await origin(cluster, town())
+    edge = await serve(cluster)
+    await join(edge, "plaza")
+
+    def figures_of(server: WebSocketServer) -> dict[str, float]:
+        return next(each.figures for each in server.live.stats().providers if each.name == "nats")
+
+    await until(
+        lambda: (
+            figures_of(server)
+            == {"reconnects": 0, "writes": 1, "unwritten_keys": 0, "takeovers": 1}
+        )
+    )
+    await until(
+        lambda: figures_of(edge) == {"reconnects": 0, "lag_revisions": 0, "watched_servers": 1}
+    )
+    cluster.kill()
+    cluster.start()
+    await until(lambda: figures_of(edge)["reconnects"] == figures_of(server)["reconnects"] == 1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,9 @@ import pytest
 from d_back_core import ConfigError
 from d_back_core.config import parse
 from d_back_core.plugins import load
+from d_back_nats import NatsConfig, provider
+
+GUIDE = Path(__file__).parents[3] / "docs" / "en" / "cluster.md"
 
 
 def loaded(**options: Any) -> None:  # noqa: ANN401
@@ -60,3 +65,22 @@ def test_what_may_not_be_said(options: dict[str, Any], message: str) -> None:
         loaded(**options)
     assert message in str(error.value)
     assert "pw" not in str(error.value).replace("password", "")
+
+
+def test_every_key_is_documented() -> None:
+    """The guide's table names each key of the configuration, and no other."""
+    text = GUIDE.read_text()
+    table = text[text.index("| key | default | meaning |") : text.index("Secrets are texts")]
+    rows = [line.split("|")[1] for line in table.splitlines()[2:] if line.startswith("|")]
+    named = {key for row in rows for key in re.findall(r"`(\w+)`", row)}
+    assert named == set(NatsConfig.__struct_fields__)
+    assert all(f"`{name}`" in table for name in ("ca", "cert", "key", "first = true"))
+
+
+def test_every_figure_is_documented() -> None:
+    """The guide's table names what the provider tells of itself."""
+    source = (Path(provider.__file__)).read_text()
+    told = set(re.findall(r'context.figure\("(\w+)"', source))
+    text = GUIDE.read_text()
+    table = text[text.index("| figure | meaning |") : text.index("Alarms")]
+    assert {line.split("`")[1] for line in table.splitlines()[2:] if "`" in line} == told

@@ -92,7 +92,12 @@ def _providers(providers: list[ProviderStats]) -> Iterator[Metric]:
             "d_back_provider_refused", "Values that were not valid.", labels=["provider"]
         ),
     }
+    figures = GaugeMetricFamily(
+        "d_back_provider_figure", "What a provider tells of itself.", labels=["provider", "figure"]
+    )
     for provider in providers:
+        for name, value in provider.figures.items():
+            figures.add_metric([provider.name, name], value)
         for state in HEALTHS:
             health.add_metric([provider.name, state], float(provider.health == state))
         for field, family in families.items():
@@ -100,4 +105,5 @@ def _providers(providers: list[ProviderStats]) -> Iterator[Metric]:
             if value is not None:
                 family.add_metric([provider.name], value)
     yield health
+    yield figures
     yield from families.values()

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from nats_nodes import ADA, BOB, health_of, keys_of, revision_of, unwritten
 
-from d_back_core import Message, Server, ServerRemoved, User, UserChanged, UserRemoved
+from d_back_core import Message, Reload, Server, ServerRemoved, User, UserChanged, UserRemoved
 from d_back_core.config import parse
 from d_back_core.testing import Script
 from d_back_nats import NatsConfig
@@ -135,6 +135,24 @@ async def test_what_a_dead_origin_left_is_purged(
         return set(await keys_of(line)) == {"notes", "origin", "servers.1", "users.1.7"}
 
     await until(is_clean)
+
+
+async def test_who_is_missing_in_a_new_answer_is_purged(
+    nats: Nats, origin: Origin, lines: Lines, until: Until
+) -> None:
+    """While it writes, too: a source that says again who is there takes the others away."""
+    cluster, source = await nats(), town()
+    await origin(cluster, source)
+    line = await lines(NatsConfig(urls=cluster.urls))
+    await (await line.js.key_value("d-back")).put("users.1.stray", b"{}")
+    source.users_answers["1"] = {"8": BOB}
+    source.emit(Reload(server_id="1"))
+
+    async def is_gone() -> bool:
+        return not {"users.1.7", "users.1.stray"} & set(await keys_of(line))
+
+    await until(is_gone)
+    assert "users.1.8" in await keys_of(line)
 
 
 async def test_deletions_are_forgotten_after_a_while(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from nats_nodes import ADA, BOB, chat_of, provider_of
+from nats_nodes import ADA, BOB, chat_of, provider_of, revision_of
 
 from d_back_core import (
     ClientIdChanged,
@@ -17,7 +17,9 @@ from d_back_core import (
     UserRemoved,
 )
 from d_back_core.testing import ManualClock, Script
+from d_back_nats import NatsConfig
 from d_back_nats.edge import LETTING_GO
+from d_back_nats.records import ChatValue, UserValue, encoded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from conftest import Join, Listening, Nats, Origin, Serve, Until
 
     from d_back_core.server import WebSocketServer
-    from d_back_nats import NatsConfig
     from d_back_nats.connection import Line
 
     Lines = Callable[[NatsConfig], Awaitable[Line]]
@@ -60,6 +61,26 @@ async def test_changes_reach_the_clients_of_an_edge(
     )
     await world.until(lambda w: set(w.users) == {"7", "9"} and w.users["7"].status == "dnd")
     await until(lambda: chat_of(heard) == ["hi"])
+
+
+async def test_nobody_speaks_before_they_are_there(
+    nats: Nats, origin: Origin, serve: Serve, join: Join, until: Until, *,
+    listening: Listening, lines: Lines,
+) -> None:  # fmt: skip
+    """Chat that overtakes its author waits, and what is said after it waits behind it."""
+    cluster = await nats()
+    await origin(cluster, town())
+    world = await join(await serve(cluster), "plaza")
+    heard = await listening(world)
+    line = await lines(NatsConfig(urls=cluster.urls))
+    revision = await revision_of(line)
+    for uid, text, after in (("9", "hi", revision + 1), ("7", "hello", 0)):
+        chat = ChatValue(uid, text, "2", after=after)
+        await line.client.publish("d-back.d-back.chat.1", encoded(chat))
+    await line.client.flush()
+    user = encoded(UserValue(username="Cid", status="online"))
+    await (await line.js.key_value("d-back")).put("users.1.9", user)
+    await until(lambda: chat_of(heard) == ["hi", "hello"])
 
 
 async def test_hostile_uids_reach_an_edge_unchanged(

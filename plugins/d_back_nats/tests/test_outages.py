@@ -249,6 +249,33 @@ async def test_after_a_long_absence_a_watch_begins_anew(
     await reading.connection.close()
 
 
+async def test_a_watch_of_a_bucket_that_was_made_anew_begins_anew(
+    nats: Nats, said: Said, lines: Lines
+) -> None:
+    """Revisions of another bucket mean nothing, also where they are higher than the last one."""
+    cluster = await nats()
+    config = NatsConfig(urls=cluster.urls)
+    line = await lines(config)
+    put = await bucket_of(line)
+    await put("a", b"1")
+    reading = Reading(said, config)
+    await reading.connection.open()
+    reading.watch.begin()
+    await reading.watch.filled.wait()
+    await (await reading.connection.line()).client.close()
+    await line.js.delete_stream("KV_b")
+    put = await bucket_of(line)
+    for value in (b"2", b"3", b"4"):
+        await put("b", value)
+    while reading.sink.told.count("complete") < 2:
+        await reading.clock.advance(1)
+        await asyncio.sleep(0.01)
+    assert reading.sink.told.count("begin") == 2
+    assert reading.sink.values == {"b": b"4"}
+    await reading.watch.end()
+    await reading.connection.close()
+
+
 async def test_a_watch_of_nothing_is_complete_at_once(
     nats: Nats, said: Said, lines: Lines
 ) -> None:

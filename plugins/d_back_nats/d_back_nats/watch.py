@@ -237,8 +237,10 @@ class _Attempt:
                 await watch.clock.sleep(left)
             before = watch.heard_at
             # What the server sends behind a large snapshot of another watch has to wait for it.
+            # (Not a ping: nats-py stops reading for good at the answer to one that was given up.)
             with suppress(*FAILURES):
-                await self._line.client.flush(timeout=BEHIND)
+                subject = f"$JS.API.STREAM.INFO.{watch.subjects.stream}"
+                await self._line.client.request(subject, timeout=BEHIND)
             if watch.heard_at == before:
                 return
 

@@ -8,10 +8,23 @@ import msgspec
 import pytest
 from nats_nodes import ADA, BOB, health_of, keys_of, revision_of, unwritten
 
-from d_back_core import Message, Reload, Server, ServerRemoved, User, UserChanged, UserRemoved
+from d_back_core import (
+    Complete,
+    Message,
+    Reload,
+    Server,
+    ServerRemoved,
+    User,
+    UserChanged,
+    UserRemoved,
+    UserSet,
+)
 from d_back_core.config import parse
 from d_back_core.testing import Script
 from d_back_nats import NatsConfig
+from d_back_nats.contents import Held, Wanted
+from d_back_nats.keys import Place
+from d_back_nats.records import encoded_user
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -71,7 +84,7 @@ async def test_only_the_public_state_leaves(
     )
     await until(lambda: any(b"aloud" in each for each in told))
     assert any(b"users.1.7" in each for each in told)
-    assert not [each for each in told if b"MARK" in each or b"Bob" in each or b".8" in each]
+    assert not [each for each in told if b"MARK" in each or b"Bob" in each or b"users.1.8" in each]
 
 
 async def test_a_member_whom_a_reload_hides_is_taken_away(
@@ -232,3 +245,21 @@ async def test_an_edge_without_a_bucket_says_so(
     server = await serve(await nats())
     await until(lambda: "there is no bucket 'd-back'; an origin makes it" in caplog.text)
     assert server.live.listing.servers == {}
+
+
+async def test_all_that_is_not_in_a_whole_answer_is_to_go() -> None:
+    """Also when the answer comes after what the bucket holds was read."""
+    held, wanted = Held(), Wanted()
+    for uid in ("7", "8"):
+        held.set(Place("users.1", uid), encoded_user(ADA))
+    held.set(Place("servers", "1"), b"{}")
+    await wanted.compare(held)
+    assert not wanted.dirty
+    await wanted.take(UserSet(server_id="1", uid="7", user=ADA), held)
+    await wanted.take(Complete(server_id="1", keys=frozenset({"7"})), held)
+    assert list(wanted.dirty) == [Place("users.1", "8")]
+    await wanted.take(Complete(server_id=None, keys=frozenset()), held)
+    assert set(wanted.dirty) == {
+        Place("users.1", "7"), Place("users.1", "8"), Place("servers", "1")
+    }  # fmt: skip
+    assert not any(wanted.get(place) for place in wanted.dirty)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from nats_nodes import ADA, BOB, chat_of, provider_of, revision_of
 
 from d_back_core import (
@@ -16,9 +17,8 @@ from d_back_core import (
     UserChanged,
     UserRemoved,
 )
-from d_back_core.testing import ManualClock, Script
+from d_back_core.testing import Script
 from d_back_nats import NatsConfig
-from d_back_nats.edge import LETTING_GO
 from d_back_nats.records import ChatValue, UserValue, encoded
 
 if TYPE_CHECKING:
@@ -135,12 +135,14 @@ async def test_a_client_id_reaches_an_edge(
 
 
 async def test_only_what_clients_watch_is_read(
-    nats: Nats, origin: Origin, serve: Serve, join: Join, until: Until
-) -> None:
+    nats: Nats, origin: Origin, serve: Serve, join: Join, until: Until, *,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     """An edge reads the users of a server from the first join until the core lets it go."""
-    cluster, clock = await nats(), ManualClock()
+    monkeypatch.setattr("d_back_nats.edge.LETTING_GO", 0.05)
+    cluster = await nats()
     await origin(cluster, town())
-    edge = await serve(cluster, clock=clock, chain={"idle": "5s"})
+    edge = await serve(cluster, chain={"idle": "50ms"})
     assert watched(edge) == set()
     plaza = await join(edge, "plaza")
     await join(edge, "garden")
@@ -149,9 +151,6 @@ async def test_only_what_clients_watch_is_read(
     for session, live in list(edge.live._joined.items()):  # noqa: SLF001
         if live.server_id == "1":
             edge.live.detach(session)
-    await clock.advance(5)
-    assert watched(edge) == {"1", "2"}
-    await clock.advance(LETTING_GO)
     await until(lambda: watched(edge) == {"2"})
     again = await join(edge, "plaza")
     assert set(again.users) == {"7", "8"}

@@ -324,6 +324,7 @@ def exported() -> dict[str, set[str]]:
         latency=0.1,
         records=1,
         refused=1,
+        figures={"reconnects": 1},
     )
     counters = Counters(
         refusals=Counter({"gone": 1}), rejections=Counter({"full": 1}), closes=Counter({1000: 1})

@@ -13,7 +13,7 @@ from d_back_core.config import parse
 from d_back_core.plugins import load
 from d_back_nats import NatsConfig, provider
 
-GUIDE = Path(__file__).parents[1] / "CLUSTER.md"
+GUIDE = Path(__file__).parents[3] / "docs" / "en" / "cluster.md"
 
 
 def loaded(**options: Any) -> None:  # noqa: ANN401

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     Lines = Callable[[NatsConfig], Awaitable[Line]]
 
-GUIDE = Path(__file__).parents[1] / "CLUSTER.md"
+GUIDE = Path(__file__).parents[3] / "docs" / "en" / "cluster.md"
 PASSWORDS = {"ORIGIN_PASSWORD": "o-MARK", "EDGE_PASSWORD": "e-MARK"}
 ORIGIN: dict[str, Any] = {"user": "origin", "password": "o-MARK"}
 EDGE: dict[str, Any] = {"user": "edge", "password": "e-MARK", "inbox": "_INBOX_edge"}

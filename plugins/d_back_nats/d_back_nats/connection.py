@@ -36,6 +36,7 @@ REQUEST_TIMEOUT = 5.0
 FIRST_WAIT, LONGEST_WAIT = 0.05, 2.0
 """Seconds between two attempts to connect: short, for many edges wait on few servers."""
 
+CLOSED = "the server closes the connection (does it refuse the login?)"
 LOST = "the connection was lost"
 
 
@@ -79,6 +80,8 @@ async def connected(
     for url in urls:
         try:
             return await _connected(config, name, url, log)
+        except (ConnectionResetError, BrokenPipeError, nats.errors.UnexpectedEOF):
+            failure = CLOSED  # what it says of a login can be overtaken by the end
         except FAILURES as error:
             failure = described(error)
         except (NkeysError, ValueError):

@@ -88,8 +88,9 @@ async def test_no_label_holds_user_data(town: Script) -> None:
     async with serving(town) as server, connect(server.url):
         answer = await scrape(server)
     assert value(answer, "d_back_users") == 2
-    for word in ("Ada", "4711", "815", "Town"):
-        assert word not in answer.replace('provider="town"', "")
+    names = re.findall(r"^[^# ][^ ]*", answer.split("\r\n\r\n", 1)[1], re.MULTILINE)
+    for word in ("Ada", "4711", "815", "Town"):  # a figure may have such digits
+        assert word not in " ".join(names).replace('provider="town"', "")
 
 
 async def test_the_path_is_the_operator_s_choice(town: Script) -> None:

@@ -150,6 +150,12 @@ class ClientIds:
         answers = self._known.setdefault(server_id, {})
         answers.setdefault(name, _Answer()).client_id = client_id
 
+    def outdated(self, name: str) -> None:
+        """Ask that provider again: it is another one of this name."""
+        for answers in self._known.values():
+            if name in answers:
+                answers[name].outdated = True
+
     def first(self, server_id: str, names: Iterable[str]) -> str | None:
         """The client id of the first of these providers that gave one."""
         known: Mapping[str, _Answer] = self._known.get(server_id, {})
@@ -164,7 +170,7 @@ class ClientIds:
             return False
         answer = self._known.get(server_id, {}).get(supervisor.name)
         max_age = supervisor.plugin.traits.max_ages.get("client_id")
-        if answer is None:
+        if answer is None or answer.outdated:
             return True
         return max_age is not None and self._clock.time() - answer.asked_at >= max_age
 
@@ -185,7 +191,7 @@ class ClientIds:
             known = self._known[server_id][supervisor.name] = _Answer(client_id=given)
         elif known.client_id == before and known.given != given:
             known.client_id = given  # nothing newer came while it was asked, and it is news
-        known.given, known.asked_at = given, asked_at
+        known.given, known.asked_at, known.outdated = given, asked_at, False
 
 
 class _Answer(Struct):
@@ -193,3 +199,4 @@ class _Answer(Struct):
     given: str | None = None
     """What it said when it was asked last; what a later event said is in ``client_id``."""
     asked_at: float = -inf
+    outdated: bool = False

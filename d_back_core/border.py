@@ -35,10 +35,21 @@ Patch: TypeAlias = UserChanged | UserRemoved | ServerChanged | ServerRemoved
 SLICE = 1000
 """Records that are checked or merged before the event loop gets its turn."""
 
+MAX_SHOWN_BITS = 1000
+
 log = logging.getLogger("d_back.chain")
 
-_shown = Repr()
-"""Never raises, and stops early where a value is large."""
+
+class _Shown(Repr):
+    """Never raises, and stops early where a value is large."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        """Without the digits of one that has more of them than Python prints."""
+        large = x.bit_length() > MAX_SHOWN_BITS
+        return "<a very large number>" if large else super().repr_int(x, level)
+
+
+_shown = _Shown()
 _shown.maxstring = _shown.maxother = 80
 
 

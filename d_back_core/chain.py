@@ -55,6 +55,13 @@ class Layers(Generic[R]):
         self._links = [link for link in links if link.name in layers]
         self._places = {link.name: place for place, link in enumerate(links)}
 
+    def record(self, name: str, key: str) -> R | None:
+        """What that provider says of that key, where it is in use and asked about it."""
+        link = next((link for link in self._links if link.name == name), None)
+        if link is None or (self.kind is Server and not link.admits(key)):
+            return None
+        return self.in_use[name].get(key)
+
     def contributors(self, key: str, above: str | None = None) -> Iterator[tuple[Link, R]]:
         """The records of that key which count, highest priority first: of the fallbacks that
         may speak for a key only the highest counts, even where it does not know the key.

@@ -65,15 +65,20 @@ class Feed(Generic[R, E]):
         """The providers whose layers are being merged."""
         self._wake_at = inf
         self._relinked = False
+        self._retell = False
         self._dirty = False
         self._task: asyncio.Task[None] | None = None
         self._timer: Timer | None = None
         self._failback_after = 0.0
 
-    def relink(self, members: Sequence[Member], failback_after: float) -> None:
+    def relink(
+        self, members: Sequence[Member], failback_after: float, *, retell: bool = False
+    ) -> None:
         """Walk this chain, in place of the former one. A provider that is not in it any more is
-        not asked; its layer stays until somebody else has answered."""
+        not asked; its layer stays until somebody else has answered. ``retell``: let the observer
+        hear again all that is in use."""
         former = self.sources
+        self._retell = self._retell or retell
         self._failback_after = failback_after
         self.sources = {}
         for member in members:
@@ -101,7 +106,9 @@ class Feed(Generic[R, E]):
     def refetch(self, name: str) -> None:
         """Ask that provider again where it is held or where it had nothing to say."""
         source = self.sources.get(name)
-        if source is not None and (source.answered or source.asking):
+        if source is None or source.supervisor.ended:
+            return
+        if source.answered or source.asking:
             source.ask()
 
     @property
@@ -304,11 +311,12 @@ class Feed(Generic[R, E]):
 
     async def _report(self, before: Layers[R]) -> None:
         """Tell the observer of the snapshots that have come into use."""
+        retell, self._retell = self._retell, False
         if self.observer is None:
             return
         for name, records in self.layers.in_use.items():
             former = before.in_use.get(name, {})
-            if records is former:
+            if records is former and not retell:
                 continue
             keys = [*records, *(key for key in former if key not in records)]
             for start in range(0, len(keys), SLICE):

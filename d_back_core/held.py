@@ -33,12 +33,13 @@ class Held:
         self._shared = shared
         self._closed = False
 
-    def apply(self, config: Config) -> None:
-        """Go on with another configuration, and with the chain that it brought."""
+    def apply(self, config: Config, *, retell: bool) -> None:
+        """Go on with another configuration, and with the chain that it brought; ``retell`` is
+        for `Feed.relink`."""
         self._config = config
         for live in self.servers.values():
             live.reconfigure(self.policy(live.server_id), self._chat_rate())
-            self.relink(live.feed, live.server_id)
+            self.relink(live.feed, live.server_id, retell=retell)
             self.let_idle(live)
 
     def close(self) -> None:
@@ -100,9 +101,10 @@ class Held:
             return policy
         return structs.replace(policy, password=password)
 
-    def relink(self, feed: Feed[Any, Any], server_id: str | None) -> None:
+    def relink(self, feed: Feed[Any, Any], server_id: str | None, *, retell: bool = False) -> None:
         """Let the feed walk the chain as it is configured now."""
-        feed.relink(self._roster.members(server_id), self._config.chain.failback_after)
+        members = self._roster.members(server_id)
+        feed.relink(members, self._config.chain.failback_after, retell=retell)
 
     def _let_go(self, live: LiveServer) -> None:
         if self._eager(live.server_id):  # it is back in the list

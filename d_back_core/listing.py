@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from d_back_core.chain import Layers
 from d_back_core.models import EffectiveServer, Server
@@ -53,17 +53,27 @@ class Listing:
         """The public id that the server has for the life of the process."""
         return self._public_ids[server_id]
 
+    def note(self, layers: Layers[Server], name: str, server_id: str) -> None:
+        """Remember whether that provider protects that server, of which it has just said
+        something: by the next `refresh` it may have taken the server back."""
+        record = layers.record(name, server_id)
+        if record is None or record.passworded is UNSET:
+            return
+        if record.passworded:
+            self._protectors.setdefault(server_id, set()).add(name)
+        else:
+            self._protectors.get(server_id, set()).discard(name)
+
     def refresh(self, layers: Layers[Server]) -> bool:
         """Apply the policy; whether `servers` changed by it."""
-        merged = dict(self._merged)
+        for name, records in layers.in_use.items():
+            for server_id in records:
+                self.note(layers, name, server_id)
+        order = layers.keys()  # an event adds a server at the end, wherever its provider stands
+        merged = {key: self._merged[key] for key in order if key in self._merged}
         for server_id, server in self._merged.items():
-            for link, record in layers.contributors(server_id):
-                if record.passworded is True:
-                    self._protectors.setdefault(server_id, set()).add(link.name)
-                elif record.passworded in {False, None}:
-                    self._protectors.get(server_id, set()).discard(link.name)
-                if record.enabled is False:
-                    merged[server_id] = structs.replace(server, enabled=False)
+            if any(each.enabled is False for _, each in layers.contributors(server_id)):
+                merged[server_id] = structs.replace(server, enabled=False)
         flagged = [key for key, server in self._merged.items() if server.default]
         servers = effective_servers(
             merged,

@@ -116,12 +116,17 @@ class Live:
     async def apply(self, config: Config, plugins: Sequence[Plugin]) -> None:
         """Go on with another configuration; what differs reaches the sessions as deltas."""
         async with self._applying:
-            await self.roster.adopt(config, plugins)
+            recorders = self.roster.recorders()
+            for name in await self.roster.adopt(config, plugins):
+                self._client_ids.outdated(name)
+            # Recorders hear again what is in use where it may be news to one of them.
+            repoliced = config.servers != self.config.servers and self.roster.records_public
+            retell = repoliced or self.roster.recorders() != recorders
             self.config = config
             self._access.guesses.free = config.limits.failed_joins
             self.listing.policies = config.servers
-            self.held.apply(config)
-            self.held.relink(self.list_feed, None)
+            self.held.apply(config, retell=retell)
+            self.held.relink(self.list_feed, None, retell=retell)
             self._list_changed()
 
     async def stop(self) -> None:
@@ -357,6 +362,7 @@ class Live:
                 live.feed.apply(name, checked.uid, checked)
             case ServerChanged() | ServerRemoved():
                 self.list_feed.apply(name, checked.server_id, checked)
+                self.listing.note(self.list_feed.layers, name, checked.server_id)
             case Message() if live is not None:
                 self._pass_on(name, live, checked)
             case ClientIdChanged():

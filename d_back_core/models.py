@@ -197,6 +197,7 @@ class EffectiveServer(Struct, frozen=True, kw_only=True, gc=False):
 _ID = re.compile(r"[!-~]{1,64}")
 _PUBLIC_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ROLE_COLOR = re.compile(r"#[0-9A-Fa-f]{6}")
+SNOWFLAKE_BITS = 64
 
 
 def is_id(value: object) -> bool:
@@ -229,8 +230,8 @@ def is_text(value: object) -> bool:
 
 def channel_id(channel: object) -> str:
     """Any channel as an id that is fit for the wire; a fit one stays as it is."""
-    if isinstance(channel, int):
-        channel = str(channel)
+    if isinstance(channel, int):  # hex: Python refuses to print thousands of digits
+        channel = str(channel) if channel.bit_length() <= SNOWFLAKE_BITS else hex(channel)
     if is_id(channel):
         return str(channel)
     digest = blake2s(str(channel).encode(errors="surrogatepass"), digest_size=8)

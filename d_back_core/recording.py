@@ -105,6 +105,7 @@ class Recording:
     async def end(self) -> None:
         """Store what is left, where the recorder can, and end."""
         await self.flush()
+        self.supervisor.flush = None
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])

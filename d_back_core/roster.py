@@ -1,7 +1,7 @@
 """The providers of the configuration while they run, and what of them a reload changes."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from msgspec import structs
@@ -30,9 +30,10 @@ class Roster:
         self._clock = clock
         self._listener = listener
 
-    async def adopt(self, config: Config, plugins: Sequence[Plugin]) -> None:
+    async def adopt(self, config: Config, plugins: Sequence[Plugin]) -> list[str]:
         """Run exactly these. A provider whose own table is as it was keeps its instance; of one
-        that changed, the old instance is stopped before the new one is started."""
+        that changed, the old instance is stopped before the new one is started. Returns the names
+        of those that were started."""
         names = {plugin.name for plugin in plugins}
         kept = {
             plugin.name: self.supervisors[plugin.name]
@@ -40,6 +41,7 @@ class Roster:
             if plugin.name in self.supervisors
             and self.supervisors[plugin.name].plugin.same_instance(plugin)
         }
+        await self._end_recordings(config.chain.recorders)  # while they can still store
         await self._end(each for name, each in self.supervisors.items() if name not in kept)
         self.complaints = {name: self.complaints.get(name) or Complaints(name) for name in names}
         self.supervisors = {}
@@ -53,7 +55,8 @@ class Roster:
                 supervisor.plugin.muted = plugin.muted
             self.supervisors[plugin.name] = supervisor
         self.links = {name: _link(config.provider(name)) for name in config.chain.order}
-        await self._adopt_recorders(config)
+        self._adopt_recorders(config)
+        return [name for name in self.supervisors if name not in kept]
 
     async def end(self) -> None:
         """Store what recorders have not stored yet, and stop all providers."""
@@ -75,6 +78,15 @@ class Roster:
             link = structs.replace(link, mode="merge")
         complain = self.complaints[link.name]
         return Member(link=link, supervisor=supervisor, complain=complain)
+
+    def recorders(self) -> list[tuple[Supervisor, Link, str | None]]:
+        """Who records, of which servers, and below whom."""
+        return [(each.supervisor, each.link, each.above) for each in self.recordings]
+
+    @property
+    def records_public(self) -> bool:
+        """Whether any recorder wants the state after the operator's policy."""
+        return any(recording.public for recording in self.recordings)
 
     def stats(self, feeds: Sequence[Feed[Any, Any]]) -> list[ProviderStats]:
         """How every provider is; ``feeds`` are all that hold something of it."""
@@ -107,7 +119,12 @@ class Roster:
         last = {name: self.supervisors[name].last_error for name in failing}
         return {name: error for name, error in last.items() if error}
 
-    async def _adopt_recorders(self, config: Config) -> None:
+    async def _end_recordings(self, named: Collection[str]) -> None:
+        ending = [each for each in self.recordings if each.supervisor.name not in named]
+        await asyncio.gather(*(recording.end() for recording in ending))
+        self.recordings[:] = [each for each in self.recordings if each not in ending]
+
+    def _adopt_recorders(self, config: Config) -> None:
         former = {recording.supervisor.name: recording for recording in self.recordings}
         self.recordings.clear()
         for name in config.chain.recorders:
@@ -120,8 +137,6 @@ class Roster:
             else:
                 recording.reconfigure(self.supervisors[name], link, above)
             self.recordings.append(recording)
-        for recording in former.values():
-            await recording.end()
 
     async def _end(self, supervisors: Iterable[Supervisor]) -> None:
         await asyncio.gather(*(supervisor.end() for supervisor in supervisors))

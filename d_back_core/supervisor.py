@@ -125,6 +125,8 @@ class Supervisor:
     def reconfigure(self, core: ProviderConfig, chain: ChainConfig) -> None:
         """Go on with other settings of the core."""
         self.core, self._chain = core, chain
+        if self.failing_since is not None:
+            self._turn_when_grace_ends(self.failing_since)
 
     def begin(self) -> None:
         """Start the provider in the background; see `settled`."""
@@ -151,6 +153,8 @@ class Supervisor:
 
     async def call(self, hook: str, **arguments: object) -> Any:
         """Ask the provider; raises `ProviderError` for whatever goes wrong, the time included."""
+        if self.ended:
+            raise ProviderError(self.name, hook, RuntimeError("it is not configured any more"))
         return await self._call(hook, self.core.timeout, arguments)
 
     async def _call(self, hook: str, timeout: float, arguments: dict[str, object]) -> Any:
@@ -312,7 +316,7 @@ class Supervisor:
         first = self.failing_since is None
         if first:
             self.failing_since = self._clock.time()
-            self._turn_when_grace_ends()
+            self._turn_when_grace_ends(self.failing_since)
         self.last_error = str(error)
         self.next_retry = None if retry_in is None else self._clock.time() + retry_in
         self.starting = False
@@ -326,7 +330,7 @@ class Supervisor:
             return
         if self.failing_since is None:
             self.failing_since = self._clock.time()
-            self._turn_when_grace_ends()
+            self._turn_when_grace_ends(self.failing_since)
             log.warning("provider %s is degraded: %s", self.name, reason)
         self.last_error = reason
         self._listener.turned(self.name)
@@ -347,10 +351,11 @@ class Supervisor:
         self._settled_start.set()
         self._listener.turned(self.name)
 
-    def _turn_when_grace_ends(self) -> None:
-        self._grace = self._clock.call_later(
-            self.core.grace, lambda: self._listener.turned(self.name)
-        )
+    def _turn_when_grace_ends(self, since: float) -> None:
+        if self._grace is not None:
+            self._grace.cancel()
+        left = max(0.0, since + self.core.grace - self._clock.time())
+        self._grace = self._clock.call_later(left, lambda: self._listener.turned(self.name))
 
 
 def _is_cancelled() -> bool:

@@ -456,3 +456,17 @@ def test_a_user_of_these_tests_has_what_it_is_given() -> None:
     """The structs do not check on construction: that is what the border is for."""
     assert str(user(status="away").status) == "away"
     assert user().status is UNSET
+
+
+async def test_r5_a_number_of_thousands_of_digits_spoils_nothing() -> None:
+    """Python refuses to print one; it is refused like any other."""
+    huge = 10**5000
+    a = Gated(ONE, {"1": {huge: ADA, "7": BOB}})  # type: ignore[dict-item]
+    async with served({"a": a}) as scene:
+        guest = await scene.visit()
+        assert guest.users.keys() == {"7"}
+        a.emit(UserChanged(server_id="1", uid=huge))  # type: ignore[arg-type]
+        a.emit(Message(server_id="1", uid="7", message="hi", channel=huge))  # type: ignore[arg-type]
+        (frame,) = await guest.news()
+        assert isinstance(frame, MessageFrame)
+        assert scene.health("a") == "ready"

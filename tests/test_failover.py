@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import pytest
-from scenario import ADA, BOB, CID, DOWN, ONE, Gated, Guest, Scene, served
+from scenario import ADA, BOB, CID, DOWN, ONE, Gated, Guest, Scene, configured, served
 
 from d_back_core import Context, Message, Reload, Server, User, UserChanged, UserRemoved
 from d_back_core.models import Event
@@ -540,3 +540,20 @@ async def test_r18_a_provider_that_does_not_start_is_not_asked() -> None:
         assert shows_lesser(await scene.visit())
         assert a.calls == ["start", "stop"]
         assert scene.health("a") == "failed"
+
+
+@pytest.mark.parametrize("grace", [5, 60])
+async def test_r10_another_grace_counts_from_the_same_failure(grace: int) -> None:
+    """Shorter or longer than the one that has begun."""
+    a, b = better(), lesser()
+    async with served({"a": a, "b": b}) as scene:
+        guest = await scene.visit()
+        assert a.context is not None
+        a.context.degraded("lost")
+        await scene.advance(1)
+        await scene.server.reload(configured("ab", {"a": {"grace": grace}}))
+        await scene.advance(grace - 1.1)
+        assert await guest.news() == []
+        await scene.advance(0.2)
+        await guest.news()
+        assert shows_lesser(guest)

@@ -480,3 +480,36 @@ async def test_a_list_that_cannot_be_had_at_the_start_comes_later() -> None:
         await guest.news()
         await guest.join("1")
         assert guest.users["7"].username == "Ada"
+
+
+async def test_r6_who_protects_a_server_before_anybody_lists_it_is_remembered() -> None:
+    """An overlay may know of it first, and may be gone when it is listed."""
+    overlay, a = Gated({"1": Server(passworded=True)}, {}), Gated({}, {})
+    async with served({"e": overlay, "a": a}, tables={"e": {"mode": "enrich"}}) as scene:
+        await scene.server.reload(configured("a"))
+        a.emit(ServerChanged(server_id="1", name="One"))
+        await scene.settle()
+        assert scene.live.listing.servers["1"].passworded
+
+
+async def test_r6_a_server_that_goes_and_comes_in_one_turn_stays_protected() -> None:
+    """Only a word of the provider that protected it opens it again."""
+    async with served({"a": Gated(ONE)}) as scene:
+        scene.live.heard("a", ServerChanged(server_id="1", passworded=True))
+        scene.live.heard("a", ServerRemoved(server_id="1"))
+        scene.live.heard("a", ServerChanged(server_id="1", name="One"))
+        await scene.settle()
+        assert scene.live.listing.servers["1"].passworded
+
+
+async def test_r3_the_list_is_in_the_order_of_the_chain_whenever_a_server_came() -> None:
+    """A reload of the same chain moves nothing, the default server least of all."""
+    a, b = Gated({}, {}), Gated({"2": Server(name="Two")}, {})
+    merging = {"a": {"mode": "merge"}, "b": {"mode": "merge"}}
+    async with served({"a": a, "b": b}, tables=merging) as scene:
+        a.emit(ServerChanged(server_id="1", name="One"))
+        await scene.settle()
+        before = list(scene.live.listing.servers.values())
+        assert [(each.server_id, each.default) for each in before] == [("1", True), ("2", False)]
+        await scene.server.reload(configured("ab", merging))
+        assert list(scene.live.listing.servers.values()) == before

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from scenario import ADA, BOB, CID, DOWN, ONE, Gated, served
+from scenario import ADA, BOB, CID, DOWN, ONE, Gated, configured, served
 
 from d_back_core import (
     ClientIdChanged,
@@ -13,6 +13,7 @@ from d_back_core import (
     ConfigError,
     Message,
     Recorded,
+    Reload,
     Server,
     ServerRemoved,
     ServerSet,
@@ -326,3 +327,97 @@ async def test_what_waits_is_stored_on_stop() -> None:
         await stopping
     assert users_of(recorder.got)["7"] == User(username="Ada", status="idle", role_color="#aaaaaa")
     assert recorder.calls[-1] == "stop"
+
+
+# Reloads
+
+RECORDED = {"recorders": ["r"]}
+
+
+async def test_r21_a_recorder_that_is_added_hears_what_there_is() -> None:
+    """It need not wait for changes to know the community."""
+    recorder = Recorder()
+    async with served({"a": town(), "r": recorder}) as scene:
+        await scene.visit()
+        await scene.server.reload(configured("ar", chain=RECORDED))
+        await scene.settle()
+        assert users_of(recorder.got).keys() == {"7", "8"}
+        assert any(isinstance(each, ServerSet) for each in recorder.got)
+
+
+async def test_r21_a_policy_that_protects_a_server_reaches_who_records_the_public_state() -> None:
+    """Who serves it elsewhere must not leave it open."""
+    recorder = PublicRecorder()
+    async with served({"a": town(), "r": recorder}, chain=RECORDED) as scene:
+        await scene.settle()
+        recorder.batches.clear()
+        await scene.server.reload(
+            configured("ar", chain=RECORDED, policies={"1": {"password": "x"}})
+        )
+        await scene.settle()
+        servers = [each.server for each in recorder.got if isinstance(each, ServerSet)]
+        assert [each.passworded for each in servers] == [True]
+
+
+async def test_r21_a_policy_that_disables_a_server_takes_it_from_the_public_state() -> None:
+    """And from whatever is made of that."""
+    recorder = PublicRecorder()
+    async with served({"a": town(), "r": recorder}, chain=RECORDED) as scene:
+        await scene.settle()
+        recorder.batches.clear()
+        await scene.server.reload(
+            configured("ar", chain=RECORDED, policies={"1": {"enabled": False}})
+        )
+        await scene.settle()
+        assert ServerRemoved(server_id="1") in recorder.got
+
+
+async def test_r21_users_whom_a_policy_hides_leave_the_public_state_and_come_back() -> None:
+    """With the reload that says so."""
+    recorder = PublicRecorder()
+    hiding = {"1": {"ignore_users": ["7"]}}
+    async with served({"a": town(), "r": recorder}, chain=RECORDED, policies=hiding) as scene:
+        await scene.settle()
+        assert users_of(recorder.got).get("7") is None
+        await scene.server.reload(configured("ar", chain=RECORDED))
+        await scene.settle()
+        assert users_of(recorder.got)["7"] is not None
+        await scene.server.reload(configured("ar", chain=RECORDED, policies=hiding))
+        await scene.settle()
+        assert users_of(recorder.got).get("7") is None
+
+
+async def test_r23_a_recorder_that_is_taken_away_stores_what_waits_before_it_stops() -> None:
+    """Nothing that was said is lost by a reload."""
+    recorder = Recorder()
+    async with served({"a": town(), "r": recorder}, chain=RECORDED) as scene:
+        await scene.settle()
+        recorder.calls.clear()
+        recorder.hold("record")
+        scene.live.heard("a", UserChanged(server_id="1", uid="9", username="Zoe"))
+        await scene.settle()
+        reloading = asyncio.create_task(scene.server.reload(configured("a")))
+        await scene.settle()
+        recorder.let_go("record")
+        await reloading
+        assert recorder.calls == ["record", "stop"]
+        assert "9" in users_of(recorder.got)
+
+
+async def test_r23_a_provider_that_records_no_longer_is_asked_without_waiting() -> None:
+    """There is no queue any more that would have to be stored first."""
+    recorder = Recorder()
+    overlay = {"r": {"mode": "merge"}}
+    async with served({"a": town(), "r": recorder}, chain=RECORDED, tables=overlay) as scene:
+        await scene.settle()
+        recorder.hold("record")
+        scene.live.heard("a", UserChanged(server_id="1", uid="9", username="Zoe"))
+        await scene.settle()
+        reloading = asyncio.create_task(scene.server.reload(configured("ar", overlay)))
+        await scene.settle()
+        await scene.advance(6)
+        await reloading
+        recorder.calls.clear()
+        recorder.emit(Reload())
+        await scene.settle()
+        assert "servers" in recorder.calls

@@ -317,3 +317,31 @@ async def test_servers_given_to_no_reload_stay() -> None:
         await scene.server.reload(configured(["a", "b"]))
         await scene.settle()
         assert await guest.news() == []
+
+
+async def test_r17_who_is_being_stopped_is_asked_nothing() -> None:
+    """Whatever its stream said last."""
+    a, b = Gated(ONE, {"1": {"7": ADA}}), Gated(ONE, {"1": {"8": BOB}})
+    async with served({"a": a, "b": b}) as scene:
+        await scene.visit()
+        a.hold("stop")
+        reloading = asyncio.create_task(scene.server.reload(configured("b")))
+        await scene.settle()
+        assert a.calls[-1] == "stop"
+        scene.live.outdated("a")
+        await scene.settle()
+        a.let_go("stop")
+        await reloading
+        await scene.settle()
+        assert a.calls[-1] == "stop"
+
+
+async def test_r17_another_instance_is_asked_for_its_client_id() -> None:
+    """Another token may be that of another application."""
+    a = Gated(ONE, {"1": {"7": ADA}})
+    a.client_id_answer = "old"
+    async with served({"a": a}) as scene:
+        assert (await scene.join()).client_id == "old"
+        a.client_id_answer = "new"
+        await scene.server.reload(configured("a", {"a": {"refresh": "77s"}}))
+        assert (await scene.join()).client_id == "new"

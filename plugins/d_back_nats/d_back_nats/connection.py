@@ -22,7 +22,7 @@ from nkeys import NkeysError  # type: ignore[import-untyped]
 
 from d_back_core import Clock, Context
 from d_back_nats.config import NatsConfig
-from d_back_nats.ending import begun, ended
+from d_back_nats.ending import begun, ended, is_cancelled
 from d_back_nats.failure import FAILURES, NatsError, described
 
 ENCRYPTED = ("tls://", "wss://")
@@ -79,13 +79,19 @@ async def connected(
     failure = "there is no server"
     for url in urls:
         try:
-            return await _connected(config, name, url, log)
+            line = await _connected(config, name, url, log)
         except (ConnectionResetError, BrokenPipeError, nats.errors.UnexpectedEOF):
             failure = CLOSED  # what it says of a login can be overtaken by the end
         except FAILURES as error:
             failure = described(error)
         except (NkeysError, ValueError):
             raise NatsError("nkey or credentials: what is there is no seed") from None
+        else:
+            if not is_cancelled():
+                return line
+            await line.close()
+        if is_cancelled():  # nats-py has swallowed it
+            raise asyncio.CancelledError
     raise NatsError(failure)
 
 
@@ -132,6 +138,9 @@ async def _connected(config: NatsConfig, name: str, url: str, log: logging.Logge
             closed_cb=closed,
             **options,
         )
+    except asyncio.CancelledError:
+        await _closed(client)
+        raise
     except FAILURES:
         await _closed(client)
         if said is not None:  # nats-py tells only that no server is left

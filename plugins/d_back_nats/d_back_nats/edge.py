@@ -177,8 +177,15 @@ class Edge:
         await self._filled(self._list_watch)
         return self._list.listed.client_ids.get(server_id)
 
-    async def authorize(self, server_id: str, credentials: Credentials, address: str) -> bool:
-        """What the origin says; no where there is none, or it does not answer in time."""
+    async def authorize(
+        self, server_id: str, credentials: Credentials, address: str
+    ) -> bool | None:
+        """What the origin says; no where there is none, or it does not answer in time. Nothing
+        of a server that is open there: its yes would let everybody in where only an edge's
+        operator protects it."""
+        server = self._list.listed.servers.get(server_id)
+        if server is None or not server.passworded:
+            return None
         origin = self._list.listed.origin
         if origin is None or not self._connection.is_up:
             self._context.log.warning("there is no origin to ask who may join; the answer is no")

@@ -30,6 +30,12 @@ def begun(
     return task
 
 
+def is_cancelled() -> bool:
+    """Whether somebody has cancelled the task that is running."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 async def ended(*tasks: asyncio.Task[Any] | None) -> None:
     """Cancel them, and return when they are done."""
     left = {task for task in tasks if task is not None}

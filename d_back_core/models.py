@@ -206,7 +206,7 @@ def is_id(value: object) -> bool:
     return (
         isinstance(value, str)
         and _ID.fullmatch(value) is not None
-        and value not in PROTOTYPE_WORDS
+        and plain(value) not in PROTOTYPE_WORDS  # a derived class may hash and compare otherwise
     )
 
 
@@ -239,7 +239,7 @@ def channel_id(channel: object) -> str:
 
 
 def _is_status(value: object) -> bool:
-    return isinstance(value, str) and value in STATUSES
+    return isinstance(value, str) and plain(value) in STATUSES
 
 
 def _is_role_color(value: object) -> bool:

@@ -377,6 +377,27 @@ class Presence(enum.StrEnum):
     DND = "dnd"
 
 
+class Sly(str):
+    """Text that claims to be equal to any other."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return hash("online")
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+
+async def test_r5_text_of_a_derived_class_is_judged_by_what_is_sent() -> None:
+    """How it compares and hashes is its own business; it goes out as the characters it has."""
+    word, status = Sly("__proto__"), Sly("evil")
+    a = Script(ONE, {"1": {word: ADA, "7": user(status=status)}})
+    async with served({"a": a}) as scene:
+        guest = await scene.visit()
+        assert guest.users == {"7": EffectiveUser("7", "7", "offline", "#ffffff")}
+
+
 async def test_r5_text_of_a_derived_class_is_as_good_as_any() -> None:
     """It has become plain text where it goes out to clients."""
     record = user(username=Text("Ada"), status=Presence.DND, role_color=Colour.RED)

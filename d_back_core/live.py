@@ -298,8 +298,8 @@ class Live:
     async def page(self, request: HttpRequest) -> HttpResponse | None:
         """The answer of the first HTTP provider that serves this path."""
         for name in self.config.gateway.http:
-            supervisor = self.roster.supervisors[name]
-            if not supervisor.plugin.implements("http"):
+            supervisor = self.roster.supervisors.get(name)  # a reload may have taken it meanwhile
+            if supervisor is None or not supervisor.plugin.implements("http"):
                 continue
             try:
                 answer = await supervisor.call("http", request=request)

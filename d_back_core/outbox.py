@@ -40,6 +40,7 @@ class Outbox:
             elif told:
                 hidden = world.users.get(uid)
                 gone = Removal(uid=uid)
-                changes.append(gone if hidden is None else Presence(uid=uid, status="offline"))
+                # In full: of a session that resumed nobody knows whether it was ever introduced.
+                changes.append(gone if hidden is None else Presence.introducing(hidden))
         changes.extend(message for message in self._chat if world.visible(message.uid))
         return changes

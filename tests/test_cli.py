@@ -587,6 +587,48 @@ def test_a_client_that_hangs_does_not_hold_it_up(club: Operator) -> None:
     assert "Traceback" not in rest
 
 
+WINDOWS = """
+import sys
+from asyncio.unix_events import _UnixSelectorEventLoop
+from d_back_core import cli
+
+def refuse(*arguments):
+    raise NotImplementedError
+
+_UnixSelectorEventLoop.add_signal_handler = refuse
+_UnixSelectorEventLoop.remove_signal_handler = lambda *arguments: False
+cli.find_spec = lambda name: None
+sys.platform = "win32"
+sys.exit(cli.main())
+"""
+"""The gateway as Windows has it: without uvloop, on a loop that takes no signals."""
+
+
+class Windows(Operator):
+    """Runs ``d-back`` as far as this machine can be Windows."""
+
+    def command(self, arguments: tuple[str, ...], redirect: str = "") -> list[str]:
+        assert not redirect
+        return [sys.executable, "-c", WINDOWS, *arguments]
+
+
+@posix
+def test_r39_ctrl_c_ends_it_where_the_loop_takes_no_signals(tmp_path: Path) -> None:
+    """In good order, as on Windows; also while it watches its file."""
+    operator = Windows(tmp_path)
+    operator.configure()
+    with operator.serving("--port", "0", "--watch") as gateway, joined(gateway.url) as (client, _):
+        rest = gateway.end(signal.SIGINT)
+        with pytest.raises(ConnectionClosed) as closed:
+            while True:
+                client.recv(PATIENCE)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1001
+    assert gateway.process.returncode == 0
+    assert rest.endswith("stopped\n")
+    assert "Traceback" not in rest
+
+
 @posix
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("stop", ["never", "blocks"])

@@ -620,8 +620,7 @@ def test_r39_ctrl_c_ends_it_where_the_loop_takes_no_signals(tmp_path: Path) -> N
     with operator.serving("--port", "0", "--watch") as gateway, joined(gateway.url) as (client, _):
         rest = gateway.end(signal.SIGINT)
         with pytest.raises(ConnectionClosed) as closed:
-            while True:
-                client.recv(PATIENCE)
+            list(iter(lambda: client.recv(PATIENCE), None))
     assert closed.value.rcvd is not None
     assert closed.value.rcvd.code == 1001
     assert gateway.process.returncode == 0

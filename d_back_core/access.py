@@ -158,9 +158,14 @@ class ClientIds:
 
     def first(self, server_id: str, names: Iterable[str]) -> str | None:
         """The client id of the first of these providers that gave one."""
+        giver = self.giver(server_id, names)
+        return None if giver is None else self._known[server_id][giver].client_id
+
+    def giver(self, server_id: str, names: Iterable[str]) -> str | None:
+        """The first of these providers that gave one."""
         known: Mapping[str, _Answer] = self._known.get(server_id, {})
-        found = (known[name].client_id for name in names if name in known)
-        return next((client_id for client_id in found if client_id is not None), None)
+        given = (name for name in names if name in known and known[name].client_id is not None)
+        return next(given, None)
 
     def _answered(self, server_id: str, name: str) -> bool:
         return name in self._known.get(server_id, {})

@@ -81,6 +81,10 @@ class Held:
             self.servers[server_id] = live
         return live
 
+    def records(self, server_id: str) -> bool:
+        """Whether there is a recorder for that server."""
+        return any(each.link.admits(server_id) for each in self._roster.recordings)
+
     def let_idle(self, live: LiveServer) -> None:
         """Begin the time after which a server is let go that nobody watches."""
         if live.idle is not None:
@@ -115,8 +119,7 @@ class Held:
     def _eager(self, server_id: str) -> bool:
         if server_id not in self._listing.servers:
             return False
-        recorded = any(each.link.admits(server_id) for each in self._roster.recordings)
-        return recorded or self.policy(server_id).eager
+        return self.records(server_id) or self.policy(server_id).eager
 
     def _chat_rate(self) -> ChatRate:
         limits = self._config.limits

@@ -128,6 +128,9 @@ class Live:
             self.held.apply(config, retell=retell)
             self.held.relink(self.list_feed, None, retell=retell)
             self._list_changed()
+            if retell:
+                for server_id in self.servers:
+                    self._record_client_id(server_id, again=True)
 
     async def stop(self) -> None:
         """Stop the providers; may be called twice."""
@@ -416,6 +419,8 @@ class Live:
         changed = self.listing.refresh(self.list_feed.layers)
         self._list_observer.flush()
         self.held.hold_eager()
+        if self.roster.recordings:
+            self._spawn(self._renew_client_ids())
         if not changed:
             return
         self._list_frame = None
@@ -448,6 +453,7 @@ class Live:
         self._client_ids.put(event.server_id, name, event.client_id)
         live = self.servers.get(event.server_id)
         if self._tell_client_id(event.server_id, before) and live is not None:
+            live.recorded_client_id = event.client_id
             self._record(name, live, event)
 
     async def _renew_client_id(self, server_id: str) -> None:
@@ -455,6 +461,22 @@ class Live:
         asked = self._contributors(server_id)
         await self._client_ids.ask(server_id, asked, self.roster.complaints)
         self._tell_client_id(server_id, before)
+
+    async def _renew_client_ids(self) -> None:
+        """Ask for those of servers that are recorded: nobody may ever join them here."""
+        for server_id in [*self.listing.servers]:
+            if self.held.records(server_id):
+                await self._renew_client_id(server_id)
+                self._record_client_id(server_id)
+
+    def _record_client_id(self, server_id: str, *, again: bool = False) -> None:
+        live, client_id = self.servers.get(server_id), self._client_id(server_id)
+        givers = [each.name for each in self._contributors(server_id)]
+        name = self._client_ids.giver(server_id, givers)
+        if live is None or name is None or (client_id == live.recorded_client_id and not again):
+            return
+        live.recorded_client_id = client_id
+        self._record(name, live, ClientIdChanged(server_id=server_id, client_id=client_id))
 
     def _tell_client_id(self, server_id: str, before: str | None) -> bool:
         """Send the client id to who joined that server if it is another one than before."""

@@ -46,6 +46,8 @@ class LiveServer:
         self.joining = 0
         """How many joins are under way."""
         self.idle: Timer | None = None
+        self.recorded_client_id: str | None = None
+        """The client id that recorders have heard of."""
         self._chat_rate = chat_rate
         self._history = shared.history
         self._counters = shared.counters

@@ -15,6 +15,7 @@ from d_back_core import (
     Recorded,
     Reload,
     Server,
+    ServerChanged,
     ServerRemoved,
     ServerSet,
     User,
@@ -421,3 +422,29 @@ async def test_r23_a_provider_that_records_no_longer_is_asked_without_waiting() 
         recorder.emit(Reload())
         await scene.settle()
         assert "servers" in recorder.calls
+
+
+async def test_r23_a_recorder_hears_of_client_ids_that_nobody_joined_for() -> None:
+    """And one that is added hears of those that are known."""
+    source, recorder = town(), Recorder()
+    source.client_id_answer = "42"
+    known = ClientIdChanged(server_id="1", client_id="42")
+    async with served({"a": source, "r": recorder}, chain=RECORDED) as scene:
+        await scene.settle()
+        assert recorder.got.count(known) == 1
+        await scene.server.reload(configured("ar"))
+        recorder.batches.clear()
+        await scene.server.reload(configured("ar", chain=RECORDED))
+        await scene.settle()
+        assert known in recorder.got
+
+
+async def test_r23_a_recorder_hears_of_a_client_id_that_came_before_its_server() -> None:
+    """A provider may tell it first."""
+    source, recorder = Gated({}, {}), Recorder()
+    async with served({"a": source, "r": recorder}, chain=RECORDED) as scene:
+        source.emit(ClientIdChanged(server_id="1", client_id="42"))
+        await scene.settle()
+        source.emit(ServerChanged(server_id="1", name="One"))
+        await scene.settle()
+        assert ClientIdChanged(server_id="1", client_id="42") in recorder.got

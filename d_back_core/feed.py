@@ -65,6 +65,8 @@ class Feed(Generic[R, E]):
         """The providers whose layers are being merged."""
         self._wake_at = inf
         self._relinked = False
+        self._underived = False
+        """Whether the sink may derive otherwise now than when it was filled."""
         self._retell = False
         self._dirty = False
         self._task: asyncio.Task[None] | None = None
@@ -94,7 +96,7 @@ class Feed(Generic[R, E]):
                 self.sources[name] = source
             else:
                 source.release()
-        self._relinked = bool(self.layers.in_use)
+        self._relinked = self._underived = bool(self.layers.in_use)
         self.turn()
 
     def turn(self) -> None:
@@ -178,6 +180,8 @@ class Feed(Generic[R, E]):
         wanted, waiting = self._decide()
         in_use = self.layers.in_use
         if self._relinked and waiting and in_use and self._links != self.layers.links:
+            if self._underived:
+                await self._put_in_use(self.layers)
             return  # what is in use stays, as it is, until all are there who are to replace it
         if (
             self._relinked
@@ -290,9 +294,13 @@ class Feed(Generic[R, E]):
         return self.sources[name].removed or self.sources[name].supervisor.ended
 
     async def _exchange(self, wanted: Wanted[R]) -> None:
-        """Put these layers in use: merged in slices, swapped in one step, as one change."""
-        layers = Layers(self._subject.kind, self._links, wanted)
-        self._late, self._staged = set(), wanted.keys()
+        """Put these layers in use, in the order of the chain as it is now."""
+        await self._put_in_use(Layers(self._subject.kind, self._links, wanted))
+
+    async def _put_in_use(self, layers: Layers[R]) -> None:
+        """Merged in slices, swapped in one step, as one change."""
+        self._underived = False
+        self._late, self._staged = set(), layers.in_use.keys()
         merged: dict[str, E] = {}
         for count, key in enumerate(layers.keys(), 1):
             self._derive(layers, key, merged)
@@ -303,7 +311,7 @@ class Feed(Generic[R, E]):
         self._late, self._staged = None, ()
         before, self.layers = self.layers, layers
         self._sink.swap(merged)
-        for name in before.in_use.keys() - wanted.keys():
+        for name in before.in_use.keys() - layers.in_use.keys():
             self.sources[name].drop()
             if self.sources[name].removed:
                 del self.sources[name]

@@ -368,3 +368,19 @@ async def test_r17_another_instance_is_asked_for_its_client_id() -> None:
         a.client_id_answer = "new"
         await scene.server.reload(configured("a", {"a": {"refresh": "77s"}}))
         assert (await scene.join()).client_id == "new"
+
+
+async def test_a_policy_holds_at_once_though_the_new_chain_is_not_there_yet() -> None:
+    """Who is to be hidden does not wait for a provider."""
+    a, b = Gated(ONE, {"1": {"7": ADA, "8": BOB}}), Gated(ONE, {"1": {"9": CID}})
+    async with served({"a": a, "b": b}) as scene:
+        guest = await scene.visit()
+        await scene.advance(FAILBACK)
+        b.hold("users")
+        hiding = configured("ba", policies={"1": {"ignore_users": ["7"]}})
+        await scene.server.reload(hiding)
+        await guest.news()
+        assert guest.users.keys() == {"8"}
+        b.let_go("users")
+        await guest.news()
+        assert guest.users.keys() == {"9"}

@@ -11,7 +11,7 @@ from websockets.exceptions import ConnectionClosed
 
 from d_back_core.server import WebSocketServer
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 """Seconds after which what a test waits for is taken for lost."""
 
 Frame: TypeAlias = dict[str, Any]

@@ -641,7 +641,7 @@ async def test_a_client_id_callback_alone_leaves_the_mock_as_it_is(dial: Dial) -
 
 async def got(server: WebSocketServer, path: str) -> tuple[int, str, bytes]:
     """The status, the content type and the body of a GET."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         reader, writer = await asyncio.open_connection("localhost", server.port)
         writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")

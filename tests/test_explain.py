@@ -20,7 +20,7 @@ from d_back_core.plugins import load
 from d_back_core.server import WebSocketServer
 from d_back_core.testing import Script
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 COLORS = {"7": User(role_color="#123456"), "99": User(role_color="#654321")}
 
 

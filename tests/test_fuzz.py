@@ -312,7 +312,7 @@ async def throw(ground: Ground, octets: bytes) -> None:
     reader, writer = await asyncio.open_connection("localhost", ground.server.port)
     writer.write(octets)
     writer.write_eof()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await asyncio.gather(reader.read(), return_exceptions=True)
     writer.close()
     await asyncio.gather(writer.wait_closed(), return_exceptions=True)

@@ -24,7 +24,7 @@ from d_back_core.config import parse
 from d_back_core.server import WebSocketServer
 from d_back_core.testing import Script
 
-PATIENCE = 5.0
+PATIENCE = 60.0
 PAGES = ["/", "/index.html", "/healthz", "/nothing"]
 
 

@@ -18,7 +18,7 @@ from d_back_core.client import ClientWorld, connect
 from d_back_core.config import GatewayConfig
 from d_back_core.protocol import Error, PresenceFrame, ServerListUpdate
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 FAILBACK = 5.0
 OTHER_ADA = User(username="Ada", status="dnd", role_color="#aaaaaa")
 

@@ -13,7 +13,7 @@ from d_back_core import Context, Event, Reload, User, UserChanged
 from d_back_core.testing import ManualClock
 from d_back_discord import DiscordProvider
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 """Seconds after which what a test waits for is taken for lost."""
 
 

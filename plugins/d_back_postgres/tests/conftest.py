@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 PASSWORD = "hush-1b6e0f7a"
 DATABASES = (f"d_back_test_{os.getpid()}", f"d_back_test_{os.getpid()}_empty")
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds after which what a test waits for is taken for lost."""
 
 

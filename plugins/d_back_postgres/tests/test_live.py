@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from d_back_core import Event
     from d_back_postgres import PostgresProvider
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class Stream:

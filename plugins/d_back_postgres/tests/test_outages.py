@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from d_back_core.server import WebSocketServer
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 PASSWORD = "hush-1b6e0f7a"
 
 

@@ -40,6 +40,7 @@ from d_back_core.plugins import Plugin
 from d_back_core.policy import means_default, resolve
 from d_back_core.recorders import ListObserver
 from d_back_core.roster import Roster
+from d_back_core.secret import Secret
 from d_back_core.source import Subject
 from d_back_core.stats import Counters, Stats
 from d_back_core.supervisor import Supervisor
@@ -183,10 +184,10 @@ class Live:
         server = self._resolved(wanted)
         with self.held.watching(server.server_id) as live:
             await live.feed.fresh()
-            await self._authorize(server, credentials, address)
+            password = await self._authorize(server, credentials, address)
             await self._renew_client_id(server.server_id)
             users = await live.snapshot.ready()
-            now = self._still_open(server)
+            now = self._still_open(server, password)
             self._leave(session)
             self._joined[session] = live
             missed = None
@@ -199,14 +200,15 @@ class Live:
                 self.counters.joins += 1
                 live.join(session, now, users, self._client_id(server.server_id))
 
-    def _still_open(self, server: EffectiveServer) -> EffectiveServer:
+    def _still_open(self, server: EffectiveServer, password: Secret | None) -> EffectiveServer:
         """The server as it is now, after something was waited for; raises `JoinError` where it
-        is gone, or protected since."""
+        is gone, or protected since, or no longer by the password that was asked for."""
         self.flush()
         now = self.listing.servers.get(server.server_id)
         if now is None:
             raise JoinError("gone", protocol.UNKNOWN_SERVER)
-        if now.passworded and not server.passworded:
+        same = server.passworded and self.held.policy(server.server_id).password == password
+        if now.passworded and not same:
             raise JoinError("unauthorized", protocol.UNAUTHORIZED)
         return now
 
@@ -294,8 +296,8 @@ class Live:
         server = self._resolved(wanted)
         with self.held.watching(server.server_id) as live:
             await live.feed.fresh()
-            await self._authorize(server, credentials_of(authorization), address)
-            self._still_open(server)
+            offered = credentials_of(authorization)
+            self._still_open(server, await self._authorize(server, offered, address))
             return protocol.user_data(server.server_id, live.world.shown())
 
     async def page(self, request: HttpRequest) -> HttpResponse | None:
@@ -349,8 +351,7 @@ class Live:
         if server is None:
             return False
         try:
-            await self._authorize(server, credentials, address)
-            self._still_open(server)
+            self._still_open(server, await self._authorize(server, credentials, address))
         except JoinError:
             return False
         return True
@@ -539,9 +540,11 @@ class Live:
 
     async def _authorize(
         self, server: EffectiveServer, credentials: Credentials, address: str
-    ) -> None:
+    ) -> Secret | None:
+        """Raise `JoinError` where they may not join; returns the password that was asked for."""
         policy, asked = self.held.policy(server.server_id), self._contributors(server.server_id)
         await self._access.authorize(server, credentials, address, policy, asked)
+        return policy.password
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

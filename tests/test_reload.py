@@ -16,7 +16,7 @@ from scenario import ADA, BOB, CID, ONE, Gated, configured, served
 from d_back_core import ConfigError, File, HttpRequest, Server, User, hookimpl
 from d_back_core.client import ClientWorld, connect
 from d_back_core.config import GatewayConfig
-from d_back_core.protocol import Error, PresenceFrame, ServerListUpdate
+from d_back_core.protocol import Error, PresenceFrame, ServerJoin, ServerListUpdate
 
 PATIENCE = 60.0
 FAILBACK = 5.0
@@ -384,3 +384,18 @@ async def test_a_policy_holds_at_once_though_the_new_chain_is_not_there_yet() ->
         b.let_go("users")
         await guest.news()
         assert guest.users.keys() == {"9"}
+
+
+async def test_r24_a_password_that_a_reload_changes_lets_nobody_in_who_is_on_the_way() -> None:
+    """It was right when it was asked for, and is not any more."""
+    a = Gated(ONE, {"1": {"7": ADA}})
+    async with served({"a": a}, policies={"1": {"password": "old"}}) as scene:
+        guest = await scene.connect()
+        a.hold("client_id")
+        await guest.ask("1", password="old")
+        await guest.news()
+        await scene.server.reload(configured("a", policies={"1": {"password": "new"}}))
+        a.let_go("client_id")
+        (frame,) = [each for each in await guest.news() if isinstance(each, Error | ServerJoin)]
+        assert isinstance(frame, Error)
+        assert frame.data.code == "unauthorized"

@@ -13,7 +13,7 @@ from d_back_core.testing import Script
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-LOST = re.compile(r"ERR_CONNECTION_\w+|ERR_EMPTY_RESPONSE|WebSocket connection to")
+LOST = re.compile(r"net::ERR_\w+|WebSocket connection to")
 """What Chromium says by itself about a line that broke."""
 
 

@@ -167,7 +167,7 @@ async def test_the_rules_of_accessibility_are_kept(browser: Browser, scheme: str
     viewport = {"width": 1280, "height": 800}
     traits = {"color_scheme": scheme, "reduced_motion": "reduce", "viewport": viewport}
     async with server, visiting(browser, server, **traits) as visitor:
-        visitor.tolerated = re.compile("ERR_CONNECTION|WebSocket connection")
+        visitor.tolerated = re.compile("net::ERR_|WebSocket connection")
         await visitor.open()
         script.emit(Message(server_id="1", uid="11", message="good morning", channel="7"))
         await visitor.until("document.querySelectorAll('#talk p').length === 1")

@@ -275,7 +275,7 @@ class _Visit:
         except ConnectionClosed:
             if connection.close_code not in FINAL_CODES:
                 raise
-        except BaseException:
+        except BaseException:  # nobody else knows of it yet, also where this is cancelled
             await connection.close()
             raise
         return connection

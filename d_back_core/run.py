@@ -49,7 +49,7 @@ class Run:
             await asyncio.wait([self._beginning])
             if not self._beginning.cancelled():
                 self._beginning.result()
-        except BaseException as error:
+        except BaseException as error:  # cancelled, too: what has begun is ended before it goes on
             self.failure = error
             await self.end()
             raise

@@ -118,7 +118,7 @@ class Declared(Suite):
         cls: Any = type(trial.provider)
         try:
             cls.commands(group)
-        except Exception as error:
+        except Exception as error:  # other people's code: told to its author
             raised = f"{trial.kind}.commands(group), on the class, raised {described(error)}."
             raise ContractError(raised, COMMANDS) from error
         silent = [name for name, each in group.commands.items() if not each.help]

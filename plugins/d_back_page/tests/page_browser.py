@@ -21,6 +21,10 @@ from d_back_core.testing import Script
 from d_back_page import PageConfig, PageProvider
 
 CHROMIUM = shutil.which("chromium")
+LOST = re.compile(
+    r"net::ERR_(CONNECTION_\w+|EMPTY_RESPONSE|INTERNET_DISCONNECTED)|WebSocket connection to"
+)
+"""What Chromium says by itself about a line that broke."""
 PATIENCE = 60_000.0
 """ms after which what a test waits for is taken for lost; the machine may be busy."""
 FLAGS = [

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
-from page_browser import MEMBERS, ONE, Visitor, artefacts, club, gateway, visiting
+from page_browser import LOST, MEMBERS, ONE, Visitor, artefacts, club, gateway, visiting
 from playwright.async_api import Browser
 
 from d_back_core import Message, Server, User
@@ -167,7 +167,7 @@ async def test_the_rules_of_accessibility_are_kept(browser: Browser, scheme: str
     viewport = {"width": 1280, "height": 800}
     traits = {"color_scheme": scheme, "reduced_motion": "reduce", "viewport": viewport}
     async with server, visiting(browser, server, **traits) as visitor:
-        visitor.tolerated = re.compile("net::ERR_|WebSocket connection")
+        visitor.tolerated = LOST
         await visitor.open()
         script.emit(Message(server_id="1", uid="11", message="good morning", channel="7"))
         await visitor.until("document.querySelectorAll('#talk p').length === 1")

@@ -5,16 +5,13 @@ import re
 from pathlib import Path
 
 import pytest
-from page_browser import MEMBERS, ONE, club, cut_off, gateway, visiting
+from page_browser import LOST, MEMBERS, ONE, club, cut_off, gateway, visiting
 from playwright.async_api import Browser, WebSocketRoute
 
 from d_back_core import Message, Server, Status, User, UserChanged, UserRemoved
 from d_back_core.testing import Script
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-LOST = re.compile(r"net::ERR_\w+|WebSocket connection to")
-"""What Chromium says by itself about a line that broke."""
 
 
 async def test_members_are_shown_by_status_with_their_colours(browser: Browser) -> None:

@@ -6,38 +6,38 @@ These are the public names; nothing else may be imported by a plugin.
 """
 
 from d_back_core.clock import Clock
-from d_back_core.decoding import Duration, File
+from d_back_core.config.decoding import Duration, File
+from d_back_core.embedding.server import WebSocketServer
 from d_back_core.errors import ConfigError, DBackError, JoinError, PluginError, ProviderError
 from d_back_core.hookspecs import HOOK_VERSION, Context, hookimpl
 from d_back_core.models import (
+    Change,
     ClientIdChanged,
-    Complete,
     Credentials,
     Event,
     Message,
-    Recorded,
     Reload,
     Server,
     ServerChanged,
     ServerRemoved,
     ServerSet,
+    Snapshot,
     Status,
     User,
     UserChanged,
     UserRemoved,
     UserSet,
 )
-from d_back_core.plugins import command_config
+from d_back_core.providers.loader import command_config
 from d_back_core.secret import Secret
-from d_back_core.server import WebSocketServer
 from d_back_core.stats import Counters, Exchange, ProviderStats, ServerStats, Stats
 from d_back_core.web import HttpRequest, HttpResponse
 
 __all__ = [
     "HOOK_VERSION",
+    "Change",
     "ClientIdChanged",
     "Clock",
-    "Complete",
     "ConfigError",
     "Context",
     "Counters",
@@ -54,7 +54,6 @@ __all__ = [
     "PluginError",
     "ProviderError",
     "ProviderStats",
-    "Recorded",
     "Reload",
     "Secret",
     "Server",
@@ -62,6 +61,7 @@ __all__ = [
     "ServerRemoved",
     "ServerSet",
     "ServerStats",
+    "Snapshot",
     "Stats",
     "Status",
     "User",

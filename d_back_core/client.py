@@ -24,9 +24,9 @@ from websockets.asyncio.client import connect as open_connection
 from websockets.client import process_exception
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
-from d_back_core import protocol
 from d_back_core.errors import DBackError, JoinError
 from d_back_core.models import EffectiveUser
+from d_back_core.wire import protocol
 
 FINAL_CODES = frozenset({1000, 1008})
 """Close codes after which it is not tried again."""

@@ -46,7 +46,7 @@ import pluggy
 from msgspec import Struct
 
 from d_back_core.clock import Clock
-from d_back_core.models import Credentials, Event, Recorded, Server, User
+from d_back_core.models import Change, Credentials, Event, Server, User
 from d_back_core.stats import Stats
 from d_back_core.web import HttpRequest, HttpResponse
 
@@ -96,9 +96,9 @@ class Context(Struct, frozen=True, kw_only=True):
     offers these credentials may join that server, exactly as if it had asked here: the operator's
     password first, then the providers that contribute to the server; and under the same limit of
     guesses for each address. False for a server that clients do not know. Never raises."""
-    figure: Callable[[str, float], None] = _unheard
-    """``figure(name, value)``: tell how much there is of something now, to be seen in
-    `ProviderStats.figures` and in metrics. ``name`` is a few words like ``reconnects``, one of a
+    gauge: Callable[[str, float], None] = _unheard
+    """``gauge(name, value)``: tell how much there is of something now, to be seen in
+    `ProviderStats.gauges` and in metrics. ``name`` is a few words like ``reconnects``, one of a
     fixed set: no id and no user data."""
     holds: Callable[[str], bool] = _nothing
     """``holds(server_id)``: whether the core holds that server's users at the moment, because
@@ -172,7 +172,7 @@ class ProviderSpec:
         """
 
     @hookspec
-    async def record(self, changes: Sequence[Recorded]) -> None:
+    async def record(self, changes: Sequence[Change]) -> None:
         """Store what others said; asked of the providers that ``chain.recorders`` names.
 
         ``changes`` are in order, the newest state of each user and server only. They are what

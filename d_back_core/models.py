@@ -147,7 +147,7 @@ class ServerSet(Struct, frozen=True, kw_only=True, gc=False):
     server: Server
 
 
-class Complete(Struct, frozen=True, kw_only=True):
+class Snapshot(Struct, frozen=True, kw_only=True):
     """To a recorder: these are all; whatever else is remembered is gone."""
 
     server_id: str | None
@@ -156,8 +156,8 @@ class Complete(Struct, frozen=True, kw_only=True):
     """uids, or server_ids."""
 
 
-Recorded: TypeAlias = (
-    UserSet | UserRemoved | ServerSet | ServerRemoved | ClientIdChanged | Complete | Message
+Change: TypeAlias = (
+    UserSet | UserRemoved | ServerSet | ServerRemoved | ClientIdChanged | Snapshot | Message
 )
 """What a recorder is given."""
 

@@ -50,8 +50,8 @@ class ProviderStats(Struct, frozen=True, kw_only=True):
     records: int
     refused: int
     """Values that were not valid."""
-    figures: dict[str, float] = {}
-    """What the provider tells of itself, by name; see `Context.figure`."""
+    gauges: dict[str, float] = {}
+    """What the provider tells of itself, by name; see `Context.gauge`."""
 
 
 class Exchange(Struct, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from packages import Packages
 from peers import Dial, Peer
 from websockets.asyncio.client import connect
 
-from d_back_core.server import WebSocketServer
+from d_back_core.embedding.server import WebSocketServer
 
 
 @pytest.fixture

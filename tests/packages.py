@@ -8,7 +8,7 @@ import pytest
 
 from d_back_core import ConfigError
 from d_back_core.config import parse
-from d_back_core.plugins import Plugin, load
+from d_back_core.providers.loader import Plugin, load
 
 NO_HOOKS = "class Provider:\n    def __init__(self, config):\n        self.config = config\n"
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeAlias
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from d_back_core.server import WebSocketServer
+from d_back_core.embedding.server import WebSocketServer
 
 PATIENCE = 60.0
 """Seconds after which what a test waits for is taken for lost."""

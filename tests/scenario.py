@@ -1,12 +1,12 @@
-"""What the tests of the chain share: the scene of `d_back_core.testing`, and who is in it."""
+"""What the tests of the chain share: the scene of `d_back_testing`, and who is in it."""
 
 from collections.abc import Mapping
 
 from d_back_core.models import Server, User
-from d_back_core.testing import Guest, Scene, Script, configured, open_sockets, prepared, served
-from d_back_core.testing.guest import PATIENCE
-from d_back_core.testing.scene import Table
-from d_back_core.testing.script import DOWN
+from d_back_testing import Guest, Scene, Script, configured, open_sockets, prepared, served
+from d_back_testing.guest import PATIENCE
+from d_back_testing.scene import Table
+from d_back_testing.script import DOWN
 
 __all__ = [
     "ADA",

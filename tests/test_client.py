@@ -20,13 +20,13 @@ from d_back_core import (
     User,
     UserChanged,
     UserRemoved,
-    protocol,
 )
 from d_back_core.client import FIRST_WAIT, ClientWorld, Listener, connect
 from d_back_core.config import parse
+from d_back_core.embedding.server import WebSocketServer
 from d_back_core.models import EffectiveUser
-from d_back_core.server import WebSocketServer
-from d_back_core.testing import Script
+from d_back_core.wire import protocol
+from d_back_testing import Script
 
 ADA = EffectiveUser("7", "Ada", "online", "#ff6b6b")
 BO = EffectiveUser("8", "Bo", "offline", "#ffffff")

@@ -10,7 +10,7 @@ import msgspec
 
 from d_back_core import Event, Server, User, UserChanged, hookimpl
 from d_back_core.config import parse
-from d_back_core.server import WebSocketServer
+from d_back_core.embedding.server import WebSocketServer
 
 USERS = 1000
 

@@ -12,7 +12,7 @@ from msgspec import Struct
 from websockets.asyncio.client import ClientConnection, connect
 
 from bench.cluster.processes import Machines, Process
-from d_back_core import protocol
+from d_back_core.wire import protocol
 
 CONNECT = msgspec.json.encode(protocol.Connect(data=protocol.ConnectRequest()))
 WARM_UP = 100

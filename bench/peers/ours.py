@@ -8,7 +8,7 @@ from typing import cast
 from bench.peers.load import STATUSES, Load, Presence, obey, server_id, uid
 from d_back_core import Event, Server, Status, User, UserChanged, hookimpl
 from d_back_core.config import ChainConfig, Config, LimitsConfig
-from d_back_core.server import WebSocketServer
+from d_back_core.embedding.server import WebSocketServer
 
 
 class Provider:

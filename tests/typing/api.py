@@ -10,7 +10,7 @@ from d_back.mock import MockDataProvider as SameProvider
 from d_back.server import WebSocketServer as SameServer
 from d_back_core import WebSocketServer
 from d_back_core.config import Config, parse
-from d_back_core.testing import ManualClock, Script
+from d_back_testing import ManualClock, Script
 
 Entries = dict[str, Any]
 

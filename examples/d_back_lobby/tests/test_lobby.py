@@ -10,8 +10,8 @@ from aiohttp.test_utils import TestServer
 
 from d_back_core import Secret
 from d_back_core.client import ClientWorld, connect
-from d_back_core.testing import ProviderContract, Scene, logged, served
 from d_back_lobby import Options, Provider
+from d_back_testing import ProviderContract, Scene, logged, served
 
 ROOMS = {"r1": "Lounge", "r2": "Arena"}
 ADA = {"id": "7", "name": "Ada", "state": "playing", "team": "#ff6b6b"}

@@ -8,8 +8,8 @@ import pytest
 
 from d_back_core import File, Server, User
 from d_back_core.client import ClientWorld
-from d_back_core.testing import ProviderContract, Scene, Script, logged, served
 from d_back_paint import Options, Provider
+from d_back_testing import ProviderContract, Scene, Script, logged, served
 
 COLOURS = """
 [1]

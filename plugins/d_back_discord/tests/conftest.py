@@ -10,8 +10,8 @@ import pytest
 from msgspec import structs
 
 from d_back_core import Secret
-from d_back_core.testing import ManualClock
 from d_back_discord import DiscordConfig, DiscordProvider
+from d_back_testing import ManualClock
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the modules that the tests share
 

@@ -10,8 +10,8 @@ import pytest
 from discord_loopback import Loopback
 
 from d_back_core import Context, Event, Reload, User, UserChanged
-from d_back_core.testing import ManualClock
 from d_back_discord import DiscordProvider
+from d_back_testing import ManualClock
 
 PATIENCE = 60.0
 """Seconds after which what a test waits for is taken for lost."""

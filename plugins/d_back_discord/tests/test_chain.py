@@ -15,10 +15,10 @@ from discord_worlds import ADA, club, update
 from d_back_core import Secret
 from d_back_core.client import connect
 from d_back_core.config import parse
-from d_back_core.server import WebSocketServer
-from d_back_core.testing import ManualClock
+from d_back_core.embedding.server import WebSocketServer
 from d_back_postgres import PostgresConfig
 from d_back_postgres.migrations import migrations
+from d_back_testing import ManualClock
 
 PATIENCE = 30.0
 
@@ -91,7 +91,7 @@ async def test_the_world_goes_on_from_memory_and_corrects_itself(
     clock = ManualClock()
 
     def in_use(name: str) -> bool:
-        return name in server.live.servers[say.GUILD_ID].feed.layers.in_use
+        return name in server.live.servers[say.GUILD_ID].resolver.layers.in_use
 
     async with (
         chain(loopback, database, clock) as server,

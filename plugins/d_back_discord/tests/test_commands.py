@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from discord_loopback import Loopback, serving
 from discord_worlds import QUIET, SECRET, club
 
-from d_back_core.cli import main
+from d_back_core.cli.main import main
 
 
 class Typed(Protocol):

@@ -8,8 +8,8 @@ from discord_loopback import TOKEN, serving
 from discord_worlds import club
 
 from d_back_core import Secret
-from d_back_core.testing import ProviderContract
 from d_back_discord import DiscordConfig, DiscordProvider
+from d_back_testing import ProviderContract
 
 
 class TestBot(ProviderContract):

@@ -19,8 +19,8 @@ from discord_worlds import club
 from yarl import URL
 
 from d_back_core import config as configuration
-from d_back_core import decoding
 from d_back_core.client import connect
+from d_back_core.config import decoding
 from d_back_discord import DiscordConfig
 
 PLUGIN = Path(__file__).parents[1]

@@ -16,8 +16,8 @@ from discord_worlds import ADA, GENERAL, club
 from yarl import URL
 
 from d_back_core import ConfigError, Message, User, UserChanged
-from d_back_core.testing import ManualClock
 from d_back_discord import DiscordConfig, DiscordProvider
+from d_back_testing import ManualClock
 
 Bot: TypeAlias = commands.Bot | commands.AutoShardedBot
 Run = Callable[[Bot], Awaitable[None]]

@@ -9,11 +9,12 @@ from discord_core import PATIENCE
 from discord_loopback import Loopback
 from discord_worlds import ADA, GENERAL, QUIET, club, update
 
-from d_back_core import JoinError, protocol
+from d_back_core import JoinError
 from d_back_core.client import ClientWorld, connect
 from d_back_core.config import parse
+from d_back_core.embedding.server import WebSocketServer
 from d_back_core.models import EffectiveUser
-from d_back_core.server import WebSocketServer
+from d_back_core.wire import protocol
 
 
 def configured(loopback: Loopback, **tables: object) -> WebSocketServer:

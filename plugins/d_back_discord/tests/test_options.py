@@ -4,7 +4,7 @@ import pytest
 from msgspec import structs
 
 from d_back_core import ConfigError, Reload, Secret, ServerRemoved
-from d_back_core.decoding import decode
+from d_back_core.config.decoding import decode
 from d_back_discord import DiscordConfig, DiscordProvider
 from d_back_discord.public_ids import PublicIds, abbreviated
 from d_back_discord.stream import MAX_EVENTS, Stream

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from d_back_core import Duration, File, Secret
-from d_back_core.testing import ProviderContract
 from d_back_mock import MockConfig, MockProvider
+from d_back_testing import ProviderContract
 
 
 class TestDemo(ProviderContract):

@@ -7,7 +7,7 @@ import pytest
 
 from d_back_core import ConfigError, Duration, Secret
 from d_back_core.config import load
-from d_back_core.plugins import load as load_plugins
+from d_back_core.providers.loader import load as load_plugins
 from d_back_mock import MockConfig, MockProvider
 
 Load = Callable[[str], MockConfig]

@@ -4,11 +4,11 @@ from collections.abc import Collection, Iterator
 from itertools import chain
 
 from d_back_core import (
+    Change,
     ClientIdChanged,
-    Complete,
-    Recorded,
     ServerRemoved,
     ServerSet,
+    Snapshot,
     UserRemoved,
     UserSet,
 )
@@ -65,7 +65,7 @@ class Wanted:
         self._groups: dict[str, dict[str, bytes | None]] = {}
         self._whole: set[str] = set()
 
-    async def take(self, change: Recorded, held: Held) -> None:
+    async def take(self, change: Change, held: Held) -> None:
         """Want what the change says, in slices; chat is none of it."""
         match change:
             case UserSet():
@@ -81,9 +81,9 @@ class Wanted:
             case ClientIdChanged(client_id=client_id):
                 value = None if client_id is None else encoded(ClientIdValue(client_id))
                 self._want(Place(CLIENT_IDS, change.server_id), value, held)
-            case Complete(server_id=None):
+            case Snapshot(server_id=None):
                 await self._complete_list(change.keys, held)
-            case Complete(server_id=str(server_id)):
+            case Snapshot(server_id=str(server_id)):
                 await self._complete(users_of(server_id), change.keys, held)
 
     def get(self, place: Place) -> bytes | None:

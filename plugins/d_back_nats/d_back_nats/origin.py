@@ -12,7 +12,7 @@ import nats.js.errors
 from nats.aio.msg import Msg
 from nats.js.api import RawStreamMsg
 
-from d_back_core import Context, Message, Recorded
+from d_back_core import Change, Context, Message
 from d_back_nats import bucket
 from d_back_nats.chain import WRITE_TIMEOUT, Chain, Write
 from d_back_nats.config import NatsConfig
@@ -100,7 +100,7 @@ class Origin:
             with suppress(*FAILURES, NatsError):  # then the lease runs out by itself
                 await chain.write([Write(ORIGIN, None)], timeout=1.0)
 
-    async def record(self, changes: Sequence[Recorded]) -> None:
+    async def record(self, changes: Sequence[Change]) -> None:
         """Take the changes over; they are written before this returns, or as soon as it is
         possible."""
         for change in changes:

@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 import click
 
-from d_back_core import Context, Credentials, Event, Recorded, Server, User, hookimpl
+from d_back_core import Change, Context, Credentials, Event, Server, User, hookimpl
 from d_back_nats import bucket
 from d_back_nats.config import NatsConfig
 from d_back_nats.connection import Connection
@@ -105,7 +105,7 @@ class NatsProvider:
             return await self._reading().client_id(server_id)
 
     @hookimpl
-    async def record(self, changes: Sequence[Recorded]) -> None:
+    async def record(self, changes: Sequence[Change]) -> None:
         """Write the bucket; while that is not possible, remember what is to be written."""
         if self._context is None or self._connection is None or self._health is None:
             raise NatsError("is stopped")
@@ -128,14 +128,14 @@ class NatsProvider:
     async def _tell(self, context: Context) -> None:
         """Keep the figures up to date."""
         while (connection := self._connection) is not None:
-            context.figure("reconnects", connection.reconnects)
+            context.gauge("reconnects", connection.reconnects)
             if self._edge is not None and self._edge.begun:
-                context.figure("lag_revisions", self._edge.lag)
-                context.figure("watched_servers", len(self._edge.watched))
+                context.gauge("lag_revisions", self._edge.lag)
+                context.gauge("watched_servers", len(self._edge.watched))
             if self._origin is not None:
-                context.figure("writes", float(self._origin.leads))
-                context.figure("unwritten_keys", self._origin.unwritten)
-                context.figure("takeovers", self._origin.takeovers)
+                context.gauge("writes", float(self._origin.leads))
+                context.gauge("unwritten_keys", self._origin.unwritten)
+                context.gauge("takeovers", self._origin.takeovers)
             await context.clock.sleep(FIGURES)
 
     def _reading(self) -> Edge:

@@ -12,10 +12,11 @@ from typing import Any, Protocol
 
 import pytest
 
-from d_back_core import Clock, Context, protocol
+from d_back_core import Clock, Context
 from d_back_core.client import ClientWorld, connect
 from d_back_core.config import parse
-from d_back_core.server import WebSocketServer
+from d_back_core.embedding.server import WebSocketServer
+from d_back_core.wire import protocol
 from d_back_nats.config import NatsConfig
 from d_back_nats.connection import Line, connected
 

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import nats.js.errors
 
-from d_back_core import User, protocol
-from d_back_core.server import WebSocketServer
+from d_back_core import User
+from d_back_core.embedding.server import WebSocketServer
+from d_back_core.wire import protocol
 from d_back_nats import NatsConfig, NatsProvider
 from d_back_nats.connection import Line, connected
 from d_back_nats.failure import FAILURES, NatsError
@@ -160,12 +161,12 @@ async def revision_of(line: Line, bucket: str = "d-back") -> int:
 
 def health_of(server: WebSocketServer, name: str = "nats") -> str:
     """How the provider is."""
-    return server.live.roster.supervisors[name].health
+    return server.live.provider_set.supervisors[name].health
 
 
 def provider_of(server: WebSocketServer) -> NatsProvider:
     """The provider itself."""
-    instance = server.live.roster.supervisors["nats"].plugin.instance
+    instance = server.live.provider_set.supervisors["nats"].plugin.instance
     assert isinstance(instance, NatsProvider)
     return instance
 

@@ -16,9 +16,10 @@ import msgspec
 from nats_nodes import PATIENCE, NatsCluster, free_port
 from websockets.exceptions import WebSocketException
 
-from d_back_core import DBackError, protocol
+from d_back_core import DBackError
 from d_back_core.client import ClientWorld, connect
 from d_back_core.models import EffectiveUser
+from d_back_core.wire import protocol
 
 STATUSES = ("online", "idle", "dnd", "offline")
 UIDS = [*(str(uid) for uid in range(300)), "*", ">", "a.b", ".", "=2A", "$KV", "~!|{}"]

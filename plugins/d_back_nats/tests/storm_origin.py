@@ -9,8 +9,8 @@ import msgspec
 
 from d_back_core import Server, Status, User, UserChanged, UserRemoved
 from d_back_core.config import parse
-from d_back_core.server import WebSocketServer
-from d_back_core.testing import Script
+from d_back_core.embedding.server import WebSocketServer
+from d_back_testing import Script
 
 
 class Fields(TypedDict):

@@ -11,10 +11,10 @@ from nats.errors import Error as ClientError
 from nats_nodes import ADA, provider_of
 
 from d_back_core import Credentials, JoinError, Server
-from d_back_core.testing import Script
 from d_back_nats import NatsConfig
 from d_back_nats.failure import NatsError
 from d_back_nats.sealing import Seal, answered, asked
+from d_back_testing import Script
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

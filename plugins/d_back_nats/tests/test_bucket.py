@@ -9,22 +9,22 @@ import pytest
 from nats_nodes import ADA, BOB, health_of, keys_of, revision_of, unwritten
 
 from d_back_core import (
-    Complete,
     Message,
     Reload,
     Server,
     ServerRemoved,
+    Snapshot,
     User,
     UserChanged,
     UserRemoved,
     UserSet,
 )
 from d_back_core.config import parse
-from d_back_core.testing import Script
 from d_back_nats import NatsConfig
 from d_back_nats.contents import Held, Wanted
 from d_back_nats.keys import Place
 from d_back_nats.records import encoded_user
+from d_back_testing import Script
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -244,7 +244,7 @@ async def test_an_edge_without_a_bucket_says_so(
     """Before any origin has run, an edge names what is missing, and lists nothing."""
     server = await serve(await nats())
     await until(lambda: "there is no bucket 'd-back'; an origin makes it" in caplog.text)
-    assert server.live.listing.servers == {}
+    assert server.live.server_list.servers == {}
 
 
 async def test_all_that_is_not_in_a_whole_answer_is_to_go() -> None:
@@ -256,9 +256,9 @@ async def test_all_that_is_not_in_a_whole_answer_is_to_go() -> None:
     await wanted.compare(held)
     assert not wanted.dirty
     await wanted.take(UserSet(server_id="1", uid="7", user=ADA), held)
-    await wanted.take(Complete(server_id="1", keys=frozenset({"7"})), held)
+    await wanted.take(Snapshot(server_id="1", keys=frozenset({"7"})), held)
     assert list(wanted.dirty) == [Place("users.1", "8")]
-    await wanted.take(Complete(server_id=None, keys=frozenset()), held)
+    await wanted.take(Snapshot(server_id=None, keys=frozenset()), held)
     assert set(wanted.dirty) == {
         Place("users.1", "7"), Place("users.1", "8"), Place("servers", "1")
     }  # fmt: skip

@@ -17,16 +17,16 @@ from d_back_core import (
     UserChanged,
     UserRemoved,
 )
-from d_back_core.testing import Script
 from d_back_nats import NatsConfig
 from d_back_nats.records import ChatValue, UserValue, encoded
+from d_back_testing import Script
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from conftest import Join, Listening, Nats, Origin, Serve, Until
 
-    from d_back_core.server import WebSocketServer
+    from d_back_core.embedding.server import WebSocketServer
     from d_back_nats.connection import Line
 
     Lines = Callable[[NatsConfig], Awaitable[Line]]
@@ -164,7 +164,7 @@ async def test_a_server_that_comes_later_can_be_joined(
     await origin(cluster, source)
     edge = await serve(cluster, servers={"5": {"eager": True}})
     source.emit(ServerChanged(server_id="5", name="Late"))
-    await until(lambda: "5" in edge.live.listing.servers)
+    await until(lambda: "5" in edge.live.server_list.servers)
     world = await join(edge, "5")
     await world.until(lambda w: set(w.users) == {"7"})
 
@@ -179,7 +179,7 @@ async def test_both_sides_tell_figures(
     await join(edge, "plaza")
 
     def figures_of(server: WebSocketServer) -> dict[str, float]:
-        return next(each.figures for each in server.live.stats().providers if each.name == "nats")
+        return next(each.gauges for each in server.live.stats().providers if each.name == "nats")
 
     await until(
         lambda: (

@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from nats_nodes import ADA, BOB
 
 from d_back_core import Server
-from d_back_core.cli import main
-from d_back_core.testing import Script
+from d_back_core.cli.main import main
+from d_back_testing import Script
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ import pytest
 
 from d_back_core import ConfigError
 from d_back_core.config import parse
-from d_back_core.plugins import load
+from d_back_core.providers.loader import load
 from d_back_nats import NatsConfig, provider
 
 GUIDE = Path(__file__).parents[3] / "docs" / "en" / "cluster.md"
@@ -80,7 +80,7 @@ def test_every_key_is_documented() -> None:
 def test_every_figure_is_documented() -> None:
     """The guide's table names what the provider tells of itself."""
     source = (Path(provider.__file__)).read_text()
-    told = set(re.findall(r'context.figure\("(\w+)"', source))
+    told = set(re.findall(r'context.gauge\("(\w+)"', source))
     text = GUIDE.read_text()
     table = text[text.index("| figure | meaning |") : text.index("Alarms")]
     assert {line.split("`")[1] for line in table.splitlines()[2:] if "`" in line} == told

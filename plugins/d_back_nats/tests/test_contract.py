@@ -9,8 +9,8 @@ from nats_nodes import NatsCluster, unwritten
 
 from d_back_core import Server, User, UserChanged, WebSocketServer
 from d_back_core.config import parse
-from d_back_core.testing import ProviderContract, Script
 from d_back_nats import NatsConfig, NatsProvider
+from d_back_testing import ProviderContract, Script
 
 if TYPE_CHECKING:
     from conftest import Until

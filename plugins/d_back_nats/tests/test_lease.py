@@ -11,12 +11,12 @@ from nats_nodes import ADA, BOB, health_of, keys_of, provider_of, revision_of
 from storm import Storm
 
 from d_back_core import Server, User, UserChanged
-from d_back_core.testing import ManualClock, Script
 from d_back_nats import NatsConfig
 from d_back_nats.chain import Chain, Write
 from d_back_nats.failure import OvertakenError
 from d_back_nats.keys import Subjects
 from d_back_nats.origin import LEASE_ENDED
+from d_back_testing import ManualClock, Script
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from conftest import Nats, Origin, Until
 
-    from d_back_core.server import WebSocketServer
+    from d_back_core.embedding.server import WebSocketServer
     from d_back_nats.connection import Line
 
     Lines = Callable[[NatsConfig], Awaitable[Line]]

@@ -10,12 +10,12 @@ import pytest
 from nats_nodes import ADA, BOB, health_of, provider_of, unwritten
 
 from d_back_core import Server, User, UserChanged, UserRemoved
-from d_back_core.testing import ManualClock, Script
 from d_back_nats import NatsConfig
 from d_back_nats.connection import Connection
 from d_back_nats.ending import ended
 from d_back_nats.keys import Subjects
 from d_back_nats.watch import LONGEST_ABSENCE, Watch
+from d_back_testing import ManualClock, Script
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -108,7 +108,7 @@ async def test_an_edge_starts_before_nats(
     server = await origin(cluster, town(), wait=False)
     cluster.start()
     await until(lambda: unwritten(server) == 0)
-    await until(lambda: set(edge.live.listing.servers) == {"1"})
+    await until(lambda: set(edge.live.server_list.servers) == {"1"})
 
 
 async def test_a_bucket_that_is_made_anew(

@@ -20,10 +20,10 @@ from nats.errors import Error as ClientError
 from nats_nodes import ADA, BOB, LOG, NatsCluster, provider_of, unwritten
 
 from d_back_core import Credentials, File, Secret, Server, UserChanged
-from d_back_core.testing import Script
 from d_back_nats import NatsConfig, NatsTls
 from d_back_nats.connection import CLOSED, connected
 from d_back_nats.failure import LOGIN, NatsError
+from d_back_testing import Script
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -16,9 +16,9 @@ from playwright.async_api import Browser, ConsoleMessage, Error, Page, async_pla
 
 from d_back_core import Server, User
 from d_back_core.config import parse
-from d_back_core.server import WebSocketServer
-from d_back_core.testing import Script
+from d_back_core.embedding.server import WebSocketServer
 from d_back_page import PageConfig, PageProvider
+from d_back_testing import Script
 
 CHROMIUM = shutil.which("chromium")
 LOST = re.compile(

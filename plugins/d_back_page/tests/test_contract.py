@@ -3,8 +3,8 @@
 from typing import ClassVar
 
 from d_back_core import Secret
-from d_back_core.testing import ProviderContract
 from d_back_page import PageConfig, PageProvider
+from d_back_testing import ProviderContract
 
 TOKEN = "a-token-for-the-operator"
 

@@ -9,7 +9,7 @@ from page_browser import ONE, gateway, visiting
 from playwright.async_api import Browser
 
 from d_back_core import Status, User, UserChanged
-from d_back_core.testing import Script
+from d_back_testing import Script
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

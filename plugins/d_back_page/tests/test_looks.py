@@ -11,8 +11,8 @@ from page_browser import LOST, MEMBERS, ONE, Visitor, artefacts, club, gateway, 
 from playwright.async_api import Browser
 
 from d_back_core import Message, Server, User
-from d_back_core.server import WebSocketServer
-from d_back_core.testing import Script
+from d_back_core.embedding.server import WebSocketServer
+from d_back_testing import Script
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -11,10 +11,10 @@ from page_browser import MEMBERS, ONE, Visitor, club, gateway, visiting
 from playwright.async_api import Browser
 
 from d_back_core import HttpRequest, Secret, Server, User
-from d_back_core.server import WebSocketServer
-from d_back_core.testing import Script
+from d_back_core.embedding.server import WebSocketServer
 from d_back_page import PageConfig
 from d_back_page.operators import is_operator
+from d_back_testing import Script
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

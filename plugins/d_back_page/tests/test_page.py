@@ -9,7 +9,7 @@ from page_browser import LOST, MEMBERS, ONE, club, cut_off, gateway, visiting
 from playwright.async_api import Browser, WebSocketRoute
 
 from d_back_core import Message, Server, Status, User, UserChanged, UserRemoved
-from d_back_core.testing import Script
+from d_back_testing import Script
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, TypeAlias
 import asyncpg
 
 from d_back_core import (
-    Complete,
-    Recorded,
+    Change,
     Server,
     ServerRemoved,
     ServerSet,
+    Snapshot,
     User,
     UserRemoved,
     UserSet,
@@ -52,7 +52,7 @@ class Memory:
         self._log = log
         self.refused = 0
 
-    async def store(self, changes: Sequence[Recorded]) -> None:
+    async def store(self, changes: Sequence[Change]) -> None:
         """Store all changes in order, or none. Raises what asyncpg raises."""
         async with self._database.transaction() as session:
             gathered = _Gathered(self, session)
@@ -94,7 +94,7 @@ class Memory:
             ],
         )
 
-    async def complete(self, session: "Session", change: Complete) -> None:
+    async def complete(self, session: "Session", change: Snapshot) -> None:
         """Remove whatever else is remembered."""
         keys = sorted(change.keys)
         if change.server_id is None:
@@ -145,7 +145,7 @@ class _Gathered:
         self._users: dict[Key, User | None] = {}
         self._servers: dict[str, Server | None] = {}
 
-    async def add(self, change: Recorded) -> None:
+    async def add(self, change: Change) -> None:
         match change:
             case UserSet():
                 self._users[change.server_id, change.uid] = change.user
@@ -156,7 +156,7 @@ class _Gathered:
             case ServerRemoved():
                 await self.flush()  # its users go with it, those who came before
                 self._servers[change.server_id] = None
-            case Complete():
+            case Snapshot():
                 await self.flush()
                 await self._memory.complete(self._session, change)
 

@@ -6,7 +6,7 @@ from contextlib import aclosing
 import click
 from msgspec import Struct
 
-from d_back_core import Context, Event, Recorded, Server, User, hookimpl
+from d_back_core import Change, Context, Event, Server, User, hookimpl
 from d_back_postgres.changes import Changes
 from d_back_postgres.config import PostgresConfig
 from d_back_postgres.database import Database
@@ -114,7 +114,7 @@ class PostgresProvider:
                     yield event
 
     @hookimpl
-    async def record(self, changes: Sequence[Recorded]) -> None:
+    async def record(self, changes: Sequence[Change]) -> None:
         """Store the batch in one transaction."""
         run, database, context = self._run, self._database, self._context
         if run is None or database is None or context is None:

@@ -22,7 +22,7 @@ import pytest
 from d_back_core import Clock, Context, Secret
 from d_back_core.client import ClientWorld, connect
 from d_back_core.config import parse
-from d_back_core.server import WebSocketServer
+from d_back_core.embedding.server import WebSocketServer
 from d_back_postgres import PostgresConfig, PostgresProvider
 from d_back_postgres.database import Database
 from d_back_postgres.migrations import migrations

@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 from click.testing import CliRunner
 
-from d_back_core.cli import main
+from d_back_core.cli.main import main
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -6,7 +6,7 @@ import pytest
 
 from d_back_core import ConfigError, Secret
 from d_back_core.config import parse
-from d_back_core.plugins import load
+from d_back_core.providers.loader import load
 from d_back_postgres import PostgresConfig
 
 DSN = "postgresql://me:hunter2@localhost/world"

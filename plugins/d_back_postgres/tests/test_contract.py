@@ -6,8 +6,8 @@ import asyncpg
 import pytest
 
 from d_back_core import Secret
-from d_back_core.testing import ProviderContract
 from d_back_postgres import PostgresConfig, PostgresProvider
+from d_back_testing import ProviderContract
 
 
 @pytest.mark.usefixtures("plaza")

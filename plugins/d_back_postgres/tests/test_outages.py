@@ -12,22 +12,22 @@ import pytest
 
 from d_back_core import Reload, Secret, Server, User
 from d_back_core.models import EffectiveUser
-from d_back_core.testing import ManualClock, Script
 from d_back_postgres import PostgresConfig, PostgresProvider
 from d_back_postgres.failure import DatabaseError
 from d_back_postgres.listener import HEARTBEAT
+from d_back_testing import ManualClock, Script
 
 if TYPE_CHECKING:
     from conftest import Begin, Cluster, Connection, Health, Join, Serve, Until
 
-    from d_back_core.server import WebSocketServer
+    from d_back_core.embedding.server import WebSocketServer
 
 PATIENCE = 60.0
 PASSWORD = "hush-1b6e0f7a"
 
 
 def postgres_health(server: WebSocketServer) -> str:
-    return server.live.roster.supervisors["postgres"].health
+    return server.live.provider_set.supervisors["postgres"].health
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -9,26 +9,26 @@ import asyncpg
 import pytest
 
 from d_back_core import (
-    Complete,
-    Recorded,
+    Change,
     Server,
     ServerRemoved,
     ServerSet,
+    Snapshot,
     User,
     UserChanged,
     UserRemoved,
     UserSet,
 )
 from d_back_core.models import EffectiveUser
-from d_back_core.testing import Script
 from d_back_postgres import UsersColumns
 from d_back_postgres.failure import DatabaseError
+from d_back_testing import Script
 
 if TYPE_CHECKING:
     from conftest import Begin, Cluster, Connection, Join, Serve, Until
 
     from d_back_core import Event
-    from d_back_core.server import WebSocketServer
+    from d_back_core.embedding.server import WebSocketServer
 
 ADA = User(username="Ada", status="online", role_color="#ff6b6b")
 BO = User(username="Bo", status="offline", role_color="#4ecdc4")
@@ -42,8 +42,8 @@ def listed(server_id: str = "1", **fields: Any) -> ServerSet:  # noqa: ANN401
     return ServerSet(server_id=server_id, server=Server(**{"name": "Plaza", "id": "p"} | fields))
 
 
-def complete(*keys: str, server_id: str | None = "1") -> Complete:
-    return Complete(server_id=server_id, keys=frozenset(keys))
+def complete(*keys: str, server_id: str | None = "1") -> Snapshot:
+    return Snapshot(server_id=server_id, keys=frozenset(keys))
 
 
 async def stored(sql: Connection) -> dict[tuple[str, str], tuple[Any, ...]]:
@@ -63,7 +63,7 @@ async def test_what_is_said_is_stored(dsn: str, sql: Connection, begin: Begin) -
     """Servers and users become rows, with what is said of them and NULL for the rest; a second
     time changes nothing."""
     provider = await begin(dsn)
-    changes: list[Recorded] = [listed(default=True), said("7"), said("8", User(status="idle"))]
+    changes: list[Change] = [listed(default=True), said("7"), said("8", User(status="idle"))]
     for _ in range(2):
         await provider.record(changes)
         assert await stored(sql) == {
@@ -113,7 +113,7 @@ async def test_complete_follows_the_order(dsn: str, sql: Connection, begin: Begi
 
 
 async def test_rows_of_the_operators_own_stay(dsn: str, sql: Connection, begin: Begin) -> None:
-    """Rows that no recorder wrote have no last_seen, and no Complete takes them away."""
+    """Rows that no recorder wrote have no last_seen, and no Snapshot takes them away."""
     await sql.execute("INSERT INTO servers (server_id) VALUES ('own')")
     await sql.execute("INSERT INTO users (server_id, user_id) VALUES ('1', 'own')")
     provider = await begin(dsn)
@@ -250,11 +250,11 @@ async def test_recorded_through_an_outage(
     await world.until(lambda w: w.users["8"].status == "dnd")
     before = dict(world.users)
     assert script.context is not None
-    supervisor = server.live.roster.supervisors["script"]
+    supervisor = server.live.provider_set.supervisors["script"]
     supervisor.core = type(supervisor.core)(use="script", grace=type(supervisor.core.grace)(0.05))
     script.servers_answer = script.users_answers["1"] = RuntimeError("away")
     script.context.degraded("away")
-    feed = server.live.servers["1"].feed
+    feed = server.live.servers["1"].resolver
     await until(lambda: "postgres" in feed.layers.in_use)
     assert "script" not in feed.layers.in_use
     assert (
@@ -307,7 +307,7 @@ class Heard:
 
     def __init__(self, server: WebSocketServer, monkeypatch: pytest.MonkeyPatch) -> None:
         self.names: list[str] = []
-        self._hear = server.live.heard
+        self._hear = server.live.on_event
         monkeypatch.setattr(server.live, "heard", self)
 
     def __call__(self, name: str, event: Event) -> None:
@@ -376,7 +376,7 @@ async def test_two_processes_share_a_memory(
     script = town()
     await serve(dsn, {"script": script}, order=("script", "postgres"), recorders=("postgres",))
     reader = await serve(dsn)
-    await until(lambda: "1" in reader.live.listing.servers)
+    await until(lambda: "1" in reader.live.server_list.servers)
     world = await join(reader)
     await world.until(lambda w: set(w.users) == {"7", "8"})
     script.emit(UserChanged(server_id="1", uid="7", status="dnd"))

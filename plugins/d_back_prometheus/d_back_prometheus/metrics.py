@@ -96,7 +96,7 @@ def _providers(providers: list[ProviderStats]) -> Iterator[Metric]:
         "d_back_provider_figure", "What a provider tells of itself.", labels=["provider", "figure"]
     )
     for provider in providers:
-        for name, value in provider.figures.items():
+        for name, value in provider.gauges.items():
             figures.add_metric([provider.name, name], value)
         for state in HEALTHS:
             health.add_metric([provider.name, state], float(provider.health == state))

@@ -1,7 +1,7 @@
 """The metrics keep the contract of what they have of a provider."""
 
-from d_back_core.testing import ProviderContract
 from d_back_prometheus import PrometheusConfig, PrometheusProvider
+from d_back_testing import ProviderContract
 
 
 class TestMetrics(ProviderContract):

@@ -9,10 +9,10 @@ import pytest
 from d_back_core import ConfigError, Server, User, UserChanged
 from d_back_core.client import connect
 from d_back_core.config import parse
-from d_back_core.plugins import load
-from d_back_core.server import WebSocketServer
-from d_back_core.testing import Script
+from d_back_core.embedding.server import WebSocketServer
+from d_back_core.providers.loader import load
 from d_back_prometheus import PrometheusConfig, PrometheusProvider
+from d_back_testing import Script
 
 CONFIG = {"gateway": {"http": ["prometheus"]}, "chain": {"order": ["town"]}}
 
@@ -77,10 +77,10 @@ async def test_what_a_provider_tells_of_itself(town: Script) -> None:
     """Each of a provider's figures is a gauge, with the value that it told last."""
     async with serving(town) as server:
         assert town.context is not None
-        town.context.figure("reconnects", 1)
-        town.context.figure("reconnects", 2)
+        town.context.gauge("reconnects", 1)
+        town.context.gauge("reconnects", 2)
         answer = await scrape(server)
-    assert value(answer, 'd_back_provider_figure{figure="reconnects",provider="town"}') == 2
+    assert value(answer, 'd_back_provider_figure{gauge="reconnects",provider="town"}') == 2
 
 
 async def test_no_label_holds_user_data(town: Script) -> None:

@@ -1,0 +1,95 @@
+"""The control socket: lets ``d-back explain`` and ``d-back check --live`` ask the running
+process. A Unix socket of mode 0600; one JSON line each way."""
+
+import asyncio
+import logging
+import os
+import socket
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from d_back_core.admin.explain import Explanation, explain
+from d_back_core.errors import ConfigError, JoinError
+from d_back_core.state.live import Live
+
+TIMEOUT = 10.0
+
+log = logging.getLogger("d_back.control")
+
+
+class Question(Struct, frozen=True, kw_only=True):
+    """What is to be explained; see `explain.explain`."""
+
+    server: str | None = None
+    uid: str | None = None
+
+
+class Reply(Struct, frozen=True, kw_only=True):
+    """An explanation, or why there is none."""
+
+    explanation: Explanation | None = None
+    error: str | None = None
+
+
+class Control:
+    """Answers on the socket from `start` to `stop`."""
+
+    def __init__(self, path: str, live: Live) -> None:
+        self._path = Path(path)
+        self._live = live
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listen; raises `ConfigError` where that is not possible."""
+        if self._path.is_socket() and not await ask(str(self._path), Question(server="")):
+            self._path.unlink()  # left over from a process that was killed
+        listener = socket.socket(socket.AF_UNIX)
+        mask = os.umask(0o177)  # the mode that the socket is born with
+        try:
+            listener.bind(str(self._path))
+        except OSError as error:
+            listener.close()
+            raise ConfigError(f"gateway.control '{self._path}': {error.strerror}") from error
+        finally:
+            os.umask(mask)
+        self._server = await asyncio.start_unix_server(self._answer, sock=listener)
+
+    async def stop(self) -> None:
+        """Stop listening; may be called twice."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+            self._path.unlink(missing_ok=True)
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                question = msgspec.json.decode(await reader.readline(), type=Question)
+                writer.write(msgspec.json.encode(self._reply(question)) + b"\n")
+                await writer.drain()
+        except (OSError, TimeoutError, ValueError) as error:
+            log.warning("a question could not be answered: %s", error)
+        finally:
+            writer.close()
+
+    def _reply(self, question: Question) -> Reply:
+        try:
+            return Reply(explanation=explain(self._live, question.server, question.uid))
+        except JoinError as error:
+            return Reply(error=str(error))
+
+
+async def ask(path: str, question: Question) -> Reply | None:
+    """What the running process says; None where none listens there."""
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            reader, writer = await asyncio.open_unix_connection(path, limit=2**30)
+            try:
+                writer.write(msgspec.json.encode(question) + b"\n")
+                return msgspec.json.decode(await reader.readline(), type=Reply)
+            finally:
+                writer.close()
+    except (OSError, TimeoutError, ValueError):
+        return None

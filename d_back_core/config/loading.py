@@ -1,0 +1,194 @@
+"""``d-back.toml`` → structs, with errors that name file, table, key, value and the nearest
+valid one."""
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from d_back_core.chain.policy import Policy, PublicIds
+from d_back_core.config.decoding import Duration, File, Timeout, decode
+from d_back_core.config.tables import (
+    MAX_PORT,
+    ChainConfig,
+    Config,
+    GatewayConfig,
+    LimitsConfig,
+    Provider,
+    ProviderConfig,
+)
+from d_back_core.errors import ConfigError, nearest
+from d_back_core.models import is_id, is_public_id
+from d_back_core.secret import Secret
+
+FILE_NAME = "d-back.toml"
+ENVIRONMENT = {
+    "D_BACK_HOST": "host",
+    "D_BACK_PORT": "port",
+    "D_BACK_STATIC_DIR": "static_dir",
+}
+
+
+def find(flag: str | None, user_folder: Path, environ: Mapping[str, str]) -> Path | None:
+    """The configuration file to read, or None where there is none."""
+    for named, where in ((flag, "--config"), (environ.get("D_BACK_CONFIG"), "$D_BACK_CONFIG")):
+        if named:
+            if not os.path.isfile(named):  # noqa: PTH113  Path's raises for a name too long
+                raise ConfigError(f"{where}: there is no file '{named}'")
+            return Path(named)
+    candidates = (Path(FILE_NAME), user_folder / FILE_NAME)
+    return next((path for path in candidates if os.path.isfile(path)), None)  # noqa: PTH113
+
+
+def load(
+    path: Path | None, environ: Mapping[str, str], *, page: str | None = None, **flags: object
+) -> Config:
+    """Read, check and decode the configuration; ``flags`` override its ``[gateway]``. ``page`` is
+    the provider of the page at ``/``, for an operator who has not said what is served there."""
+    table: dict[str, Any] = {}
+    if path is not None:
+        import tomllib  # noqa: PLC0415  a start without a file does not need it
+
+        try:
+            table = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise ConfigError(f"{path}: cannot be read: {error}") from error
+    overrides: dict[str, object] = {}
+    for variable, key in ENVIRONMENT.items():
+        text = environ.get(variable)
+        if text and key == "port":
+            overrides[key] = _port(text, variable)
+        elif text:
+            overrides[key] = text
+    overrides |= {key: value for key, value in flags.items() if value is not None}
+    if "static_dir" in overrides:  # relative to where it was typed, not to the file
+        overrides["static_dir"] = str(Path(str(overrides["static_dir"])).absolute())
+    return parse(table, path, overrides, page)
+
+
+def parse(
+    table: Mapping[str, Any],
+    path: Path | None = None,
+    overrides: Mapping[str, object] | None = None,
+    page: str | None = None,
+) -> Config:
+    """The tables of a ``d-back.toml`` as a checked `Config`; the rest is as for `load`."""
+    source = str(path) if path is not None else Config().source
+    folder = path.parent if path is not None else Path()
+    known = {"gateway", "limits", "chain", "providers", "servers"}
+    for key in table:
+        if key not in known:
+            raise ConfigError(f"{source}: unknown table '{key}'{nearest(key, known)}")
+    gateway = _table(table, "gateway", source) | dict(overrides or {})
+    if page is not None and not {"http", "static_dir"} & gateway.keys():
+        own = _table(_table(table, "providers", source), page, f"{source}: providers")
+        if own.get("use", page) == page:  # another provider's name it may be as well
+            gateway["http"] = [page]
+    config = Config(
+        source=source,
+        path=path,
+        gateway=decode(GatewayConfig, gateway, f"{source}: gateway", folder),
+        limits=decode(LimitsConfig, _table(table, "limits", source), f"{source}: limits", folder),
+        chain=decode(ChainConfig, _table(table, "chain", source), f"{source}: chain", folder),
+        providers={
+            name: _provider(name, entry, source, folder)
+            for name, entry in _table(table, "providers", source).items()
+        },
+        servers={
+            server_id: decode(Policy, entry, f"{source}: servers.{server_id}", folder)
+            for server_id, entry in _table(table, "servers", source).items()
+        },
+    )
+    _check_order(config)
+    _check_policies(config)
+    return config
+
+
+def _port(text: str, variable: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > MAX_PORT:
+        raise ConfigError(f"${variable} '{text}': is no port (0 to {MAX_PORT})")
+    return int(text)
+
+
+def _table(table: Mapping[str, Any], key: str, source: str) -> dict[str, Any]:
+    found = table.get(key, {})
+    if not isinstance(found, dict):
+        raise ConfigError(f"{source}: {key}: expected a table")
+    return found
+
+
+class _Tables(Struct, forbid_unknown_fields=True):
+    gateway: GatewayConfig | UnsetType = UNSET
+    limits: LimitsConfig | UnsetType = UNSET
+    chain: ChainConfig | UnsetType = UNSET
+    providers: dict[str, ProviderConfig] | UnsetType = UNSET
+    servers: dict[str, Policy] | UnsetType = UNSET
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of ``d-back.toml``; the keys of plugins are not described in it."""
+    number_or_text: dict[str, Any] = {"type": ["number", "string"]}
+    shapes: dict[type, dict[str, Any]] = {
+        Duration: number_or_text,
+        Timeout: number_or_text,
+        File: {"type": "string"},
+        Secret: {"type": ["string", "object"]},
+    }
+    described = msgspec.json.schema(_Tables, schema_hook=shapes.__getitem__)
+    provider = described["$defs"][ProviderConfig.__name__]
+    del provider["additionalProperties"], provider["required"]
+    return described
+
+
+def _provider(name: str, entry: object, source: str, folder: Path) -> Provider:
+    where = f"{source}: providers.{name}"
+    if not isinstance(entry, dict):
+        raise ConfigError(f"{where}: expected a table")
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise ConfigError(f"{where}: '{name}' is no name (letters, digits, _ and -)")
+    ours = set(ProviderConfig.__struct_fields__)
+    core = {"use": name} | {key: value for key, value in entry.items() if key in ours}
+    return Provider(
+        name=name,
+        core=decode(ProviderConfig, core, where, folder),
+        options={key: value for key, value in entry.items() if key not in ours},
+    )
+
+
+def _check_order(config: Config) -> None:
+    order = config.chain.order
+    if not order:
+        raise ConfigError(f"{config.source}: chain.order names no provider")
+    for key, names in (("order", order), ("recorders", config.chain.recorders)):
+        for name in names:
+            if names.count(name) > 1:
+                raise ConfigError(f"{config.source}: chain.{key} names '{name}' twice")
+    if order[0] in config.chain.recorders:
+        where = f"{config.source}: chain.recorders names '{order[0]}'"
+        raise ConfigError(f"{where}, which is first in chain.order: nobody is above it to record")
+
+
+def _check_policies(config: Config) -> None:
+    aliases: dict[str, str] = {}
+    for server_id, policy in config.servers.items():
+        where = f"{config.source}: servers.{server_id}"
+        if not is_id(server_id):
+            raise ConfigError(f"{where}: '{server_id}' is no server_id")
+        alias = policy.alias
+        if alias is None:
+            continue
+        if not is_public_id(alias) or alias in PublicIds.RESERVED:
+            wanted = "1 to 64 of A-Z a-z 0-9 _ -, and not 'default' or 'null'"
+            raise ConfigError(f"{where}.alias: '{alias}' cannot be a public id ({wanted})")
+        if alias in aliases or (alias in config.servers and alias != server_id):
+            other = aliases.get(alias, alias)
+            raise ConfigError(f"{where}.alias: '{alias}' is that of servers.{other} already")
+        aliases[alias] = server_id
+    chosen = [server_id for server_id, policy in config.servers.items() if policy.default]
+    if len(chosen) > 1:
+        names = ", ".join(chosen)
+        raise ConfigError(f"{config.source}: servers: more than one default ({names})")

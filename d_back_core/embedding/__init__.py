@@ -1,0 +1,1 @@
+"""The gateway as an object inside another asyncio program."""

@@ -1,0 +1,139 @@
+"""How an embedding program registers its callbacks."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping
+from os import PathLike
+from typing import Any, TypeAlias, TypeVar, overload
+
+from d_back_core.embedding.callback import Callback
+from d_back_core.embedding.callbacks import COUNTS
+
+Entries: TypeAlias = Mapping[str, Any] | None
+"""By id; None or empty: not available, ask the next provider."""
+ClientId: TypeAlias = str | None
+Page: TypeAlias = tuple[str, str | bytes | PathLike[str]] | None
+"""A content type, and the content or the path of a file."""
+
+ServerCallback: TypeAlias = (
+    Callable[[], Entries | Awaitable[Entries]]
+    | Callable[[str | None], Entries | Awaitable[Entries]]
+)
+UserCallback: TypeAlias = (
+    Callable[[str], Entries | Awaitable[Entries]] | Callable[[], Entries | Awaitable[Entries]]
+)
+ValidateCallback: TypeAlias = (
+    Callable[[str, dict[str, Any], str], bool | Awaitable[bool]]
+    | Callable[[str, dict[str, Any]], bool | Awaitable[bool]]
+)
+ClientIdCallback: TypeAlias = (
+    Callable[[str], ClientId | Awaitable[ClientId]] | Callable[[], ClientId | Awaitable[ClientId]]
+)
+StaticCallback: TypeAlias = Callable[[str], Page | Awaitable[Page]]
+
+S = TypeVar("S", bound=ServerCallback)
+U = TypeVar("U", bound=UserCallback)
+V = TypeVar("V", bound=ValidateCallback)
+C = TypeVar("C", bound=ClientIdCallback)
+P = TypeVar("P", bound=StaticCallback)
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Registration(ABC):
+    """The five callbacks. Each method takes the function, or is used as a decorator with or
+    without arguments, and returns the function as it was.
+
+    The function may be async or plain. A plain one runs on the event loop; with ``blocking=True``
+    in a thread. One that raises, or takes longer than the ``timeout`` of the provider
+    ``callbacks`` (5 s), has failed: who is joined keeps what was said last until the ``grace``
+    (30 s) has run out, and then the next provider's answer comes in its place.
+
+    ``ttl`` are the seconds after which an answer is too old for a join: the callback is asked
+    again, once for all who join meanwhile. What the new answer says differently than the last
+    one is news; where it only repeats it, later broadcasts stay.
+
+    Registering is allowed at any time; it takes the place of what was registered before.
+    """
+
+    @overload
+    def on_get_server_data(
+        self, callback: S, *, ttl: float = 0.0, blocking: bool = False
+    ) -> S: ...
+    @overload
+    def on_get_server_data(
+        self, *, ttl: float = 0.0, blocking: bool = False
+    ) -> Callable[[S], S]: ...
+    def on_get_server_data(
+        self, callback: Any = None, *, ttl: float = 0.0, blocking: bool = False
+    ) -> Any:
+        """All servers, as ``{server_id: {"id", "name", "passworded", "is_default" (or
+        "default"), "enabled", "password"}}``; all fields may be missing.
+
+        Called without an argument, or with None where it takes one. ``password`` lets in who
+        gives it, protects the server, and is told to nobody.
+        """
+        return self._decorated("servers", callback, ttl=ttl, blocking=blocking)
+
+    @overload
+    def on_get_user_data(self, callback: U, *, ttl: float = 0.0, blocking: bool = False) -> U: ...
+    @overload
+    def on_get_user_data(
+        self, *, ttl: float = 0.0, blocking: bool = False
+    ) -> Callable[[U], U]: ...
+    def on_get_user_data(
+        self, callback: Any = None, *, ttl: float = 0.0, blocking: bool = False
+    ) -> Any:
+        """All users of a server, by its server_id, as ``{uid: {"username", "status",
+        "roleColor"}}``; what is missing or not valid gets its default: the uid, ``offline``,
+        ``#ffffff``."""
+        return self._decorated("users", callback, ttl=ttl, blocking=blocking)
+
+    @overload
+    def on_validate_discord_user(self, callback: V, *, blocking: bool = False) -> V: ...
+    @overload
+    def on_validate_discord_user(self, *, blocking: bool = False) -> Callable[[V], V]: ...
+    def on_validate_discord_user(self, callback: Any = None, *, blocking: bool = False) -> Any:
+        """Whether who logged in with Discord may join a protected server: called at each such
+        join with the token, what the client claims of its user, and the server_id.
+
+        Only ``True`` lets them in. Without it nobody is let in by a login.
+        """
+        return self._decorated("authorize", callback, blocking=blocking)
+
+    @overload
+    def on_get_client_id(self, callback: C, *, ttl: float = 0.0, blocking: bool = False) -> C: ...
+    @overload
+    def on_get_client_id(
+        self, *, ttl: float = 0.0, blocking: bool = False
+    ) -> Callable[[C], C]: ...
+    def on_get_client_id(
+        self, callback: Any = None, *, ttl: float = 0.0, blocking: bool = False
+    ) -> Any:
+        """The OAuth2 client id that clients of a server log in with; None: there is none."""
+        return self._decorated("client_id", callback, ttl=ttl, blocking=blocking)
+
+    @overload
+    def on_static_request(self, callback: P, *, blocking: bool = False) -> P: ...
+    @overload
+    def on_static_request(self, *, blocking: bool = False) -> Callable[[P], P]: ...
+    def on_static_request(self, callback: Any = None, *, blocking: bool = False) -> Any:
+        """A page for a path, which is percent-decoded and without a query: the content type, and
+        the content or the path of a file; None leaves it to the built-in pages.
+
+        Bytes are content and a ``Path`` is a file. A ``str`` is a file only if it names an
+        existing one, with a suffix, and did not come in the requested path; else it is content.
+        A path with ``..`` in it, or to anything but a file, is answered with 404.
+        """
+        return self._decorated("http", callback, blocking=blocking)
+
+    def _decorated(
+        self, hook: str, function: F | None, *, ttl: float = 0.0, blocking: bool
+    ) -> F | Callable[[F], F]:
+        def registered(function: F) -> F:
+            self._register(hook, Callback(function, COUNTS[hook], ttl=ttl, blocking=blocking))
+            return function
+
+        return registered if function is None else registered(function)
+
+    @abstractmethod
+    def _register(self, hook: str, callback: Callback) -> None:
+        """Let this callback answer the hook."""

@@ -1,0 +1,1 @@
+"""Other people's code: found, loaded, checked, run and supervised."""

@@ -1,0 +1,217 @@
+"""Load the plugins that the configuration names, check and register them. One that nothing names
+is never imported."""
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Mapping
+from typing import Any, TypeVar
+
+import click
+import pluggy
+from msgspec import Struct
+
+from d_back_core import config as configuration
+from d_back_core.config.decoding import decode
+from d_back_core.errors import ConfigError, PluginError, described, nearest
+from d_back_core.hookspecs import PROJECT, ProviderSpec
+from d_back_core.providers.entry_points import InstalledPlugin, installed, only, provider_class
+from d_back_core.providers.plugin_checks import hooks_of, problems_of
+
+LASTING = frozenset({"events", "record"})
+"""The hooks that a mere probe leaves alone."""
+
+T = TypeVar("T")
+
+log = logging.getLogger("d_back.plugins")
+
+
+class Capabilities(Struct, frozen=True, kw_only=True):
+    """How a provider differs from others, as its attribute ``traits`` says while it runs; for
+    the embedding API, whose callbacks come and go."""
+
+    max_ages: dict[str, float] = {}
+    """``servers`` or ``users`` or ``client_id`` → the age in seconds from which on a join asks
+    again."""
+    overlays: set[str] = set()
+    """Those of the first two whose answer is merged whatever the mode is."""
+    everywhere: bool = False
+    """Whether it is asked about access to every server, not only those it contributes to."""
+
+
+class Plugin:
+    """One configured provider: an instance of a plugin's class, and its hooks."""
+
+    def __init__(
+        self,
+        settings: configuration.Provider,
+        instance: object,
+        hooks: dict[str, pluggy.HookImpl],
+    ) -> None:
+        self.name = settings.name
+        self.settings = settings
+        self.instance = instance
+        self.probe = False
+        self.records_public = getattr(instance, "records", "merged") == "public"
+        self.capabilities: Capabilities = getattr(instance, "traits", Capabilities())
+        self.muted: frozenset[str] = frozenset()
+        """Hooks that are not called although it implements them."""
+        self._hooks = hooks
+
+    def probing(self) -> "Plugin":
+        """The same provider, asked once only: it is told so, and has no stream and records
+        nothing."""
+        asked_once = {name: each for name, each in self._hooks.items() if name not in LASTING}
+        probe = Plugin(self.settings, self.instance, asked_once)
+        probe.probe = True
+        return probe
+
+    def same_instance(self, other: "Plugin") -> bool:
+        """Whether the other would be made of the same plugin with the same options."""
+        mine, others = self.settings, other.settings
+        same_use = mine.core.use == others.core.use and mine.options == others.options
+        same_use = same_use and mine.core.refresh == others.core.refresh  # it polls, or does not
+        return same_use and type(self.instance) is type(other.instance)
+
+    def implements(self, hook: str) -> bool:
+        return hook in self._hooks and hook not in self.muted
+
+    def call(self, hook: str, **arguments: object) -> Awaitable[Any]:
+        """Call an async hook with those of the arguments that it declares."""
+        awaitable: Awaitable[Any] = self._call(hook, arguments)
+        return awaitable
+
+    def events(self) -> AsyncIterator[Any]:
+        """Begin the provider's stream."""
+        stream: AsyncIterator[Any] = self._call("events", {})
+        return stream
+
+    def _call(self, hook: str, arguments: dict[str, object]) -> Any:
+        implementation = self._hooks[hook]
+        return implementation.function(*(arguments[name] for name in implementation.argnames))
+
+
+def load(config: configuration.Config, given: Mapping[str, object] | None = None) -> list[Plugin]:
+    """The providers of `Config.names`, in this order; ``given`` ones are instances
+    already, the others are made from installed plugins."""
+    given = given or {}
+    available = installed()
+    hooks = pluggy.PluginManager(PROJECT)
+    hooks.add_hookspecs(ProviderSpec)
+    loaded = []
+    for name in config.names:
+        settings = config.provider(name)
+        if name in given:
+            instance = given[name]
+            where: object = f"provider '{name}' ({type(instance).__name__})"
+            for problem in problems_of(type(instance)):
+                raise PluginError(f"{where}: {problem}")
+        else:
+            where = _found(config, settings, available)
+            instance = _instance(config, settings, where)
+        plugin = Plugin(settings, instance, _registered(hooks, instance, name, where))
+        if name in config.chain.recorders and not plugin.implements("record"):
+            raise ConfigError(f"{config.source}: chain.recorders: {where} records nothing")
+        loaded.append(plugin)
+    return loaded
+
+
+def command_config(kind: type[T], name: str) -> T:
+    """The configuration of the provider of that name, for a command of its plugin; raises
+    `ConfigError`. To be called while the command runs."""
+    config: configuration.Config = click.get_current_context().find_root().obj()
+    return _options(config, config.provider(name), kind)
+
+
+def whole_class(plugin: InstalledPlugin) -> type:
+    """Import the plugin's class, and see that nothing is wrong with it; raises `PluginError`."""
+    cls = provider_class(plugin)
+    for problem in problems_of(cls):
+        raise plugin.error(problem.what, problem.remedy, problem.place)
+    return cls
+
+
+def add_commands(plugin: InstalledPlugin, group: click.Group) -> bool:
+    """Let the plugin add its commands; False where it has none. Raises `PluginError`."""
+    cls: Any = whole_class(plugin)
+    if "commands" not in hooks_of(cls):
+        return False
+    try:
+        cls.commands(group)
+    except (Exception, SystemExit) as error:  # other people's code
+        raise plugin.failure("commands: ", error, cls.commands) from error
+    return True
+
+
+def _found(
+    config: configuration.Config,
+    settings: configuration.Provider,
+    available: dict[str, list[InstalledPlugin]],
+) -> InstalledPlugin:
+    use = settings.core.use
+    candidates = available.get(use, [])
+    if not candidates:
+        places = {
+            "chain.order": config.chain.order,
+            "chain.recorders": config.chain.recorders,
+            "gateway.http": config.gateway.http,
+        }
+        place = next(key for key, names in places.items() if settings.name in names)
+        if use != settings.name:
+            place = f"providers.{settings.name}.use"
+        known = nearest(use, available).replace("known:", "installed:")
+        raise ConfigError(f"{config.source}: {place} names '{use}', which is not installed{known}")
+    return only(candidates)
+
+
+def _instance(
+    config: configuration.Config, settings: configuration.Provider, plugin: InstalledPlugin
+) -> object:
+    cls = whole_class(plugin)
+    where = f"{config.source}: providers.{settings.name}"
+    kind = getattr(cls, "Config", None)
+    if kind is None:
+        for key in settings.options:
+            known = nearest(key, configuration.ProviderConfig.__struct_fields__)
+            raise ConfigError(f"{where}.{key}: unknown key{known}")
+        decoded = None
+    else:
+        decoded = _decoded(config, settings, plugin, kind)
+    try:
+        return cls(decoded)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
+    except Exception as error:  # other people's code: a constructor can raise anything
+        raise plugin.failure(f"{cls.__name__}(): ", error, cls) from error
+
+
+def _decoded(
+    config: configuration.Config,
+    settings: configuration.Provider,
+    plugin: InstalledPlugin,
+    kind: type[Struct],
+) -> object:
+    try:
+        return _options(config, settings, kind)
+    except ConfigError:
+        raise
+    except Exception as error:  # other people's code: types that TOML has not, __post_init__
+        raise plugin.failure("Config: ", error, kind) from error
+
+
+def _options(config: configuration.Config, settings: configuration.Provider, kind: type[T]) -> T:
+    ours = configuration.ProviderConfig.__struct_fields__
+    where = f"{config.source}: providers.{settings.name}"
+    return decode(kind, settings.options, where, config.folder, also=ours)
+
+
+def _registered(
+    hooks: pluggy.PluginManager, instance: object, name: str, where: object
+) -> dict[str, pluggy.HookImpl]:
+    """The hooks of the instance, whose class nothing is wrong with."""
+    try:
+        hooks.register(instance, name)
+    except (pluggy.PluginValidationError, ValueError) as error:
+        raise PluginError(f"{where}: {described(error)}") from error
+    return {
+        caller.name: next(impl for impl in caller.get_hookimpls() if impl.plugin is instance)
+        for caller in hooks.get_hookcallers(instance) or ()
+    }

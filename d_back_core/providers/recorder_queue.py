@@ -1,0 +1,153 @@
+"""What recorders are given: queued, conflated, and stored in batches at the recorder's pace.
+
+A recorder hears what live providers said, in snapshots and events, never that a layer was lost.
+One that is slow or down delays nobody.
+"""
+
+import asyncio
+import logging
+from collections.abc import Hashable, Iterable
+from itertools import count
+from typing import TypeAlias
+
+import tenacity
+
+from d_back_core.chain.layers import Link
+from d_back_core.clock import Clock
+from d_back_core.errors import ProviderError
+from d_back_core.models import (
+    Change,
+    ClientIdChanged,
+    Message,
+    ServerRemoved,
+    ServerSet,
+    Snapshot,
+    UserRemoved,
+    UserSet,
+)
+from d_back_core.providers.supervisor import Supervisor, retrying
+
+BATCH = 1000
+MAX_MESSAGES = 1000
+"""Chat that waits for a recorder; the oldest goes first."""
+
+Key: TypeAlias = tuple[Hashable, ...]
+
+log = logging.getLogger("d_back.queue")
+
+
+class RecorderQueue:
+    """One recorder's queue.
+
+    It is bounded by the number of users and servers: of each only the newest state waits.
+    """
+
+    def __init__(
+        self, supervisor: Supervisor, link: Link, above: str | None, clock: Clock
+    ) -> None:
+        self.reconfigure(supervisor, link, above)
+        self._clock = clock
+        self._queue: dict[Key, Change] = {}
+        self._messages: dict[Key, None] = {}
+        self._numbers = count()
+        self._wanted = asyncio.Event()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._task: asyncio.Task[None] | None = None
+
+    def reconfigure(self, supervisor: Supervisor, link: Link, above: str | None) -> None:
+        """Record for this provider, and only what providers above that one say (None: what all
+        say)."""
+        self.supervisor = supervisor
+        self.link = link
+        self.above = above
+        supervisor.flush = self.flush
+
+    @property
+    def public(self) -> bool:
+        """Whether it wants the state after the operator's policy, and chat."""
+        return self.supervisor.plugin.records_public
+
+    @property
+    def waiting(self) -> int:
+        """How many changes are not stored yet."""
+        return len(self._queue)
+
+    def put(self, changes: Iterable[Change]) -> None:
+        """Queue changes; newer ones take the place of older ones of the same user or server."""
+        for change in changes:
+            key = _key(change) or ("message", next(self._numbers))
+            self._queue.pop(key, None)  # the newest is the last: `Snapshot` relies on the order
+            self._queue[key] = change
+            if isinstance(change, Message):
+                self._messages[key] = None
+        while len(self._messages) > MAX_MESSAGES:
+            oldest = next(iter(self._messages))
+            del self._messages[oldest], self._queue[oldest]
+        if self._queue:
+            self._empty.clear()
+            self._wanted.set()
+
+    def begin(self) -> None:
+        """Store what is queued, in the background."""
+        self._task = asyncio.create_task(self._run(), name=f"recorder {self.supervisor.name}")
+
+    async def flush(self) -> None:
+        """Return when the queue is stored, or when the recorder's timeout has passed."""
+        if self.supervisor.health != "ready":
+            return
+        try:
+            async with self._clock.timeout(self.supervisor.core.timeout):
+                await self._empty.wait()
+        except TimeoutError:
+            log.warning("recorder %s lags behind", self.supervisor.name)
+
+    async def end(self) -> None:
+        """Store what is left, where the recorder can, and end."""
+        await self.flush()
+        self.supervisor.flush = None
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        while True:
+            await self._wanted.wait()
+            await self.supervisor.settled()
+            async for attempt in retrying(self._clock, self._failed):
+                with attempt:
+                    await self._store()
+
+    async def _store(self) -> None:
+        if not self.supervisor.started:
+            raise ProviderError(self.supervisor.name, "record", RuntimeError("not started"))
+        keys = list(self._queue)[:BATCH]
+        batch = [self._queue[key] for key in keys]
+        await self.supervisor.call("record", changes=batch)
+        for key, change in zip(keys, batch, strict=True):
+            if self._queue.get(key) is change:
+                del self._queue[key]
+                self._messages.pop(key, None)
+        if not self._queue:
+            self._wanted.clear()
+            self._empty.set()
+
+    def _failed(self, state: tenacity.RetryCallState) -> None:
+        first = state.attempt_number == 1
+        error = state.outcome and state.outcome.exception()
+        log.log(logging.WARNING if first else logging.DEBUG, "%s", error)
+
+
+def _key(change: Change) -> Key | None:
+    """What the change is about; None for chat, of which every piece counts."""
+    match change:
+        case UserSet() | UserRemoved():
+            return "user", change.server_id, change.uid
+        case ServerSet() | ServerRemoved():
+            return "server", change.server_id
+        case ClientIdChanged():
+            return "client_id", change.server_id
+        case Snapshot():
+            return "complete", change.server_id
+        case Message():
+            return None

@@ -1,0 +1,132 @@
+"""The snapshot that joins are served from: a world's users, encoded and compressed once.
+
+It is the world at one sequence number; what changed since is sent after it, folded. When that tail
+has grown long the snapshot is made again, and joins are served from the former one meanwhile.
+"""
+
+import asyncio
+from collections.abc import Sequence
+
+from d_back_core.chain.world import ChangeTracker, Presence, Removal, World
+from d_back_core.providers.validation import SLICE
+from d_back_core.wire import protocol
+from d_back_core.wire.frames import WORTH_DEFLATING, Piece, piece, text_frame
+
+TAIL_SHARE = 50
+"""The tail is long when more than one in so many users has changed."""
+OLD_SHARE = 10
+"""With more than one in so many, joins wait for a new snapshot: the tail is not compressed."""
+
+
+class CachedSnapshot:
+    """The users at one moment, and what to send behind them."""
+
+    def __init__(self, world: World, tracker: ChangeTracker, users: Piece) -> None:
+        self.tracker = tracker
+        self.users = users
+        self._world = world
+        self._frames: dict[str, bytes] = {}
+        """By uid, all at the number ``_before``."""
+        self._before = -1
+        self._tail = b""
+        self._tail_seq = -1
+
+    def tail(self) -> bytes:
+        """Frames of what changed since, all at the present number: the newest state of each user,
+        and the removal of those who were in the snapshot; no chat. What did not change since the
+        last call is not encoded again."""
+        seq = self._world.seq
+        lately = list(self.tracker.lately())
+        if not lately and seq == self._tail_seq:
+            return self._tail
+        before = 10 ** len(str(seq)) - 1
+        if before != self._before:  # the number has a digit more, and so has every frame
+            self._before, self._frames = before, {}
+            lately = list(self.tracker.touched)
+        for uid in lately:
+            frame = self._frame(uid)
+            if frame is None:
+                self._frames.pop(uid, None)
+            else:
+                self._frames[uid] = frame
+        joined = b"".join(self._frames.values())
+        self._tail, self._tail_seq = protocol.renumbered(joined, before, seq), seq
+        return self._tail
+
+    def _frame(self, uid: str) -> bytes | None:
+        user = self._world.visible(uid)
+        if user is None and not self.tracker.touched[uid]:
+            return None
+        change = Removal(uid=uid) if user is None else Presence.introducing(user)
+        return text_frame(protocol.delta(self._world.server_id, self._before, change))
+
+
+class SnapshotCache:
+    """One world's users, encoded; shared by all joins."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self._edition: CachedSnapshot | None = None
+        self._making: asyncio.Task[None] | None = None
+
+    async def ready(self) -> CachedSnapshot:
+        """The users at some earlier moment, as the end of a payload: encoded in slices,
+        compressed in a thread, and shared by all joins; of a small world they are always those
+        of now. ``tail`` goes with it as long as the caller does not wait for anything else."""
+        if self._making is None and len(self.world.users) <= SLICE:
+            if self._edition is None or self._edition.tracker.touched:
+                self._make_at_once()
+        elif self._is_outdated(TAIL_SHARE):
+            self._making = self._making or asyncio.create_task(self._make())
+            if self._is_outdated(OLD_SHARE):
+                await asyncio.shield(self._making)
+        if self._edition is None:  # it has been trimmed meanwhile
+            return await self.ready()
+        return self._edition
+
+    def trim(self) -> None:
+        """Forget what has changed where nobody will want to know: it would grow without end."""
+        cached = self._edition
+        if cached is None or self._making is not None:
+            return
+        if len(cached.tracker.touched) > 2 * len(self.world.users) + SLICE:
+            self._replace(None)
+
+    def close(self) -> None:
+        """Nobody joins any more."""
+        if self._making is not None:
+            self._making.cancel()
+
+    def _is_outdated(self, share: int) -> bool:
+        cached = self._edition
+        return cached is None or len(cached.tracker.touched) * share > len(self.world.users)
+
+    def _make_at_once(self) -> None:
+        encoded = _encoded([protocol.users_json(self.world.shown())])
+        self._replace(CachedSnapshot(self.world, self.world.track(), encoded))
+
+    async def _make(self) -> None:
+        tracker = self.world.track()
+        try:
+            users = self.world.shown()
+            parts = []
+            for start in range(0, len(users), SLICE):
+                parts.append(protocol.users_json(users[start : start + SLICE]))
+                await asyncio.sleep(0)
+            encoded = await asyncio.to_thread(_encoded, parts)
+            self._replace(CachedSnapshot(self.world, tracker, encoded))
+        except BaseException:
+            self.world.untrack(tracker)
+            raise
+        finally:
+            self._making = None
+
+    def _replace(self, cached: CachedSnapshot | None) -> None:
+        former, self._edition = self._edition, cached
+        if former is not None:
+            self.world.untrack(former.tracker)
+
+
+def _encoded(parts: Sequence[bytes]) -> Piece:
+    plain = b"{" + b",".join(parts) + b"}" + protocol.JOIN_END
+    return piece(plain, last=True) if len(plain) >= WORTH_DEFLATING else Piece(plain, b"")

@@ -1,0 +1,223 @@
+"""The sessions of one server: how far each has come, and what is written to all of them.
+
+Most of them are *in step*: they have all that was written to any, nothing waits for them, and
+their sockets are written to directly. The others are *apart*, and looked at one by one.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Protocol
+
+from msgspec import Struct
+
+from d_back_core.chain.world import Delta, Removal, World, WorldChange
+from d_back_core.gateway.socket_writes import write_all
+from d_back_core.state.backlog import Backlog
+from d_back_core.stats import Counters
+
+SESSIONS_PER_TURN = 1000
+
+
+class Subscriber(Protocol):
+    """What the live state knows of a session."""
+
+    @property
+    def paused(self) -> bool:
+        """Whether its client does not keep up; `Live.catch_up` is to be called when it does."""
+
+    @property
+    def deflates(self) -> bool:
+        """Whether its client takes compressed messages."""
+
+    @property
+    def descriptor(self) -> int | None:
+        """Where whole frames may be written to directly, in place of `write`, until
+        `Live.stop_direct_writes` is called; None: not now."""
+
+    def write(self, frames: bytes, /) -> None:
+        """Write whole frames, at once and in order, without waiting; never raises."""
+
+    def write_snapshot(self, frames: bytes, /) -> None:
+        """Write what may be larger than all else that waits for a client."""
+
+    def send(self, payload: bytes, /) -> None:
+        """Write one text message."""
+
+
+class Subscription(Struct):
+    """How far a session has come in a world; in places."""
+
+    joined_at: int
+    position: int
+    """Of one that is in step, the audience knows."""
+    descriptor: int | None = None
+    """That of a session which is in step."""
+    outbox: Backlog | None = None
+    """What waits while the session is paused."""
+
+
+class Batch(Struct, frozen=True):
+    """The deltas of one turn of the loop, and all their frames in one piece."""
+
+    deltas: Sequence[Delta]
+    frames: Sequence[bytes]
+    joined: bytes
+    for_all: bool
+    """Whether every session may hear of all of it."""
+
+    @classmethod
+    def of(cls, deltas: Sequence[Delta], frames: Sequence[bytes]) -> "Batch":
+        """These deltas, with the frame of each."""
+        for_all = not any(_is_restricted(delta) for delta in deltas)
+        return cls(deltas, frames, b"".join(frames), for_all)
+
+    @property
+    def first(self) -> int:
+        """The place of its first delta."""
+        return self.deltas[0].position
+
+    @property
+    def last(self) -> int:
+        """The place of its last delta."""
+        return self.deltas[-1].position
+
+
+class Subscribers:
+    """Everybody who joined one server."""
+
+    def __init__(self, counters: Counters) -> None:
+        self.sessions: dict[Subscriber, Subscription] = {}
+        self._counters = counters
+        self._buffered: dict[Subscriber, Subscription] = {}
+        self._direct: dict[int, Subscriber] = {}
+        """By descriptor."""
+        self._position = 0
+        """How far those have come."""
+        self._waiting: dict[int, Subscriber] = {}
+        """Those who were in step and are still to be written the batch that is under way."""
+        self._waiting_position = 0
+
+    def join(self, session: Subscriber, *, joined_at: int, position: int) -> None:
+        """Go on from there with a session that is none of these yet."""
+        self.sessions[session] = self._buffered[session] = Subscription(joined_at, position)
+
+    def leave(self, session: Subscriber) -> None:
+        """Write nothing more to it."""
+        self.stop_direct_writes(session)
+        self._buffered.pop(session, None)
+        self.sessions.pop(session, None)
+
+    def stop_direct_writes(self, session: Subscriber) -> None:
+        """Use its descriptor no more."""
+        subscription = self.sessions.get(session)
+        if subscription is None or subscription.descriptor is None:
+            return
+        if self._direct.pop(subscription.descriptor, None) is not None:
+            subscription.position = self._position
+        else:
+            del self._waiting[subscription.descriptor]
+            subscription.position = self._waiting_position
+        subscription.descriptor = None
+        self._buffered[session] = subscription
+
+    def deliver(self, batch: Batch) -> None:
+        """Write the batch to every session, once."""
+        if self._buffered or not batch.for_all:
+            for _ in self.turns(batch):
+                pass
+        else:
+            self._position = batch.last
+            self._write(self._direct, batch)
+
+    def turns(self, batch: Batch) -> Iterator[None]:
+        """The same, with a pause after every ``SESSIONS_PER_TURN``. The iterator is to be
+        exhausted before the next batch."""
+        if not batch.for_all:
+            for session in list(self._direct.values()):
+                self.stop_direct_writes(session)
+        self._waiting, self._direct = self._direct, {}
+        self._waiting_position, self._position = self._position, batch.last
+        while self._waiting:
+            turn = self._next_direct()
+            self._direct |= turn
+            self._write(turn, batch)
+            yield
+        apart = list(self._buffered)  # now: some may have fallen out of step before their turn
+        for start in range(0, len(apart), SESSIONS_PER_TURN):
+            for session in apart[start : start + SESSIONS_PER_TURN]:
+                self._write_buffered(session, batch)
+            yield
+
+    def catch_up(self, session: Subscriber, world: World) -> list[WorldChange] | None:
+        """What a session that was paused is to be told, as it is now; None where it missed
+        nothing."""
+        subscription = self.sessions.get(session)
+        if subscription is None or subscription.outbox is None:
+            return None
+        changes = subscription.outbox.release(world)
+        subscription.outbox = None
+        subscription.position = world.position
+        return changes
+
+    def _next_direct(self) -> dict[int, Subscriber]:
+        if len(self._waiting) <= SESSIONS_PER_TURN:
+            turn, self._waiting = self._waiting, {}
+            return turn
+        descriptors = list(islice(self._waiting, SESSIONS_PER_TURN))
+        return {descriptor: self._waiting.pop(descriptor) for descriptor in descriptors}
+
+    def _write(self, turn: Mapping[int, Subscriber], batch: Batch) -> None:
+        frames = batch.joined
+        short = write_all(turn, frames)
+        self._count(len(turn) * len(batch.deltas), len(turn) * len(frames))
+        for descriptor, taken in short.items():
+            turn[descriptor].write(frames[taken:])
+
+    def _write_buffered(self, session: Subscriber, batch: Batch) -> None:
+        subscription = self._buffered.get(session)
+        if subscription is None or subscription.position > batch.last:
+            return  # it has gone, or has joined again meanwhile
+        if batch.for_all and subscription.position < batch.first and not session.paused:
+            session.write(batch.joined)
+            self._count(len(batch.deltas), len(batch.joined))
+        else:
+            self._write_selected(session, subscription, batch)
+        subscription.position = batch.last
+        descriptor = session.descriptor
+        if descriptor is not None:
+            subscription.descriptor = descriptor
+            self._direct[descriptor] = session
+            del self._buffered[session]
+
+    def _write_selected(
+        self, session: Subscriber, subscription: Subscription, batch: Batch
+    ) -> None:
+        """To a session that has some of the batch already, may not hear of all of it, or does
+        not keep up."""
+        chosen = [
+            number
+            for number, delta in enumerate(batch.deltas)
+            if delta.position > subscription.position and _may_receive(subscription, delta)
+        ]
+        if session.paused:
+            if subscription.outbox is None:
+                subscription.outbox = Backlog(subscription.joined_at)
+            subscription.outbox.hold(batch.deltas[number] for number in chosen)
+            self._counters.conflated += len(chosen)
+        elif chosen:
+            frames = b"".join(batch.frames[number] for number in chosen)
+            session.write(frames)
+            self._count(len(chosen), len(frames))
+
+    def _count(self, deliveries: int, size: int) -> None:
+        self._counters.deliveries += deliveries
+        self._counters.bytes += size
+
+
+def _is_restricted(delta: Delta) -> bool:
+    return isinstance(delta.change, Removal) and delta.change.known_before is not None
+
+
+def _may_receive(subscription: Subscription, delta: Delta) -> bool:
+    known_before = delta.change.known_before if isinstance(delta.change, Removal) else None
+    return known_before is None or subscription.joined_at < known_before

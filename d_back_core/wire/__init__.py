@@ -1,0 +1,1 @@
+"""Messages and bytes: what goes over the WebSocket, encoded and framed once."""

@@ -1,0 +1,389 @@
+"""The wire: client messages → structs, and what clients are told → JSON text, encoded once.
+
+The only room that knows the wire's camelCase. What the messages mean: ``docs/en/protocol.md``.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeAlias, get_args
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from d_back_core.chain.world import Presence, Removal, World, WorldChange
+from d_back_core.errors import ErrorCode, JoinError
+from d_back_core.models import PROTOTYPE_WORDS, EffectiveServer, EffectiveUser, Message
+
+UNKNOWN_SERVER = "Sorry, couldn't connect to that Discord server."
+UNAUTHORIZED = "This server requires Discord authentication. Please login with Discord."
+AUTHENTICATION_FAILED = "Discord authentication failed. Please try logging in again."
+
+
+class Resume(Struct, frozen=True, kw_only=True):
+    """What a client knows already: the epoch of its copy and the last ``seq`` it has seen."""
+
+    epoch: str
+    seq: int
+
+
+class ConnectRequest(Struct, frozen=True, kw_only=True, rename="camel"):
+    """``connect``: which server to join, and with what credentials."""
+
+    server: str | None = None
+    password: str | None = None
+    discord_token: str | None = None
+    discord_user: dict[str, Any] | None = None
+    resume: Resume | None = None
+
+    def __repr__(self) -> str:
+        return f"ConnectRequest(server={self.server!r})"
+
+
+class Connect(Struct, frozen=True, kw_only=True, tag="connect"):
+    """Join a server; ends the present subscription."""
+
+    data: ConnectRequest | None = None
+
+
+class GetUserData(Struct, frozen=True, kw_only=True, tag="get_user_data", rename="camel"):
+    """Ask for the users of a server once."""
+
+    server_id: str
+
+
+class GetServerData(Struct, frozen=True, kw_only=True, tag="get_server_data", rename="camel"):
+    """Ask for all servers, or one of them, once."""
+
+    server_id: str | None = None
+
+
+ClientMessage: TypeAlias = Connect | GetUserData | GetServerData
+_TYPES = frozenset({"connect", "get_user_data", "get_server_data"})
+
+
+class _Type(Struct):
+    type: str
+
+
+_syntax_decoder = msgspec.json.Decoder(msgspec.Raw)
+_type_decoder = msgspec.json.Decoder(_Type)
+_decoder: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(
+    Connect | GetUserData | GetServerData
+)
+
+
+def decode(frame: bytes) -> ClientMessage:
+    """A client's frame as a message; raises `JoinError` for whatever is wrong with it."""
+    try:
+        frame.decode()
+    except UnicodeDecodeError:
+        raise JoinError("invalid_encoding", "Invalid binary encoding") from None
+    try:
+        _syntax_decoder.decode(frame)  # all of it: the others stop at the first wrong type
+        kind = _type_decoder.decode(frame).type
+    except msgspec.ValidationError:  # JSON, but no object with a type that is a string
+        raise JoinError("unknown_type", "Unknown event type") from None
+    except (msgspec.DecodeError, RecursionError):
+        raise JoinError("invalid_json", "Invalid JSON") from None
+    if kind not in _TYPES:
+        raise JoinError("unknown_type", "Unknown event type")
+    try:
+        return _decoder.decode(frame)
+    except msgspec.ValidationError as error:
+        raise JoinError("invalid_message", f"Invalid message: {error}") from None
+    except RecursionError:
+        raise JoinError("invalid_json", "Invalid JSON") from None
+
+
+class WireServer(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A server in ``server-list``."""
+
+    id: str
+    name: str
+    default: bool | UnsetType = UNSET
+    passworded: bool
+
+
+class WireUser(Struct, frozen=True, rename="camel", gc=False):
+    """A user in ``server-join`` and ``user_data``."""
+
+    uid: str
+    username: str
+    status: str
+    role_color: str
+
+
+class WirePresence(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
+    """``presence.data``: always with a status; name and colour where they are new."""
+
+    uid: str
+    status: str
+    username: str | UnsetType = UNSET
+    role_color: str | UnsetType = UNSET
+    delete: Literal[True] | UnsetType = UNSET
+
+
+class WireMessage(Struct, frozen=True, kw_only=True, gc=False):
+    """``message.data``."""
+
+    uid: str
+    message: str
+    channel: str
+
+
+class ServerList(Struct, frozen=True, kw_only=True, tag="server-list"):
+    """The first frame of every connection, sent once: server_id → server."""
+
+    data: dict[str, WireServer]
+
+
+class ServerListUpdate(Struct, frozen=True, kw_only=True, tag="server-list-update"):
+    """The list changed; the same data as in ``server-list``."""
+
+    data: dict[str, WireServer]
+
+
+class Request(Struct, frozen=True, kw_only=True):
+    """What was asked for, resolved: the server's public id."""
+
+    server: str
+
+
+class Joined(Struct, frozen=True, kw_only=True, rename="camel"):
+    """``server-join.data``: everybody who is there, at ``seq`` of this ``epoch``."""
+
+    request: Request
+    server_name: str
+    client_id: str | UnsetType = UNSET
+    epoch: str
+    seq: int
+    users: dict[str, WireUser]
+
+
+class ServerJoin(Struct, frozen=True, kw_only=True, tag="server-join"):
+    """The answer to ``connect``; deltas follow from ``seq`` on."""
+
+    data: Joined
+
+
+class Resumed(Struct, frozen=True, kw_only=True, tag="resumed"):
+    """The client's copy is good as of ``seq``, and goes on from there. The answer to ``connect``
+    with ``resume``: what it missed follows. Unasked, to a client that read too slowly: what it
+    missed is of no interest any more."""
+
+    server: str
+    epoch: str
+    seq: int
+
+
+class PresenceFrame(Struct, frozen=True, kw_only=True, tag="presence"):
+    """A user came, changed, or (with ``delete``) went."""
+
+    server: str
+    seq: int
+    resync: Literal[True] | UnsetType = UNSET
+    """The client read too slowly: this and what follows with the same ``seq`` bring it up to
+    date."""
+    data: WirePresence
+
+
+class MessageFrame(Struct, frozen=True, kw_only=True, tag="message"):
+    """Somebody who is there said something."""
+
+    server: str
+    seq: int
+    resync: Literal[True] | UnsetType = UNSET
+    """As in ``presence``."""
+    data: WireMessage
+
+
+class ClientId(Struct, frozen=True, kw_only=True, rename="camel"):
+    """``update-clientid.data``."""
+
+    client_id: str | None
+
+
+class UpdateClientId(Struct, frozen=True, kw_only=True, tag="update-clientid"):
+    """The OAuth2 client id of the server changed."""
+
+    server: str
+    data: ClientId
+
+
+class RefreshData(Struct, frozen=True, kw_only=True, tag="refresh_data", rename="camel"):
+    """All data of the server (without one: of every server) was fetched again."""
+
+    server_id: str | UnsetType = UNSET
+
+
+class ErrorReason(Struct, frozen=True, kw_only=True):
+    """``error.data``: a sentence for people and a code for programs."""
+
+    message: str
+    code: Annotated[str, Meta(extra_json_schema={"examples": list(get_args(ErrorCode))})]
+
+
+class Error(Struct, frozen=True, kw_only=True, tag="error"):
+    """What was asked cannot be done, or the subscription has ended."""
+
+    data: ErrorReason
+
+
+class UserData(Struct, frozen=True, kw_only=True, tag="user_data", rename="camel"):
+    """The answer to ``get_user_data``."""
+
+    server_id: str
+    users: dict[str, WireUser]
+
+
+class ServerData(Struct, frozen=True, kw_only=True, tag="server_data"):
+    """The answer to ``get_server_data``: server_id → server."""
+
+    servers: dict[str, WireServer]
+
+
+ServerMessage: TypeAlias = (
+    ServerList
+    | ServerListUpdate
+    | ServerJoin
+    | Resumed
+    | PresenceFrame
+    | MessageFrame
+    | UpdateClientId
+    | RefreshData
+    | Error
+    | UserData
+    | ServerData
+)
+
+_encoder = msgspec.json.Encoder()
+_dangerous = re.compile(
+    rf"(?<!\S)({'|'.join(sorted(map(re.escape, PROTOTYPE_WORDS)))})(?!\S)", re.ASCII
+)
+
+
+def defused(text: str) -> str:
+    """The text with U+200B behind each word that would freeze d-zone."""
+    return _dangerous.sub("\\1\u200b", text)
+
+
+def server_list(servers: Iterable[EffectiveServer], *, update: bool = False) -> bytes:
+    """``server-list``, or ``server-list-update`` for those who had one."""
+    kind = ServerListUpdate if update else ServerList
+    return _encoder.encode(kind(data=_servers(servers)))
+
+
+JOIN_END = b"}}"
+"""What ends a ``server-join`` behind its users."""
+
+
+def join_head(server: EffectiveServer, world: World, client_id: str | None) -> bytes:
+    """The beginning of a ``server-join``, up to its users."""
+    joined = Joined(
+        request=Request(server=server.public_id),
+        server_name=defused(server.name),
+        client_id=client_id or UNSET,
+        epoch=world.epoch,
+        seq=world.seq,
+        users={},
+    )
+    return _encoder.encode(ServerJoin(data=joined)).removesuffix(b"{}" + JOIN_END)
+
+
+def users_json(users: Sequence[EffectiveUser]) -> bytes:
+    """The users of a ``server-join``, without the braces around them."""
+    names = "\n".join([user.username for user in users])
+    if any(word in names for word in PROTOTYPE_WORDS):
+        return _encoder.encode(_users(users))[1:-1]
+    harmless = {  # which is almost always so, and a third of the time
+        user.uid: WireUser(user.uid, user.username, user.status, user.role_color) for user in users
+    }
+    return _encoder.encode(harmless)[1:-1]
+
+
+def resumed(world: World, seq: int) -> bytes:
+    """``resumed``: the client's copy is good as of that number."""
+    return _encoder.encode(Resumed(server=world.server_id, epoch=world.epoch, seq=seq))
+
+
+def delta(server_id: str, seq: int, change: WorldChange, *, resync: bool = False) -> bytes:
+    """``presence`` or ``message``."""
+    first: Literal[True] | UnsetType = True if resync else UNSET
+    match change:
+        case Message():
+            said = WireMessage(
+                uid=change.uid, message=defused(change.message), channel=change.channel
+            )
+            return _encoder.encode(
+                MessageFrame(server=server_id, seq=seq, resync=first, data=said)
+            )
+        case Removal():
+            presence = WirePresence(uid=change.uid, status="offline", delete=True)
+        case Presence(username=name):
+            presence = WirePresence(
+                uid=change.uid,
+                status=change.status,
+                username=defused(name) if name is not UNSET else UNSET,
+                role_color=change.role_color,
+            )
+    return _encoder.encode(PresenceFrame(server=server_id, seq=seq, resync=first, data=presence))
+
+
+def renumbered(frames: bytes, before: int, seq: int) -> bytes:
+    """Frames of deltas that were all encoded at the number ``before``, at another one of as many
+    digits. Nothing else in them can look like that: quotes in texts are escaped."""
+    return frames.replace(b'"seq":%d,' % before, b'"seq":%d,' % seq)
+
+
+def update_client_id(server_id: str, client_id: str | None) -> bytes:
+    """``update-clientid``."""
+    return _encoder.encode(UpdateClientId(server=server_id, data=ClientId(client_id=client_id)))
+
+
+def refresh_data(server_id: str | None) -> bytes:
+    """``refresh_data``."""
+    return _encoder.encode(RefreshData(server_id=UNSET if server_id is None else server_id))
+
+
+def error(code: ErrorCode, message: str) -> bytes:
+    """``error``."""
+    return _encoder.encode(Error(data=ErrorReason(message=message, code=code)))
+
+
+def user_data(server_id: str, users: Iterable[EffectiveUser]) -> bytes:
+    """``user_data``."""
+    return _encoder.encode(UserData(server_id=server_id, users=_users(users)))
+
+
+def server_data(servers: Iterable[EffectiveServer]) -> bytes:
+    """``server_data``."""
+    return _encoder.encode(ServerData(servers=_servers(servers)))
+
+
+def schema() -> Mapping[str, Any]:
+    """The JSON Schema of every message, both ways."""
+    kinds = [ClientMessage, ServerMessage]
+    (client, server), components = msgspec.json.schema_components(
+        kinds, ref_template="#/$defs/{name}"
+    )
+    either = [{"$ref": "#/client"}, {"$ref": "#/server"}]
+    return {"anyOf": either, "client": client, "server": server, "$defs": components}
+
+
+def _servers(servers: Iterable[EffectiveServer]) -> dict[str, WireServer]:
+    return {
+        server.server_id: WireServer(
+            id=server.public_id,
+            name=defused(server.name),
+            default=True if server.default else UNSET,
+            passworded=server.passworded,
+        )
+        for server in servers
+    }
+
+
+def _users(users: Iterable[EffectiveUser]) -> dict[str, WireUser]:
+    return {
+        user.uid: WireUser(user.uid, defused(user.username), user.status, user.role_color)
+        for user in users
+    }

@@ -1,0 +1,148 @@
+"""A provider that keeps the contract, with every hook; `contract_defects` spoils it."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+
+import click
+from msgspec import Struct, structs
+
+from d_back_core import (
+    Change,
+    Context,
+    Credentials,
+    Event,
+    HttpRequest,
+    HttpResponse,
+    Secret,
+    Server,
+    ServerRemoved,
+    User,
+    UserChanged,
+    UserRemoved,
+    UserSet,
+    hookimpl,
+)
+
+TOKEN = "the-right-token"
+
+
+class ClubConfig(Struct, frozen=True, kw_only=True):
+    """``[providers.club]``."""
+
+    token: Secret = Secret(TOKEN)
+    port: int = 7000
+
+    def __post_init__(self) -> None:
+        if not 0 < self.port < 65536:
+            raise ValueError(f"port '{self.port}': is no port")
+
+
+class Source:
+    """Where the members are, and who is told of changes."""
+
+    def __init__(self) -> None:
+        self.there = True
+        self.members: dict[str, dict[str, User]] = {
+            "1": {"7": User(username="Ada", status="online"), "8": User(username="Bob")},
+            "2": {"9": User(username="Cid", role_color="#00ff00")},
+        }
+        self.listeners: list[asyncio.Queue[Event | None]] = []
+
+    def change(self, server_id: str, uid: str, event: UserChanged) -> None:
+        """A member changes."""
+        before = self.members[server_id][uid]
+        self.members[server_id][uid] = structs.replace(before, status=event.status)
+        for listener in self.listeners:
+            listener.put_nowait(event)
+
+
+class Good:
+    """Does everything as it is to be done."""
+
+    Config = ClubConfig
+
+    def __init__(self, config: ClubConfig, source: Source | None = None) -> None:
+        self.config = config
+        self.source = source or Source()
+        self.recorded: dict[str, dict[str, User]] = {}
+        self.queue: asyncio.Queue[Event | None] | None = None
+        self.task: asyncio.Task[None] | None = None
+        self.log = logging.getLogger(__name__)
+
+    @hookimpl
+    async def start(self, context: Context) -> None:
+        self.log = context.log
+        await asyncio.sleep(0)
+        if not self.source.there:
+            raise ConnectionError("nobody answers")
+        self.queue = asyncio.Queue()
+        self.source.listeners.append(self.queue)
+        if not context.probe:
+            self.task = asyncio.create_task(self.work())
+        await asyncio.sleep(0)
+
+    @hookimpl
+    async def stop(self) -> None:
+        queue, self.queue = self.queue, None
+        task, self.task = self.task, None
+        if queue is not None:
+            self.source.listeners.remove(queue)
+            queue.put_nowait(None)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def work(self) -> None:
+        await asyncio.Event().wait()
+
+    @hookimpl
+    async def servers(self) -> dict[str, Server] | None:
+        await asyncio.sleep(0)
+        return {"1": Server(name="One"), "2": Server(name="Two", passworded=True)}
+
+    @hookimpl
+    async def users(self, server_id: str) -> dict[str, User] | None:
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        members = self.source.members.get(server_id, self.recorded.get(server_id))
+        return None if members is None else dict(members)
+
+    @hookimpl
+    async def events(self) -> AsyncIterator[Event]:
+        queue = self.queue
+        while queue is not None and (event := await queue.get()) is not None:
+            yield event
+
+    @hookimpl
+    async def authorize(self, server_id: str, credentials: Credentials) -> bool | None:
+        if server_id != "2" or credentials.discord_token is None:
+            return None
+        return Secret(credentials.discord_token) == self.config.token
+
+    @hookimpl
+    async def client_id(self, server_id: str) -> str | None:
+        return "4711" if server_id == "1" else None
+
+    @hookimpl
+    async def record(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            await asyncio.sleep(0)
+            match change:
+                case UserSet(server_id=server_id, uid=uid, user=user):
+                    self.recorded.setdefault(server_id, {})[uid] = user
+                case UserRemoved(server_id=server_id, uid=uid):
+                    self.recorded.get(server_id, {}).pop(uid, None)
+                case ServerRemoved(server_id=server_id):
+                    self.recorded.pop(server_id, None)
+
+    @hookimpl
+    async def http(self, request: HttpRequest) -> HttpResponse | None:
+        return HttpResponse(body=b"open") if request.path == "/club" else None
+
+    @classmethod
+    @hookimpl
+    def commands(cls, group: click.Group) -> None:
+        @group.command()
+        def members() -> None:
+            """Print the members."""

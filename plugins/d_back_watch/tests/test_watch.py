@@ -1,0 +1,597 @@
+"""``d-back watch``, as scripts and people use it: what it writes, and how it ends."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from fcntl import F_GETPIPE_SZ, fcntl, ioctl
+from pathlib import Path
+from termios import FIONREAD
+from typing import Any
+
+import msgspec
+import pytest
+from docs_pages import blocks, named, sections, tables
+from terminal import Terminal, terminal
+from textual.binding import Binding
+from websockets.asyncio.server import ServerConnection, serve
+
+from d_back_core import DBackError, Message, Server, ServerChanged, User, UserChanged, UserRemoved
+from d_back_core.client import ClientWorld
+from d_back_core.config import parse
+from d_back_core.embedding.server import WebSocketServer
+from d_back_core.wire import protocol
+from d_back_testing import Script
+from d_back_watch.lines import JsonLines, PlainLines
+from d_back_watch.screen import Watch
+from d_back_watch.words import harmless, told
+
+PATIENCE = 60.0
+HOSTILE = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202eEve\r\n"
+NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
+
+
+def town(extra: Mapping[str, User] | None = None) -> Script:
+    return Script(
+        {
+            "1": Server(name="Plaza", id="plaza", default=True),
+            "3": Server(name="Vault", id="vault", passworded=True),
+        },
+        {
+            "1": {
+                "7": User(username="Ada", status="online", role_color="#ff6b6b"),
+                "8": User(username="Bob", status="idle"),
+                **(extra or {}),
+            },
+            "3": {"9": User(username="Guard", status="dnd")},
+        },
+    )
+
+
+def serving(provider: Script, port: int = 0) -> WebSocketServer:
+    table = {
+        "gateway": {"port": port},
+        "chain": {"order": ["a"]},
+        "servers": {"3": {"password": "open sesame"}},
+    }
+    return WebSocketServer(config=parse(table), providers={"a": provider})
+
+
+class Watching:
+    """A ``d-back watch`` whose output goes into a pipe."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+
+    async def line(self) -> str:
+        """The next line, without its end."""
+        assert self.process.stdout is not None
+        async with asyncio.timeout(PATIENCE):
+            line = (await self.process.stdout.readline()).decode()
+        assert line.endswith("\n"), line
+        return line[:-1]
+
+    async def frame(self) -> dict[str, Any]:
+        """The frame of the next line."""
+        frame: dict[str, Any] = json.loads(await self.line())["frame"]
+        return frame
+
+    async def end(self, number: int = 0) -> tuple[int, str, str]:
+        """Send it that signal; the exit status, and the rest of both its outputs."""
+        if number:
+            self.process.send_signal(number)
+        async with asyncio.timeout(PATIENCE):
+            output, errors = await self.process.communicate()
+        assert self.process.returncode is not None
+        return self.process.returncode, (output or b"").decode(), errors.decode()
+
+
+@asynccontextmanager
+async def watching(
+    *arguments: str,
+    stdout: int = subprocess.PIPE,
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> AsyncIterator[Watching]:
+    known = {key: text for key, text in os.environ.items() if not key.startswith("D_BACK_")}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "d_back_core"),
+        *(arguments if "watch" in arguments else ("watch", *arguments)),
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        env={**known, **(environ or {})},
+        cwd=folder,
+        start_new_session=True,
+        limit=2**24,
+    )
+    try:
+        yield Watching(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+# For scripts
+
+
+async def test_json_lines_are_the_frames_as_they_come() -> None:
+    """From the list on, each with its time, and each at once."""
+    provider = town()
+    began = datetime.now(UTC)
+    async with serving(provider) as server, watching("--json", server.url) as watch:
+        first = json.loads(await watch.line())
+        assert first.keys() == {"time", "frame"}
+        assert began <= datetime.fromisoformat(first["time"]) <= datetime.now(UTC)
+        assert first["frame"]["type"] == "server-list"
+        assert set((await watch.frame())["data"]["users"]) == {"7", "8"}
+        provider.emit(UserChanged(server_id="1", uid="7", status="dnd"))
+        assert await watch.frame() == {
+            "type": "presence",
+            "server": "1",
+            "seq": 1,
+            "data": {"uid": "7", "status": "dnd"},
+        }
+
+
+async def test_a_lost_connection_is_a_line_of_its_own() -> None:
+    """And then come the frames of the next one."""
+    async with serving(town()) as server, watching("--json", server.url) as watch:
+        await watch.line(), await watch.line()
+        port = server.port
+        await server.stop()
+        assert json.loads(await watch.line())["lost"] == {"code": 1001}
+        async with serving(town(), port):
+            assert (await watch.frame())["type"] == "server-list"
+            assert (await watch.frame())["type"] == "server-join"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("form", ["--json", "--"])
+async def test_a_signal_ends_it(form: str, number: signal.Signals) -> None:
+    """In good order: status 0, whole lines, and not a word."""
+    async with serving(town()) as server, watching(form, server.url) as watch:
+        await watch.line()
+        status, rest, errors = await watch.end(number)
+        assert (status, errors) == (0, "")
+        assert not rest or rest.endswith("\n")
+
+
+async def test_a_signal_ends_it_while_nobody_reads() -> None:
+    """It is held up in a write then."""
+    crowd = {str(uid): User(username=f"Member {uid}") for uid in range(100, 5000)}
+    reading, writing = os.pipe()
+    async with (
+        serving(town(crowd)) as server,
+        watching("--json", server.url, stdout=writing) as watch,
+    ):
+        os.close(writing)
+        await until_full(reading)
+        status, _, errors = await watch.end(signal.SIGINT)
+        assert (status, errors) == (0, "")
+    os.close(reading)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Return when the condition holds."""
+    async with asyncio.timeout(PATIENCE):
+        while not condition():  # noqa: ASYNC110  what it looks at tells nobody of its changes
+            await asyncio.sleep(0)
+
+
+async def until_full(pipe: int) -> None:
+    """Return when somebody is in a write that the pipe does not take whole."""
+    half = fcntl(pipe, F_GETPIPE_SZ) / 2
+    await until(lambda: int.from_bytes(ioctl(pipe, FIONREAD, bytes(4)), sys.byteorder) > half)
+
+
+@pytest.mark.parametrize("form", ["--json", "--"])
+async def test_it_ends_with_its_reader(form: str) -> None:
+    """At once, although nothing happens that could not be written; status 0, and not a word."""
+    reading, writing = os.pipe()
+    async with serving(town()) as server, watching(form, server.url, stdout=writing) as watch:
+        os.close(writing)
+        with os.fdopen(reading, "rb") as pipe:
+            assert await asyncio.to_thread(pipe.readline)
+        status, _, errors = await watch.end()
+        assert (status, errors) == (0, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
+async def test_a_full_disk_is_one_line() -> None:
+    """And status 1."""
+    with Path("/dev/full").open("wb") as full:  # noqa: ASYNC230  a device
+        async with (
+            serving(town()) as server,
+            watching("--json", server.url, stdout=full.fileno()) as watch,
+        ):
+            status, _, errors = await watch.end()
+    assert status == 1
+    assert errors == "Error: the output cannot be written: No space left on device\n"
+
+
+# For pipes
+
+
+async def test_plain_lines_say_what_happens() -> None:
+    """Who came, went, changed, and what was said."""
+    provider = town()
+    async with serving(provider) as server, watching(server.url, "plaza") as watch:
+        line = await watch.line()
+        assert line[2] == line[5] == ":"
+        assert line[9:] == "Plaza (plaza): 2 members: 1 online, 1 idle, 0 dnd, 0 offline"
+        provider.emit(
+            UserChanged(server_id="1", uid="9", username="Cy", status="dnd"),
+            UserChanged(server_id="1", uid="9", status="online"),
+            UserChanged(server_id="1", uid="9", username="Cyd"),
+            Message(server_id="1", uid="9", message="hello\nworld", channel="5"),
+            UserRemoved(server_id="1", uid="9"),
+        )
+        assert [(await watch.line())[9:] for _ in range(5)] == [
+            "Cy came, dnd",
+            "Cy is online",
+            "Cyd is the new name of Cy",
+            "Cyd: hello world",
+            "Cyd left",
+        ]
+
+
+@pytest.mark.parametrize("form", ["--json", "--"])
+async def test_hostile_people_reach_no_terminal(form: str) -> None:
+    """Not by their names, not by what they say, not by the server's name."""
+    provider = town({"9": User(username=HOSTILE, status="online")})
+    provider.servers_answer = {"1": Server(name=HOSTILE, id="plaza", default=True)}
+    async with serving(provider) as server, watching(form, server.url) as watch:
+        written = await watch.line() + (await watch.line() if form == "--json" else "")
+        provider.emit(
+            Message(server_id="1", uid="9", message=HOSTILE, channel="5"),
+            UserChanged(server_id="1", uid="9", status="dnd"),
+        )
+        written += await watch.line() + await watch.line()
+    assert "Eve" in written
+    assert not set(written) & set("\x1b\x07\x9b\u202e\r\n")
+
+
+# What is refused
+
+
+async def refused(*arguments: str, environ: Mapping[str, str] | None = None) -> tuple[int, str]:
+    async with watching(*arguments, environ=environ) as watch:
+        status, _, errors = await watch.end()
+    return status, errors
+
+
+async def test_a_password_comes_from_a_file_or_the_environment(tmp_path: Path) -> None:
+    """The file before the variable; it is in no output."""
+    path = tmp_path / "password"
+    path.write_text("open sesame\n")
+    right, wrong = {"D_BACK_PASSWORD": "open sesame"}, {"D_BACK_PASSWORD": "guess"}
+    by_file = ("--password-file", str(path))
+    async with serving(town()) as server:
+        for options, environ in (((), right), (by_file, wrong)):
+            async with watching("--json", *options, server.url, "vault", environ=environ) as watch:
+                written = await watch.line() + await watch.line()
+                assert '"serverName":"Vault"' in written
+                assert "sesame" not in written
+
+
+@pytest.mark.parametrize("environ", [{}, {"D_BACK_PASSWORD": "guess"}, {"D_BACK_PASSWORD": ""}])
+async def test_without_the_password_it_is_one_line(environ: Mapping[str, str]) -> None:
+    """Where there is nobody to ask."""
+    async with serving(town()) as server:
+        status, errors = await refused(server.url, "vault", environ=environ)
+        assert status == 1
+        assert errors.startswith(f"Error: {server.url}: server 'vault': This server requires")
+        assert errors.endswith(" (unauthorized)\n")
+        assert errors.count("\n") == 1
+
+
+async def test_an_unknown_server_is_one_line() -> None:
+    """And status 1."""
+    async with serving(town()) as server:
+        status, errors = await refused(server.url, "nowhere")
+        assert (status, errors.count("\n")) == (1, 1)
+        assert errors.endswith(" (unknown_server)\n")
+
+
+async def test_where_nobody_listens_is_one_line() -> None:
+    """And status 1; it names the address, without what is secret in it."""
+    async with serving(town()) as server:
+        url = server.url
+    status, errors = await refused(url.replace("//", "//me:secret@"))
+    assert (status, errors.count("\n")) == (1, 1)
+    assert errors.startswith(f"Error: {url}: ")
+    assert "secret" not in errors
+
+
+@pytest.mark.parametrize("url", ["ftp://localhost", "ws://", "ws://localhost:x", "localhost:0"])
+async def test_what_is_no_url_is_a_usage_error(url: str) -> None:
+    """Status 2."""
+    status, errors = await refused(url)
+    assert status == 2
+    assert f"'{url}' is no URL" in errors
+
+
+async def test_a_gateway_that_sends_it_away_for_good_is_the_end() -> None:
+    """Status 1, with the close code."""
+
+    async def handle(connection: ServerConnection) -> None:
+        await connection.send('{"type":"server-list","data":{}}')
+        await connection.recv()
+        joined = protocol.Joined(
+            request=protocol.Request(server="x"), server_name="X", epoch="e", seq=0, users={}
+        )
+        await connection.send(protocol_json(protocol.ServerJoin(data=joined)))
+        await connection.close(1008)
+
+    async with serve(handle, "localhost", 0) as server:
+        url = f"ws://localhost:{server.sockets[0].getsockname()[1]}"
+        status, errors = await refused(url)
+    assert (status, errors) == (1, f"Error: {url}: the gateway closed the connection with 1008\n")
+
+
+def protocol_json(frame: protocol.ServerMessage) -> str:
+    return msgspec.json.encode(frame).decode()
+
+
+# Which gateway
+
+
+@pytest.mark.parametrize("by", ["file", "flag"])
+async def test_without_a_url_it_is_the_configured_one(tmp_path: Path, by: str) -> None:
+    """One argument alone is the server then."""
+    async with serving(town()) as server:
+        port = str(server.port) if by == "file" else "1"
+        (tmp_path / "d-back.toml").write_text(f'gateway = {{ host = "0.0.0.0", port = {port} }}')
+        flags = ("--port", str(server.port)) if by == "flag" else ()
+        async with watching(*flags, "watch", "plaza", folder=tmp_path) as watch:
+            assert "Plaza (plaza)" in await watch.line()
+
+
+async def test_addresses_need_no_scheme() -> None:
+    """What has a port is one; http is what a browser shows."""
+    async with serving(town()) as server:
+        for url in (f"localhost:{server.port}", f"http://localhost:{server.port}/"):
+            async with watching(url) as watch:
+                assert "Plaza (plaza)" in await watch.line()
+
+
+async def test_a_configuration_that_says_no_address_is_a_usage_error(tmp_path: Path) -> None:
+    """As with a port that is chosen anew each time."""
+    (tmp_path / "d-back.toml").write_text("gateway.port = 0")
+    async with watching("watch", folder=tmp_path) as watch:
+        status, _, errors = await watch.end()
+    assert status == 2
+    assert "d-back.toml: gateway.port says no address; give the URL" in errors
+
+
+# The lines themselves
+
+
+def test_json_lines_can_be_sorted_by_time() -> None:
+    """Whatever the fractions and the zone; and each is one line."""
+    written: list[bytes] = []
+    times = iter([NOON, NOON.astimezone().replace(microsecond=5)])
+    lines = JsonLines(written.append, lambda: next(times))
+    lines.received(
+        b'{\n "type": "x",\r\n "a": "\x9b" }'.replace(b"\x9b", b"\xc2\x9b"), ClientWorld()
+    )
+    lines.lost(None)
+    assert written == [
+        b'{"time":"2026-11-24T12:00:00.000000Z","frame":{"type":"x","a":"\\u009b"}}\n',
+        b'{"time":"2026-11-24T12:00:00.000005Z","lost":{"code":null}}\n',
+    ]
+    assert written == sorted(written)
+
+
+@pytest.mark.parametrize("frame", [b"nope", b'{"a":', b"{} {}", b'{"a":"\xff"}'])
+def test_what_is_no_json_is_not_written(frame: bytes) -> None:
+    """The file would be spoilt."""
+    written: list[bytes] = []
+    with pytest.raises(DBackError, match="not a frame of d-back"):
+        JsonLines(written.append).received(frame, ClientWorld())
+    assert not written
+
+
+def test_plain_lines_can_be_written_in_any_encoding() -> None:
+    """What the encoding has not is written as an escape."""
+    written: list[bytes] = []
+    error = protocol.Error(data=protocol.ErrorReason(message="é 🍵", code="notice"))
+    lines = PlainLines(written.append, "latin-1", lambda: NOON)
+    lines.received(protocol_json(error).encode(), ClientWorld())
+    assert written[0].endswith(b" gateway says: \xe9 \\U0001f375\n")
+
+
+def test_a_text_becomes_harmless() -> None:
+    """What a terminal obeys is shown as what it is; emoji and other scripts stay."""
+    assert harmless(HOSTILE) == "\ufffd[2J\ufffd]0;owned\ufffd\ufffd31m\ufffdEve "
+    assert harmless("a\tb\u2028c\0d\x7f") == "a b c\ufffdd\ufffd"
+    assert harmless("\ud800") == "\ufffd"
+    kept = "👩‍👧 שלום é"
+    assert harmless(kept) == kept
+
+
+def test_a_change_that_nobody_sees_is_not_told() -> None:
+    """As of a colour."""
+    world = ClientWorld()
+    data = protocol.WirePresence(uid="7", status="idle", username="Ada", role_color="#ffffff")
+    frame = protocol.PresenceFrame(server="1", seq=1, data=data)
+    assert told(frame, world) == ("Ada", "#ffffff", "came, idle", False)
+    world.fold(frame)
+    data = protocol.WirePresence(uid="7", status="idle", role_color="#000000")
+    assert told(protocol.PresenceFrame(server="1", seq=2, data=data), world) is None
+
+
+# For people
+
+
+async def seen(opened: Terminal, *texts: str) -> str:
+    """What the terminal shows as soon as it shows all of these."""
+    return await asyncio.to_thread(
+        opened.until, lambda shown: all(each in shown for each in texts)
+    )
+
+
+async def test_the_screen_lives_through_a_restart(tmp_path: Path) -> None:
+    """Members, chat and the state of the connection are drawn; ``q`` gives the terminal back."""
+    provider = town()
+    async with serving(provider) as server:
+        with terminal("watch", server.url, folder=tmp_path) as opened:
+            await seen(opened, "Plaza (plaza)", "● live", "online — 1", "● Ada", "◐ Bob")
+            provider.emit(
+                Message(server_id="1", uid="7", message="good morning", channel="5"),
+                UserChanged(server_id="1", uid="8", status="dnd"),
+            )
+            await seen(opened, "Ada good morning", "⊖ Bob", "1 online, 0 idle, 1 dnd")
+            port = server.port
+            await server.stop()
+            await seen(opened, "○ connecting again", "lost (closed with 1001)")
+            async with serving(town({"9": User(username="Cy", status="online")}), port):
+                await seen(opened, "● live", "● Cy", "online — 2")
+                opened.type("q")
+                assert await asyncio.to_thread(opened.end) == 0
+            assert b"\x1b[?1049l" in opened.raw
+
+
+async def test_hostile_people_do_not_reach_the_screen(tmp_path: Path) -> None:
+    """Their escape sequences are shown, not obeyed."""
+    provider = town({"9": User(username=HOSTILE, status="online")})
+    async with serving(provider) as server:
+        with terminal("watch", server.url, folder=tmp_path) as opened:
+            await seen(opened, "● Ada", "Eve")
+            provider.emit(Message(server_id="1", uid="9", message=f"{HOSTILE}!", channel="5"))
+            shown = await seen(opened, "owned\ufffd\ufffd31m\ufffdEve !", "● Ada", "◐ Bob")
+            assert "\ufffd[2J" in shown
+            assert b"owned\x07" not in opened.raw
+            assert b"\xc2\x9b" not in opened.raw
+            assert opened.screen.title != "owned"
+            opened.type("q")
+            assert await asyncio.to_thread(opened.end) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_gives_the_terminal_back(tmp_path: Path, number: signal.Signals) -> None:
+    """As ``q`` does."""
+    async with serving(town()) as server:
+        with terminal("watch", server.url, folder=tmp_path) as opened:
+            await seen(opened, "● Ada")
+            opened.process.send_signal(number)
+            assert await asyncio.to_thread(opened.end) == 0
+            assert b"\x1b[?1049l" in opened.raw
+
+
+async def test_the_end_of_it_all_is_told_below_the_screen(tmp_path: Path) -> None:
+    """A server that became protected is watched no more: status 1, and why."""
+    provider = town()
+    environ = {"D_BACK_PASSWORD": "guess"}
+    async with serving(provider) as server:
+        with terminal("watch", server.url, folder=tmp_path, environ=environ) as opened:
+            await seen(opened, "● Ada")
+            provider.emit(ServerChanged(server_id="1", passworded=True))
+            assert await asyncio.to_thread(opened.end) == 1
+            assert "(unauthorized)" in opened.text
+
+
+async def test_a_password_is_asked_for(tmp_path: Path) -> None:
+    """Where there is somebody to ask; again where it is wrong, and never shown."""
+    async with serving(town()) as server:
+        with terminal("watch", server.url, "vault", folder=tmp_path) as opened:
+            await seen(opened, "requires", "Password:")
+            opened.type("guess\n")
+            await asyncio.to_thread(opened.until, lambda text: text.count("Password:") == 2)
+            opened.type("open sesame\n")
+            await seen(opened, "Vault (vault)", "⊖ Guard")
+            assert b"sesame" not in opened.raw
+            opened.type("q")
+            assert await asyncio.to_thread(opened.end) == 0
+
+
+async def test_a_password_is_asked_for_three_times(tmp_path: Path) -> None:
+    """Then it gives up."""
+    async with serving(town()) as server:
+        with terminal("watch", "--json", server.url, "vault", folder=tmp_path) as opened:
+            await seen(opened, "Password:")
+            opened.type("guess\n")
+            await asyncio.to_thread(opened.until, lambda text: text.count("Password:") == 2)
+            opened.type("guess\n")
+            assert await asyncio.to_thread(opened.end) == 1
+
+
+async def test_a_dumb_terminal_gets_lines(tmp_path: Path) -> None:
+    """It could not draw."""
+    async with serving(town()) as server:
+        with terminal("watch", server.url, folder=tmp_path, environ={"TERM": "dumb"}) as opened:
+            await seen(opened, "Plaza (plaza): 2 members")
+            assert b"\x1b" not in opened.raw
+
+
+async def test_without_its_library_the_screen_says_how_to_get_it(tmp_path: Path) -> None:
+    """In one line; JSON needs nothing."""
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['textual'] = None\n")
+    environ = {"PYTHONPATH": str(tmp_path)}
+    async with serving(town()) as server:
+        with terminal(
+            "watch", server.url, folder=tmp_path, environ=environ, columns=200
+        ) as opened:
+            assert await asyncio.to_thread(opened.end) == 1
+            assert opened.text.strip() == (
+                "Error: the screen needs textual: pip install 'd-back-core[watch]'"
+                " (without it: d-back watch --json, or d-back watch | cat)"
+            )
+        async with watching("--json", server.url, environ=environ) as watch:
+            assert (await watch.frame())["type"] == "server-list"
+
+
+async def test_a_member_who_left_is_not_counted_twice() -> None:
+    """The session ends with the command."""
+    async with serving(town()) as server:
+        async with watching("--json", server.url) as watch:
+            await watch.line(), await watch.line()
+            assert len(server.connections) == 1
+            await watch.end(signal.SIGINT)
+        await until(lambda: not server.connections)
+
+
+# What the page shows
+
+
+def test_the_lines_of_the_page_are_written() -> None:
+    """Every field of every example."""
+    for block in blocks("terminal.md", "json"):
+        shown = json.loads(block.text)
+        written: list[bytes] = []
+        time = datetime.fromisoformat(shown["time"])
+        lines = JsonLines(written.append, lambda time=time: time)  # type: ignore[misc]
+        if "lost" in shown:
+            lines.lost(shown["lost"]["code"])
+        else:
+            lines.received(json.dumps(shown["frame"]).encode(), ClientWorld())
+        assert written == [block.text.encode()]
+
+
+def test_fields_of_the_lines() -> None:
+    """Those of the examples are in the table, and no other."""
+    (table,) = tables(sections("terminal.md")["JSON Lines"])
+    shown = [json.loads(block.text) for block in blocks("terminal.md", "json")]
+    fields = {key for line in shown for key in line} | {"lost.code"}
+    assert {row[0].strip("`") for row in table} == fields
+
+
+def test_keys_of_the_screen() -> None:
+    """Each key that is bound to something is in the table."""
+    (table,) = tables(sections("terminal.md")["The screen"])
+    described = {name.lower() for row in table for name in named(row[0])}
+    keys = {key for binding in Watch.BINDINGS for key in _keys(binding)}
+    names = {"escape": "esc", "slash": "/", "ctrl+c": "ctrl-c"}
+    assert {names.get(key, key) for key in keys} - {"ctrl+q"} <= described
+
+
+def _keys(binding: object) -> list[str]:
+    assert isinstance(binding, Binding)
+    return binding.key.split(",")

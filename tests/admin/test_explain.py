@@ -1,0 +1,278 @@
+"""Who supplies what: the explanation, the control socket, and the commands that ask."""
+
+import asyncio
+import json
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from scenario import ADA, BOB, CID, DOWN, ONE, Gated, served
+
+from d_back_core import Context, File, JoinError, Server, User
+from d_back_core.admin.control_socket import Question, ask
+from d_back_core.admin.explain import explain
+from d_back_core.config import Config, GatewayConfig, parse
+from d_back_core.embedding.server import WebSocketServer
+from d_back_core.providers.loader import load
+from d_back_testing import Script
+
+PATIENCE = 60.0
+COLORS = {"7": User(role_color="#123456"), "99": User(role_color="#654321")}
+
+
+def chain() -> dict[str, object]:
+    """Colours that win, members, and members that are not asked."""
+    return {
+        "colors": Gated(None, {"1": COLORS}),
+        "town": Gated(ONE, {"1": {"7": ADA, "8": BOB}}),
+        "spare": Gated(ONE, {"1": {"9": CID}}),
+    }
+
+
+TABLES = {"colors": {"mode": "enrich"}}
+
+
+async def test_every_field_names_its_provider_and_what_lost() -> None:
+    """A colour that an overlay overrides is shown beside the one that won."""
+    async with served(chain(), tables=TABLES) as scene:
+        await scene.visit()
+        [ada] = explain(scene.live, "one", "7").users or []
+    color = ada.fields["role_color"]
+    assert (color.value, color.provider) == ("#123456", "colors")
+    assert color.lost == {"town": "#aaaaaa"}
+    assert ada.fields["username"].provider == "town"
+
+
+async def test_a_default_has_no_provider() -> None:
+    """What nobody supplies is marked as the default."""
+    providers = {"town": Gated(ONE, {"1": {"7": User()}})}
+    async with served(providers) as scene:
+        await scene.visit()
+        [user] = explain(scene.live, "1").users or []
+    assert user.fields["status"].value == "offline"
+    assert user.fields["status"].provider is None
+
+
+async def test_servers_name_whose_users_they_show() -> None:
+    """The provider in use is named, the spare one is not."""
+    async with served(chain(), tables=TABLES) as scene:
+        await scene.visit()
+        [server] = explain(scene.live).servers
+    assert server.providers == ["colors", "town"]
+    assert (server.users, server.sessions, server.stale) == (2, 1, False)
+
+
+async def test_a_server_that_nobody_watches_is_not_held() -> None:
+    """Its users are not counted, as nobody was asked for them."""
+    async with served(chain(), tables=TABLES) as scene:
+        [server] = explain(scene.live).servers
+    assert server.users is None
+    assert server.providers == []
+
+
+async def test_a_provider_s_health_and_error() -> None:
+    """What went wrong, since when, and when it is tried again."""
+    providers = chain()
+    town = providers["town"]
+    assert isinstance(town, Gated)
+    async with served(providers, tables=TABLES) as scene:
+        await scene.visit()
+        town.break_stream()
+        await scene.settle()
+        state = explain(scene.live).providers[1]
+    assert state.stats.name == "town"
+    assert state.stats.health == "degraded"
+    assert "down" in state.error
+    assert state.stats.next_retry is not None
+
+
+async def test_a_failing_layer_degrades_its_provider() -> None:
+    """R10: health is per layer, and shows at the provider."""
+    providers = chain()
+    town = providers["town"]
+    assert isinstance(town, Gated)
+    async with served(providers, tables=TABLES) as scene:
+        await scene.visit()
+        town.users_answers["1"] = DOWN
+        assert town.context is not None
+        town.context.degraded("x")
+        town.context.recovered()
+        await scene.settle()
+        states = {each.stats.name: each for each in explain(scene.live).providers}
+    assert states["town"].stats.health == "degraded"
+    assert "users" in states["town"].error
+
+
+async def test_an_unknown_server_is_an_error() -> None:
+    """It is named in the sentence."""
+    async with served(chain(), tables=TABLES) as scene:
+        with pytest.raises(JoinError, match="there is no server 'nowhere'"):
+            explain(scene.live, "nowhere")
+
+
+async def test_api_health_holds_no_error_texts() -> None:
+    """Anybody may see the states of the providers, and nothing that could be a secret."""
+    secret = RuntimeError("password=hunter2")
+    providers = {"town": Script(secret, {})}
+    async with served(providers) as scene:
+        await scene.settle()
+        answer = scene.live.health()
+    assert b"hunter2" not in answer
+    [town] = json.loads(answer)["providers"]
+    assert town["name"] == "town"
+    assert town["health"] == "degraded"
+
+
+def controlled(path: Path) -> WebSocketServer:
+    gateway = GatewayConfig(control=File(path))
+    config = Config(gateway=gateway, chain=parse({"chain": {"order": ["town"]}}).chain)
+    return WebSocketServer(0, config=config, providers={"town": Gated(ONE, {"1": {"7": ADA}})})
+
+
+async def test_the_control_socket_answers(tmp_path: Path) -> None:
+    """The running process explains itself."""
+    async with controlled(tmp_path / "c"):
+        reply = await ask(str(tmp_path / "c"), Question())
+    assert reply is not None
+    assert reply.explanation is not None
+    assert reply.explanation.servers[0].name == "One"
+
+
+async def test_r38_the_control_socket_is_for_its_owner_only(tmp_path: Path) -> None:
+    """Its mode is 0600, and it is gone when the process is."""
+    path = tmp_path / "c"
+    async with controlled(path):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert not path.exists()
+
+
+async def test_a_left_over_control_socket_is_replaced(tmp_path: Path) -> None:
+    """A process that was killed does not keep the next one from starting."""
+    path = tmp_path / "c"
+    leftover = await asyncio.start_unix_server(lambda *_: None, path=str(path))
+    # What a killed process leaves: the file, and nobody who listens.
+    path.rename(tmp_path / "kept")
+    leftover.close()
+    await leftover.wait_closed()
+    (tmp_path / "kept").rename(path)
+    async with controlled(path):
+        assert await ask(str(path), Question()) is not None
+
+
+async def test_nonsense_on_the_control_socket_is_harmless(tmp_path: Path) -> None:
+    """A question that is none gets no answer, and the next one does."""
+    path = tmp_path / "c"
+    async with controlled(path):
+        reader, writer = await asyncio.open_unix_connection(str(path))
+        writer.write(b"\xff{[\n")
+        assert await reader.read() == b""
+        writer.close()
+        reply = await ask(str(path), Question(server="nowhere"))
+    assert reply is not None
+    assert reply.error == "there is no server 'nowhere'"
+
+
+async def test_r38_a_probe_neither_streams_nor_records() -> None:
+    """A probe starts each provider, asks once, and stops it."""
+    town = Gated(ONE, {"1": {"7": ADA}})
+    config = parse({"chain": {"order": ["town"]}})
+    [plugin] = load(config, {"town": town})
+    probe = plugin.probing()
+    assert not probe.implements("events")
+    assert not probe.implements("record")
+    assert probe.implements("users")
+
+
+async def test_r38_a_probe_is_told_that_it_is_one() -> None:
+    """A provider can leave out what a single question does not need."""
+    seen: list[bool] = []
+
+    class Curious(Gated):
+        async def _called(self, hook: str, server_id: str = "") -> None:
+            if hook == "start" and isinstance(self.context, Context):
+                seen.append(self.context.probe)
+            await super()._called(hook, server_id)
+
+    from d_back_core.state.live import Live  # noqa: PLC0415
+    from d_back_testing import ManualClock  # noqa: PLC0415
+
+    config = parse({"chain": {"order": ["town"]}})
+    [plugin] = load(config, {"town": Curious({"1": Server(name="One")}, {"1": {"7": ADA}})})
+    live = Live(config, [plugin.probing()], ManualClock())
+    await live.start()
+    await live.stop()
+    assert seen == [True]
+
+
+# The commands, as the operator types them.
+
+
+async def command(folder: Path, *words: str) -> tuple[int, str, str]:
+    environ = {key: text for key, text in os.environ.items() if not key.startswith("D_BACK")}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "d_back_core", *words),
+        cwd=folder,
+        env=environ | {"COLUMNS": "200"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(PATIENCE):
+        out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_explain_shows_servers(tmp_path: Path) -> None:
+    """The table names every server and provider."""
+    status, out, _ = await command(tmp_path, "explain")
+    assert status == 0
+    assert "D-World (mock)" in out
+
+
+async def test_explain_shows_the_users_of_a_server(tmp_path: Path) -> None:
+    """Each value stands beside the provider that supplied it."""
+    status, out, _ = await command(tmp_path, "explain", "dworld")
+    assert status == 0
+    assert "vegeta897 (mock)" in out
+
+
+async def test_explain_prints_json(tmp_path: Path) -> None:
+    """For scripts."""
+    status, out, _ = await command(tmp_path, "explain", "dworld", "--json")
+    assert status == 0
+    found: dict[str, Any] = msgspec.json.decode(out)
+    assert len(found["users"]) == 4
+
+
+async def test_explain_of_an_unknown_server_fails(tmp_path: Path) -> None:
+    """One line, and a status that is not 0."""
+    status, _, err = await command(tmp_path, "explain", "nowhere")
+    assert status == 1
+    assert "there is no server 'nowhere'" in err
+    assert "Traceback" not in err
+
+
+async def test_check_live_says_who_is_ready(tmp_path: Path) -> None:
+    """Every provider is started and asked once."""
+    status, out, _ = await command(tmp_path, "check", "--live")
+    assert status == 0
+    assert "mock: ready" in out
+
+
+async def test_check_live_fails_where_a_provider_does(tmp_path: Path) -> None:
+    """What does not work is named, and the status says so."""
+    toml = """
+        [chain]
+        order = ["postgres", "mock"]
+        [providers.postgres]
+        dsn = "postgresql://127.0.0.1:1/x"
+    """
+    (tmp_path / "d-back.toml").write_text(toml)
+    status, out, _ = await command(tmp_path, "check", "--live")
+    assert status == 1
+    assert "postgres: failed" in out
+    assert "mock: ready" in out

@@ -1,0 +1,907 @@
+"""``d-back`` as an operator runs it: a process of its own, its words, its exit status."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from threading import Timer
+from typing import Any
+
+import click
+import pytest
+from importlib_metadata import distributions, entry_points, version
+from jsonschema import Draft202012Validator
+from websockets.asyncio.client import connect as connect_async
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from d_back_core import (
+    ClientIdChanged,
+    Message,
+    Secret,
+    Server,
+    ServerChanged,
+    User,
+    UserChanged,
+    UserRemoved,
+)
+from d_back_core.cli import main as cli
+from d_back_core.config import parse
+from d_back_core.embedding.server import WebSocketServer
+from d_back_testing import Script
+
+PATIENCE = 30.0
+"""Seconds after which a process that does not end, or does not listen, is taken for lost."""
+IS_INSTALLED = any(True for _ in distributions(name="d-back-core"))
+HAS_MOCK = bool(entry_points(group="d_back.providers", name="mock"))
+needs_mock = pytest.mark.skipif(not HAS_MOCK, reason="the plugin d-back-mock is not installed")
+posix = pytest.mark.skipif(os.name != "posix", reason="POSIX signals and descriptors")
+
+CLUB = """
+import sys
+import time
+
+import click
+from asyncio import CancelledError, Event
+from contextlib import suppress
+from msgspec import Struct
+
+from d_back_core import Secret, Server, User, hookimpl
+
+
+class ClubProvider:
+    class Config(Struct):
+        token: Secret | None = None
+        stop: str = "at once"
+        users: int = 1
+
+    def __init__(self, config):
+        self.config = config
+
+    @hookimpl
+    async def stop(self):
+        print("stopping", file=sys.stderr, flush=True)
+        while self.config.stop == "sits out":
+            with suppress(CancelledError):
+                await Event().wait()
+        if self.config.stop == "never":
+            await Event().wait()
+        elif self.config.stop == "blocks":
+            time.sleep(600)
+
+    @hookimpl
+    async def servers(self):
+        return {"1": Server(name="The club")}
+
+    @hookimpl
+    async def users(self, server_id):
+        return {str(uid): User(username="Ada") for uid in range(self.config.users)}
+
+    @classmethod
+    @hookimpl
+    def commands(cls, group):
+        @group.command()
+        def greet():
+            click.echo("hello")
+"""
+"""A plugin that needs nothing, of which a test decides how it ends."""
+
+
+class Operator:
+    """Runs ``d-back`` in a folder of its own, with the plugin ``club`` installed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.site = folder / "site"
+        self.site.mkdir()
+        self.install("club", CLUB, "ClubProvider")
+        home = folder / "home"
+        home.mkdir()
+        inherited = os.environ.get("PYTHONPATH", "")
+        self.environ = {
+            **{key: text for key, text in os.environ.items() if not key.startswith("D_BACK_")},
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(self.site), inherited])),
+            "HOME": str(home),
+            "XDG_CONFIG_HOME": str(home),
+        }
+
+    def install(self, name: str, source: str, cls: str = "Provider") -> None:
+        """A distribution ``d-back-NAME`` with a plugin of that name."""
+        (self.site / f"d_back_test_{name}.py").write_text(source)
+        info = self.site / f"d_back_{name}-1.0.dist-info"
+        info.mkdir()
+        metadata = f"Metadata-Version: 2.1\nName: d-back-{name}\nVersion: 1.0\n"
+        (info / "METADATA").write_text(metadata)
+        points = f"[d_back.providers]\n{name} = d_back_test_{name}:{cls}\n"
+        (info / "entry_points.txt").write_text(points)
+
+    def configure(self, text: str = "chain.order = ['club']", name: str = "d-back.toml") -> None:
+        path = self.folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+    def run(
+        self,
+        *arguments: str,
+        typed: str = "",
+        redirect: str = "",
+        environ: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """A command to its end; ``redirect`` redirects, as in ``>&-``."""
+        return subprocess.run(  # noqa: S603  it is ours
+            self.command(arguments, redirect),
+            cwd=self.folder,
+            env={**self.environ, **(environ or {})},
+            input=typed,
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            timeout=PATIENCE,
+            check=False,
+            start_new_session=True,  # without a terminal to ask for passwords
+        )
+
+    def command(self, arguments: tuple[str, ...], redirect: str = "") -> list[str]:
+        command = [sys.executable, "-m", "d_back_core", *arguments]
+        return ["sh", "-c", f'exec "$@" {redirect}', "sh", *command] if redirect else command
+
+    @contextmanager
+    def serving(
+        self, *arguments: str, redirect: str = "", environ: Mapping[str, str] | None = None
+    ) -> Iterator["Serving"]:
+        """A gateway that runs until the block ends, and not a moment longer."""
+        process = subprocess.Popen(  # noqa: S603  it is ours
+            self.command(arguments, redirect),
+            cwd=self.folder,
+            env={**self.environ, **(environ or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+        )
+        too_long = Timer(PATIENCE, process.kill)
+        too_long.start()
+        try:
+            with process:
+                yield Serving(process)
+                process.kill()
+        finally:
+            process.kill()
+            too_long.cancel()
+
+
+class Serving:
+    """A running gateway, and what it has said."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.lines: list[str] = []
+
+    def until(self, pattern: str) -> re.Match[str]:
+        """Read its log until a line matches."""
+        for line in self.process.stderr or ():
+            self.lines.append(line)
+            if found := re.search(pattern, line):
+                return found
+        raise AssertionError(f"no line matches {pattern}:\n{''.join(self.lines)}")
+
+    @property
+    def url(self) -> str:
+        """Where it listens, once it does."""
+        return self.until(r"listening on (ws://localhost:\d+)$")[1]
+
+    def end(self, number: int = signal.SIGTERM, within: float = PATIENCE) -> str:
+        """Send a signal and wait; the rest of its log."""
+        self.process.send_signal(number)
+        _, rest = self.process.communicate(timeout=within)
+        return rest
+
+
+@pytest.fixture
+def operator(tmp_path: Path) -> Operator:
+    return Operator(tmp_path)
+
+
+@pytest.fixture
+def club(operator: Operator) -> Operator:
+    """An operator whose file names the plugin ``club``."""
+    operator.configure()
+    return operator
+
+
+@contextmanager
+def joined(url: str) -> Iterator[tuple[ClientConnection, dict[str, Any]]]:
+    """A client that joined the default server, with what it was told."""
+    with connect(url, open_timeout=PATIENCE) as client:
+        assert json.loads(client.recv(PATIENCE))["type"] == "server-list"
+        client.send('{"type":"connect","data":{"server":null}}')
+        frame = json.loads(client.recv(PATIENCE))
+        assert frame["type"] == "server-join"
+        yield client, frame["data"]
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+# Words
+
+
+@pytest.mark.skipif(not IS_INSTALLED, reason="d-back-core is not installed")
+def test_version(operator: Operator) -> None:
+    """``--version`` says it and nothing else."""
+    done = operator.run("--version")
+    assert done.stdout == f"d-back, version {version('d-back-core')}\n"
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
+def test_help_names_every_command(operator: Operator) -> None:
+    """Also those that are imported late."""
+    done = operator.run("--help")
+    assert done.returncode == 0
+    commands = ("check", "explain", "hash-password", "init", "plugins", "schema", "watch")
+    for command in commands:
+        assert re.search(rf"^  {command} +[A-Z]", done.stdout, re.MULTILINE), command
+
+
+def test_plugins_lists_what_is_installed(club: Operator) -> None:
+    """With distribution, version, use and hooks."""
+    done = club.run("plugins")
+    hooks = "commands, servers, stop, users"
+    assert f"club (d-back-club 1.0), configured; hooks: {hooks}\n" in done.stdout
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
+def test_plugins_says_the_same_as_json(club: Operator) -> None:
+    """For scripts."""
+    club.install("other", "class Provider: ...")
+    rows = json.loads(club.run("plugins", "--json").stdout)
+    found = {row["name"]: row for row in rows}
+    assert found["club"] == {
+        "name": "club",
+        "distribution": "d-back-club",
+        "version": "1.0",
+        "configured": True,
+        "hooks": ["commands", "servers", "stop", "users"],
+        "error": None,
+    }
+    assert found["other"]["configured"] is False
+
+
+def test_plugins_lists_a_broken_one_with_its_error(club: Operator) -> None:
+    """It hides neither itself nor the others."""
+    club.install("broken", "1 / 0")
+    done = club.run("plugins")
+    assert re.search(
+        r"^broken \(d-back-broken 1\.0\), not configured; .*/d_back_test_broken\.py:1: "
+        r"cannot be imported: ZeroDivisionError: division by zero; correct that line, .*$",
+        done.stdout,
+        re.MULTILINE,
+    )
+    assert "club (d-back-club 1.0), configured" in done.stdout
+    assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [
+        ([], ("mock",)),
+        (["club"], ("club",)),
+        (["club", "mock"], ("mock",)),
+        (["club", "other"], ("mock",)),
+    ],
+)
+def test_without_a_file_the_only_plugin_is_the_order(
+    names: list[str],
+    order: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """For who tries one; a file says itself what its order is."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv("D_BACK_CONFIG", raising=False)
+    monkeypatch.setattr(cli, "installed", lambda: dict.fromkeys(names))
+    context = click.Context(cli.main)
+    context.params = dict.fromkeys(("config", "host", "port", "static_dir"))
+    assert cli.load(context).chain.order == order
+    (tmp_path / "d-back.toml").write_text("")
+    assert cli.load(context).chain.order == ("mock",)
+
+
+def test_check_says_what_would_run(operator: Operator) -> None:
+    """The address, the chain in its order, and what is configured for nothing."""
+    operator.configure(
+        "gateway.port = 0\nchain.order = ['red', 'club']\n"
+        "[providers.red]\nuse = 'club'\nmode = 'merge'\nservers = ['2', '1']\n"
+        "fields = ['status', 'roleColor']\n"
+        "[providers.spare]\n[providers.other]\n[providers.third]\n"
+    )
+    done = operator.run("--port", "8080", "check")
+    assert done.stdout.splitlines() == [
+        "d-back.toml: fine; would listen on ws://localhost:8080",
+        "1. red: plugin club, merge, servers 1, 2, fields roleColor, status",
+        "2. club: plugin club, fallback",
+        "   spare: configured, but not in chain.order",
+        "   other: configured, but not in chain.order",
+        "   third: configured, but not in chain.order",
+    ]
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
+def test_check_finds_what_running_would_find(operator: Operator) -> None:
+    """The plugin's options too."""
+    operator.configure("chain.order = ['club']\n[providers.club]\nusres = 5")
+    done = operator.run("check")
+    assert done.stderr.startswith(
+        "Error: d-back.toml: providers.club.usres: unknown key (did you mean 'users'? known: "
+    )
+    assert (done.stdout, done.returncode) == ("", 2)
+
+
+def test_hash_password_makes_what_a_configuration_takes(operator: Operator) -> None:
+    """Asked for twice, printed alone on stdout, never the password."""
+    done = operator.run("hash-password", typed="pässword\npässword\n")
+    assert done.returncode == 0
+    assert "pässword" not in done.stdout + done.stderr
+    text = done.stdout.splitlines()[-1].rpartition(" ")[2]
+    policy = parse({"servers": {"1": {"password": text}}}).servers["1"]
+    assert isinstance(policy.password, Secret)
+    assert policy.password.is_hash
+    assert policy.password.matches("pässword")
+
+
+def test_hash_password_wants_the_same_twice(operator: Operator) -> None:
+    """A slip would lock everybody out; without more to read it gives up."""
+    done = operator.run("hash-password", typed="one\ntwo\n")
+    assert "do not match" in done.stdout + done.stderr
+    assert "scrypt$" not in done.stdout
+    assert done.returncode == 1
+
+
+def test_r37_a_plugin_brings_commands(operator: Operator) -> None:
+    """Of any installed plugin, whether the configuration names it or not."""
+    done = operator.run("club", "greet")
+    assert (done.stdout, done.stderr, done.returncode) == ("hello\n", "", 0)
+
+
+@pytest.mark.parametrize("word", ["frobnicate", "quiet"])
+def test_an_unknown_command_is_refused(operator: Operator, word: str) -> None:
+    """Also if a plugin has the name but brings no commands."""
+    operator.install("quiet", "class Provider: ...")
+    done = operator.run(word)
+    assert f"No such command '{word}'" in done.stderr
+    assert done.returncode == 2
+
+
+# What is refused
+
+
+@contextmanager
+def taken_port() -> Iterator[int]:
+    """A port on which somebody else listens."""
+    with closing(socket.socket()) as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        yield other.getsockname()[1]
+
+
+CLUB_IS = "provider 'broken' (d-back-broken 1.0, d_back_test_broken:Provider)"
+
+REFUSED: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "unknown table": ("gatway.port = 1", (), r"d-back\.toml: unknown table 'gatway' \(did you .*"),
+    "unknown key": ("gateway.prot = 1", (), r"d-back\.toml: gateway\.prot: unknown key \(did .*"),
+    "wrong type": (
+        "gateway.port = 'http'",
+        (),
+        r"d-back\.toml: gateway\.port 'http': expected a whole number, got a text",
+    ),
+    "unknown provider": (
+        "chain.order = ['clubb']",
+        (),
+        r"d-back\.toml: chain\.order names 'clubb', which is not installed \(did you .*club.*\)",
+    ),
+    "broken plugin": (
+        "chain.order = ['broken']",
+        (),
+        re.escape(f"{CLUB_IS}: ") + r"[^:]*/d_back_test_broken\.py:1: cannot be imported: "
+        "ZeroDivisionError: division by zero; correct that line, or install another version of "
+        "d-back-broken",
+    ),
+    "two aliases": (
+        "servers.1.alias = 'a'\nservers.2.alias = 'a'",
+        (),
+        r"d-back\.toml: servers\.2\.alias: 'a' is that of servers\.1 already",
+    ),
+    "syntax": ("port = ", (), r"d-back\.toml: cannot be read: Invalid value .*"),
+    "no such file": (
+        "",
+        ("--config", "absent.toml"),
+        r"--config: there is no file 'absent\.toml'",
+    ),
+    "no static folder": (
+        "chain.order = ['club']",
+        ("--static-dir", "absent"),
+        r"d-back\.toml: gateway\.static_dir '/.*/absent': is no folder",
+    ),
+    "a file as static folder": (
+        "chain.order = ['club']\ngateway.static_dir = 'd-back.toml'",
+        (),
+        r"d-back\.toml: gateway\.static_dir 'd-back\.toml': is no folder",
+    ),
+    "no certificate": (
+        "chain.order = ['club']\ngateway.tls = { cert = 'c.pem', key = 'k.pem' }",
+        (),
+        r"d-back\.toml: gateway\.tls: cert 'c\.pem', key 'k\.pem': cannot be read: .*",
+    ),
+    "no certificate in the file": (
+        "chain.order = ['club']\ngateway.tls = { cert = 'd-back.toml', key = 'd-back.toml' }",
+        (),
+        r"d-back\.toml: gateway\.tls: cert 'd-back\.toml', key 'd-back\.toml': cannot be read: .*",
+    ),
+    "no such host": (
+        "chain.order = ['club']",
+        ("--host", "nowhere.invalid", "--port", "0"),
+        r"d-back\.toml: gateway\.host 'nowhere\.invalid': cannot listen there: .*",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "arguments", "sentence"), REFUSED.values(), ids=REFUSED)
+def test_what_is_the_operator_s_to_mend_is_one_line(
+    operator: Operator, text: str, arguments: tuple[str, ...], sentence: str
+) -> None:
+    """On stderr, with exit status 2, and never a traceback."""
+    operator.install("broken", "1 / 0")
+    operator.configure(text)
+    done = operator.run("--log-level", "error", *arguments)
+    assert re.fullmatch(rf"Error: {sentence}\n", done.stderr.removeprefix("stopping\n"))
+    assert (done.stdout, done.returncode) == ("", 2)
+
+
+def test_a_port_in_use_is_one_line_too(club: Operator) -> None:
+    """It is found when everything else has started already; that is stopped again."""
+    with taken_port() as port:
+        done = club.run("--log-level", "error", "--host", "127.0.0.1", "--port", str(port))
+    assert done.stderr == (
+        f"stopping\nError: d-back.toml: gateway.port '{port}': in use on 127.0.0.1 (choose "
+        "another with --port)\n"
+    )
+    assert (done.stdout, done.returncode) == ("", 2)
+
+
+@pytest.mark.parametrize("arguments", [("--port", "70000"), ("--port", "x"), ("--prot", "1")])
+def test_a_wrong_flag_is_a_usage_error(club: Operator, arguments: tuple[str, ...]) -> None:
+    """In click's own words."""
+    done = club.run(*arguments)
+    assert done.stderr.startswith("Usage: ")
+    assert "Traceback" not in done.stderr
+    assert done.returncode == 2
+
+
+# Running
+
+
+@needs_mock
+def test_it_runs_out_of_the_box(operator: Operator) -> None:
+    """Without any configuration somebody is there to look at."""
+    with operator.serving("--port", "0") as gateway:
+        with joined(gateway.url) as (_, welcome):
+            assert welcome["users"]
+        gateway.end()
+        assert gateway.process.returncode == 0
+
+
+def test_flags_override_the_environment_and_the_file(operator: Operator) -> None:
+    """As the process is really started."""
+    operator.configure("chain.order = ['club']\ngateway = { host = 'nowhere.invalid', port = 1 }")
+    environ = {"D_BACK_HOST": "localhost", "D_BACK_PORT": "2"}
+    with (
+        operator.serving("--port", "0", environ=environ) as gateway,
+        joined(gateway.url) as (_, w),
+    ):
+        assert w["serverName"] == "The club"
+
+
+def test_the_user_s_folder_is_looked_into(operator: Operator) -> None:
+    """Where the working folder has no file."""
+    operator.configure(name="home/d-back/d-back.toml")
+    done = operator.run("check")
+    path = operator.folder / "home" / "d-back" / "d-back.toml"
+    assert done.stdout.startswith(f"{path}: fine; ")
+
+
+@posix
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_in_good_order(club: Operator, number: signal.Signals) -> None:
+    """Clients are told that it goes away, providers are stopped, and it was no failure."""
+    with club.serving("--port", "0") as gateway, joined(gateway.url) as (client, _):
+        rest = gateway.end(number, within=5)
+        with pytest.raises(ConnectionClosed) as closed:
+            client.recv(PATIENCE)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1001
+    assert gateway.process.returncode == 0
+    assert "stopping\n" in rest
+    assert rest.endswith("stopped\n")
+    assert "Traceback" not in rest
+
+
+@posix
+def test_a_signal_before_it_listens_ends_it_too(operator: Operator) -> None:
+    """A provider that does not come up holds nobody."""
+    operator.install(
+        "slow",
+        "import sys\nfrom asyncio import Event\nfrom d_back_core import hookimpl\n"
+        "class Provider:\n"
+        "    def __init__(self, config): pass\n"
+        "    @hookimpl\n"
+        "    async def start(self):\n"
+        "        print('starting', file=sys.stderr, flush=True)\n"
+        "        await Event().wait()\n",
+    )
+    operator.configure("chain.order = ['slow']")
+    with operator.serving("--port", "0") as gateway:
+        gateway.until("^starting$")
+        rest = gateway.end(within=5)
+    assert gateway.process.returncode == 0
+    assert "Traceback" not in rest
+
+
+@posix
+@pytest.mark.parametrize("stop", ["never", "sits out"])
+def test_a_provider_that_hangs_does_not_hold_it_up(operator: Operator, stop: str) -> None:
+    """Its ``stop`` does not return, or not even when it is cancelled."""
+    operator.configure(f"chain.order = ['club']\nproviders.club.stop = '{stop}'")
+    with operator.serving("--port", "0") as gateway:
+        assert gateway.url
+        rest = gateway.end(within=5)
+    assert gateway.process.returncode == 0
+    assert "Traceback" not in rest
+
+
+@posix
+def test_a_client_that_hangs_does_not_hold_it_up(club: Operator) -> None:
+    """It does not answer the close."""
+    with club.serving("--port", "0") as gateway:
+        host, port = re.findall(r"//(.+):(\d+)", gateway.url)[0]
+        with closing(socket.create_connection((host, int(port)))) as deaf:
+            deaf.sendall(
+                b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+            )
+            assert deaf.recv(1) == b"H"
+            rest = gateway.end(within=5)
+    assert gateway.process.returncode == 0
+    assert "Traceback" not in rest
+
+
+WINDOWS = """
+import sys
+from asyncio.unix_events import _UnixSelectorEventLoop
+from d_back_core.cli import main as cli
+
+def refuse(*arguments):
+    raise NotImplementedError
+
+_UnixSelectorEventLoop.add_signal_handler = refuse
+_UnixSelectorEventLoop.remove_signal_handler = lambda *arguments: False
+cli.find_spec = lambda name: None
+sys.platform = "win32"
+sys.exit(cli.main())
+"""
+"""The gateway as Windows has it: without uvloop, on a loop that takes no signals."""
+
+
+class Windows(Operator):
+    """Runs ``d-back`` as far as this machine can be Windows."""
+
+    def command(self, arguments: tuple[str, ...], redirect: str = "") -> list[str]:
+        assert not redirect
+        return [sys.executable, "-c", WINDOWS, *arguments]
+
+
+@posix
+def test_r39_ctrl_c_ends_it_where_the_loop_takes_no_signals(tmp_path: Path) -> None:
+    """In good order, as on Windows; also while it watches its file."""
+    operator = Windows(tmp_path)
+    operator.configure()
+    with operator.serving("--port", "0", "--watch") as gateway, joined(gateway.url) as (client, _):
+        rest = gateway.end(signal.SIGINT)
+        with pytest.raises(ConnectionClosed) as closed:
+            list(iter(lambda: client.recv(PATIENCE), None))
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1001
+    assert gateway.process.returncode == 0
+    assert rest.endswith("stopped\n")
+    assert "Traceback" not in rest
+
+
+@posix
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("stop", ["never", "blocks"])
+def test_a_second_signal_ends_it_at_once(
+    operator: Operator, second: signal.Signals, stop: str
+) -> None:
+    """Whatever the first one waits for, even where the loop stands still."""
+    operator.configure(f"chain.order = ['club']\nproviders.club.stop = '{stop}'")
+    with operator.serving("--port", "0") as gateway:
+        assert gateway.url
+        gateway.process.send_signal(signal.SIGTERM)
+        gateway.until("^stopping$")
+        gateway.end(second, within=1)
+    assert gateway.process.returncode == -second
+
+
+@posix
+def test_the_log_tells_no_secret(operator: Operator) -> None:
+    """Neither the operator's nor the clients', at its most talkative; not where one is refused,
+    nor where one is right."""
+    operator.configure(
+        "chain.order = ['club']\nproviders.club.token = 't0ken-c0ffee'\n"
+        "servers.1.password = 'passw0rd-c0ffee'"
+    )
+    with operator.serving("--port", "0", "--log-level", "debug") as gateway:
+        with connect(gateway.url, open_timeout=PATIENCE) as client:
+            assert json.loads(client.recv(PATIENCE))["type"] == "server-list"
+            for password, answer in (
+                ("guess-c0ffee", "error"),
+                ("passw0rd-c0ffee", "server-join"),
+            ):
+                request = {"server": "1", "password": password, "discordToken": "d-c0ffee"}
+                client.send(json.dumps({"type": "connect", "data": request}))
+                assert json.loads(client.recv(PATIENCE))["type"] == answer
+        rest = gateway.end()
+    assert "c0ffee" not in "".join(gateway.lines) + rest
+
+
+def awaited(url: str, process: subprocess.Popen[str]) -> tuple[ClientConnection, dict[str, Any]]:
+    """Join as soon as somebody listens there."""
+    while process.poll() is None:
+        with suppress(OSError), joined(url) as (client, welcome):
+            return client, welcome
+    raise AssertionError(f"it ended with status {process.returncode}")
+
+
+@posix
+@pytest.mark.parametrize(
+    "redirect", [">&-", ">/dev/full", "2>&-", "2>/dev/full", ">&- 2>&-", "<&- >&- 2>&-"]
+)
+def test_it_runs_the_same_without_anybody_to_tell(club: Operator, redirect: str) -> None:
+    """Closed or full outputs cost the log, not the gateway."""
+    port = free_port()
+    arguments = ("--host", "127.0.0.1", "--port", str(port))
+    with club.serving(*arguments, redirect=redirect) as gateway:
+        _, welcome = awaited(f"ws://127.0.0.1:{port}", gateway.process)
+        assert welcome["serverName"] == "The club"
+        gateway.end(within=5)
+        assert gateway.process.returncode == 0
+
+
+@posix
+def test_a_log_that_nobody_reads_any_more_does_not_stop_it(club: Operator) -> None:
+    """As behind ``| head``."""
+    with club.serving("--port", "0", "--log-level", "debug") as gateway:
+        url = gateway.url
+        assert gateway.process.stderr is not None
+        gateway.process.stderr.close()
+        for _ in range(3):
+            with joined(url) as (_, welcome):
+                assert welcome["users"]
+        gateway.process.send_signal(signal.SIGTERM)
+        assert gateway.process.wait(5) == 0
+
+
+ASCII = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"}
+
+
+@posix
+@pytest.mark.parametrize("name", ["konfiguration-für-zoë.toml", "日本.toml"])
+def test_an_ascii_terminal_bears_any_path(operator: Operator, name: str) -> None:
+    """The file is found, used, and named in errors."""
+    operator.configure(name=name)
+    with operator.serving("--config", name, "--port", "0", environ=ASCII) as gateway:
+        with joined(gateway.url) as (_, welcome):
+            assert welcome["serverName"] == "The club"
+        gateway.end()
+        assert gateway.process.returncode == 0
+    done = operator.run("--config", name, "check", environ=ASCII)
+    assert "fine; would listen on" in done.stdout
+    assert (done.stderr, done.returncode) == ("", 0)
+    operator.configure("gateway.port = 'é'", name)
+    done = operator.run("--config", name, environ=ASCII)
+    assert done.stderr.startswith("Error: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert done.returncode == 2
+
+
+@posix
+def test_a_path_that_is_no_text_is_borne_too(operator: Operator) -> None:
+    """POSIX paths are bytes."""
+    name = os.fsdecode(b"\xff.toml")
+    operator.configure(name=name)
+    done = operator.run("--config", name, "check")
+    assert "fine; would listen on" in done.stdout
+    assert (done.stderr, done.returncode) == ("", 0)
+
+
+@posix
+@pytest.mark.parametrize("arguments", [("plugins",), ("check",), ("schema", "config")])
+def test_a_command_whose_output_is_lost_says_so_in_one_line(
+    club: Operator, arguments: tuple[str, ...]
+) -> None:
+    """A full disk is no bug of ours."""
+    done = club.run(*arguments, redirect=">/dev/full")
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+
+
+# R34: the JSON Schema
+
+
+def schema_of(operator: Operator, what: str) -> dict[str, Any]:
+    done = operator.run("schema", what)
+    assert (done.stderr, done.returncode) == ("", 0)
+    described: dict[str, Any] = json.loads(done.stdout)
+    Draft202012Validator.check_schema(described)
+    return described
+
+
+def validator_of(described: dict[str, Any], part: str) -> Draft202012Validator:
+    """A validator of the messages of one direction."""
+    return Draft202012Validator({"$ref": f"#/{part}", **described})
+
+
+def test_r34_the_schema_of_the_configuration_is_printed(operator: Operator) -> None:
+    """What a file may say; `test_config` tries it in full."""
+    validator = Draft202012Validator(schema_of(operator, "config"))
+    validator.validate({"chain": {"order": ["club"]}, "servers": {"1": {"alias": "a"}}})
+    assert not validator.is_valid({"chain": {"ordr": ["club"]}})
+
+
+CLIENT_FRAMES: list[dict[str, Any]] = [
+    {"type": "connect", "data": {"server": None}},
+    {"type": "connect", "data": {}},
+    {"type": "connect"},
+    {"type": "connect", "data": {"server": "1", "password": "p", "discordToken": "t"}},
+    {"type": "connect", "data": {"server": "1", "discordUser": {"id": "77"}, "more": 1}},
+    {"type": "connect", "data": {"server": "1", "resume": {"epoch": "e", "seq": 4}}},
+    {"type": "get_user_data", "serverId": "1"},
+    {"type": "get_server_data"},
+    {"type": "get_server_data", "serverId": "1"},
+]
+BAD_CLIENT_FRAMES: list[Any] = [
+    {},
+    [],
+    "connect",
+    {"type": "conect"},
+    {"type": 5},
+    {"type": "connect", "data": []},
+    {"type": "connect", "data": {"server": 5}},
+    {"type": "connect", "data": {"password": 5}},
+    {"type": "get_user_data"},
+    {"type": "get_user_data", "serverId": 1},
+]
+
+
+@pytest.fixture(scope="module")
+def protocol_schema(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return schema_of(Operator(tmp_path_factory.mktemp("operator")), "protocol")
+
+
+def test_r34_the_schema_accepts_what_clients_send(protocol_schema: dict[str, Any]) -> None:
+    """All that d-zone sends, and more fields than we know."""
+    validator = validator_of(protocol_schema, "client")
+    for frame in CLIENT_FRAMES:
+        validator.validate(frame)
+        Draft202012Validator(protocol_schema).validate(frame)
+
+
+def test_r34_the_schema_refuses_what_the_gateway_refuses(protocol_schema: dict[str, Any]) -> None:
+    """Unknown types and wrong shapes."""
+    validator = validator_of(protocol_schema, "client")
+    for frame in BAD_CLIENT_FRAMES:
+        assert not validator.is_valid(frame), frame
+        assert not Draft202012Validator(protocol_schema).is_valid(frame), frame
+
+
+class Listener:
+    """A client that keeps every frame, and can wait for one."""
+
+    def __init__(self, receive: Callable[[], Any], send: Callable[[str], Any]) -> None:
+        self.frames: list[dict[str, Any]] = []
+        self._receive = receive
+        self._send = send
+
+    async def until(self, kind: str) -> dict[str, Any]:
+        while True:
+            async with asyncio.timeout(PATIENCE):
+                frame = json.loads(await self._receive())
+            self.frames.append(frame)
+            if frame["type"] == kind:
+                return dict(frame)
+
+    async def ask(self, kind: str, frame: dict[str, Any]) -> dict[str, Any]:
+        await self._send(json.dumps(frame))
+        return await self.until(kind)
+
+
+async def real_frames() -> list[dict[str, Any]]:
+    """What a client is told by a real gateway: every type of message."""
+    script = Script({"1": Server(name="One")}, {"1": {"7": User(username="Ada", status="idle")}})
+    script.client_id_answer = "99"
+    config = parse({"chain": {"order": ["mine"]}})
+    server = WebSocketServer(port=0, config=config, providers={"mine": script})
+    async with server, connect_async(server.url) as client:
+        told = Listener(client.recv, client.send)
+        await told.until("server-list")
+        welcome = await told.ask("server-join", {"type": "connect"})
+        script.emit(
+            UserChanged(server_id="1", uid="8", username="Bob", status="dnd"),
+            UserChanged(server_id="1", uid="8", role_color="#123456"),
+            Message(server_id="1", uid="7", message="hi", channel="c"),
+            UserRemoved(server_id="1", uid="8"),
+        )
+        while (await told.until("presence"))["data"].get("delete") is not True:
+            pass
+        script.emit(ClientIdChanged(server_id="1", client_id=None))
+        await told.until("update-clientid")
+        await told.ask("user_data", {"type": "get_user_data", "serverId": "1"})
+        await told.ask("server_data", {"type": "get_server_data"})
+        await told.ask("error", {"type": "connect", "data": {"server": "nowhere"}})
+        resume = {"epoch": welcome["data"]["epoch"], "seq": told.frames[1]["data"]["seq"]}
+        await told.ask("resumed", {"type": "connect", "data": {"server": "1", "resume": resume}})
+        await server.broadcast_message({"type": "refresh_data"})
+        await told.until("refresh_data")
+        script.emit(ServerChanged(server_id="1", passworded=True))
+        await told.until("error")
+        return told.frames
+
+
+def kinds_in(described: dict[str, Any], part: str) -> set[str]:
+    """The types of the messages of one direction."""
+    refs = [choice["$ref"].rpartition("/")[2] for choice in described[part]["anyOf"]]
+    kinds = {described["$defs"][ref]["properties"]["type"]["enum"][0] for ref in refs}
+    assert len(kinds) == len(refs)
+    return kinds
+
+
+async def test_r34_the_schema_accepts_what_the_gateway_sends(
+    protocol_schema: dict[str, Any],
+) -> None:
+    """Every type of message that is described was really sent, and is as it is described."""
+    frames = await real_frames()
+    validator = validator_of(protocol_schema, "server")
+    for frame in frames:
+        validator.validate(frame)
+        Draft202012Validator(protocol_schema).validate(frame)
+    assert {frame["type"] for frame in frames} == kinds_in(protocol_schema, "server")
+
+
+async def test_r34_the_schema_refuses_broken_frames(protocol_schema: dict[str, Any]) -> None:
+    """Each real frame with a field of its own missing, or of another type."""
+    validator = validator_of(protocol_schema, "server")
+    for frame in await real_frames():
+        for key in frame:
+            assert not validator.is_valid({**frame, key: 1.5}), (frame, key)
+            without = {name: value for name, value in frame.items() if name != key}
+            assert not validator.is_valid(without), (frame, key)
+
+
+def test_it_runs_on_uvloop_where_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And on asyncio's own loop elsewhere."""
+    uvloop = pytest.importorskip("uvloop")
+    assert cli._loop_factory() is uvloop.new_event_loop  # noqa: SLF001  the choice itself
+    monkeypatch.setattr(cli, "find_spec", lambda _: None)
+    assert cli._loop_factory() is None  # noqa: SLF001  the same

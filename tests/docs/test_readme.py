@@ -1,0 +1,74 @@
+"""What the README and its neighbours say is so."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from docs_pages import ROOT, anchors
+
+import d_back_core
+from d_back_core import config as configuration
+from d_back_core.cli import main as cli
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+FILES = ["README.md", "SECURITY.md", "CONTRIBUTING.md"]
+BESIDE = {"__init__", "__main__", "errors", "clock"}
+"""Modules that need no line: the face, the start, and what everybody uses."""
+
+
+def test_rooms() -> None:
+    """Every room of the core is named in the map, and no other."""
+    package = Path(d_back_core.__file__).parent
+    rooms = {
+        path.stem
+        for path in package.iterdir()
+        if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    table = README[README.index("| room of `d_back_core`") :]
+    rows = re.findall(r"^\| (`.*) \| (.*) \|$", table, re.MULTILINE)
+    named = [name for first, second in rows for name in re.findall(r"`(\w+)`", first + second)]
+    assert sorted(named) == sorted(rooms - BESIDE)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_links(name: str) -> None:
+    """Every link and picture leads to a file, and to a heading of it."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?:)([^)]+)\)", text)
+    links += re.findall(r'(?:src|srcset)="([^"]+)"', text)
+    for link in links:
+        target, _, anchor = link.partition("#")
+        path = ROOT / target
+        assert path.is_file(), link
+        assert not anchor or anchor in anchors(path.read_text(encoding="utf-8")), link
+
+
+def test_configuration() -> None:
+    """The configuration is valid."""
+    (block,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
+    config = configuration.parse(tomllib.loads(block))
+    assert list(config.names) == ["discord", "postgres"]
+
+
+def test_commands() -> None:
+    """The commands are known."""
+    blocks = "".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))
+    shown = re.findall(r"^d-back\b([^#\n]*)", blocks, re.MULTILINE)
+    assert shown
+    for words in shown:
+        answer = CliRunner().invoke(cli.main, [*words.split(), "--help"])
+        assert answer.exit_code == 0, answer.output
+
+
+def test_promises_of_hidden_keys() -> None:
+    """The keys that SECURITY.md names are keys."""
+    schema = str(configuration.schema())
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    (line,) = re.findall(
+        r"\*\*What the operator hides is not sent\*\*: (.*?)\.\n", text, re.DOTALL
+    )
+    keys = re.findall(r"`(\w+)`", line)
+    assert keys
+    assert all(f"'{key}'" in schema for key in keys)

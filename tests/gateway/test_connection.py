@@ -1,0 +1,227 @@
+"""What is written to the sockets directly is what the library would have written, and goes only
+where and as long as it may (R28)."""
+
+import asyncio
+import json
+import os
+import socket
+import ssl
+import struct
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, NamedTuple
+
+import pytest
+import trustme
+from peers import until
+from raw import OFFER, Raw, raw
+from scenario import ADA, ONE
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import broadcast
+
+from d_back_core import Server, Status, UserChanged
+from d_back_core.config import parse
+from d_back_core.embedding.server import WebSocketServer
+from d_back_core.gateway.connection import Connection
+from d_back_testing import Script
+
+PATIENCE = 60.0
+CLOSE = 8
+
+
+@asynccontextmanager
+async def in_step(server: WebSocketServer, town: Script) -> AsyncIterator[tuple[Raw, Any]]:
+    """A client that has joined and is written to directly, and the server's end of it."""
+    async with raw(server) as client:
+        client.say(1, b'{"type":"connect"}')
+        await client.frame()
+        await client.frame()
+        change(town, "dnd")  # the first delta still goes the plain way
+        await client.frame()
+        [subscription] = server.live.servers["1"].sessions.values()
+        [connection] = server.connections
+        assert subscription.descriptor == connection.transport.get_extra_info("socket").fileno()
+        yield client, connection
+
+
+def serving(town: Script, **gateway: object) -> WebSocketServer:
+    table = {"chain": {"order": ["town"]}, "gateway": {"host": "127.0.0.1", **gateway}}
+    return WebSocketServer(0, config=parse(table), providers={"town": town})
+
+
+def change(town: Script, status: Status) -> None:
+    town.emit(UserChanged(server_id="1", uid="7", status=status))
+
+
+@pytest.fixture
+def town() -> Script:
+    return Script(ONE, {"1": {"7": ADA}})
+
+
+async def test_r28_clients_get_the_bytes_that_the_library_would_send(town: Script) -> None:
+    """A delta arrives as the library's ``send`` and its ``broadcast`` would frame it."""
+    async with (
+        asyncio.timeout(PATIENCE),
+        serving(town) as server,
+        in_step(server, town) as (client, connection),
+    ):
+        change(town, "online")
+        frame = await client.frame()
+        assert frame[2:].startswith(b'{"type":"presence"')
+        text = frame[2:].decode()
+        await connection.send(text)
+        assert await client.frame() == frame
+        broadcast([connection], text)
+        assert await client.frame() == frame
+
+
+@pytest.mark.parametrize("first", ["server", "client", "both"])
+async def test_r28_nothing_follows_a_close_frame(town: Script, first: str) -> None:
+    """Whoever closes first: what happens meanwhile is not sent any more."""
+    async with (
+        asyncio.timeout(PATIENCE),
+        serving(town) as server,
+        in_step(server, town) as (client, connection),
+    ):
+        closing = None
+        if first != "client":
+            closing = asyncio.create_task(connection.close(1001))
+            await until(lambda: connection.state.name == "CLOSING")
+        if first != "server":
+            client.say(CLOSE, b"\x03\xe8")
+            await until(lambda: connection.state.name != "OPEN")
+        for status in ("idle", "online", "idle"):
+            change(town, status)
+            await server.live.settle()
+        if first == "server":
+            client.say(CLOSE, b"\x03\xe9")
+        assert await client.rest() == [CLOSE]
+        if closing is not None:
+            await closing
+
+
+async def test_a_lost_connection_gives_its_descriptor_up_while_it_is_its_own(
+    town: Script,
+) -> None:
+    """Another connection can get the number only after that: nobody hears what is not theirs."""
+    async with (
+        asyncio.timeout(PATIENCE),
+        serving(town) as server,
+        in_step(server, town) as (client, connection),
+    ):
+        session = connection.observer
+        number = connection.descriptor
+        own = os.fstat(number).st_ino
+        seen: list[int] = []
+
+        class WriteObserver:
+            def stop_direct_writes(self) -> None:
+                seen.append(os.fstat(number).st_ino)
+                session.stop_direct_writes()
+
+            def fall_behind(self) -> None:
+                session.fall_behind()
+
+            def recover(self) -> None:
+                session.recover()
+
+        connection.observer = WriteObserver()
+        reset_at_once = struct.pack("ii", 1, 0)
+        peer = client.writer.get_extra_info("socket")
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, reset_at_once)
+        client.writer.transport.abort()
+        await until(lambda: seen)
+        assert seen[0] == own
+        assert connection.descriptor is None
+        await until(lambda: not server.connections)
+
+
+async def test_an_aborted_connection_is_written_to_no_more(town: Script) -> None:
+    """From the call on, and not only from the end of the connection."""
+    async with (
+        asyncio.timeout(PATIENCE),
+        serving(town) as server,
+        in_step(server, town) as (_, connection),
+    ):
+        connection.abort()
+        assert connection.descriptor is None
+        assert [each.descriptor for each in server.live.servers["1"].sessions.values()] == [None]
+
+
+class Encrypted(NamedTuple):
+    """What a gateway with TLS is configured with, and who trusts it."""
+
+    tls: dict[str, str]
+    trusting: ssl.SSLContext
+
+
+@pytest.fixture(scope="module")
+def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Encrypted:
+    authority, folder = trustme.CA(), tmp_path_factory.mktemp("tls")
+    issued = authority.issue_cert("127.0.0.1")
+    issued.cert_chain_pems[0].write_to_path(folder / "cert")
+    issued.private_key_pem.write_to_path(folder / "key")
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    return Encrypted({"cert": str(folder / "cert"), "key": str(folder / "key")}, trusting)
+
+
+async def test_over_tls_nothing_is_written_past_the_encryption(
+    town: Script, encrypted: Encrypted
+) -> None:
+    """Deltas arrive there too, on the plain path."""
+    async with (
+        asyncio.timeout(PATIENCE),
+        serving(town, tls=encrypted.tls) as server,
+        raw(server, tls=encrypted.trusting) as client,
+    ):
+        client.say(1, b'{"type":"connect"}')
+        await client.frame()
+        await client.frame()
+        statuses: list[Status] = ["dnd", "idle", "online"]
+        for status in statuses:
+            change(town, status)
+            assert b'"status":"%s"' % status.encode() in await client.frame()
+        [connection] = server.connections
+        assert isinstance(connection, Connection)
+        assert connection.descriptor is None
+
+
+async def test_r29_over_tls_what_waits_is_bounded_too(town: Script, encrypted: Encrypted) -> None:
+    """A client that does not read is held up, and brought up to date when it does."""
+    async with (
+        asyncio.timeout(PATIENCE),
+        serving(town, tls=encrypted.tls) as server,
+        raw(server, tls=encrypted.trusting) as client,
+    ):
+        client.say(1, b'{"type":"connect"}')
+        await client.frame()
+        [connection] = server.connections
+        number = 0
+        while not server.live.counters.conflated:
+            number += 1
+            name = f"{number} " + 5000 * "x"
+            town.emit(UserChanged(server_id="1", uid="7", username=name))
+            await server.live.settle()
+            assert connection.transport.get_write_buffer_size() < 80_000
+        frame = b""
+        while b'"resync":true' not in frame:
+            frame = await client.frame()
+        assert f'"username":"{number} '.encode() in frame
+        change(town, "dnd")
+        assert b'"status":"dnd"' in await client.frame()
+
+
+@pytest.mark.parametrize(("offer", "first"), [(OFFER, 0xC1), (b"", 0x81)])
+async def test_a_long_list_of_servers_is_compressed_once(offer: bytes, first: int) -> None:
+    """For clients that take it; the others get the same list as it is."""
+    servers: Mapping[str, Server] = {str(n): Server(name=f"Server {n}") for n in range(1, 300)}
+    town = Script(servers, {})
+    async with asyncio.timeout(PATIENCE), serving(town) as server:
+        async with raw(server, offer=offer) as client, raw(server, offer=offer) as other:
+            frame = await client.frame()
+            assert frame[0] == first
+            assert await other.frame() == frame
+        async with connect(server.url) as client_of_the_library:
+            greeting = json.loads(await client_of_the_library.recv())
+        assert greeting["data"].keys() == servers.keys()

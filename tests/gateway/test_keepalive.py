@@ -1,0 +1,80 @@
+"""Dead clients are ended (R32), by one timer for all of them."""
+
+import asyncio
+
+import pytest
+from peers import until
+from raw import raw
+from scenario import ADA, ONE, served
+
+from d_back_core.gateway.keepalive import INTERVAL, SLOTS, Keepalive
+from d_back_testing import ManualClock, Script
+
+PATIENCE = 60.0
+PING, CLOSE = b"\x89\x00", b"\x88"
+KEEPALIVE_PING_TIMEOUT = (1011).to_bytes(2) + b"keepalive ping timeout"
+
+
+async def test_r32_a_client_that_does_not_answer_its_ping_is_ended() -> None:
+    """It is pinged within the interval, and closed with 1011 when another one is over."""
+    async with (
+        asyncio.timeout(PATIENCE),
+        served({"town": Script(ONE, {"1": {"7": ADA}})}) as scene,
+        raw(scene.server) as client,
+    ):
+        await client.frame()
+        await scene.clock.advance(INTERVAL)
+        assert await client.frame() == PING
+        await scene.clock.advance(INTERVAL / 2)
+        assert len(scene.server.connections) == 1
+        await scene.clock.advance(INTERVAL / 2)
+        closing = await client.frame()
+        assert closing[:1] == CLOSE
+        assert closing[2:] == KEEPALIVE_PING_TIMEOUT
+        await until(lambda: not scene.server.connections)
+
+
+@pytest.mark.parametrize(("opcode", "payload"), [(10, b""), (1, b'{"type":"connect"}')])
+async def test_r32_a_sign_of_life_keeps_a_client(opcode: int, payload: bytes) -> None:
+    """Whoever answers, or says anything else, stays, however long nothing happens."""
+    async with (
+        asyncio.timeout(PATIENCE),
+        served({"town": Script(ONE, {"1": {"7": ADA}})}) as scene,
+        raw(scene.server) as client,
+    ):
+        await client.frame()
+        [connection] = scene.server.connections
+        for _ in range(5):
+            await scene.clock.advance(INTERVAL)
+            while await client.frame() != PING:
+                pass
+            client.say(opcode, payload)
+            await until(lambda: connection.is_heard)
+        assert connection.close_code is None
+
+
+async def test_the_clients_are_spread_over_the_interval() -> None:
+    """Each is pinged once in it, and never all at the same moment; without clients the timer
+    ends."""
+    clock = ManualClock()
+    keepalive = Keepalive(clock)
+    pinged: list[int] = []
+
+    class Client:
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def ping(self) -> None:
+            pinged.append(self.number)
+
+    clients = [Client(number) for number in range(5 * SLOTS)]
+    for client in clients:
+        keepalive.add(client)
+    for tick in range(1, SLOTS + 1):
+        await clock.advance(INTERVAL / SLOTS)
+        assert len(pinged) == 5 * tick
+    assert sorted(pinged) == list(range(5 * SLOTS))
+    for client in clients:
+        keepalive.discard(client)
+    await clock.advance(2 * INTERVAL)
+    assert len(pinged) == 5 * SLOTS

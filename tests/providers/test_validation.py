@@ -1,0 +1,493 @@
+"""What comes in from providers is checked value by value (R5)."""
+
+import enum
+import logging
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+from msgspec import UNSET
+from scenario import ADA, BOB, ONE, Gated, Scene, served
+
+from d_back_core import (
+    ClientIdChanged,
+    Message,
+    Reload,
+    Server,
+    ServerChanged,
+    ServerRemoved,
+    User,
+    UserChanged,
+    UserRemoved,
+)
+from d_back_core.models import EffectiveUser
+from d_back_core.wire.protocol import MessageFrame
+from d_back_testing import Script
+
+SURROGATE = "\ud800"
+BELOW = User(username="Below", status="dnd", role_color="#bbbbbb")
+
+bad_ids = pytest.mark.parametrize(
+    "key",
+    [
+        7,
+        None,
+        ("7",),
+        b"7",
+        "",
+        " ",
+        "a b",
+        "a\n",
+        "é",
+        SURROGATE,
+        "x" * 65,
+        "__proto__",
+        "constructor",
+        "hasOwnProperty",
+    ],
+    ids=repr,
+)
+bad_fields = pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("username", ""),
+        ("username", "  \n"),
+        ("username", 7),
+        ("username", b"Ada"),
+        ("username", f"Ada {SURROGATE}"),
+        ("username", ["Ada"]),
+        ("status", "away"),
+        ("status", "ONLINE"),
+        ("status", ""),
+        ("status", 1),
+        ("status", ["online"]),
+        ("role_color", "aaaaaa"),
+        ("role_color", "#aaa"),
+        ("role_color", "#gggggg"),
+        ("role_color", "#aaaaaa\n"),
+        ("role_color", "red"),
+        ("role_color", 0xAAAAAA),
+        ("role_color", True),
+    ],
+)
+
+
+def user(**fields: object) -> User:
+    """A user with any values at all."""
+    return User(**fields)  # type: ignore[arg-type]
+
+
+def refused(scene: Scene, name: str = "a") -> Mapping[str, int]:
+    """What was refused of that provider, by path."""
+    return scene.live.provider_set.validation_logs[name].counts
+
+
+@bad_fields
+async def test_r5_a_bad_field_does_not_hide_a_good_one_below(field: str, value: object) -> None:
+    """It counts as not supplied; the other fields of the record count."""
+    whole = {"username": "Ada", "status": "online", "role_color": "#aaaaaa"}
+    a = Script(ONE, {"1": {"7": user(**whole | {field: value})}})
+    b = Script(ONE, {"1": {"7": BELOW}})
+    async with served({"a": a, "b": b}, tables={"b": {"mode": "merge"}}) as scene:
+        guest = await scene.visit()
+        expected: dict[str, Any] = whole | {field: getattr(BELOW, field)}
+        assert guest.users == {"7": EffectiveUser(uid="7", **expected)}
+        assert refused(scene) == {f"users.{field}": 1}
+
+
+@bad_fields
+async def test_r5_a_bad_field_of_an_event_changes_nothing(field: str, value: object) -> None:
+    """What was said before stays; the other fields of the event count."""
+    a = Script(ONE, {"1": {"7": ADA}})
+    async with served({"a": a}) as scene:
+        guest = await scene.visit()
+        said: dict[str, Any] = {"status": "idle", "username": "A", field: value}
+        a.emit(UserChanged(server_id="1", uid="7", **said))
+        await guest.news()
+        expected = {"username": "A", "status": "idle", "role_color": "#aaaaaa"}
+        expected[field] = getattr(ADA, field)
+        assert guest.users == {"7": EffectiveUser(uid="7", **expected)}  # type: ignore[arg-type]
+        assert refused(scene) == {f"events.{field}": 1}
+
+
+@bad_ids
+async def test_r5_a_bad_uid_drops_the_record(key: Any) -> None:  # noqa: ANN401  it is wrong
+    """The others of the same answer are there."""
+    a = Script(ONE, {"1": {key: BOB, "7": ADA}})
+    async with served({"a": a}) as scene:
+        guest = await scene.visit()
+        assert guest.users.keys() == {"7"}
+        assert refused(scene) == {"users: key": 1}
+
+
+@bad_ids
+async def test_r5_a_bad_uid_drops_the_event(key: Any) -> None:  # noqa: ANN401  it is wrong
+    """Of a user, and of a message."""
+    a = Script(ONE, {"1": {"7": ADA}})
+    async with served({"a": a}) as scene:
+        guest = await scene.visit()
+        a.emit(
+            UserChanged(server_id="1", uid=key, status="dnd"),
+            UserRemoved(server_id="1", uid=key),
+            Message(server_id="1", uid=key, message="hello", channel="c"),
+        )
+        assert await guest.news() == []
+        assert refused(scene) == {"events.uid": 3}
+
+
+@bad_ids
+async def test_r5_a_bad_server_id_drops_the_server(key: Any) -> None:  # noqa: ANN401  it is wrong
+    """In the list, and in events of every kind."""
+    a = Script({key: Server(name="Bad"), "1": Server(name="One")})
+    async with served({"a": a}) as scene:
+        guest = await scene.connect()
+        assert guest.world.servers.keys() == {"1"}
+        assert refused(scene) == {"servers: key": 1}
+        a.emit(
+            ServerChanged(server_id=key, name="Bad"),
+            ServerRemoved(server_id=key),
+            UserChanged(server_id=key, uid="7"),
+            ClientIdChanged(server_id=key, client_id="5"),
+        )
+        assert await guest.news() == []
+        assert refused(scene)["events.server_id"] == 4
+
+
+@pytest.mark.parametrize(
+    "record",
+    [{"username": "Bob"}, "Bob", None, 7, Server(name="Bob"), User],
+    ids=["dict", "text", "none", "number", "server", "class"],
+)
+async def test_r5_what_is_no_user_is_dropped(record: Any) -> None:  # noqa: ANN401  it is wrong
+    """The others of the same answer are there."""
+    a = Script(ONE, {"1": {"8": record, "7": ADA}})
+    async with served({"a": a}) as scene:
+        guest = await scene.visit()
+        assert guest.users.keys() == {"7"}
+        assert refused(scene) == {"users: record": 1}
+
+
+@pytest.mark.parametrize("record", [{"name": "Two"}, "Two", None, ADA])
+async def test_r5_what_is_no_server_is_dropped(record: Any) -> None:  # noqa: ANN401  it is wrong
+    """The others of the same answer are there."""
+    async with served({"a": Script({"2": record, "1": Server(name="One")})}) as scene:
+        guest = await scene.connect()
+        assert guest.world.servers.keys() == {"1"}
+        assert refused(scene) == {"servers: record": 1}
+
+
+class Broken(Mapping[str, User]):
+    """A mapping that cannot be read."""
+
+    def __getitem__(self, key: str) -> User:
+        raise KeyError(key)
+
+    def __iter__(self) -> Iterator[str]:
+        raise OSError("the database is gone")
+
+    def __len__(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize(
+    "answer", [["7"], [("7", ADA)], "7", 7, True, {"7"}, Broken()], ids=lambda each: repr(each)[:9]
+)
+async def test_r5_what_is_no_mapping_is_a_failed_call(answer: Any) -> None:  # noqa: ANN401
+    """The next provider is asked."""
+    a, b = Script(ONE, {"1": answer}), Script(ONE, {"1": {"8": BOB}})
+    async with served({"a": a, "b": b}) as scene:
+        guest = await scene.visit()
+        assert guest.users.keys() == {"8"}
+
+
+@pytest.mark.parametrize("answer", [[], ["1"], "1", 7, Broken()], ids=lambda each: repr(each)[:9])
+async def test_r5_a_list_of_servers_that_is_no_mapping_is_a_failed_call(
+    answer: Any,  # noqa: ANN401  it is wrong
+) -> None:
+    """The next provider is asked."""
+    async with served({"a": Script(answer), "b": Script(ONE)}) as scene:
+        guest = await scene.connect()
+        assert guest.world.servers.keys() == {"1"}
+
+
+@pytest.mark.parametrize("event", [7, "Reload", {}, ADA, UserChanged, object], ids=repr)
+async def test_r5_an_event_of_a_wrong_class_is_dropped(event: Any) -> None:  # noqa: ANN401
+    """The stream goes on."""
+    a = Script(ONE, {"1": {"7": ADA}})
+    async with served({"a": a}) as scene:
+        guest = await scene.visit()
+        a.emit(event, UserChanged(server_id="1", uid="7", status="dnd"))
+        assert len(await guest.news()) == 1
+        assert refused(scene) == {"events": 1}
+        assert scene.health("a") == "ready"
+
+
+@pytest.mark.parametrize("server_id", [7, "", "a b", ["1"]])
+async def test_r5_a_reload_of_a_bad_server_reloads_nothing(server_id: Any) -> None:  # noqa: ANN401
+    """It names no server that there is."""
+    a = Script(ONE, {"1": {"7": ADA}})
+    async with served({"a": a}) as scene:
+        await scene.visit()
+        calls = len(a.calls)
+        a.emit(Reload(server_id=server_id))
+        await scene.settle()
+        assert refused(scene) == {"events.server_id": 1}
+        assert scene.health("a") == "ready"
+        assert a.calls[calls:] == []
+
+
+@pytest.mark.parametrize(
+    ("channel", "fit"),
+    [
+        ("general", True),
+        (4711, False),
+        ("my channel", False),
+        ("__proto__", False),
+        ("é", False),
+        ("", False),
+        (None, False),
+        ("x" * 65, False),
+        (SURROGATE, False),
+    ],
+)
+async def test_r5_an_unfit_channel_is_mapped_to_a_fit_one(channel: Any, *, fit: bool) -> None:  # noqa: ANN401
+    """Always to the same, so that the client can tell channels apart."""
+    a = Script(ONE, {"1": {"7": ADA}})
+    async with served({"a": a}) as scene:
+        guest = await scene.visit()
+        for text in ("one", "two"):
+            a.emit(Message(server_id="1", uid="7", message=text, channel=channel))
+        one, two = await guest.news()
+        assert isinstance(one, MessageFrame)
+        assert isinstance(two, MessageFrame)
+        assert one.data.channel == two.data.channel
+        assert (one.data.channel == channel) is fit
+        assert one.data.channel.isascii()
+        assert 1 <= len(one.data.channel) <= 64
+
+
+@pytest.mark.parametrize("text", ["", "  ", 7, None, b"hello", f"hello {SURROGATE}"])
+async def test_r5_a_message_that_is_no_text_is_dropped(text: Any) -> None:  # noqa: ANN401
+    """Also an empty one (R11)."""
+    a = Script(ONE, {"1": {"7": ADA}})
+    async with served({"a": a}) as scene:
+        guest = await scene.visit()
+        a.emit(Message(server_id="1", uid="7", message=text, channel="c"))
+        assert await guest.news() == []
+
+
+async def test_r5_an_empty_message_is_not_complained_about() -> None:
+    """A picture without words is nothing wrong."""
+    a = Script(ONE, {"1": {"7": ADA}})
+    async with served({"a": a}) as scene:
+        await scene.visit()
+        a.emit(Message(server_id="1", uid="7", message="", channel="c"))
+        await scene.settle()
+        assert refused(scene) == {}
+
+
+@pytest.mark.parametrize("value", [5, "a b", "é", ["5"], ""])
+async def test_r5_a_bad_client_id_is_not_passed_on(value: Any) -> None:  # noqa: ANN401
+    """Neither from the hook nor from an event."""
+    a, b = Script(ONE, {"1": {"7": ADA}}), Script(ONE, {"1": {}})
+    a.client_id_answer, b.client_id_answer = value, "5"
+    async with served({"a": a, "b": b}, tables={"b": {"mode": "merge"}}) as scene:
+        guest = await scene.visit()
+        assert guest.world.client_id == "5"
+        a.emit(ClientIdChanged(server_id="1", client_id=value))
+        assert await guest.news() == []
+        assert refused(scene) == {"client_id": 1, "events.client_id": 1}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("name", ""), ("name", 7), ("name", SURROGATE), ("id", "a b"), ("id", ""), ("id", "é")],
+)
+async def test_r5_a_bad_field_of_a_server_counts_as_not_supplied(
+    field: str, value: object
+) -> None:
+    """The provider below supplies it."""
+    a = Script({"1": Server(**{field: value})})  # type: ignore[arg-type]
+    b = Script({"1": Server(name="Below", id="below")})
+    async with served({"a": a, "b": b}, tables={"b": {"mode": "merge"}}) as scene:
+        guest = await scene.connect()
+        (server,) = guest.world.servers.values()
+        assert (server.name, server.id) == ("Below", "below")
+        assert refused(scene) == {f"servers.{field}": 1}
+
+
+@pytest.mark.parametrize("value", ["no", 0, 1, []])
+async def test_r5_a_passworded_that_is_no_flag_protects(value: Any) -> None:  # noqa: ANN401
+    """The one value that does not count as not supplied: in doubt the door is closed."""
+    async with served({"a": Script({"1": Server(name="One", passworded=value)})}) as scene:
+        guest = await scene.connect()
+        assert guest.world.servers["1"].passworded
+
+
+async def test_r5_refused_values_are_counted_and_logged_once_per_provider_and_path(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """However many there are; another path and another provider have lines of their own."""
+    crowd = {str(number): user(status="away", username=7) for number in range(100)}
+    a, b = Script(ONE, {"1": crowd}), Script(ONE, {"1": crowd})
+    async with served({"a": a, "b": b}, tables={"b": {"mode": "merge"}}) as scene:
+        await scene.visit()
+        a.emit(*(UserChanged(server_id="1", uid="7", status="away") for _ in range(3)))  # type: ignore[arg-type]
+        await scene.settle()
+        assert refused(scene) == {"users.status": 100, "users.username": 100, "events.status": 3}
+        assert refused(scene, "b") == {"users.status": 100, "users.username": 100}
+    said = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
+    assert sorted(said) == [
+        "provider a: events.status: refused 'away'",
+        "provider a: users.status: refused 'away'",
+        "provider a: users.username: refused 7",
+        "provider b: users.status: refused 'away'",
+        "provider b: users.username: refused 7",
+    ]
+
+
+class Unprintable:
+    def __repr__(self) -> str:
+        raise ZeroDivisionError
+
+
+async def test_r5_a_refused_value_that_cannot_be_printed_harms_nobody() -> None:
+    """It is counted all the same."""
+    a = Script(ONE, {"1": {"7": user(username=Unprintable())}})
+    async with served({"a": a}) as scene:
+        guest = await scene.visit()
+        assert guest.users.keys() == {"7"}
+        a.emit(Unprintable())  # type: ignore[arg-type]
+        await guest.news()
+        assert refused(scene) == {"users.username": 1, "events": 1}
+        assert scene.health("a") == "ready"
+
+
+class Text(str):
+    """Text of another library's own class, as HTML parsers and array libraries give it."""
+
+    __slots__ = ()
+
+
+class Colour(str, enum.Enum):  # noqa: UP042  such as providers have
+    RED = "#ff0000"
+
+
+class Presence(enum.StrEnum):
+    DND = "dnd"
+
+
+class Sly(str):
+    """Text that claims to be equal to any other."""
+
+    __slots__ = ()
+
+    def __hash__(self) -> int:
+        return hash("online")
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+
+async def test_r5_text_of_a_derived_class_is_judged_by_what_is_sent() -> None:
+    """How it compares and hashes is its own business; it goes out as the characters it has."""
+    word, status = Sly("__proto__"), Sly("evil")
+    a = Script(ONE, {"1": {word: ADA, "7": user(status=status)}})
+    async with served({"a": a}) as scene:
+        guest = await scene.visit()
+        assert guest.users == {"7": EffectiveUser("7", "7", "offline", "#ffffff")}
+
+
+async def test_r5_text_of_a_derived_class_is_as_good_as_any() -> None:
+    """It has become plain text where it goes out to clients."""
+    record = user(username=Text("Ada"), status=Presence.DND, role_color=Colour.RED)
+    listed: dict[str, Server] = {Text("1"): Server(name=Text("One"), id=Text("one"))}
+    a = Script(listed, {"1": {Text("7"): record}})
+    a.client_id_answer = Text("5")
+    async with served({"a": a}) as scene:
+        guest = await scene.visit()
+        assert guest.users == {"7": EffectiveUser("7", "Ada", "dnd", "#ff0000")}
+        assert guest.world.client_id == "5"
+        a.emit(
+            UserChanged(server_id=Text("1"), uid=Text("8"), username=Text("Bob")),
+            Message(
+                server_id=Text("1"), uid=Text("8"), message=Text("hello"), channel=Text("general")
+            ),
+            ClientIdChanged(server_id="1", client_id=Text("6")),
+            ServerChanged(server_id=Text("2"), name=Text("Two")),
+        )
+        assert len(await guest.news()) == 4
+        assert guest.users["8"].username == "Bob"
+        assert guest.world.servers["2"].name == "Two"
+
+
+class Member(User, frozen=True, kw_only=True):
+    """A user with something that is of no interest to us."""
+
+    avatar: str = ""
+
+
+class Guild(Server, frozen=True, kw_only=True):
+    """The same for a server."""
+
+    icon: str = ""
+
+
+async def test_r5_a_record_of_a_derived_class_is_as_good_as_any() -> None:
+    """Also where an event changes it."""
+    a = Script({"1": Guild(name="One")}, {"1": {"7": Member(username="Ada", avatar="x")}})
+    async with served({"a": a}) as scene:
+        guest = await scene.visit()
+        a.emit(
+            UserChanged(server_id="1", uid="7", status="dnd"),
+            ServerChanged(server_id="1", name="First"),
+        )
+        await guest.news()
+        assert guest.users == {"7": EffectiveUser("7", "Ada", "dnd", "#ffffff")}
+        assert guest.world.servers["1"].name == "First"
+        assert scene.health("a") == "ready"
+
+
+async def test_r5_a_record_that_is_changed_after_it_was_given_is_of_no_interest() -> None:
+    """A provider may keep the mapping that it gave, and go on using it."""
+    users = {"7": ADA}
+    a = Gated(ONE, {"1": users})
+    async with served({"a": a}) as scene:
+        guest = await scene.visit()
+        users["8"] = BOB
+        a.emit(UserChanged(server_id="1", uid="7", status="dnd"))
+        await guest.news()
+        assert guest.users.keys() == {"7"}
+        assert users == {"7": ADA, "8": BOB}
+
+
+async def test_r5_words_that_would_freeze_the_client_are_broken_up() -> None:
+    """In names and in chat; the ids cannot have them."""
+    a = Script(ONE, {"1": {"7": User(username="constructor")}})
+    async with served({"a": a}) as scene:
+        guest = await scene.visit()
+        assert guest.users["7"].username == "constructor\u200b"
+        a.emit(Message(server_id="1", uid="7", message="so __proto__ it is", channel="c"))
+        (frame,) = await guest.news()
+        assert isinstance(frame, MessageFrame)
+        assert frame.data.message == "so __proto__\u200b it is"
+
+
+def test_a_user_of_these_tests_has_what_it_is_given() -> None:
+    """The structs do not check on construction: that is what the border is for."""
+    assert str(user(status="away").status) == "away"
+    assert user().status is UNSET
+
+
+async def test_r5_a_number_of_thousands_of_digits_spoils_nothing() -> None:
+    """Python refuses to print one; it is refused like any other."""
+    huge = 10**5000
+    a = Gated(ONE, {"1": {huge: ADA, "7": BOB}})  # type: ignore[dict-item]
+    async with served({"a": a}) as scene:
+        guest = await scene.visit()
+        assert guest.users.keys() == {"7"}
+        a.emit(UserChanged(server_id="1", uid=huge))  # type: ignore[arg-type]
+        a.emit(Message(server_id="1", uid="7", message="hi", channel=huge))  # type: ignore[arg-type]
+        (frame,) = await guest.news()
+        assert isinstance(frame, MessageFrame)
+        assert scene.health("a") == "ready"

@@ -1,0 +1,401 @@
+"""A changed configuration, applied while clients stay connected."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec import structs
+from scenario import ADA, BOB, CID, ONE, Gated, configured, served
+
+from d_back_core import ConfigError, File, HttpRequest, Server, User, hookimpl
+from d_back_core.client import ClientWorld, connect
+from d_back_core.config import GatewayConfig
+from d_back_core.wire.protocol import Error, PresenceFrame, ServerJoin, ServerListUpdate
+
+PATIENCE = 60.0
+FAILBACK = 5.0
+OTHER_ADA = User(username="Ada", status="dnd", role_color="#aaaaaa")
+
+
+def providers() -> dict[str, Gated]:
+    return {
+        "a": Gated(ONE, {"1": {"7": ADA, "8": BOB}}),
+        "b": Gated(ONE, {"1": {"7": OTHER_ADA, "9": CID}}),
+    }
+
+
+async def test_a_new_order_reaches_clients_as_deltas() -> None:
+    """The world of the new first provider comes in, user by user, without a new join."""
+    async with served(providers()) as scene:
+        guest = await scene.visit()
+        await scene.server.reload(configured(["b", "a"]))
+        await scene.advance(FAILBACK)
+        frames = await guest.news()
+        assert guest.users.keys() == {"7", "9"}
+        assert guest.users["7"].status == "dnd"
+        assert all(isinstance(frame, PresenceFrame) for frame in frames)
+        assert len(frames) == 3
+
+
+async def test_a_new_mode_reaches_clients() -> None:
+    """A second fallback that becomes an overlay adds its users."""
+    async with served(providers()) as scene:
+        guest = await scene.visit()
+        await scene.server.reload(configured(["a", "b"], {"b": {"mode": "merge"}}))
+        await scene.settle()
+        await guest.news()
+        assert guest.users.keys() == {"7", "8", "9"}
+
+
+async def test_a_new_field_filter_reaches_clients() -> None:
+    """What a provider may supply is narrowed live."""
+    async with served(providers()) as scene:
+        guest = await scene.visit()
+        await scene.server.reload(configured(["a", "b"], {"a": {"fields": ["username"]}}))
+        await scene.settle()
+        await guest.news()
+        assert guest.users["7"].status == "offline"
+
+
+async def test_r17_an_untouched_provider_keeps_its_instance() -> None:
+    """A reload that does not change a provider's own table does not restart it."""
+    given = providers()
+    async with served(given) as scene:
+        await scene.server.reload(configured(["b", "a"]))
+        await scene.settle()
+        assert given["a"].calls.count("start") == 1
+        assert "stop" not in given["a"].calls
+
+
+async def test_r17_a_changed_table_stops_the_old_instance_and_keeps_its_layer() -> None:
+    """Clients see nothing of a provider that is replaced by itself."""
+    given = providers()
+    async with served(given) as scene:
+        guest = await scene.visit()
+        given["a"].hold("start")
+        # Its own options make the table another one.
+        reload = scene.server.reload(configured(["a", "b"], {"a": {"key": "new"}}))
+        await reload
+        await scene.settle()
+        assert given["a"].calls[-2:] == ["stop", "start"]
+        assert await guest.news() == []
+        given["a"].users_answers["1"] = {"7": OTHER_ADA}
+        given["a"].let_go("start")
+        await scene.settle()
+        await guest.news()
+        assert guest.users == {"7": guest.users["7"]}
+        assert guest.users["7"].status == "dnd"
+
+
+async def test_r7_a_removed_provider_stays_until_the_next_one_has_answered() -> None:
+    """There is no moment without users."""
+    given = providers()
+    async with served(given) as scene:
+        guest = await scene.visit()
+        given["b"].hold("users")
+        await scene.server.reload(configured(["b"]))
+        await scene.settle()
+        assert await guest.news() == []
+        assert given["a"].calls[-1] == "stop"
+        given["b"].let_go("users")
+        await scene.settle()
+        await guest.news()
+        assert guest.users.keys() == {"7", "9"}
+
+
+async def test_a_new_provider_is_started() -> None:
+    """A provider that was not in the order before is started and asked."""
+    given = providers()
+    async with served(given, chain={"order": ["a"]}) as scene:
+        guest = await scene.visit()
+        await scene.server.reload(configured(["a", "b"], {"b": {"mode": "merge"}}))
+        await scene.settle()
+        await guest.news()
+        assert given["b"].calls[0] == "start"
+        assert "9" in guest.users
+
+
+async def test_r25_a_server_that_becomes_protected_turns_its_clients_out() -> None:
+    """They are told why, stay connected, and can join again with the password."""
+    async with served(providers()) as scene:
+        guest = await scene.visit()
+        policies = {"1": {"password": "open sesame"}}
+        await scene.server.reload(configured(["a", "b"], policies=policies))
+        frames = await guest.news()
+        assert [frame.data.code for frame in frames if isinstance(frame, Error)] == [
+            "unauthorized"
+        ]
+        await guest.join("1", password="open sesame")
+
+
+async def test_policies_reach_clients() -> None:
+    """A user whom the operator hides goes; one that comes to light is introduced."""
+    async with served(providers(), policies={"1": {"ignore_users": ["8"]}}) as scene:
+        guest = await scene.visit()
+        assert guest.users.keys() == {"7"}
+        policies = {"1": {"ignore_users": ["7"]}}
+        await scene.server.reload(configured(["a", "b"], policies=policies))
+        await scene.settle()
+        await guest.news()
+        assert guest.users.keys() == {"8"}
+
+
+async def test_r34_the_list_goes_out_under_its_own_type() -> None:
+    """A changed list is never sent as a second server-list."""
+    async with served(providers()) as scene:
+        guest = await scene.visit()
+        await scene.server.reload(configured(["a", "b"], policies={"1": {"enabled": False}}))
+        frames = await guest.news()
+        assert isinstance(frames[0], ServerListUpdate)
+        assert frames[0].data == {}
+
+
+class Pages(Gated):
+    """A provider that serves no path, when it is let go."""
+
+    @hookimpl
+    async def http(self) -> None:
+        await self._called("http")
+
+
+async def test_r17_a_page_that_is_asked_for_survives_the_removal_of_a_provider() -> None:
+    """The next one of the list is gone when the first has answered: its turn is left out."""
+    given = providers() | {"c": Pages(), "d": Pages()}
+    gateway = {"http": ["c", "d"]}
+    async with served(given, gateway=gateway) as scene:
+        given["c"].hold("http")
+        asked = asyncio.create_task(scene.live.page(HttpRequest(method="GET", path="/x")))
+        await scene.settle()
+        assert "http" in given["c"].calls
+        await scene.server.reload(configured(["a", "b", "c"], gateway={"http": ["c"]}))
+        given["c"].let_go("http")
+        assert await asked is None
+        assert "http" not in given["d"].calls
+
+
+async def test_an_invalid_configuration_changes_nothing() -> None:
+    """A provider that is not installed leaves all as it was."""
+    given = providers()
+    async with served(given) as scene:
+        guest = await scene.visit()
+        with pytest.raises(ConfigError, match="names 'nobody', which is not installed"):
+            await scene.server.reload(configured(["nobody", "a"]))
+        unreal = GatewayConfig(static_dir=File("/nowhere"))
+        config = structs.replace(scene.server.config, gateway=unreal)
+        with pytest.raises(ConfigError, match="is no folder"):
+            await scene.server.reload(config)
+        assert await guest.news() == []
+        assert "stop" not in given["a"].calls
+
+
+async def test_r15_reloads_are_serialised() -> None:
+    """Of two reloads at once the later one holds."""
+    async with served(providers()) as scene:
+        guest = await scene.visit()
+        await asyncio.gather(
+            scene.server.reload(configured(["b"])), scene.server.reload(configured(["a"]))
+        )
+        await scene.settle()
+        await guest.news()
+        assert guest.users.keys() == {"7", "8"}
+
+
+async def test_what_only_a_new_start_can_change_is_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Another host is logged, and the port stays open."""
+    async with served(providers()) as scene:
+        gateway = GatewayConfig(host="127.0.0.1")
+        await scene.server.reload(structs.replace(scene.server.config, gateway=gateway))
+        assert "gateway.host: takes effect at the next start" in caplog.text
+        await scene.visit()
+
+
+# As the operator does it: a file, a process, a signal.
+
+FIRST = """
+[chain]
+order = ["a", "b"]
+failback_after = "10ms"
+[providers.a]
+use = "mock"
+servers = ["232769614004748288"]
+presence_interval = 0
+message_interval = 0
+[providers.b]
+use = "mock"
+users = 3
+presence_interval = 0
+message_interval = 0
+"""
+
+
+@asynccontextmanager
+async def running(folder: Path, *flags: str) -> AsyncIterator[tuple[Any, str]]:
+    """``d-back`` in a process of its own, and its URL."""
+    environ = {key: text for key, text in os.environ.items() if not key.startswith("D_BACK")}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "d_back_core", "--port", "0", *flags),
+        cwd=folder,
+        env=environ,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(PATIENCE):
+            line = await line_with(process, "listening on ")
+            yield process, line.rsplit(" ", 1)[1]
+            process.terminate()
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def line_with(process: Any, text: str) -> str:  # noqa: ANN401  a process of asyncio's
+    """The next line of its log that holds the text."""
+    while line := (await process.stderr.readline()).decode():
+        if text in line:
+            return str(line.strip())
+    raise AssertionError(f"no line with {text!r}")
+
+
+def names(world: ClientWorld) -> set[str]:
+    return {server.name for server in world.servers.values()}
+
+
+async def test_sighup_applies_the_file(tmp_path: Path) -> None:
+    """A changed order reaches a connected client; a broken file is reported and changes
+    nothing."""
+    file = tmp_path / "d-back.toml"
+    file.write_text(FIRST)
+    async with running(tmp_path) as (process, url), connect(url, "dworld") as world:
+        file.write_text("[chain]\norder = 3\n")
+        process.send_signal(signal.SIGHUP)
+        line = await line_with(process, "stays as it is")
+        assert "d-back.toml: chain.order '3'" in line
+        assert names(world) >= {"D-World"}
+        file.write_text(FIRST.replace('["a", "b"]', '["a"]'))
+        process.send_signal(signal.SIGHUP)
+        await world.until(lambda world: names(world) == {"D-World"})
+        assert world.close_code is None
+
+
+async def test_watch_applies_the_file(tmp_path: Path) -> None:
+    """With --watch, saving the file is enough."""
+    file = tmp_path / "d-back.toml"
+    file.write_text(FIRST)
+    async with running(tmp_path, "--watch") as (process, url), connect(url, "dworld") as world:
+        changed = FIRST.replace('["a", "b"]', '["a"]')
+        saving = asyncio.create_task(save_until(file, changed, process))
+        await world.until(lambda world: names(world) == {"D-World"})
+        saving.cancel()
+        assert world.close_code is None
+
+
+async def test_watch_says_nothing_of_other_files(tmp_path: Path) -> None:
+    """A file that changes beside the watched one, as the log may, is not told of."""
+    file = tmp_path / "d-back.toml"
+    file.write_text(FIRST)
+    other = tmp_path / "d-back.log"
+    async with running(tmp_path, "--watch") as (process, _), asyncio.timeout(PATIENCE):
+        loud = ""
+        while "is applied" not in loud:
+            other.write_text(loud)
+            file.write_text(FIRST)
+            try:
+                async with asyncio.timeout(0.5):
+                    loud = (await process.stderr.readline()).decode()
+            except TimeoutError:
+                continue
+            assert "d_back" in loud
+
+
+async def save_until(file: Path, text: str, process: Any) -> None:  # noqa: ANN401  a process
+    """Save the file, again as long as the watcher may not have begun to look."""
+    while True:
+        new = file.with_suffix(".new")
+        new.write_text(text)
+        new.replace(file)
+        try:
+            async with asyncio.timeout(1):
+                await line_with(process, "is applied")
+                return
+        except TimeoutError:
+            continue
+
+
+async def test_servers_given_to_no_reload_stay() -> None:
+    """A list that is the same after the reload is not sent again."""
+    given = providers()
+    given["a"].servers_answer = {"1": Server(name="One"), "2": Server(name="Two")}
+    async with served(given) as scene:
+        guest = await scene.visit()
+        await scene.server.reload(configured(["a", "b"]))
+        await scene.settle()
+        assert await guest.news() == []
+
+
+async def test_r17_who_is_being_stopped_is_asked_nothing() -> None:
+    """Whatever its stream said last."""
+    a, b = Gated(ONE, {"1": {"7": ADA}}), Gated(ONE, {"1": {"8": BOB}})
+    async with served({"a": a, "b": b}) as scene:
+        await scene.visit()
+        a.hold("stop")
+        reloading = asyncio.create_task(scene.server.reload(configured("b")))
+        await scene.settle()
+        assert a.calls[-1] == "stop"
+        scene.live.invalidate("a")
+        await scene.settle()
+        a.let_go("stop")
+        await reloading
+        await scene.settle()
+        assert a.calls[-1] == "stop"
+
+
+async def test_r17_another_instance_is_asked_for_its_client_id() -> None:
+    """Another token may be that of another application."""
+    a = Gated(ONE, {"1": {"7": ADA}})
+    a.client_id_answer = "old"
+    async with served({"a": a}) as scene:
+        assert (await scene.join()).client_id == "old"
+        a.client_id_answer = "new"
+        await scene.server.reload(configured("a", {"a": {"refresh": "77s"}}))
+        assert (await scene.join()).client_id == "new"
+
+
+async def test_a_policy_holds_at_once_though_the_new_chain_is_not_there_yet() -> None:
+    """Who is to be hidden does not wait for a provider."""
+    a, b = Gated(ONE, {"1": {"7": ADA, "8": BOB}}), Gated(ONE, {"1": {"9": CID}})
+    async with served({"a": a, "b": b}) as scene:
+        guest = await scene.visit()
+        await scene.advance(FAILBACK)
+        b.hold("users")
+        hiding = configured("ba", policies={"1": {"ignore_users": ["7"]}})
+        await scene.server.reload(hiding)
+        await guest.news()
+        assert guest.users.keys() == {"8"}
+        b.let_go("users")
+        await guest.news()
+        assert guest.users.keys() == {"9"}
+
+
+async def test_r24_a_password_that_a_reload_changes_lets_nobody_in_who_is_on_the_way() -> None:
+    """It was right when it was asked for, and is not any more."""
+    a = Gated(ONE, {"1": {"7": ADA}})
+    async with served({"a": a}, policies={"1": {"password": "old"}}) as scene:
+        guest = await scene.connect()
+        a.hold("client_id")
+        await guest.ask("1", password="old")
+        await guest.news()
+        await scene.server.reload(configured("a", policies={"1": {"password": "new"}}))
+        a.let_go("client_id")
+        (frame,) = [each for each in await guest.news() if isinstance(each, Error | ServerJoin)]
+        assert isinstance(frame, Error)
+        assert frame.data.code == "unauthorized"

@@ -1,0 +1,143 @@
+"""A snapshot that is shared by joins, and the tail behind it."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from d_back_core.chain.world import World
+from d_back_core.models import EffectiveUser
+from d_back_core.state import snapshot as room
+from d_back_core.state.snapshot import OLD_SHARE, TAIL_SHARE, SnapshotCache
+from d_back_core.wire.frames import Piece
+
+USERS = 2000
+
+
+def user(number: int, **fields: Any) -> EffectiveUser:  # noqa: ANN401  those of a user
+    return EffectiveUser(
+        **{"uid": str(number), "username": f"U{number}", "status": "idle", "role_color": "#ffffff"}
+        | fields
+    )
+
+
+def world(*, hide_offline: bool = False) -> World:
+    users = {str(number): user(number) for number in range(USERS)}
+    return World("1", users, hide_offline=hide_offline)
+
+
+def unframed(frames: bytes) -> list[dict[str, Any]]:
+    """The messages in these frames, none of which is long."""
+    messages = []
+    while frames:
+        start, length = 2, frames[1]
+        if length == 126:
+            start, length = 4, int.from_bytes(frames[2:4])
+        messages.append(json.loads(frames[start : start + length]))
+        frames = frames[start + length :]
+    return messages
+
+
+async def test_the_tail_is_the_newest_state_at_the_present_number() -> None:
+    """After each of many changes, also where the number gets a digit more, and where a name
+    looks like a number of a frame."""
+    there = world()
+    cached = await SnapshotCache(there).ready()
+    names: dict[str, str] = {}
+    for number in range(120):
+        uid = number % 7
+        name = f'"seq":{there.seq + 1}, "seq":9,99,999, {number}'
+        names[str(uid)] = name
+        there.put(str(uid), user(uid, username=name))
+        tail = unframed(cached.tail())
+        assert {frame["seq"] for frame in tail} == {there.seq}
+        assert {frame["data"]["uid"]: frame["data"]["username"] for frame in tail} == names
+    assert cached.tail() == cached.tail()
+
+
+async def test_r30_the_tail_has_no_add_delete_pairs() -> None:
+    """Who came and went is not in it, and who was in the snapshot is removed; also where that
+    changes without a new number."""
+    there = world(hide_offline=True)
+    cached = await SnapshotCache(there).ready()
+    there.put("new", user(0, uid="new"))
+    assert [frame["data"]["uid"] for frame in unframed(cached.tail())] == ["new"]
+    there.put("new", None)
+    there.put("5", None)
+    [removal] = unframed(cached.tail())
+    assert removal["data"] == {"uid": "5", "status": "offline", "delete": True}
+    there.hide(offline=False)
+    there.put("6", user(6, status="offline"))
+    assert {frame["data"]["uid"] for frame in unframed(cached.tail())} == {"5", "6"}
+    number = there.seq
+    there.hide(offline=True)
+    assert there.seq == number
+    assert all(frame["data"].get("delete") for frame in unframed(cached.tail()))
+
+
+@pytest.fixture
+def encoding(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """The compressing waits until this is set."""
+    go_on, encoded = threading.Event(), room._encoded  # noqa: SLF001  its thread is to be held
+
+    def held(parts: Sequence[bytes]) -> Piece:
+        assert go_on.wait(60)
+        return encoded(parts)
+
+    monkeypatch.setattr(room, "_encoded", held)
+    return go_on
+
+
+async def test_joins_are_served_from_the_former_snapshot_while_one_is_made(
+    encoding: threading.Event,
+) -> None:
+    """They wait for a new one only where the tail would be longer than that."""
+    there = world()
+    snapshot = SnapshotCache(there)
+    encoding.set()
+    former = await snapshot.ready()
+    encoding.clear()
+    for number in range(USERS // TAIL_SHARE + 1):
+        there.put(str(number), user(number, status="dnd"))
+    assert await snapshot.ready() is former
+    assert await snapshot.ready() is former
+    assert len(unframed(former.tail())) == USERS // TAIL_SHARE + 1
+    for number in range(USERS // OLD_SHARE + 1):
+        there.put(str(number), user(number, status="online"))
+    waiting = asyncio.create_task(snapshot.ready())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    encoding.set()
+    new = await waiting
+    assert new is not former
+    assert new.users != former.users
+    told = {frame["data"]["uid"] for frame in unframed(new.tail())}
+    assert told <= former.tracker.touched.keys()
+
+
+async def test_a_small_world_has_no_tail() -> None:
+    """Its snapshot is that of now."""
+    there = World("1", {"1": user(1)})
+    snapshot = SnapshotCache(there)
+    first = await snapshot.ready()
+    assert await snapshot.ready() is first
+    there.put("1", user(1, status="dnd"))
+    second = await snapshot.ready()
+    assert b'"dnd"' in second.users.plain
+    assert second.tail() == b""
+
+
+async def test_a_snapshot_that_nobody_asks_for_is_forgotten() -> None:
+    """So that what changed since does not grow without end."""
+    there = world()
+    snapshot = SnapshotCache(there)
+    cached = await snapshot.ready()
+    for number in range(3 * USERS + 2 * 1000):
+        there.put(f"n{number}", user(0, uid=f"n{number}"))
+        there.put(f"n{number}", None)
+        snapshot.trim()
+    assert len(cached.tracker.touched) < 2 * USERS + 2 * 1000
+    assert await snapshot.ready() is not cached

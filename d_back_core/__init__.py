@@ -12,10 +12,10 @@ from d_back_core.errors import ConfigError, DBackError, JoinError, PluginError, 
 from d_back_core.hookspecs import HOOK_VERSION, Context, hookimpl
 from d_back_core.models import (
     Change,
-    ClientIdChanged,
     Credentials,
     Event,
     Message,
+    Overlay,
     Reload,
     Server,
     ServerChanged,
@@ -36,7 +36,6 @@ from d_back_core.web import HttpRequest, HttpResponse
 __all__ = [
     "HOOK_VERSION",
     "Change",
-    "ClientIdChanged",
     "Clock",
     "ConfigError",
     "Context",
@@ -51,6 +50,7 @@ __all__ = [
     "HttpResponse",
     "JoinError",
     "Message",
+    "Overlay",
     "PluginError",
     "ProviderError",
     "ProviderStats",

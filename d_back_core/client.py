@@ -106,8 +106,12 @@ class ClientWorld:
     def fold(self, frame: protocol.ServerMessage) -> None:
         """Apply one frame; a gap in the sequence raises `DBackError`."""
         match frame:
-            case protocol.ServerList(data=servers) | protocol.ServerListUpdate(data=servers):
+            case protocol.ServerList(data=servers):
                 self.servers = servers
+            case protocol.ServerListUpdate(data=changed, removed=removed):
+                kept = self.servers.keys() - set([] if removed is UNSET else removed)
+                self.servers = {key: self.servers[key] for key in self.servers if key in kept}
+                self.servers |= changed
             case protocol.ServerJoin(data=joined):
                 self._join(joined)
             case protocol.Resumed(epoch=epoch, seq=seq):

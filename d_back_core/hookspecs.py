@@ -1,6 +1,6 @@
-"""Every hook of a provider: the contract, and the plugin author's reference.
+"""Every hook of a provider: the contract, and the reference for plugin authors.
 
-A provider is a class, published under the entry point group ``d_back.providers``::
+A provider is a class, published under the entry-point group ``d_back.providers``::
 
     from d_back_core import Server, User, hookimpl
 
@@ -16,26 +16,34 @@ A provider is a class, published under the entry point group ``d_back.providers`
         async def users(self, server_id):
             return {"7": User(username="Ada", status="online")}
 
-It is instantiated once with its configuration: ``config`` is the provider's table of
-``d-back.toml``, without the keys of the core, decoded into the class attribute ``Config`` (a
-``msgspec.Struct``); a class without ``Config`` takes no configuration and gets ``None``. What
-types cannot say, ``Config.__post_init__`` may refuse by raising ``ValueError``, and the
-constructor by raising `ConfigError`: the operator is told where and why.
+The core makes one instance and passes its configuration: ``config`` is the provider's table of
+``d-back.toml`` without the keys of the core, decoded into the class attribute ``Config`` (a
+``msgspec.Struct``). A class without ``Config`` takes no configuration and gets ``None``. What
+types cannot express, ``Config.__post_init__`` may reject by raising ``ValueError``, and the
+constructor by raising `ConfigError`: the operator sees where and why. A token, a password or a DSN
+is a `Secret` in ``Config``; no log, error or repr may show it.
 
-The class attribute ``hook_version`` says for which version of the hooks it is written (see
-`HOOK_VERSION`; without it, for the first); a core that has another version refuses it.
+Class attributes that the core reads:
 
-A token, a password or a DSN is a `Secret` in ``Config``; no log, error or repr may show it.
+``hook_version``
+    The version of the hooks that the class is written for (see `HOOK_VERSION`). Default: the
+    first. A core with another version refuses to load the class.
+``records``
+    For recorders: ``"merged"`` (default) or ``"public"``, see `record`.
+``mode``, ``refresh``, ``max_age``
+    Defaults for the keys of the same name in the provider's table; the operator can override
+    them. ``max_age`` is a number of seconds, or a mapping from hook (``servers``, ``users``) to
+    seconds; it may be an attribute of the instance that changes while the provider runs.
 
-An implementation declares of a hook's arguments those that it needs. All hooks are optional.
-Each call runs under the provider's ``timeout``; an exception or a time-out is logged once, and
-what was held of the provider stays until its ``grace`` has run out. A call that takes too long
-is cancelled wherever it waits; ``CancelledError`` always passes. Calls for different servers may
-run at the same time; calls for the same server do not. Nothing may block the event loop. What is
-answered changes with the source only: each difference is sent to the clients.
+An implementation declares those of a hook's arguments that it needs. All hooks are optional.
 
-Records are checked where they come in: a field that is not valid counts as not supplied, a
-record whose key is not a valid id is left out (`models.is_id`).
+Each call has the provider's ``timeout``. An exception and a time-out are a failure: it is logged
+once, and what the provider returned last stays in use until its ``grace`` has run out. A call that
+takes too long is cancelled, wherever it waits; ``CancelledError`` must pass. Calls for different
+servers may run at the same time, calls for one server do not. Nothing may block the event loop.
+
+Records are checked when they are returned or yielded: an invalid field counts as not supplied, a
+record with an invalid key is dropped.
 """
 
 import logging
@@ -43,16 +51,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 
 import click
 import pluggy
+import tenacity
 from msgspec import Struct
 
 from d_back_core.clock import Clock
 from d_back_core.models import Change, Credentials, Event, Server, User
+from d_back_core.retrying import retrying
 from d_back_core.stats import Stats
 from d_back_core.web import HttpRequest, HttpResponse
 
 PROJECT = "d_back"
 HOOK_VERSION = 1
-"""Goes up when a hook's meaning changes; new hooks and arguments leave it as it is. A plugin
+"""Increases when the meaning of a hook changes; new hooks and arguments do not change it. A plugin
 writes the number that it is made for as its ``hook_version``, not this name."""
 
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -60,50 +70,64 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 """Marks a method of a provider class as the implementation of the hook of the same name."""
 
 
-async def _nobody(server_id: str, credentials: Credentials, address: str) -> bool:  # noqa: ARG001
+async def _deny(server_id: str, credentials: Credentials, address: str) -> bool:  # noqa: ARG001
     return False
 
 
-def _nothing(server_id: str) -> bool:  # noqa: ARG001
+def _holds_none(server_id: str) -> bool:  # noqa: ARG001
     return False
 
 
-def _unheard(name: str, value: float) -> None:
+def _ignore(name: str, value: float) -> None:
     pass
 
 
+def _real_time_retrying(
+    retry_on: type[BaseException] | tuple[type[BaseException], ...],
+    failed: Callable[[tenacity.RetryCallState], None] | None = None,
+) -> tenacity.AsyncRetrying:
+    return retrying(Clock(), retry_on, failed)
+
+
 class Context(Struct, frozen=True, kw_only=True):
-    """What a provider may use of the core, from ``start`` to ``stop``."""
+    """What a provider may use of the core, from ``start`` to ``stop``.
+
+    ``degraded`` and ``recovered`` have no effect once that run is over.
+    """
 
     name: str
     """The provider's name in the configuration."""
     log: logging.Logger
     clock: Clock
-    """The core's clock: take waits and ages from it, so that tests can move the time."""
+    """The core's clock: use it for waits and ages, so that tests can control the time."""
     stats: Callable[[], Stats] = Stats
-    """What the core counts, how every provider is, and who answers for what; no user data, no
-    secrets. ``held`` and ``errors`` of it are for operators only."""
+    """Return the core's counters, the health of every provider, and which providers answer for
+    which server: no user data and no secrets. Show its ``held`` and ``errors`` only to
+    operators."""
     probe: bool = False
-    """Whether this run only asks once (``d-back explain``, ``d-back check --live``): log in and
-    answer, but subscribe to nothing; neither ``events`` nor ``record`` will be called."""
+    """True if this run only asks once (``d-back explain``, ``d-back check --live``): log in and
+    answer, but subscribe to nothing. Neither ``events`` nor ``record`` is called."""
     degraded: Callable[[str], None]
-    """Say why the data may be out of date (a lost connection). What is held stays in use until
-    the provider's ``grace`` has run out; call ``recovered`` when it is current again."""
+    """``degraded(reason)``: report that the data may be out of date (a lost connection). It stays
+    in use until the provider's ``grace`` has run out, unless ``recovered`` is called before."""
     recovered: Callable[[], None]
-    """End what ``degraded`` began; all layers of the provider are fetched again."""
-    authorize: Callable[[str, Credentials, str], Awaitable[bool]] = _nobody
-    """``await authorize(server_id, credentials, address)``: whether a client of that address that
-    offers these credentials may join that server, exactly as if it had asked here: the operator's
-    password first, then the providers that contribute to the server; and under the same limit of
-    guesses for each address. False for a server that clients do not know. Never raises."""
-    gauge: Callable[[str, float], None] = _unheard
-    """``gauge(name, value)``: tell how much there is of something now, to be seen in
-    `ProviderStats.gauges` and in metrics. ``name`` is a few words like ``reconnects``, one of a
-    fixed set: no id and no user data."""
-    holds: Callable[[str], bool] = _nothing
-    """``holds(server_id)``: whether the core holds that server's users at the moment, because
-    somebody watches it or because it is eager. Of a server that is not held no events are
-    wanted; ``users`` is called when it is held again."""
+    """Report that the source is there again. Everything of the provider is fetched again, and
+    each layer counts as current with its new answer."""
+    authorize: Callable[[str, Credentials, str], Awaitable[bool]] = _deny
+    """``await authorize(server_id, credentials, address)``: return True if a client at that
+    address may join that server with these credentials. It is decided exactly as for a client of
+    this gateway, with the same limit of attempts per address. False for an unknown server. Never
+    raises."""
+    gauge: Callable[[str, float], None] = _ignore
+    """``gauge(name, value)``: publish a current number, for `ProviderStats.gauges` and metrics.
+    ``name`` is a few words such as ``reconnects``, one of a fixed set: no id, no user data."""
+    holds: Callable[[str], bool] = _holds_none
+    """``holds(server_id)``: return True if the core holds the users of that server, because a
+    client watches it or because it is eager. Events about other servers are dropped; ``users`` is
+    called when the server is held again."""
+    retrying: Callable[..., tenacity.AsyncRetrying] = _real_time_retrying
+    """``async for attempt in retrying(OSError): with attempt: …``: run the block again after each
+    ``OSError``, with growing, jittered waits on the core's clock, without end."""
 
 
 class ProviderSpec:
@@ -111,95 +135,93 @@ class ProviderSpec:
 
     @hookspec
     async def start(self, context: Context) -> None:
-        """Open pools, log in, subscribe. Called before anything else is asked.
+        """Connect, log in, subscribe. Called before everything else, and again for each new run.
 
-        Raising means: not available now; ``stop`` is called and ``start`` is tried again later,
-        with growing delays. Raising `ConfigError` means: never, until the configuration changes.
+        Raising means: not available now. ``stop`` is called, and ``start`` again after a growing
+        wait. Raising `ConfigError` means: not before the configuration changes.
+
         Subscribe here, not in ``events``: what happens after ``start`` must reach ``events``.
-        With ``context.probe``, log in and subscribe to nothing.
+        With ``context.probe``, log in but subscribe to nothing.
         """
 
     @hookspec
     async def stop(self) -> None:
-        """Give everything back, and end what ``events`` returned. Called once for each ``start``,
-        also after a failed one."""
+        """Release everything, and end the iterator that ``events`` returned.
+
+        Called once for each ``start``, also after one that failed.
+        """
 
     @hookspec
     async def servers(self) -> Mapping[str, Server] | None:
-        """All servers of this provider, by server_id.
+        """Return all servers of this provider, by server_id.
 
-        ``None``: cannot say now; the next provider is asked. ``{}``: there are none.
+        ``None``: cannot say now (not complete yet). ``{}``: there are none. The lists of all
+        providers are merged: each server is decided on its own.
         """
 
     @hookspec
     async def users(self, server_id: str) -> Mapping[str, User] | None:
-        """All users of that server, by uid.
+        """Return all users of that server, by uid.
 
-        ``None``: not mine, or cannot say (not yet whole); the next provider is asked, and this
-        one again after a `Reload`. ``{}``: the server has no users. Events that arrive while
-        this runs are applied on top of its answer, in order.
+        ``None``: not my server, or cannot say (not complete yet). The next provider is asked, and
+        this one again after its `Reload`, and every 30 s while a client watches. ``{}``: the
+        server has no users. An `Overlay`: these, and those of the next provider as well.
+
+        Events that arrive while this runs are applied to its answer, in order.
         """
 
     @hookspec
     def events(self) -> AsyncIterator[Event]:
-        """Changes of this provider's own servers and users, and chat; an async generator.
+        """Yield changes of this provider's own servers and users, and chat: an async generator.
 
-        Only drains what ``start`` subscribed to. Events for a server whose layer the core does
-        not hold are dropped; it is fetched whole when it comes into use. Returning means that
-        there is no more news: the core polls from then on. Raising means that the stream
-        failed: it is called again with growing delays, and everything is fetched again.
-        Without this hook the core polls, every ``refresh`` (default 30 s).
+        It only drains what ``start`` subscribed to. Events for a server that the core does not
+        hold are dropped; that server is fetched whole when it is needed.
+
+        Raise when the source is lost: the run ends, ``stop`` is called, then ``start`` again after
+        a growing wait, and everything is fetched again. Do not wait here for the source to come
+        back: a stream that only waits looks healthy. Return when there will be no more events: the
+        core polls from then on. Without this hook the core polls every ``refresh`` (30 s).
         """
 
     @hookspec
     async def authorize(
         self, server_id: str, credentials: Credentials, address: str
     ) -> bool | None:
-        """Whether these credentials may join that protected server.
+        """Return True if these credentials may join that protected server.
 
-        Asked of the providers that contribute to the server, in order, after the operator's
-        password did not match. The first answer that is not ``None`` decides; an exception or a
-        time-out is a no; if nobody decides, the answer is no. ``address`` is the client's IP
-        address, or "" where it has none (a Unix socket). Never log the credentials.
-        """
-
-    @hookspec
-    async def client_id(self, server_id: str) -> str | None:
-        """The OAuth2 client id that clients of that server log in with.
-
-        Asked in order on a join and kept; the first answer that is not ``None`` wins. Yield
-        `ClientIdChanged` when it changes.
+        Called for the providers that contribute to the server, in order, after the operator's
+        password did not match. The first answer that is not ``None`` decides. An exception and a
+        time-out are a no; if no provider decides, the answer is no. ``address`` is the client's IP
+        address, or "" if it has none (a Unix socket). Never log the credentials.
         """
 
     @hookspec
     async def record(self, changes: Sequence[Change]) -> None:
-        """Store what others said; asked of the providers that ``chain.recorders`` names.
+        """Store what other providers returned; called for the providers in ``chain.recorders``.
 
-        ``changes`` are in order, the newest state of each user and server only. They are what
-        live providers said, in their snapshots and events, as merged from the layers strictly
-        above this provider in the order (all of them, if it is not in the order); never that a
-        layer was lost or exchanged, so that an outage erases nothing. The class attribute
-        ``records`` says which state is wanted: ``"merged"`` (the default), before the operator's
-        policy and without chat, or ``"public"``, after it and with chat.
+        ``changes`` are in order, with only the newest state of each user and server. They are what
+        live providers returned and yielded, merged from the layers strictly above this provider in
+        the order (from all layers, if it is not in the order). The loss or exchange of a layer is
+        never among them: an outage must not erase the memory. With ``records = "merged"`` the
+        state is the one before the operator's policy, without chat; with ``"public"`` it is the
+        one after it, with chat.
 
-        A batch is given again, with what was added since, until this returns without raising;
-        storing it twice must do no harm. It is called after ``start`` and, one last time, before
-        ``stop``.
+        A batch is passed again, with later changes, until this returns without raising; storing it
+        twice must do no harm. The last call comes before ``stop``.
         """
 
     @hookspec
     async def http(self, request: HttpRequest) -> HttpResponse | None:
-        """Serve a path on the gateway's port; asked of the providers that ``gateway.http`` names.
+        """Serve a path on the gateway's port; called for the providers in ``gateway.http``.
 
-        Called for GET and HEAD, after the API's own paths and before the built-in pages; the
-        first answer that is not ``None`` is sent. An exception or a time-out counts as None.
+        Called for GET and HEAD, after the API's own paths and before the built-in pages. The first
+        answer that is not ``None`` is sent. An exception and a time-out count as None.
         """
 
     @hookspec
     def commands(self, group: click.Group) -> None:
-        """Add commands below ``d-back NAME``, NAME being the plugin's.
+        """Add commands below ``d-back NAME``; NAME is the plugin's name.
 
-        A classmethod, called without an instance when ``d-back NAME`` is typed, whether the
-        configuration names the plugin or not. A command that needs the provider's configuration
-        gets it with `command_config`.
+        A classmethod, called without an instance when ``d-back NAME`` is typed, whether or not the
+        configuration names the plugin. `command_config` returns the provider's configuration.
         """

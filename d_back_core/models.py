@@ -1,11 +1,11 @@
-"""What the core talks about: servers, users, events, and what is valid in them.
+"""The data model: servers, users, events, and which values are valid in them.
 
-Records that a provider gives are *partial*: a field that is ``UNSET`` says nothing (in an
-event: it did not change), a field that is ``None`` takes back what was said before, so that
-a layer below shows through. The effective structs at the end are complete.
+The records of a provider are *partial*. A field that is ``UNSET`` supplies nothing (in an event:
+it did not change). A field that is ``None`` withdraws an earlier value, so that a lower layer
+shows through. The effective structs at the end are complete.
 
-msgspec structs do not check their fields on construction; :func:`checked` does, and the core
-calls it on every record that comes from other people's code.
+msgspec structs do not check their fields on construction. :func:`checked` does, and the core
+calls it on every record that a provider returns or yields.
 """
 
 import re
@@ -18,6 +18,7 @@ from msgspec import UNSET, Struct, UnsetType, structs
 Status: TypeAlias = Literal["online", "idle", "dnd", "offline"]
 Text: TypeAlias = str | UnsetType | None
 Flag: TypeAlias = bool | UnsetType | None
+T = TypeVar("T")
 
 STATUSES: frozenset[str] = frozenset(get_args(Status))
 DEFAULT_STATUS: Status = "offline"
@@ -39,38 +40,40 @@ PROTOTYPE_WORDS = frozenset(
         "__lookupSetter__",
     }
 )
-"""The members of JavaScript's ``Object.prototype``: browser clients that key plain objects by
-what we send break on them, so they are neither ids nor whole words of a text."""
+"""The members of JavaScript's ``Object.prototype``. Browser clients that use our texts as keys of
+plain objects break on them, so they are neither valid ids nor sent as whole words of a text."""
 
 
 class User(Struct, frozen=True, kw_only=True, gc=False, repr_omit_defaults=True):
-    """What one provider says about one user of one server. The mapping's key is the uid."""
+    """One provider's record of one user of one server. The key in the mapping is the uid."""
 
     username: Text = UNSET
-    """The name to show: any text that is not blank."""
+    """Display name: any text that is not blank."""
     status: Status | UnsetType | None = UNSET
     role_color: Text = UNSET
-    """``#rrggbb``, the colour of the user's highest coloured role."""
+    """``#rrggbb``: the colour of the user's highest role that has one."""
 
 
 class Server(Struct, frozen=True, kw_only=True, gc=False, repr_omit_defaults=True):
-    """What one provider says about one server. The mapping's key is the server_id."""
+    """One provider's record of one server. The key in the mapping is the server_id."""
 
     name: Text = UNSET
-    """The name to show: any text that is not blank; without one it is the server_id."""
+    """Display name: any text that is not blank. Default: the server_id."""
     id: Text = UNSET
-    """The short public id, ``[A-Za-z0-9_-]{1,64}``; without one it is derived from the name."""
+    """The short public id, ``[A-Za-z0-9_-]{1,64}``. Default: derived from the name."""
     default: Flag = UNSET
-    """Whether clients that name no server come here; the highest provider's flag wins."""
+    """True: clients that name no server join this one. The highest provider's flag wins."""
     passworded: Flag = UNSET
-    """Whether a join must be authorized. Once said, it holds until this same provider says
-    ``False`` or ``None``, whatever happens to the provider meanwhile."""
+    """True: a join must be authorized. It holds until this same provider returns ``False`` or
+    ``None``, even if the provider fails in the meantime."""
     enabled: Flag = UNSET
-    """``False`` takes the server away, whatever other providers say."""
+    """``False`` hides the server, whatever other providers return."""
+    client_id: Text = UNSET
+    """The OAuth2 client id with which clients of this server log in."""
 
 
 class UserChanged(Struct, frozen=True, kw_only=True, gc=False, repr_omit_defaults=True):
-    """A user of the provider's own layer is new or changed; ``UNSET`` fields are unchanged."""
+    """A user of the provider's own layer is new or has changed; ``UNSET`` fields have not."""
 
     server_id: str
     uid: str
@@ -80,14 +83,14 @@ class UserChanged(Struct, frozen=True, kw_only=True, gc=False, repr_omit_default
 
 
 class UserRemoved(Struct, frozen=True, kw_only=True, gc=False):
-    """A user is no longer in the provider's own layer."""
+    """A user has left the provider's own layer."""
 
     server_id: str
     uid: str
 
 
 class Message(Struct, frozen=True, kw_only=True, gc=False, repr_omit_defaults=True):
-    """A chat message. ``channel`` is the channel's id; policies may name either."""
+    """A chat message. ``channel`` is the id of the channel; a policy may use the id or the name."""
 
     server_id: str
     uid: str
@@ -97,7 +100,7 @@ class Message(Struct, frozen=True, kw_only=True, gc=False, repr_omit_defaults=Tr
 
 
 class ServerChanged(Struct, frozen=True, kw_only=True, gc=False, repr_omit_defaults=True):
-    """A server of the provider's own list is new or changed; ``UNSET`` fields are unchanged."""
+    """A server of the provider's own list is new or has changed; ``UNSET`` fields have not."""
 
     server_id: str
     name: Text = UNSET
@@ -105,35 +108,35 @@ class ServerChanged(Struct, frozen=True, kw_only=True, gc=False, repr_omit_defau
     default: Flag = UNSET
     passworded: Flag = UNSET
     enabled: Flag = UNSET
+    client_id: Text = UNSET
 
 
 class ServerRemoved(Struct, frozen=True, kw_only=True, gc=False):
-    """A server is no longer in the provider's own list."""
+    """A server has left the provider's own list."""
 
     server_id: str
-
-
-class ClientIdChanged(Struct, frozen=True, kw_only=True, gc=False):
-    """The OAuth2 client id of a server changed; ``None`` takes it back."""
-
-    server_id: str
-    client_id: str | None
 
 
 class Reload(Struct, frozen=True, kw_only=True, gc=False):
-    """The provider lost continuity: its layer of that server (``None``: its list and every
-    layer) is to be fetched again."""
+    """The provider may have missed events: fetch its layer of that server again (``None``: its
+    list and every layer)."""
 
     server_id: str | None = None
 
 
-Event: TypeAlias = (
-    UserChanged | UserRemoved | Message | ServerChanged | ServerRemoved | ClientIdChanged | Reload
-)
+Event: TypeAlias = UserChanged | UserRemoved | Message | ServerChanged | ServerRemoved | Reload
+
+
+class Overlay(dict[str, T]):
+    """An answer of `users` that does not keep the next fallback from answering as well.
+
+    Its records lie over those of the next fallback, field by field, as in mode ``merge``. An
+    empty one is held, too: later events of the provider apply to it.
+    """
 
 
 class UserSet(Struct, frozen=True, kw_only=True, gc=False):
-    """To a recorder: a user is new or changed; the record is all that is said of it."""
+    """For a recorder: a user is new or has changed; the record is complete."""
 
     server_id: str
     uid: str
@@ -141,34 +144,32 @@ class UserSet(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class ServerSet(Struct, frozen=True, kw_only=True, gc=False):
-    """To a recorder: a server is new or changed. ``server.id`` is the public id in use."""
+    """For a recorder: a server is new or has changed. ``server.id`` is the public id in use."""
 
     server_id: str
     server: Server
 
 
 class Snapshot(Struct, frozen=True, kw_only=True):
-    """To a recorder: these are all; whatever else is remembered is gone."""
+    """For a recorder: these keys are all there are; delete every other one."""
 
     server_id: str | None
-    """The server whose users these are; None: the list of servers."""
+    """The server whose users these are. None: the list of servers."""
     keys: frozenset[str]
     """uids, or server_ids."""
 
 
-Change: TypeAlias = (
-    UserSet | UserRemoved | ServerSet | ServerRemoved | ClientIdChanged | Snapshot | Message
-)
-"""What a recorder is given."""
+Change: TypeAlias = UserSet | UserRemoved | ServerSet | ServerRemoved | Snapshot | Message
+"""What a recorder receives."""
 
 
 class Credentials(Struct, frozen=True, kw_only=True):
-    """What a client offers when it joins. Never printed: the repr shows only what is there."""
+    """What a client sends to prove who it is. The repr shows which fields are set, no values."""
 
     password: str | None = None
     discord_token: str | None = None
     discord_user: Mapping[str, object] | None = None
-    """As the client claims it; nothing in it is verified."""
+    """The Discord user that the client claims to be; nothing in it is verified."""
 
     def __repr__(self) -> str:
         offered = [name for name in self.__struct_fields__ if getattr(self, name) is not None]
@@ -176,7 +177,7 @@ class Credentials(Struct, frozen=True, kw_only=True):
 
 
 class EffectiveUser(Struct, frozen=True, gc=False):
-    """A user after the merge, the defaults and the policy."""
+    """A user after merge, defaults and policy."""
 
     uid: str
     username: str
@@ -185,13 +186,14 @@ class EffectiveUser(Struct, frozen=True, gc=False):
 
 
 class EffectiveServer(Struct, frozen=True, kw_only=True, gc=False):
-    """A server after the merge, the defaults and the policy, as clients know it."""
+    """A server after merge, defaults and policy, as clients see it."""
 
     server_id: str
     public_id: str
     name: str
     default: bool
     passworded: bool
+    client_id: str | None = None
 
 
 _ID = re.compile(r"[!-~]{1,64}")
@@ -201,8 +203,8 @@ SNOWFLAKE_BITS = 64
 
 
 def is_id(value: object) -> bool:
-    """Whether it can be a uid, a server_id or a channel: 1 to 64 printable ASCII characters
-    without spaces, and no member of JavaScript's ``Object.prototype``."""
+    """True if the value can be a uid, a server_id or a channel: 1 to 64 printable ASCII
+    characters without spaces, and not a member of JavaScript's ``Object.prototype``."""
     return (
         isinstance(value, str)
         and _ID.fullmatch(value) is not None
@@ -211,12 +213,12 @@ def is_id(value: object) -> bool:
 
 
 def is_public_id(value: object) -> bool:
-    """Whether it can be a server's short public id (it goes into URLs unescaped)."""
+    """True if the value can be a public id; clients put it into URLs without escaping it."""
     return is_id(value) and _PUBLIC_ID.fullmatch(str(value)) is not None
 
 
 def is_text(value: object) -> bool:
-    """Whether it can be shown: not blank, and encodable (no lone surrogates)."""
+    """True if the value can be shown: not blank, and encodable (no lone surrogates)."""
     if not isinstance(value, str) or not value.strip():
         return False
     if value.isascii():
@@ -229,7 +231,7 @@ def is_text(value: object) -> bool:
 
 
 def channel_id(channel: object) -> str:
-    """Any channel as an id that is fit for the wire; a fit one stays as it is."""
+    """Return the channel as a valid id; a valid one stays as it is, others are hashed."""
     if isinstance(channel, int):  # hex: Python refuses to print thousands of digits
         channel = str(channel) if channel.bit_length() <= SNOWFLAKE_BITS else hex(channel)
     if is_id(channel):
@@ -246,8 +248,23 @@ def _is_role_color(value: object) -> bool:
     return isinstance(value, str) and _ROLE_COLOR.fullmatch(value) is not None
 
 
-def _is_flag(value: object) -> bool:
-    return isinstance(value, bool)
+_FLAGS: dict[object, bool] = {
+    **dict.fromkeys((0, "0", "f", "false", "n", "no", "off"), False),
+    **dict.fromkeys((1, "1", "t", "true", "y", "yes", "on"), True),
+}
+"""How databases and files spell booleans; texts are compared in lower case."""
+
+_GUARDS = {"passworded": True, "enabled": False}
+"""Flags that protect a server → the value to assume if a provider's value cannot be read."""
+
+
+def _flag(value: object) -> bool | None:
+    """Return the flag that the value spells; None if it spells none."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _FLAGS.get(plain(value).strip().lower())
+    return _FLAGS.get(int(value)) if isinstance(value, int) else None
 
 
 _CHECKS: dict[str, Callable[[object], bool]] = {
@@ -256,33 +273,41 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
     "role_color": _is_role_color,
     "name": is_text,
     "id": is_public_id,
-    "default": _is_flag,
-    "passworded": _is_flag,
-    "enabled": _is_flag,
+    "client_id": is_id,
 }
+_FLAG_FIELDS = frozenset({"default", "passworded", "enabled"})
 
 _KINDS: tuple[type[Any], ...] = (User, Server, *get_args(Event))
 
 Record = TypeVar("Record", bound=User | Server | Event)
 Report: TypeAlias = Callable[[str, object], None]
-"""Told of each refused value: its path (``users.status``) and the value."""
+"""Called for each rejected value with its path (``users.status``) and the value."""
 
 
 def checked(record: Record, path: str, report: Report) -> Record:
-    """The record without the fields that are not valid: those count as not supplied. Classes
-    that are derived from ours or from ``str`` are resolved: they could not be encoded.
+    """Return the record without its invalid fields: they count as not supplied.
 
-    One exception, for safety: a ``passworded`` that is no boolean counts as ``True``.
+    Subclasses of our structs and of ``str`` are converted, since they cannot be encoded. Flags
+    are also read as databases spell them (0, 1, "t", "f"). A guard that cannot be read fails
+    closed: ``passworded`` becomes True, ``enabled`` False.
     """
     changed: dict[str, object] = {}
     for name in record.__struct_fields__:
         value = getattr(record, name)
         if value is UNSET or value is None:
             continue
+        if name in _FLAG_FIELDS:
+            flag = _flag(value)
+            if flag is None:
+                report(f"{path}.{name}", value)
+                changed[name] = _GUARDS.get(name, UNSET)
+            elif flag is not value:
+                changed[name] = flag
+            continue
         check = _CHECKS.get(name)
         if check is not None and not check(value):
             report(f"{path}.{name}", value)
-            changed[name] = True if name == "passworded" else UNSET
+            changed[name] = UNSET
         elif isinstance(value, str):
             text = plain(value)
             if text is not value:
@@ -290,11 +315,11 @@ def checked(record: Record, path: str, report: Report) -> Record:
     if type(record) not in _KINDS:
         kind = next(kind for kind in _KINDS if isinstance(record, kind))
         whole = {name: getattr(record, name) for name in kind.__struct_fields__}
-        resolved: Record = kind(**whole | changed)
-        return resolved
+        converted: Record = kind(**whole | changed)
+        return converted
     return structs.replace(record, **changed) if changed else record
 
 
 def plain(text: str) -> str:
-    """The text without the class that somebody may have derived from ``str``."""
+    """Return the text as a plain ``str``, also if its class is derived from ``str``."""
     return text if type(text) is str else str.__str__(text)

@@ -90,7 +90,7 @@ def providers(live: Live) -> list[ProviderReport]:
     """How every provider is."""
     states = []
     for stats in live.stats().providers:
-        supervisor = live.provider_set.supervisors[stats.name]
+        supervisor = live.providers.supervisors[stats.name]
         states.append(
             ProviderReport(
                 plugin=supervisor.core.use,

@@ -4,7 +4,7 @@ The same rules hold for the list of servers (its layers map server_id → `Serve
 users of one server (uid → `User`); each of these is one *subject* with its `Layers`.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from msgspec import UNSET, Struct
@@ -15,7 +15,7 @@ Mode: TypeAlias = Literal["fallback", "merge", "enrich"]
 
 FIELDS: dict[type, tuple[str, ...]] = {
     User: ("username", "status", "role_color"),
-    Server: ("name", "id", "default", "passworded", "enabled"),
+    Server: ("name", "id", "default", "passworded", "enabled", "client_id"),
 }
 UNFILTERED = frozenset({"passworded", "enabled"})
 """Fields that a ``fields`` filter never takes away: it must not open a server."""
@@ -47,36 +47,65 @@ class Layers(Generic[R]):
     """
 
     def __init__(
-        self, kind: type[R], links: tuple[Link, ...], layers: Mapping[str, Mapping[str, R]]
+        self,
+        kind: type[R],
+        links: tuple[Link, ...],
+        layers: Mapping[str, Mapping[str, R]],
+        *,
+        stale: frozenset[str] = frozenset(),
     ) -> None:
         self.kind = kind
         self.links = links
         self.in_use = {link.name: layers[link.name] for link in links if link.name in layers}
+        self.stale = stale
+        """Of these providers only the records that no other provider has count (R3, R7)."""
         self._links = [link for link in links if link.name in layers]
-        self._places = {link.name: place for place, link in enumerate(links)}
+        self._positions = {link.name: position for position, link in enumerate(links)}
+
+    def same_as(self, other: "Layers[R]") -> bool:
+        """Return True if the same layers are in use, in the same order or another one."""
+        return (
+            self.in_use.keys() == other.in_use.keys()
+            and self.stale == other.stale
+            and all(other.in_use[name] is records for name, records in self.in_use.items())
+        )
 
     def record(self, name: str, key: str) -> R | None:
-        """What that provider says of that key, where it is in use and asked about it."""
+        """Return that provider's record of that key, if its layer is in use and admits the key."""
         link = next((link for link in self._links if link.name == name), None)
         if link is None or (self.kind is Server and not link.admits(key)):
             return None
         return self.in_use[name].get(key)
 
     def contributors(self, key: str, above: str | None = None) -> Iterator[tuple[Link, R]]:
-        """The records of that key which count, highest priority first: of the fallbacks that
-        may speak for a key only the highest counts, even where it does not know the key.
-        ``above``: only those of the providers above that one."""
+        """Yield the records of that key which count, highest priority first.
+
+        Of the fallbacks only one counts: for users the highest in use, even if it does not have
+        the key; for servers the highest that has it. ``above``: only providers above that one.
+        """
+        if not self.stale:
+            yield from self._contributors(key, above, self._links)
+            return
+        fresh = [link for link in self._links if link.name not in self.stale]
+        found = list(self._contributors(key, above, fresh))
+        if not any(link.mode != "enrich" for link, _ in found):
+            found = list(self._contributors(key, above, self._links))
+        yield from found
+
+    def _contributors(
+        self, key: str, above: str | None, links: Iterable[Link]
+    ) -> Iterator[tuple[Link, R]]:
         answered = False
-        for link in self._links:
+        for link in links:
             if not self.is_above(link.name, above):
                 return
             if self.kind is Server and not link.admits(key):
                 continue
-            if link.mode == "fallback":
-                if answered:
-                    continue
-                answered = True
+            if link.mode == "fallback" and answered:
+                continue
             record = self.in_use[link.name].get(key)
+            if link.mode == "fallback":
+                answered = self.kind is not Server or record is not None
             if record is not None:
                 yield link, record
 
@@ -122,8 +151,8 @@ class Layers(Generic[R]):
 
     def is_above(self, name: str, other: str | None) -> bool:
         """Whether that provider has a higher priority than the other (None: than nobody's)."""
-        limit = self._places.get(other) if other is not None else None
-        return limit is None or self._places.get(name, limit) < limit
+        limit = self._positions.get(other) if other is not None else None
+        return limit is None or self._positions.get(name, limit) < limit
 
 
 def _supplied(link: Link, record: R, kind: type[R]) -> Iterator[tuple[str, object]]:

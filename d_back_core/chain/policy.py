@@ -1,10 +1,10 @@
 """The operator's rules per server, applied after the merge, whatever the provider."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import chain, count
 from unicodedata import normalize
 
-from msgspec import Struct
+from msgspec import Struct, UnsetType
 
 from d_back_core.models import (
     DEFAULT_ROLE_COLOR,
@@ -71,49 +71,55 @@ NO_POLICY = Policy()
 
 
 class PublicIds:
-    """server_id → public id, the same for the life of the process.
+    """server_id → public id, the same for the life of the process (R12).
 
-    Where two servers want the same id, the order is: the operator's alias, then a provider's
-    id, then the order of the list; the loser gets its server_id.
+    If two servers want the same id, the order is: the operator's alias, then a provider's id, then
+    the order of the list. The loser gets its server_id.
     """
 
     RESERVED = frozenset({"default", "null"})
 
     def __init__(self) -> None:
         self._ids: dict[str, str] = {}
+        self._used: set[str] = set(self.RESERVED)
 
     def assign(self, servers: Mapping[str, Server], policies: Mapping[str, Policy]) -> None:
         """Give every server that has none yet its public id."""
         new = [server_id for server_id in servers if server_id not in self._ids]
         if not new:
             return
-        used = {*self._ids.values(), *self.RESERVED}
-        server_ids = {*self._ids, *servers, *policies}
-        wishes = (
-            {server_id: policy.alias for server_id, policy in policies.items()},
-            {server_id: servers[server_id].id for server_id in new},
-            {server_id: slug(servers[server_id].name or "") for server_id in new},
-        )
         aliases = {policy.alias: server_id for server_id, policy in policies.items()}
+        wishes: tuple[Callable[[str], str | UnsetType | None], ...] = (
+            lambda server_id: policies.get(server_id, NO_POLICY).alias,
+            lambda server_id: servers[server_id].id,
+            lambda server_id: slug(servers[server_id].name or ""),
+        )
         for wish in wishes:
             for server_id in new:
-                wanted = wish.get(server_id)
-                if server_id in self._ids or not wanted:
+                wanted = wish(server_id)
+                if server_id in self._ids or not wanted or wanted in self._used:
                     continue
-                owner = aliases.get(wanted, server_id)
-                if wanted in used or wanted in server_ids - {server_id} or owner != server_id:
+                # Another server's own id stays free for it, and so does another one's alias.
+                names_another = wanted in servers or wanted in policies or wanted in self._ids
+                if names_another and wanted != server_id:
                     continue
-                self._ids[server_id] = wanted
-                used.add(wanted)
+                if aliases.get(wanted, server_id) == server_id:
+                    self._take(server_id, wanted)
         for server_id in new:
-            if server_id not in self._ids:  # numbered where it became another one's id before
+            if server_id not in self._ids:  # numbered if another server has taken it before
                 numbered = (f"{server_id}-{number}" for number in count(2))
-                own = next(each for each in chain([server_id], numbered) if each not in used)
-                self._ids[server_id] = own
-                used.add(own)
+                free = (each for each in chain([server_id], numbered) if each not in self._used)
+                self._take(server_id, next(free))
 
     def __getitem__(self, server_id: str) -> str:
         return self._ids[server_id]
+
+    def __contains__(self, server_id: str) -> bool:
+        return server_id in self._ids
+
+    def _take(self, server_id: str, public_id: str) -> None:
+        self._ids[server_id] = public_id
+        self._used.add(public_id)
 
 
 def slug(name: str) -> str:
@@ -131,12 +137,15 @@ def effective_servers(
     *,
     protected: Iterable[str] = (),
     flagged: Iterable[str] = (),
+    present: str | None = None,
 ) -> dict[str, EffectiveServer]:
     """The servers that clients may know, with the default one marked.
 
-    ``merged`` is in the order of the chain. ``protected`` are the server_ids that a provider
-    has ever protected and not opened again, ``flagged`` those that a provider calls the default,
-    the highest provider's first.
+    ``merged`` is in the order of the chain. ``protected`` are the server_ids that a provider has
+    ever protected and not opened again, ``flagged`` those that a provider calls the default, the
+    highest provider's first, and ``present`` is the default until now. The default does not
+    depend on the order of ``merged``: without a flag it is the open server with the smallest
+    server_id (R3).
     """
     public_ids.assign(merged, policies)
     closed = set(protected) | {key for key, policy in policies.items() if policy.protects}
@@ -145,9 +154,12 @@ def effective_servers(
         for server_id, server in merged.items()
         if server.enabled is not False and policies.get(server_id, NO_POLICY).enabled
     }
-    opened = [server_id for server_id in shown if server_id not in closed]
+    opened = {server_id: None for server_id in shown if server_id not in closed}
     chosen = [key for key in opened if policies.get(key, NO_POLICY).default]
-    default = next(iter([*chosen, *(key for key in flagged if key in opened), *opened]), None)
+    flagged = [key for key in flagged if key in opened]
+    kept = [key for key in opened if key == present]
+    smallest = sorted(opened, key=lambda key: (len(key), key))[:1]
+    default = next(iter([*chosen, *flagged, *kept, *smallest]), None)
     return {
         server_id: EffectiveServer(
             server_id=server_id,
@@ -155,6 +167,7 @@ def effective_servers(
             name=server.name or server_id,
             default=server_id == default,
             passworded=server_id in closed,
+            client_id=server.client_id or None,
         )
         for server_id, server in shown.items()
     }

@@ -5,7 +5,7 @@ Pure: who asks feeds it effective users and takes the deltas out.
 
 import secrets
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 from msgspec import UNSET, Struct, UnsetType
@@ -167,12 +167,22 @@ class World:
         """That user, where clients may be told of it."""
         return self._shows(self.users.get(uid))
 
+    def is_known(self, uid: str, joined_at: int) -> bool:
+        """Return True if a session that joined at that position knows the user: it is visible, or
+        was so at some moment since the session joined."""
+        return self.visible(uid) is not None or joined_at < self._hidden_at.get(uid, 0)
+
+    @property
+    def pending(self) -> Sequence[Delta]:
+        """The deltas since the last `take`, in order."""
+        return self._pending
+
     def since(self, seq: int) -> list[Delta] | None:
         """The deltas after that number, for who knows all up to it; None where the history does
         not reach back, or where the number is none of this world's."""
         if not self._reaches_to <= seq <= self.seq:
             return None
-        return [each for each in self._history if each.seq + _is_unnumbered(each) > seq]
+        return [each for each in self._history if each.seq + is_unnumbered(each) > seq]
 
     def track(self) -> ChangeTracker:
         """What changes from here on is told to the tracker that this returns, until `unmark`."""
@@ -210,11 +220,11 @@ class World:
         self._history.append(delta)
         if len(self._history) > self._history_size:
             lost = self._history.popleft()
-            self._reaches_to = lost.seq + _is_unnumbered(lost)
+            self._reaches_to = lost.seq + is_unnumbered(lost)
 
 
-def _is_unnumbered(delta: Delta) -> bool:
-    """Whether it carries its number without having raised it."""
+def is_unnumbered(delta: Delta) -> bool:
+    """Return True if the delta carries the number before it, without raising it."""
     return isinstance(delta.change, Removal) and delta.change.known_before is not None
 
 

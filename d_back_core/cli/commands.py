@@ -104,7 +104,7 @@ async def _asked(config: configuration.Config, question: Question) -> Reply:
         await live.start()
         if question.server is not None:
             with suppress(JoinError):  # the explanation says it in its own words
-                await live.hold(question.server)
+                await live.joins.hold(question.server)
         return Reply(explanation=explain(live, question.server, question.uid))
     except JoinError as error:
         return Reply(error=str(error))

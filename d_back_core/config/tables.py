@@ -101,7 +101,8 @@ class ProviderConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     use: str
     """The plugin's name, where it is not the provider's own."""
-    mode: Mode = "fallback"
+    mode: Mode | None = None
+    """Default: the plugin's own, which is ``fallback`` unless it sets another one."""
     servers: frozenset[str] | None = None
     """Asked for these server_ids only."""
     fields: frozenset[Field] | None = None
@@ -111,7 +112,11 @@ class ProviderConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     grace: Duration = _seconds(30)
     """How long what it last said is kept in use after it has failed."""
     refresh: Timeout | None = None
-    """Ask again so often. Default: 30 s for a provider without events, never with them."""
+    """Fetch everything again at this interval. Default: the plugin's own; otherwise 30 s for a
+    provider without events, and never with them."""
+    max_age: Duration | None = None
+    """A join fetches an answer that is older than this again, before it is answered. Default: the
+    plugin's own; otherwise an answer does not age."""
 
 
 class Provider(Struct, frozen=True, kw_only=True):

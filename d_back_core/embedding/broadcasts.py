@@ -1,11 +1,11 @@
-"""How an embedding program tells what has happened."""
+"""How an embedding program publishes what has happened."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any, overload
 
 from d_back_core.embedding import dict_codec
-from d_back_core.models import ClientIdChanged, Event, Message, Reload
+from d_back_core.models import Event, Message, Reload
 from d_back_core.state.live import Live
 from d_back_core.wire import protocol
 
@@ -13,10 +13,10 @@ from d_back_core.wire import protocol
 class Broadcasts(ABC):
     """Broadcasts are events of the callbacks' layer.
 
-    They change the world, so that who joins later sees them too, and show only where that layer
-    does. Clients have been written to when the call returns. While the server does not run they
-    are dropped, as they are for a server that nobody watches: that one is asked for whole when
-    somebody joins it.
+    They change the world, so that clients that join later see them, too, and they are visible
+    only where that layer is. Clients have been written to when the call returns. A broadcast is
+    dropped while the server does not run, and if no client watches the server: that server is
+    fetched whole when a client joins it.
     """
 
     async def broadcast_presence(  # noqa: PLR0913, PLR0917  as in d-back 0.0.x
@@ -28,12 +28,12 @@ class Broadcasts(ABC):
         role_color: str | None = None,
         delete: bool = False,  # noqa: FBT001, FBT002
     ) -> None:
-        """A user of that server_id has changed, has come, or (``delete``) has gone. Without a
-        name or colour these stay as they are."""
+        """A user of that server_id has changed, has come, or (``delete``) has gone. A name or
+        colour that is left out stays as it is."""
         entry = {"uid": uid, "status": status, "delete": delete}
         named = {"username": username, "roleColor": role_color}
         entry |= {key: value for key, value in named.items() if value}
-        await self._tell([dict_codec.presence(server, entry)])
+        await self._publish([dict_codec.presence(server, entry)])
 
     @overload
     async def broadcast_message(
@@ -44,13 +44,13 @@ class Broadcasts(ABC):
     async def broadcast_message(
         self, server: Any, uid: Any = None, message: Any = None, channel: Any = None
     ) -> None:
-        """Chat of a user of that server_id; or any news as a dictionary of the protocol, for the
-        server that it names, or for all.
+        """Chat of a user of that server_id; or any frame of the protocol as a dictionary, for the
+        server that it names, or for all servers.
 
         Its type is ``presence``, ``message``, ``update-clientid``, ``server-list-update``,
-        ``refresh_data`` (the callbacks are asked again, broadcasts before are forgotten, and
-        then the clients are told), or ``error`` (a sentence that clients show). ``ValueError``
-        is raised for others, and for one that lacks what it needs.
+        ``refresh_data`` (the callbacks are called again, earlier broadcasts are dropped, and then
+        the clients get the frame), or ``error`` (a sentence that clients show). Raises
+        ``ValueError`` for another type, and for a frame that is incomplete.
         """
         if isinstance(server, Mapping):
             await self._broadcast(server)
@@ -61,12 +61,12 @@ class Broadcasts(ABC):
             message=message,
             channel=channel,
         )
-        await self._tell([said])
+        await self._publish([said])
 
     async def broadcast_client_id_update(self, server: str, client_id: str | None) -> None:
-        """The OAuth2 client id of that server_id is another one now; None: there is none."""
+        """The OAuth2 client id of that server_id has changed; None: it has none any more."""
         server_id, client_id = map(dict_codec.text_id, (server, client_id))
-        await self._tell([ClientIdChanged(server_id=server_id, client_id=client_id)])
+        await self._publish_client_id(server_id, client_id)
 
     async def _broadcast(self, frame: Mapping[str, Any]) -> None:
         server_id = dict_codec.server_of(frame)
@@ -74,15 +74,22 @@ class Broadcasts(ABC):
             payload = protocol.error("notice", dict_codec.sentence(frame))
         elif frame.get("type") == "refresh_data":
             payload = protocol.refresh_data(server_id)
-            await self._tell([Reload(server_id=server_id)])
+            await self._publish([Reload(server_id=server_id)])
             if self._is_up:
                 await self.live.settled(server_id)
+        elif frame.get("type") == "update-clientid":
+            for each in self._servers_of(server_id):
+                await self._publish_client_id(each, dict_codec.client_id(frame))
+            return
         else:
-            listed = () if server_id is not None else self.live.server_list.servers
-            await self._tell(dict_codec.events(frame, listed))
+            await self._publish(dict_codec.events(frame, self._servers_of(server_id)))
             return
         if self._is_up:
-            self.live.announce(payload, server_id)
+            self.live.joins.announce(payload, server_id)
+
+    def _servers_of(self, server_id: str | None) -> list[str]:
+        """Return the servers that a frame is for, which may be all."""
+        return list(self.live.server_list.servers) if server_id is None else [server_id]
 
     @property
     @abstractmethod
@@ -92,8 +99,12 @@ class Broadcasts(ABC):
     @property
     @abstractmethod
     def _is_up(self) -> bool:
-        """Whether there is anybody to tell."""
+        """True if the server runs."""
 
     @abstractmethod
-    async def _tell(self, events: Iterable[Event]) -> None:
-        """Let these happen, and return when the clients are told."""
+    async def _publish(self, events: Iterable[Event]) -> None:
+        """Apply events of the callbacks' layer. Returns when clients have been written to."""
+
+    @abstractmethod
+    async def _publish_client_id(self, server_id: str, client_id: str | None) -> None:
+        """Apply a client id. Returns when clients have been written to."""

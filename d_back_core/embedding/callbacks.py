@@ -1,19 +1,19 @@
-"""The functions of an embedding program as one provider of the chain.
+"""The functions of an embedding program as two ordinary providers.
 
-What they return is checked where the answers of every provider are checked, an exception or a
-time-out is this provider's failure, and what they say not is asked of the next one.
+`Callbacks` answers with what the functions return. `ClientIds` supplies the OAuth2 client ids of
+servers, whichever provider lists them, so it is a provider of its own in mode ``enrich``. Both
+use the public hooks only. A broadcast is an event of their streams.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 
 from d_back_core.embedding import dict_codec
 from d_back_core.embedding.callback import Callback
-from d_back_core.embedding.static_page import own_page
-from d_back_core.hookspecs import Context, hookimpl
-from d_back_core.models import Credentials, Event, Server, User
-from d_back_core.providers.loader import Capabilities
+from d_back_core.embedding.static_page import static_page
+from d_back_core.hookspecs import hookimpl
+from d_back_core.models import Credentials, Event, Overlay, Server, ServerChanged, User
 from d_back_core.secret import Secret
 from d_back_core.web import HttpRequest, HttpResponse
 
@@ -24,56 +24,75 @@ COUNTS: Mapping[str, tuple[int, ...]] = {
     "client_id": (1, 0),
     "http": (1,),
 }
-"""Hook → the numbers of arguments that its callback may take, the preferred one first."""
-
-AGING = frozenset({"servers", "users", "client_id"})
-"""The hooks whose answers are kept, each for its callback's ``ttl``."""
+"""Callback → the numbers of arguments that it may take, the preferred one first."""
 
 log = logging.getLogger("d_back.callbacks")
 
 
-class Callbacks:
-    """A provider whose hooks are what was registered last; one that was not says nothing.
+class EventQueue:
+    """Events that a program publishes, as the stream of a provider."""
 
-    As long as nothing is registered for users, it answers that it has none and lies over the
-    next provider's: what is broadcast then changes these.
+    def __init__(self) -> None:
+        self._queue: asyncio.Queue[Event] = asyncio.Queue()
+
+    async def publish(self, events: Iterable[Event]) -> None:
+        """Return when the core has applied the events."""
+        for event in events:
+            self._queue.put_nowait(event)
+        await self._queue.join()
+
+    async def stream(self) -> AsyncIterator[Event]:
+        """Yield the events; an event is applied when the next one is asked for."""
+        while True:
+            event = await self._queue.get()
+            try:
+                yield event
+            finally:
+                self._queue.task_done()
+
+    def clear(self) -> None:
+        """Drop what the core has not applied: it does not run."""
+        while not self._queue.empty():
+            self._queue.get_nowait()
+            self._queue.task_done()
+
+
+class Callbacks:
+    """A provider whose answers are those of the registered functions.
+
+    An empty answer for users lets the next fallback answer as well, and so does the lack of a
+    function for them. The empty layer is held: broadcasts apply to it (R1).
     """
 
     def __init__(self) -> None:
-        self.capabilities = Capabilities(overlays={"users"}, everywhere=True)
-        self.passwords: dict[str, Secret] = {}
-        """By server_id, as the last list of servers gave them."""
+        self.max_age: dict[str, float] = {}
+        self.events_queue = EventQueue()
         self._registered: dict[str, Callback] = {}
-        self._stopped = asyncio.Event()
+        self._passwords: dict[str, Secret] = {}
+        """By server_id, as in the last list of servers."""
 
-    def register(self, hook: str, callback: Callback) -> None:
-        """Let this function answer the hook, in place of a former one."""
-        self._registered[hook] = callback
-        self.capabilities.overlays.discard(hook)
-        if hook in AGING:
-            self.capabilities.max_ages[hook] = callback.ttl
+    def register(self, name: str, callback: Callback) -> None:
+        """Use this function from now on, instead of an earlier one."""
+        self._registered[name] = callback
+        if name in {"servers", "users"}:
+            self.max_age[name] = callback.ttl
 
-    def answers(self, hook: str) -> bool:
-        """Whether something is registered for it."""
-        return hook in self._registered
+    def has(self, name: str) -> bool:
+        """Return True if a function is registered."""
+        return name in self._registered
 
-    @hookimpl
-    async def start(self, context: Context) -> None:  # noqa: ARG002  the hook's
-        """Begin anew."""
-        self._stopped = asyncio.Event()
-
-    @hookimpl
-    async def stop(self) -> None:
-        """End the stream."""
-        self._stopped.set()
+    @property
+    def unused(self) -> Collection[str]:
+        """The hooks that no registered function answers."""
+        unused = {hook for hook in ("servers", "http") if hook not in self._registered}
+        if not self._registered.keys() & {"servers", "authorize"}:
+            unused.add("authorize")
+        return unused
 
     @hookimpl
     async def servers(self) -> Mapping[str, Server] | None:
-        """What ``on_get_server_data`` returns."""
-        callback = self._registered.get("servers")
-        if callback is None:
-            return None
-        answer = await callback(None)
+        """Return what ``on_get_server_data`` returned."""
+        answer = await self._registered["servers"](None)
         servers = dict_codec.servers(answer)
         if servers is not None:
             self._keep_passwords(answer)
@@ -81,22 +100,25 @@ class Callbacks:
 
     @hookimpl
     async def users(self, server_id: str) -> Mapping[str, User] | None:
-        """What ``on_get_user_data`` returns."""
+        """Return what ``on_get_user_data`` returned."""
         callback = self._registered.get("users")
-        return {} if callback is None else dict_codec.users(await callback(server_id))
+        users = {} if callback is None else dict_codec.users(await callback(server_id))
+        return Overlay() if users == {} else users
 
     @hookimpl
     async def events(self) -> AsyncIterator[Event]:
-        """No news: a broadcast reaches the layer at once. It is open lest the core polls."""
-        await self._stopped.wait()
-        nothing: tuple[Event, ...] = ()
-        for event in nothing:
+        """Yield what the program broadcasts."""
+        async for event in self.events_queue.stream():
             yield event
 
     @hookimpl
     async def authorize(self, server_id: str, credentials: Credentials) -> bool | None:
-        """What ``on_validate_discord_user`` says to who logged in with Discord: only ``True``
-        is a yes."""
+        """Compare the password of the list of servers; then ask ``on_validate_discord_user`` about
+        a client that has logged in with Discord. Only ``True`` is a yes."""
+        password, offered = self._passwords.get(server_id), credentials.password
+        if password is not None and offered is not None:
+            if await asyncio.to_thread(password.matches, offered):
+                return True
         callback = self._registered.get("authorize")
         token, user = credentials.discord_token, credentials.discord_user
         if callback is None or not token or not user:
@@ -104,24 +126,12 @@ class Callbacks:
         return await callback(token, dict(user), server_id) is True
 
     @hookimpl
-    async def client_id(self, server_id: str) -> str | None:
-        """What ``on_get_client_id`` returns."""
-        callback = self._registered.get("client_id")
-        if callback is None:
-            return None
-        client_id: str | None = dict_codec.text_id(await callback(server_id)) or None
-        return client_id
-
-    @hookimpl
     async def http(self, request: HttpRequest) -> HttpResponse | None:
-        """What ``on_static_request`` returns."""
-        callback = self._registered.get("http")
-        if callback is None:
-            return None
-        return await own_page(await callback(request.path), request.path)
+        """Return what ``on_static_request`` returned."""
+        return await static_page(await self._registered["http"](request.path), request.path)
 
     def _keep_passwords(self, answer: Mapping[object, object]) -> None:
-        self.passwords.clear()
+        self._passwords.clear()
         for key, entry in answer.items():
             password = dict_codec.password(entry) if isinstance(entry, Mapping) else None
             if password is None:
@@ -129,7 +139,60 @@ class Callbacks:
             secret = Secret(password)
             try:
                 secret.check_hash()
-            except ValueError as error:  # it stays protected, and nothing opens it
+            except ValueError as error:  # the server stays protected, and no password opens it
                 log.warning("the password of server %s %s", key, error)
             else:
-                self.passwords[dict_codec.text_id(key)] = secret
+                self._passwords[dict_codec.text_id(key)] = secret
+
+
+class ClientIds:
+    """A provider that supplies the client ids of servers that others list.
+
+    The core asks it for users when a client joins; that is when ``on_get_client_id`` is called.
+    """
+
+    mode = "enrich"
+
+    def __init__(self) -> None:
+        self.max_age: dict[str, float] = {}
+        self.events_queue = EventQueue()
+        self._callback: Callback | None = None
+        self._returned: dict[str, str | None] = {}
+        """The last result of the function, by server_id."""
+        self._published: dict[str, str | None] = {}
+
+    def register(self, callback: Callback) -> None:
+        """Use this function from now on."""
+        self._callback = callback
+        self.max_age = {"users": callback.ttl}
+
+    async def publish(self, server_id: str, client_id: str | None) -> None:
+        """Return when the core has applied the client id."""
+        self._published[server_id] = client_id
+        event = ServerChanged(server_id=server_id, client_id=client_id)
+        await self.events_queue.publish([event])
+
+    @hookimpl
+    async def servers(self) -> Mapping[str, Server]:
+        """Return the client ids that are known."""
+        return {
+            server_id: Server(client_id=client_id)
+            for server_id, client_id in self._published.items()
+        }
+
+    @hookimpl
+    async def users(self, server_id: str) -> Mapping[str, User]:
+        """Call ``on_get_client_id``, and publish the result if it is another one than before."""
+        if self._callback is not None:
+            client_id = dict_codec.text_id(await self._callback(server_id)) or None
+            news = client_id != self._returned.get(server_id)
+            self._returned[server_id] = client_id
+            if news:
+                await self.publish(server_id, client_id)
+        return {}
+
+    @hookimpl
+    async def events(self) -> AsyncIterator[Event]:
+        """Yield the client ids that the program publishes."""
+        async for event in self.events_queue.stream():
+            yield event

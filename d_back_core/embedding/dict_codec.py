@@ -1,7 +1,6 @@
-"""The wire's shapes as plain dictionaries, as an embedding program writes them → models.
+"""Plain dictionaries in the shapes of the protocol, as embedding programs write them → models.
 
-Only shapes are translated here. Whether a value is valid is decided where the values of every
-provider are checked: at the border.
+Only shapes are converted here. The values are validated like those of every other provider.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -11,7 +10,6 @@ from msgspec import UNSET
 
 from d_back_core.chain.layers import R
 from d_back_core.models import (
-    ClientIdChanged,
     Event,
     Message,
     Server,
@@ -24,26 +22,28 @@ from d_back_core.models import (
 
 
 def users(answer: object) -> dict[str, User] | None:
-    """``{uid: {"username", "status", "roleColor"}}``; None where it is empty.
+    """Convert ``{uid: {"username", "status", "roleColor"}}``; None stays None.
 
-    Raises ``TypeError`` where it is no mapping, or where nothing in it could be a user.
+    Raises ``TypeError`` if it is not a mapping, or if no entry could be a user.
     """
-    return _records(answer, "users", user) or None
+    return None if answer is None else _records(answer, "users", user)
 
 
 def servers(answer: object) -> dict[str, Server] | None:
-    """``{server_id: {"id", "name", "default" or "is_default", "passworded", "enabled"}}``; None
-    where it is empty. An empty server is left out.
+    """Convert ``{server_id: {"id", "name", "default" or "is_default", "passworded",
+    "enabled"}}``; None stays None. An empty server is left out.
 
-    Raises ``TypeError`` where it is no mapping, or where nothing in it could be a server.
+    Raises ``TypeError`` if it is not a mapping, or if no entry could be a server.
     """
+    if answer is None:
+        return None
     if isinstance(answer, Mapping):
         answer = {key: entry for key, entry in answer.items() if entry not in ({}, None)}
-    return _records(answer, "servers", server) or None
+    return _records(answer, "servers", server)
 
 
 def user(entry: Mapping[Any, Any]) -> User:
-    """One user."""
+    """Convert one user."""
     return User(
         username=entry.get("username", UNSET),
         status=entry.get("status", UNSET),
@@ -52,7 +52,7 @@ def user(entry: Mapping[Any, Any]) -> User:
 
 
 def server(entry: Mapping[Any, Any]) -> Server:
-    """One server. One that has a password is protected, whatever else it says."""
+    """Convert one server. One with a password is protected, whatever else its entry has."""
     passworded = entry.get("passworded", UNSET)
     return Server(
         name=entry.get("name", UNSET),
@@ -64,25 +64,25 @@ def server(entry: Mapping[Any, Any]) -> Server:
 
 
 def password(entry: Mapping[Any, Any]) -> str | None:
-    """The password that opens the server."""
+    """Return the password that opens the server, if the entry has one."""
     given = entry.get("password")
     return str(given) if given else None
 
 
-def text_id(value: Any) -> Any:  # noqa: ANN401  anything else is left to the border
-    """A whole number as the text that the wire wants; programs keep Discord's ids as both."""
+def text_id(value: Any) -> Any:  # noqa: ANN401  anything else is validated later
+    """Return a whole number as text: programs keep Discord's ids as either."""
     is_number = isinstance(value, int) and not isinstance(value, bool)
     return str(value) if is_number else value
 
 
 def server_of(frame: Mapping[str, Any]) -> str | None:
-    """The server that a frame is for; None: all."""
+    """Return the server that a frame is for; None: all."""
     server_id: str | None = text_id(frame.get("server", frame.get("serverId")))
     return server_id
 
 
 def sentence(frame: Mapping[str, Any]) -> str:
-    """What an ``error`` says; raises ``ValueError`` where it says nothing."""
+    """Return the sentence of an ``error``. Raises ``ValueError`` if it has none."""
     entry = frame.get("data")
     message = entry.get("message") if isinstance(entry, Mapping) else None
     if not is_text(message):
@@ -90,11 +90,20 @@ def sentence(frame: Mapping[str, Any]) -> str:
     return str(message)
 
 
-def events(frame: Mapping[str, Any], everywhere: Iterable[str] = ()) -> list[Event]:
-    """The changes that a frame of the protocol tells of; ``everywhere`` are the servers that one
-    is for which names none.
+def client_id(frame: Mapping[str, Any]) -> str | None:
+    """Return the client id of an ``update-clientid``. Raises ``ValueError`` if it has none."""
+    entry = frame.get("data")
+    if not isinstance(entry, Mapping) or "clientId" not in entry:
+        raise ValueError("a frame of type 'update-clientid' needs a clientId in its data")
+    found: str | None = text_id(entry["clientId"])
+    return found
 
-    Raises ``ValueError`` where a frame of that type tells of none, or lacks what it needs.
+
+def events(frame: Mapping[str, Any], everywhere: Iterable[str] = ()) -> list[Event]:
+    """Convert a frame of the protocol to events; ``everywhere`` are the servers that a frame is
+    for that names none.
+
+    Raises ``ValueError`` for a type that has no events, and for a frame that is incomplete.
     """
     server_id, entry = server_of(frame), frame.get("data")
     servers = everywhere if server_id is None else (server_id,)
@@ -104,24 +113,22 @@ def events(frame: Mapping[str, Any], everywhere: Iterable[str] = ()) -> list[Eve
                 return [presence(each, entry) for each in servers]  # type: ignore[arg-type]
             case "message":
                 return [_message(each, entry) for each in servers]
-            case "update-clientid":
-                return [_client_id_changed(each, entry) for each in servers]
             case "server-list" | "server-list-update":
                 return [_server_changed(key, server(each)) for key, each in entry.items()]  # type: ignore[union-attr]
     except (KeyError, TypeError, AttributeError) as error:
         kind = frame.get("type")
         raise ValueError(f"a frame of type {kind!r} is incomplete: {error!r}") from error
-    raise ValueError(f"a frame of type {frame.get('type')!r} is no news that could be broadcast")
+    raise ValueError(f"a frame of type {frame.get('type')!r} cannot be broadcast")
 
 
 def presence(server_id: object, entry: Mapping[str, Any]) -> UserChanged | UserRemoved:
-    """The ``data`` of a ``presence``."""
+    """Convert the ``data`` of a ``presence``."""
     where = {"server_id": text_id(server_id), "uid": text_id(entry["uid"])}
     if entry.get("delete"):
         return UserRemoved(**where)
-    told = user(entry)
+    record = user(entry)
     return UserChanged(
-        **where, username=told.username, status=told.status, role_color=told.role_color
+        **where, username=record.username, status=record.status, role_color=record.role_color
     )
 
 
@@ -134,25 +141,19 @@ def _message(server_id: str, entry: Any) -> Message:  # noqa: ANN401  a program'
     )
 
 
-def _client_id_changed(server_id: str, entry: Any) -> ClientIdChanged:  # noqa: ANN401
-    return ClientIdChanged(server_id=server_id, client_id=text_id(entry["clientId"]))
-
-
-def _server_changed(server_id: object, told: Server) -> ServerChanged:
+def _server_changed(server_id: object, record: Server) -> ServerChanged:
     return ServerChanged(
         server_id=text_id(server_id),
-        name=told.name,
-        id=told.id,
-        default=told.default,
-        passworded=told.passworded,
-        enabled=told.enabled,
+        name=record.name,
+        id=record.id,
+        default=record.default,
+        passworded=record.passworded,
+        enabled=record.enabled,
     )
 
 
 def _records(answer: object, what: str, convert: Callable[[Mapping[Any, Any]], R]) -> dict[str, R]:
-    """The entries that are dictionaries as records; what is none, the border refuses."""
-    if answer is None:
-        return {}
+    """Convert the entries that are dictionaries; validation rejects the others."""
     if not isinstance(answer, Mapping):
         raise TypeError(f"returned {type(answer).__name__}, expected {what} as a dictionary")
     if answer and not any(isinstance(entry, Mapping) for entry in answer.values()):

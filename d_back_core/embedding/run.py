@@ -16,7 +16,7 @@ class Run:
 
     def __init__(self, config: Config, plugins: Sequence[Plugin], clock: Clock) -> None:
         self.live = Live(config, plugins, clock)
-        self.gateway = Gateway(config, self.live, clock)
+        self.gateway = Gateway(config, self.live.joins, self.live, clock)
         self.failure: BaseException | None = None
         """Why it could not begin."""
         control = config.gateway.control

@@ -1,6 +1,5 @@
 """The embedding API: the whole gateway as one object."""
 
-import asyncio
 from collections.abc import Coroutine, Iterable, Mapping
 from os import PathLike, fspath
 from pathlib import Path
@@ -14,7 +13,7 @@ from d_back_core.config import ChainConfig, Config
 from d_back_core.config.decoding import File
 from d_back_core.embedding.broadcasts import Broadcasts
 from d_back_core.embedding.callback import Callback
-from d_back_core.embedding.callbacks import Callbacks
+from d_back_core.embedding.callbacks import Callbacks, ClientIds, EventQueue
 from d_back_core.embedding.registration import Registration
 from d_back_core.embedding.run import Run
 from d_back_core.errors import ConfigError
@@ -23,9 +22,10 @@ from d_back_core.providers import loader
 from d_back_core.providers.entry_points import installed
 from d_back_core.providers.loader import Plugin
 from d_back_core.state.live import Live
+from d_back_core.tasks import Tasks
 
-CALLBACKS = "callbacks"
-"""The name of the provider that the callbacks are; it is first unless ``chain.order`` names it."""
+CALLBACKS, CLIENT_IDS = "callbacks", "client-ids"
+"""The providers that the callbacks are. They come first, unless ``chain.order`` names them."""
 
 
 class WebSocketServer(Registration, Broadcasts):
@@ -33,12 +33,11 @@ class WebSocketServer(Registration, Broadcasts):
 
     ``port`` and ``host`` override the configuration; port 0 takes a free one. ``providers`` are
     instances that ``chain.order`` may name like installed plugins; without a configuration they
-    are the order. Without either, what no callback covers is asked of the mock, where it is
-    installed; but for its users once there is a callback for users. Configuration and plugins
-    are checked here and raise `ConfigError`.
+    are the order. Without either, the mock is asked for what no callback covers, if it is
+    installed. Configuration and plugins are checked here; an error raises `ConfigError`.
 
     It can be made before there is an event loop. Everything else belongs to the loop on which it
-    is started; after `stop` it can be started again, on any loop.
+    is started. It runs once: after `stop`, make another one.
     """
 
     def __init__(
@@ -51,26 +50,26 @@ class WebSocketServer(Registration, Broadcasts):
         clock: Clock | None = None,
     ) -> None:
         self._clock = clock or Clock()
-        self._callbacks = Callbacks()
+        self._callbacks, self._client_ids = Callbacks(), ClientIds()
+        self._embedded: dict[str, object] = {}
+        """Those of the two that are in the chain: none in a program that uses no callbacks."""
         self._providers = dict(providers or {})
-        if CALLBACKS in self._providers:
-            raise ConfigError(f"providers: '{CALLBACKS}' is the name of the server's own provider")
+        for name in (CALLBACKS, CLIENT_IDS):
+            if name in self._providers:
+                raise ConfigError(f"providers: '{name}' is the name of the server's own provider")
         self._stand_ins: frozenset[str] = frozenset()
-        self._embedded = False
-        """Whether the callbacks are in the chain: not for those who never use any."""
+        """The providers of the built-in order, which callbacks replace."""
         if config is None:
             config = Config(chain=ChainConfig(order=tuple(self._providers)))
         if not config.chain.order:
             self._stand_ins = frozenset(ChainConfig().order) & installed().keys()
-            self._embedded = True
+            self._embedded[CALLBACKS] = self._callbacks
         self._given = config
         given = {"port": port, "host": host}
         self._overrides: dict[str, object] = {
             key: value for key, value in given.items() if value is not None
         }
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._stops = 0
-        """How often it was told to stop."""
+        self._tasks = Tasks(loader.log)
         self._run = self._composed()
 
     @property
@@ -80,12 +79,12 @@ class WebSocketServer(Registration, Broadcasts):
 
     @property
     def live(self) -> Live:
-        """The live state of the present run, or of the next one."""
+        """The live state."""
         return self._run.live
 
     @property
     def host(self) -> str:
-        """The host that it listens on. Setting it takes effect at the next start."""
+        """The host that it listens on. It can be set before the start."""
         return self._config.gateway.host
 
     @host.setter
@@ -94,8 +93,8 @@ class WebSocketServer(Registration, Broadcasts):
 
     @property
     def port(self) -> int:
-        """The port that it listens on: the real one, once it does, and the same for all
-        addresses of the host. Setting it takes effect at the next start."""
+        """The port that it listens on, the same for all addresses of the host: once it listens,
+        the real one. It can be set before the start."""
         return self._run.gateway.port
 
     @port.setter
@@ -105,7 +104,7 @@ class WebSocketServer(Registration, Broadcasts):
     @property
     def static_dir(self) -> Path | None:
         """The folder that is served at ``/``; None: the built-in page. Setting it takes effect
-        at once, and raises `ConfigError` where there is no such folder."""
+        at once, and raises `ConfigError` if it is not a folder."""
         static_dir = self._config.gateway.static_dir
         return None if static_dir is None else Path(static_dir)
 
@@ -115,54 +114,51 @@ class WebSocketServer(Registration, Broadcasts):
 
     @property
     def url(self) -> str:
-        """Where a client connects."""
+        """The address that clients connect to."""
         return self._run.gateway.url
 
     @property
     def connections(self) -> frozenset[Any]:
-        """The WebSocket connections that are open, as the library ``websockets`` has them."""
+        """The open WebSocket connections, as objects of the library ``websockets``."""
         return frozenset(session.connection for session in self._run.gateway.sessions)
 
-    # Its life
+    # From start to stop
 
     def start(self) -> Coroutine[Any, Any, None]:
-        """Serve until `stop` is called, or until whoever started it is cancelled. Where it runs
-        already, join that run: return when it ends.
+        """Serve until `stop` is called, or until the caller is cancelled. If it runs already,
+        return when that run ends. Raises `ConfigError` if it cannot listen, and ``RuntimeError``
+        if it has been stopped."""
+        run = self._run
+        if run.is_over:
+            raise RuntimeError("the server has been stopped; make another one")
+        return self._serve(run)
 
-        A stop counts from this call on, also before its task had a turn of the loop. Raises
-        `ConfigError` where it cannot listen.
-        """
-        return self._start(self._stops)
-
-    async def _start(self, stops: int) -> None:
-        await self._ended_before()
-        if stops != self._stops:
+    async def _serve(self, run: Run) -> None:
+        if run.has_begun or run.is_over:
+            await run.ended()
             return
-        if self._run.has_begun:
-            await self._run.ended()
-        else:
-            async with self:
-                await self._run.ended()
+        try:
+            await run.begin()
+            await run.ended()
+        finally:
+            await self.stop()
 
     def run_forever(self) -> Coroutine[Any, Any, None]:
         """The same as `start`."""
         return self.start()
 
     async def stop(self) -> None:
-        """Stop listening, close the clients with 1001, stop the providers. Does nothing where it
-        does not run; may be called twice."""
-        self._stops += 1
-        for task in self._tasks:
-            task.cancel()
-        if self._run.has_begun:
-            await self._run.end()
+        """Stop listening, close the clients with 1001, stop the providers. It may be called
+        twice, and before the start: a start that is under way then ends."""
+        for queue in self._queues():
+            queue.clear()
+        await self._tasks.close()
+        await self._run.end()
 
     async def __aenter__(self) -> Self:
-        """Begin a run; it listens when this returns. For programs that go on beside it, tests
-        above all: `start` returns only when the run is over."""
-        await self._ended_before()
-        if self._run.has_begun:
-            raise RuntimeError("it runs already")
+        """Start; it listens when this returns. `start` returns only when the run is over."""
+        if self._run.has_begun or self._run.is_over:
+            raise RuntimeError("the server runs already, or has been stopped; make another one")
         await self._run.begin()
         return self
 
@@ -175,70 +171,75 @@ class WebSocketServer(Registration, Broadcasts):
         await self.stop()
 
     async def reload(self, config: Config) -> None:
-        """Go on with another configuration while the clients stay connected; what differs
-        reaches them as deltas. Raises `ConfigError` and changes nothing where it is not valid."""
-        completed = self._completed(config)
+        """Use another configuration while the clients stay connected; the differences reach them
+        as deltas. Raises `ConfigError` if it is not valid, and changes nothing then."""
+        completed = self._completed(config, stand_ins=frozenset())
         loaded = self._loaded(completed, stand_ins=frozenset())
         self._run.gateway.apply(completed)
         self._given, self._stand_ins = config, frozenset()
         self._config = completed
         await self._run.live.apply(completed, loaded)
 
-    # What it is made of
+    # The providers that the callbacks are
 
     @property
     def _is_up(self) -> bool:
         return self._run.is_up
 
-    async def _tell(self, events: Iterable[Event]) -> None:
-        if not self._embedded:
-            self._embed()
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+    async def _publish(self, events: Iterable[Event]) -> None:
+        if await self._is_publishing(CALLBACKS):
+            await self._callbacks.events_queue.publish(events)
+
+    async def _publish_client_id(self, server_id: str, client_id: str | None) -> None:
+        if await self._is_publishing(CLIENT_IDS):
+            await self._client_ids.publish(server_id, client_id)
+
+    async def _is_publishing(self, name: str) -> bool:
+        """See that the provider is in the chain, and return True if it runs."""
+        if name not in self._embedded:
+            self._embed(name)
+        await self._tasks.join()
         if not self._is_up:
-            return
-        for event in events:
-            self.live.on_event(CALLBACKS, event)
-        await asyncio.sleep(0)  # what changed is written in this turn of the loop
+            return False
+        return self.live.providers.supervisors[name].running
 
-    def _register(self, hook: str, callback: Callback) -> None:
-        self._callbacks.register(hook, callback)
-        self._embed()
+    def _register(self, name: str, callback: Callback) -> None:
+        if name == "client_id":
+            self._client_ids.register(callback)
+            self._embed(CLIENT_IDS)
+        else:
+            self._callbacks.register(name, callback)
+            self._embed(CALLBACKS)
 
-    def _embed(self) -> None:
-        """See that the callbacks are in the chain, as they are now."""
-        self._embedded = True
+    def _embed(self, name: str) -> None:
+        """See that the provider is in the chain, with the hooks that it has now."""
+        self._embedded[name] = {CALLBACKS: self._callbacks, CLIENT_IDS: self._client_ids}[name]
         if not self._run.has_begun:
             self._run = self._composed()
         elif not self._run.is_over:
-            task = asyncio.get_running_loop().create_task(self._rechain(self._run))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._tasks.start(self._rechain(self._run, name))
 
-    async def _rechain(self, run: Run) -> None:
+    async def _rechain(self, run: Run, name: str) -> None:
         await run.begun()
-        self._config = self._completed(self._given)
+        self._config = self._completed(self._given, self._stand_ins)
         loaded = self._loaded(self._config, self._stand_ins)
         run.gateway.apply(self._config)
         await run.live.apply(self._config, loaded)
-        for name in (CALLBACKS, *self._stand_ins):
-            run.live.invalidate(name)
-        if not self._callbacks.answers("users"):  # a broadcast needs the layer that it changes
+        await run.live.providers.supervisors[name].settled()
+        run.live.reports.invalidate(name)
+        if not self._callbacks.has("users"):  # a broadcast needs the layer that it changes
             await run.live.settled()
 
-    async def _ended_before(self) -> None:
-        """Return when a run that was stopped has ended; the next one is then there."""
-        while self._run.is_over:
-            run = self._run
-            await run.end()
-            if run is self._run:
-                self._run = self._composed()
+    def _queues(self) -> tuple[EventQueue, EventQueue]:
+        return self._callbacks.events_queue, self._client_ids.events_queue
+
+    # What it is made of
 
     def _override(self, key: str, value: object) -> None:
         before, self._overrides = self._overrides, {**self._overrides, key: value}
         try:
             if self._run.has_begun:
-                completed = self._completed(self._given)
+                completed = self._completed(self._given, self._stand_ins)
                 self._run.gateway.apply(completed)
                 self._config = completed
             else:
@@ -248,31 +249,34 @@ class WebSocketServer(Registration, Broadcasts):
             raise
 
     def _composed(self) -> Run:
-        config = self._completed(self._given)
-        loaded = self._loaded(config, self._stand_ins)
-        run = Run(config, loaded, self._clock)
+        config = self._completed(self._given, self._stand_ins)
+        run = Run(config, self._loaded(config, self._stand_ins), self._clock)
         self._config = config
-        run.live.held.passwords = self._callbacks.passwords
-        run.live.knows_unlisted = self._knows_unlisted
         return run
 
-    def _completed(self, config: Config) -> Config:
+    def _completed(self, config: Config, stand_ins: frozenset[str]) -> Config:
+        """Return the configuration with the overrides and with the callbacks in the chain."""
         gateway = structs.replace(config.gateway, **self._overrides)
-        order = config.chain.order or tuple(sorted(self._stand_ins))
-        if self._embedded and CALLBACKS not in order:
-            order = (CALLBACKS, *order)
-        if self._callbacks.answers("http") and CALLBACKS not in gateway.http:
+        order = config.chain.order
+        if not order and not self._callbacks.has("servers"):
+            order = tuple(sorted(stand_ins))
+        for name in (CLIENT_IDS, CALLBACKS):
+            if name in self._embedded and name not in order:
+                order = (name, *order)
+        if self._callbacks.has("http") and CALLBACKS not in gateway.http:
             gateway = structs.replace(gateway, http=(CALLBACKS, *gateway.http))
         chain = structs.replace(config.chain, order=order)
         return structs.replace(config, gateway=gateway, chain=chain)
 
     def _loaded(self, config: Config, stand_ins: frozenset[str]) -> list[Plugin]:
-        given = self._providers | ({CALLBACKS: self._callbacks} if self._embedded else {})
-        loaded = loader.load(config, given)
-        for plugin in loaded:
-            if plugin.name in stand_ins and self._callbacks.answers("users"):
-                plugin.muted = frozenset({"users"})
+        own = {CALLBACKS: self._callbacks, CLIENT_IDS: self._client_ids}
+        named = {name: provider for name, provider in own.items() if name in config.names}
+        loaded = []
+        for plugin in loader.load(config, self._providers | named):
+            if plugin.name == CALLBACKS:
+                loaded.append(plugin.without(self._callbacks.unused))
+            elif plugin.name in stand_ins and self._callbacks.has("users"):
+                loaded.append(plugin.without({"users"}))
+            else:
+                loaded.append(plugin)
         return loaded
-
-    def _knows_unlisted(self) -> bool:
-        return self._callbacks.answers("users") and not self._callbacks.answers("servers")

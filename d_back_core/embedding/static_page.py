@@ -17,7 +17,7 @@ NOT_FOUND = HttpResponse(status=HTTPStatus.NOT_FOUND, body=b"Not Found\n")
 _content_type = re.compile(r"[!-~]+/[ -~]+")
 
 
-async def own_page(answer: object, requested: str) -> HttpResponse | None:
+async def static_page(answer: object, requested: str) -> HttpResponse | None:
     """The response; None where the answer is. Raises ``TypeError`` where it is none of what it
     can be. ``requested`` is the path that the client asked for."""
     if answer is None:

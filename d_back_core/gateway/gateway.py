@@ -8,7 +8,7 @@ import socket
 import ssl
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from msgspec import structs
@@ -24,7 +24,6 @@ from d_back_core.gateway.connection import Connection, SharedDeflate
 from d_back_core.gateway.http import Pages, State
 from d_back_core.gateway.keepalive import Keepalive
 from d_back_core.gateway.session import Joins, Session
-from d_back_core.stats import Counters
 from d_back_core.web import HttpRequest, HttpResponse
 
 CLOSE_TIMEOUT = 2.0
@@ -41,19 +40,14 @@ T = TypeVar("T", GatewayConfig, LimitsConfig)
 log = logging.getLogger("d_back.gateway")
 
 
-class Live(Joins, State, Protocol):
-    """What the gateway asks of the live state."""
-
-    counters: Counters
-
-
 class Gateway:
     """Listens from `start` to `stop`. The configuration is checked at once, and raises
     `ConfigError`."""
 
-    def __init__(self, config: Config, live: Live, clock: Clock) -> None:
+    def __init__(self, config: Config, joins: Joins, http: State, clock: Clock) -> None:
         self.sessions: set[Session] = set()
-        self._live = live
+        self._joins = joins
+        self._http = http
         self._clock = clock
         self._connections: set[Connection] = set()
         self._admission = Admission(config)
@@ -97,7 +91,7 @@ class Gateway:
             _load(tls, gateway.tls, where)
         self._admission.adopt(config)
         self._tls, self._where = tls, where
-        self._pages = Pages(gateway.static_dir, self._live)
+        self._pages = Pages(gateway.static_dir, self._http)
         self._config: GatewayConfig = gateway
         self._limits: LimitsConfig = config.limits
 
@@ -212,16 +206,16 @@ class Gateway:
             raise TypeError(f"expected a {Connection.__name__} after its handshake")
         connection.response = None  # nobody asks for it any more, and it is not small
         address = self._address(connection, connection.request)
-        session = Session(connection, self._live, self._clock, address, self._limits)
+        session = Session(connection, self._joins, self._clock, address, self._limits)
         self.sessions.add(session)
         self._keepalive.add(session)
-        self._live.counters.sessions += 1
+        self._joins.counters.sessions += 1
         try:
             await session.run()
         finally:
             self._keepalive.discard(session)
             self.sessions.discard(session)
-            self._live.counters.closes[connection.close_code or 0] += 1
+            self._joins.counters.closes[connection.close_code or 0] += 1
 
     async def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
         if "websocket" in _header(request, "Upgrade").lower():
@@ -233,7 +227,7 @@ class Gateway:
                 self._admit(connection, address)
                 return None
             status, reason = rejected
-            self._live.counters.rejections[reason] += 1
+            self._joins.counters.rejections[reason] += 1
             return connection.respond(status, f"{status.phrase}: {reason}\n")
         try:
             target = urlsplit(request.path)

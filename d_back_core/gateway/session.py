@@ -37,7 +37,9 @@ log = logging.getLogger("d_back.session")
 class Joins(Protocol):
     """What a session asks of the live state."""
 
-    counters: Counters
+    @property
+    def counters(self) -> Counters:
+        """What the gateway counts."""
 
     def has_old_list(self) -> bool:
         """Whether a newer list of servers is to be waited for before `attach`."""

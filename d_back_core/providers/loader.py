@@ -2,12 +2,12 @@
 is never imported."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Container, Mapping
 from typing import Any, TypeVar
 
 import click
 import pluggy
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from d_back_core import config as configuration
 from d_back_core.config.decoding import decode
@@ -24,19 +24,6 @@ T = TypeVar("T")
 log = logging.getLogger("d_back.plugins")
 
 
-class Capabilities(Struct, frozen=True, kw_only=True):
-    """How a provider differs from others, as its attribute ``traits`` says while it runs; for
-    the embedding API, whose callbacks come and go."""
-
-    max_ages: dict[str, float] = {}
-    """``servers`` or ``users`` or ``client_id`` → the age in seconds from which on a join asks
-    again."""
-    overlays: set[str] = set()
-    """Those of the first two whose answer is merged whatever the mode is."""
-    everywhere: bool = False
-    """Whether it is asked about access to every server, not only those it contributes to."""
-
-
 class Plugin:
     """One configured provider: an instance of a plugin's class, and its hooks."""
 
@@ -48,31 +35,43 @@ class Plugin:
     ) -> None:
         self.name = settings.name
         self.settings = settings
+        self.core = _with_defaults(settings.core, instance)
         self.instance = instance
         self.probe = False
         self.records_public = getattr(instance, "records", "merged") == "public"
-        self.capabilities: Capabilities = getattr(instance, "traits", Capabilities())
-        self.muted: frozenset[str] = frozenset()
-        """Hooks that are not called although it implements them."""
         self._hooks = hooks
 
     def probing(self) -> "Plugin":
-        """The same provider, asked once only: it is told so, and has no stream and records
-        nothing."""
-        asked_once = {name: each for name, each in self._hooks.items() if name not in LASTING}
-        probe = Plugin(self.settings, self.instance, asked_once)
+        """Return the same provider for a run that only asks once: ``context.probe`` is set, and
+        it has no stream and records nothing."""
+        probe = self.without(LASTING)
         probe.probe = True
         return probe
 
+    def without(self, hooks: Container[str]) -> "Plugin":
+        """Return the same provider as if it did not implement these hooks."""
+        kept = {name: each for name, each in self._hooks.items() if name not in hooks}
+        return Plugin(self.settings, self.instance, kept)
+
     def same_instance(self, other: "Plugin") -> bool:
-        """Whether the other would be made of the same plugin with the same options."""
-        mine, others = self.settings, other.settings
-        same_use = mine.core.use == others.core.use and mine.options == others.options
-        same_use = same_use and mine.core.refresh == others.core.refresh  # it polls, or does not
-        return same_use and type(self.instance) is type(other.instance)
+        """Return True if the other is made of the same plugin with the same options."""
+        return (
+            self.core.use == other.core.use
+            and self.settings.options == other.settings.options
+            and self.core.refresh == other.core.refresh  # it polls, or does not
+            and type(self.instance) is type(other.instance)
+            and self._hooks.keys() == other._hooks.keys()
+        )
 
     def implements(self, hook: str) -> bool:
-        return hook in self._hooks and hook not in self.muted
+        return hook in self._hooks
+
+    def max_age(self, hook: str) -> float | None:
+        """Return the age in seconds from which on a join fetches an answer again; None: never."""
+        if self.core.max_age is not None:
+            return self.core.max_age
+        own = getattr(self.instance, "max_age", None)
+        return own.get(hook) if isinstance(own, Mapping) else own
 
     def call(self, hook: str, **arguments: object) -> Awaitable[Any]:
         """Call an async hook with those of the arguments that it declares."""
@@ -87,6 +86,15 @@ class Plugin:
     def _call(self, hook: str, arguments: dict[str, object]) -> Any:
         implementation = self._hooks[hook]
         return implementation.function(*(arguments[name] for name in implementation.argnames))
+
+
+def _with_defaults(
+    core: configuration.ProviderConfig, instance: object
+) -> configuration.ProviderConfig:
+    """The operator's settings; what is not set there, the class may set."""
+    mode = core.mode or getattr(instance, "mode", None) or "fallback"
+    refresh = getattr(instance, "refresh", None) if core.refresh is None else core.refresh
+    return structs.replace(core, mode=mode, refresh=refresh)
 
 
 def load(config: configuration.Config, given: Mapping[str, object] | None = None) -> list[Plugin]:

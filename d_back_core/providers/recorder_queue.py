@@ -1,7 +1,7 @@
-"""What recorders are given: queued, conflated, and stored in batches at the recorder's pace.
+"""What recorders store: queued, conflated, and passed on in batches at the recorder's pace.
 
-A recorder hears what live providers said, in snapshots and events, never that a layer was lost.
-One that is slow or down delays nobody.
+A recorder receives what live providers return and yield, never that a layer was lost (R22). One
+that is slow or down delays no other part of the gateway.
 """
 
 import asyncio
@@ -17,7 +17,6 @@ from d_back_core.clock import Clock
 from d_back_core.errors import ProviderError
 from d_back_core.models import (
     Change,
-    ClientIdChanged,
     Message,
     ServerRemoved,
     ServerSet,
@@ -25,11 +24,12 @@ from d_back_core.models import (
     UserRemoved,
     UserSet,
 )
-from d_back_core.providers.supervisor import Supervisor, retrying
+from d_back_core.providers.supervisor import Supervisor
+from d_back_core.retrying import retrying
 
 BATCH = 1000
 MAX_MESSAGES = 1000
-"""Chat that waits for a recorder; the oldest goes first."""
+"""Chat messages that wait for a recorder; the oldest is dropped first."""
 
 Key: TypeAlias = tuple[Hashable, ...]
 
@@ -37,10 +37,8 @@ log = logging.getLogger("d_back.queue")
 
 
 class RecorderQueue:
-    """One recorder's queue.
-
-    It is bounded by the number of users and servers: of each only the newest state waits.
-    """
+    """One recorder's queue, bounded by the number of users and servers: of each only the newest
+    state waits."""
 
     def __init__(
         self, supervisor: Supervisor, link: Link, above: str | None, clock: Clock
@@ -56,25 +54,23 @@ class RecorderQueue:
         self._task: asyncio.Task[None] | None = None
 
     def reconfigure(self, supervisor: Supervisor, link: Link, above: str | None) -> None:
-        """Record for this provider, and only what providers above that one say (None: what all
-        say)."""
+        """Record for this provider what the providers above that one return (None: all)."""
         self.supervisor = supervisor
         self.link = link
         self.above = above
-        supervisor.flush = self.flush
 
     @property
     def public(self) -> bool:
-        """Whether it wants the state after the operator's policy, and chat."""
+        """True if it stores the state after the operator's policy, and chat."""
         return self.supervisor.plugin.records_public
 
     @property
     def waiting(self) -> int:
-        """How many changes are not stored yet."""
+        """Number of changes that are not stored yet."""
         return len(self._queue)
 
     def put(self, changes: Iterable[Change]) -> None:
-        """Queue changes; newer ones take the place of older ones of the same user or server."""
+        """Queue changes; a newer one replaces an older one of the same user or server."""
         for change in changes:
             key = _key(change) or ("message", next(self._numbers))
             self._queue.pop(key, None)  # the newest is the last: `Snapshot` relies on the order
@@ -89,12 +85,12 @@ class RecorderQueue:
             self._wanted.set()
 
     def begin(self) -> None:
-        """Store what is queued, in the background."""
+        """Start to store what is queued, in the background."""
         self._task = asyncio.create_task(self._run(), name=f"recorder {self.supervisor.name}")
 
     async def flush(self) -> None:
         """Return when the queue is stored, or when the recorder's timeout has passed."""
-        if self.supervisor.health != "ready":
+        if not self.supervisor.running or self.supervisor.failing_since is not None:
             return
         try:
             async with self._clock.timeout(self.supervisor.core.timeout):
@@ -103,9 +99,8 @@ class RecorderQueue:
             log.warning("recorder %s lags behind", self.supervisor.name)
 
     async def end(self) -> None:
-        """Store what is left, where the recorder can, and end."""
+        """Store what is left, if the recorder can, and stop."""
         await self.flush()
-        self.supervisor.flush = None
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -114,13 +109,11 @@ class RecorderQueue:
         while True:
             await self._wanted.wait()
             await self.supervisor.settled()
-            async for attempt in retrying(self._clock, self._failed):
+            async for attempt in retrying(self._clock, ProviderError, self._failed):
                 with attempt:
                     await self._store()
 
     async def _store(self) -> None:
-        if not self.supervisor.started:
-            raise ProviderError(self.supervisor.name, "record", RuntimeError("not started"))
         keys = list(self._queue)[:BATCH]
         batch = [self._queue[key] for key in keys]
         await self.supervisor.call("record", changes=batch)
@@ -139,14 +132,12 @@ class RecorderQueue:
 
 
 def _key(change: Change) -> Key | None:
-    """What the change is about; None for chat, of which every piece counts."""
+    """Return what the change is about; None for chat, since every message counts."""
     match change:
         case UserSet() | UserRemoved():
             return "user", change.server_id, change.uid
         case ServerSet() | ServerRemoved():
             return "server", change.server_id
-        case ClientIdChanged():
-            return "client_id", change.server_id
         case Snapshot():
             return "complete", change.server_id
         case Message():

@@ -1,9 +1,26 @@
-"""One provider's life: start it, drain its stream, retry, and know its health."""
+"""One provider's life: start it, drain its stream, start it again when that fails.
+
+A *run* lasts from a successful ``start`` to the failure of the stream (or to the end):
+
+    start ──ok──▶ running ──stream raises──▶ stop ──wait──▶ start …
+      │raises                stream returns: no more news; the core polls
+      └──▶ stop ──wait──▶ start …          (ConfigError: never again)
+
+The waits grow from run to run. They begin small again only after a run has lasted longer than the
+longest wait: a provider that logs in and fails at once must not log in every second.
+
+Health has two inputs: the run (``failing_since``: the run failed, or the provider reported that
+its data may be out of date) and the layers (`layer_changed`: calls of ``servers`` and ``users``
+that fail). After a failure the provider is degraded; when its grace has run out it has failed.
+A new run alone proves nothing: each layer stays degraded until it has a new answer.
+"""
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from functools import partial
+from time import perf_counter
 from typing import Any, Literal, Protocol
 
 import tenacity
@@ -15,67 +32,59 @@ from d_back_core.hookspecs import Context
 from d_back_core.models import Credentials, Event
 from d_back_core.providers.blocking import TimedAwaitable
 from d_back_core.providers.loader import Plugin
+from d_back_core.retrying import LONGEST_WAIT, retrying
 from d_back_core.stats import Stats
 
 Health = Literal["starting", "ready", "degraded", "failed"]
 
 DEFAULT_REFRESH = 30.0
 EVENTS_PER_TURN = 256
+SECONDS_PER_TURN = 0.01
+"""A stream that never awaits gives way to the rest of the gateway after so many events or so much
+time, whichever comes first."""
+LONGEST_PAUSE = 1.0
 STOP_TIMEOUT = 2.0
 
 log = logging.getLogger("d_back.providers")
 
 
 class ProviderListener(Protocol):
-    """Who a supervisor reports to; no call may raise."""
+    """What a supervisor calls and asks; no method may raise."""
 
     def on_event(self, name: str, event: Event) -> None:
-        """The provider's stream brought an event."""
+        """Apply an event of the provider's stream."""
 
     def on_health_changed(self, name: str) -> None:
-        """The provider's health may have changed."""
+        """Decide again which layers are in use."""
 
-    def invalidate(self, name: str) -> None:
-        """All that is held of the provider is to be fetched again."""
+    def invalidate(self, name: str, failing_since: float | None = None) -> None:
+        """Fetch everything of the provider again. ``failing_since``: it may be out of date since
+        then, and is until the new answer."""
 
     def stats(self) -> Stats:
-        """What the core counts."""
+        """Return the counters and the state of all providers."""
 
     def holds(self, server_id: str) -> bool:
-        """Whether events about that server's users are wanted."""
+        """Return True if events about the users of that server are wanted."""
 
     async def authorize(self, server_id: str, credentials: Credentials, address: str) -> bool:
-        """Whether that client may join that server; never raises."""
-
-
-def retrying(
-    clock: Clock, failed: Callable[[tenacity.RetryCallState], None]
-) -> tenacity.AsyncRetrying:
-    """Attempts without end, with growing, jittered waits, as long as `ProviderError` is raised."""
-    return tenacity.AsyncRetrying(
-        sleep=clock.sleep,
-        wait=tenacity.wait_exponential(multiplier=0.5, max=60) + tenacity.wait_random(0, 0.5),
-        retry=tenacity.retry_if_exception_type(ProviderError),
-        before_sleep=failed,
-    )
+        """Return True if that client may join that server."""
 
 
 class Supervisor:
-    """Keeps one provider running from `start` to `stop`.
-
-    ``start`` is retried until it succeeds once, and never called again after that; a stream
-    that raises is called again. A provider whose ``start`` raised `ConfigError` has failed for
-    good.
-    """
+    """Keeps one provider running from `begin` to `end`."""
 
     def __init__(
         self, plugin: Plugin, chain: ChainConfig, clock: Clock, listener: ProviderListener
     ) -> None:
         self.name = plugin.name
-        self.core = plugin.settings.core
+        self.core = plugin.core
         self.plugin = plugin
         self.starting = True
-        self.started = False
+        self.running = False
+        """True from a successful ``start`` to the end of that run."""
+        self.has_failed = False
+        """True once a run or a layer has failed: its return is delayed (R9)."""
         self.failing_since: float | None = None
         self.ready_since = 0.0
         self.last_error = ""
@@ -85,61 +94,89 @@ class Supervisor:
         self.latency: float | None = None
         """Seconds that the last answer took."""
         self.gauges: dict[str, float] = {}
-        """What it tells of itself."""
         self.ended = False
-        self.flush: Callable[[], Awaitable[None]] | None = None
-        """Of a recorder: stores what is queued for it; to be awaited before it is asked."""
         self._clock = clock
         self._chain = chain
         self._listener = listener
         self._begun_at = 0.0
+        self._run_number = 0
+        self._layers: dict[str | None, float | None] = {}
+        """The layers that are asked for, by server_id (None: the list): failing since when."""
+        self._logged_error: str | None = ""
+        """The reason that was logged last; None: that it is ready."""
+        self._was_ready = False
         self._task: asyncio.Task[None] | None = None
         self._calls: set[asyncio.Task[Any]] = set()
         self._owes_stop = False
         self._settled_start = asyncio.Event()
         self._grace: Timer | None = None
 
+    # Health
+
     @property
     def health(self) -> Health:
+        """``starting`` until the first attempt has succeeded or failed; then as the header says."""
         if self.starting:
             return "starting"
-        if not self.started or self.expired(None):
+        if self._run_number == 0 or self.expired(None):
             return "failed"
-        return "ready" if self.failing_since is None else "degraded"
+        users = [since for key, since in self._layers.items() if key is not None]
+        asked = users or list(self._layers.values())
+        if asked and all(since is not None and self.expired(since) for since in asked):
+            return "failed"
+        failing = any(since is not None for since in (self.failing_since, *self._layers.values()))
+        return "degraded" if failing else "ready"
 
     @property
     def since(self) -> float:
-        """The time since when it has been in this health."""
+        """The time from which on it has had this health."""
         if self.starting:
             return self._begun_at
-        if self.failing_since is None:
+        failing = [self.failing_since, *self._layers.values()]
+        earliest = min((at for at in failing if at is not None), default=None)
+        if earliest is None:
             return self.ready_since
-        lasting = self.started and self.health == "failed"
-        return self.failing_since + self.core.grace if lasting else self.failing_since
+        lost = self._run_number > 0 and self.health == "failed"
+        return earliest + self.core.grace if lost else earliest
 
     def expired(self, layer_failing_since: float | None) -> bool:
-        """Whether the grace of a layer, which fails since then or not at all, has run out."""
+        """Return True if the grace of a layer, failing since then (None: not), has run out."""
         since = [at for at in (self.failing_since, layer_failing_since) if at is not None]
         return bool(since) and self._clock.time() >= min(since) + self.core.grace
 
+    def layer_changed(self, key: str | None, failing_since: float | None, error: str = "") -> None:
+        """A layer (server_id; None: the list) is asked for, and is failing since then or not."""
+        self._layers[key] = failing_since
+        if failing_since is not None:
+            self.has_failed = True
+            self.last_error = error or self.last_error
+            self._log_failure("what it returned last is kept for a while")
+        self._log_ready()
+
+    def layer_released(self, key: str | None) -> None:
+        """The layer is no longer asked for."""
+        self._layers.pop(key, None)
+
     def reconfigure(self, core: ProviderConfig, chain: ChainConfig) -> None:
-        """Go on with other settings of the core."""
+        """Continue with other settings of the core."""
         self.core, self._chain = core, chain
         if self.failing_since is not None:
-            self._turn_when_grace_ends(self.failing_since)
+            self._wake_when_grace_ends(self.failing_since)
+
+    # From begin to end
 
     def begin(self) -> None:
         """Start the provider in the background; see `settled`."""
         self._begun_at = self._clock.time()
         self._task = asyncio.create_task(self._run(), name=f"provider {self.name}")
-        self._task.add_done_callback(self._ended)
+        self._task.add_done_callback(self._on_task_done)
 
     async def settled(self) -> None:
         """Return when the first attempt to start has succeeded or failed."""
         await self._settled_start.wait()
 
     async def end(self) -> None:
-        """Stop the provider; nothing of it is reported any more."""
+        """Stop the provider. Nothing of it is reported after this call has begun."""
         self.ended = True
         task, self._task = self._task, None
         if self._grace is not None:
@@ -147,21 +184,24 @@ class Supervisor:
         if task is not None:
             task.cancel()
             await asyncio.wait([task], timeout=STOP_TIMEOUT)
+        self.running = False
         await self._stop()
         for call in self._calls:
             call.cancel()
 
     async def call(self, hook: str, **arguments: object) -> Any:
-        """Ask the provider; raises `ProviderError` for whatever goes wrong, the time included."""
+        """Call a hook. Raises `ProviderError` for every failure, a time-out included."""
         if self.ended:
             raise ProviderError(self.name, hook, RuntimeError("it is not configured any more"))
+        if not self.running:
+            raise ProviderError(self.name, hook, RuntimeError("it is not running"))
         return await self._call(hook, self.core.timeout, arguments)
 
     async def _call(self, hook: str, timeout: float, arguments: dict[str, object]) -> Any:
-        # In a task of its own, for a provider that sits out its cancellation to hold up nobody.
+        # A task of its own: a provider that ignores its cancellation then delays no one else.
         task = asyncio.ensure_future(self._begun(hook, arguments))
         self._calls.add(task)
-        task.add_done_callback(self._called)
+        task.add_done_callback(self._on_call_done)
         began = self._clock.time()
         self.calls += 1
         self.failures += 1  # until it has answered
@@ -175,6 +215,8 @@ class Supervisor:
             if not task.cancelled() or _is_cancelled():
                 raise
             raise ProviderError(self.name, hook, error) from error  # it cancelled itself
+        except ProviderError:
+            raise
         except Exception as error:  # other people's code: a provider's call can raise anything
             raise ProviderError(self.name, hook, error) from error
         finally:
@@ -184,64 +226,87 @@ class Supervisor:
         return answer
 
     async def _begun(self, hook: str, arguments: dict[str, object]) -> Any:
-        return await TimedAwaitable(self.plugin.call(hook, **arguments), self._blocking(hook))
+        with self._exits_are_failures(hook):
+            return await TimedAwaitable(
+                self.plugin.call(hook, **arguments), lambda took: self._log_blocking(hook, took)
+            )
 
-    def _blocking(self, hook: str) -> Callable[[float], None]:
-        return lambda seconds: log.warning(
-            "provider %s: %s: blocked the event loop for %.2f s", self.name, hook, seconds
-        )
+    @contextmanager
+    def _exits_are_failures(self, hook: str) -> Iterator[None]:
+        """A task that raises one of these would end the event loop, and the gateway with it."""
+        try:
+            yield
+        except (SystemExit, KeyboardInterrupt) as error:
+            raise ProviderError(self.name, hook, error) from error
 
-    def _called(self, task: asyncio.Task[Any]) -> None:
+    def _on_call_done(self, task: asyncio.Task[Any]) -> None:
         self._calls.discard(task)
         if not task.cancelled():
-            task.exception()  # of a call that nobody waits for any more
+            task.exception()  # retrieved, also if the caller did not wait for it
 
     async def _run(self) -> None:
+        async for attempt in retrying(self._clock, ProviderError, self._on_attempt_failed):
+            with attempt:
+                began = self._clock.time()
+                try:
+                    await self._run_once()
+                except ConfigError as error:
+                    self._on_failure(ProviderError(self.name, "start", error))
+                    self._log_failure("not tried again until the configuration changes")
+                    return
+                except ProviderError:
+                    if self._clock.time() - began > LONGEST_WAIT:
+                        attempt.retry_state.attempt_number = 1  # the waits begin small again
+                    raise
+
+    async def _run_once(self) -> None:
+        """Start, drain the stream until it ends, then poll. Raises what ended the run."""
         self._owes_stop = True
-        if self.plugin.implements("start") and not await self._start():
-            return
-        self._ready()
-        async with asyncio.TaskGroup() as group:
+        polling: asyncio.Task[None] | None = None
+        try:
+            if self.plugin.implements("start"):
+                await self._start()
+            self._on_started()
             if self.core.refresh is not None:
-                group.create_task(self._poll())
-            await self._drain()
-            if self.core.refresh is None:
-                await self._poll()
+                polling = asyncio.create_task(self._poll(self.core.refresh))
+            if self.plugin.implements("events"):
+                await self._drain(self.plugin.events())
+            if polling is None:
+                await self._poll(DEFAULT_REFRESH)
+            else:
+                await polling
+        except ProviderError as error:
+            # Before stop: calls that fail because of it are not the cause.
+            self.running = False
+            self._on_failure(error)
+            await self._stop()
+            raise
+        finally:
+            if polling is not None:
+                polling.cancel()
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("the supervision of provider %s failed", self.name, exc_info=error)
-            self._failed(ProviderError(self.name, "supervision", error), None)
-
-    async def _start(self) -> bool:
-        start_timeout = max(self._chain.startup_timeout, self.core.timeout)
+    async def _start(self) -> None:
         context = Context(
             name=self.name,
             log=logging.getLogger(f"d_back.providers.{self.name}"),
             clock=self._clock,
             probe=self.plugin.probe,
-            degraded=self._degraded,
-            recovered=self._recovered,
+            degraded=partial(self._on_degraded, self._run_number + 1),
+            recovered=partial(self._on_recovered, self._run_number + 1),
             stats=self._listener.stats,
             authorize=self._listener.authorize,
             holds=self._listener.holds,
             gauge=self.gauges.__setitem__,
+            retrying=partial(retrying, self._clock),
         )
+        timeout = max(self._chain.startup_timeout, self.core.timeout)
         try:
-            async for attempt in retrying(self._clock, self._call_failed):
-                with attempt:
-                    self._owes_stop = True
-                    try:
-                        await self._call("start", start_timeout, {"context": context})
-                    except ProviderError as error:
-                        await self._stop()
-                        if isinstance(error.__cause__, ConfigError):
-                            raise error.__cause__ from None
-                        raise
-        except ConfigError as error:
-            self._failed(ProviderError(self.name, "start", error), None)
-            return False
-        return True
+            await self._call("start", timeout, {"context": context})
+        except ProviderError as error:
+            if isinstance(error.__cause__, ConfigError):
+                await self._stop()
+                raise error.__cause__ from None
+            raise
 
     async def _stop(self) -> None:
         if not self._owes_stop:
@@ -253,111 +318,136 @@ class Supervisor:
             except ProviderError as error:
                 log.warning("%s", error)
 
-    async def _drain(self) -> None:
-        """Pass the stream on until it ends; call it again when it raises."""
-        if not self.plugin.implements("events"):
-            return
-        async for attempt in retrying(self._clock, self._call_failed):
-            with attempt:
-                state = attempt.retry_state
-                try:
-                    await self._drain_once(again=state.attempt_number > 1)
-                except ProviderError:
-                    if self.failing_since is None:  # since recovered: the waits begin small again
-                        state.attempt_number = 1
-                    raise
-
-    async def _drain_once(self, *, again: bool) -> None:
-        recovery: Timer | None = None
-        if again:  # what the stream missed is fetched again once it has held for a while
-            recovery = self._clock.call_later(self._chain.failback_after, self._recovered)
+    async def _drain(self, stream: AsyncIterator[Event]) -> None:
+        """Pass the events on until the stream returns; raises `ProviderError` if it raises."""
         try:
-            await self._pass_on(self.plugin.events())
+            with self._exits_are_failures("events"):
+                await self._pass_on(stream)
         except asyncio.CancelledError as error:
             if _is_cancelled():
                 raise
             raise ProviderError(self.name, "events", error) from error  # it cancelled itself
+        except ProviderError:
+            raise
         except Exception as error:  # other people's code: a provider's stream can raise anything
             raise ProviderError(self.name, "events", error) from error
-        finally:
-            if recovery is not None:
-                recovery.cancel()
-        if again:  # a stream that has no more news cannot fail again
-            self._recovered()
 
     async def _pass_on(self, stream: AsyncIterator[Event]) -> None:
-        count = 0
+        blocked = 0.0
+
+        def on_blocking(took: float) -> None:
+            nonlocal blocked
+            blocked = took
+            self._log_blocking("events", took)
+
+        count, turn_began = 0, perf_counter()
         async with _closing(stream):
-            watched = self._blocking("events")
             while True:
                 try:
-                    event = await TimedAwaitable(anext(stream), watched)
+                    event = await TimedAwaitable(anext(stream), on_blocking)
                 except StopAsyncIteration:
                     return
                 finally:
-                    if self.ended:  # the stream has sat out its cancellation
+                    if self.ended:  # the stream has ignored its cancellation
                         raise asyncio.CancelledError
                 self._listener.on_event(self.name, event)
                 count += 1
-                if count % EVENTS_PER_TURN == 0:  # one that never awaits would starve the loop
-                    await asyncio.sleep(0)
+                if count >= EVENTS_PER_TURN or perf_counter() - turn_began >= SECONDS_PER_TURN:
+                    # After a step that blocked the loop, the others get as much time as it took.
+                    await asyncio.sleep(min(blocked, LONGEST_PAUSE))
+                    count, turn_began, blocked = 0, perf_counter(), 0.0
 
-    async def _poll(self) -> None:
+    async def _poll(self, interval: float) -> None:
         while True:
-            await self._clock.sleep(self.core.refresh or DEFAULT_REFRESH)
+            await self._clock.sleep(interval)
             self._listener.invalidate(self.name)
 
-    def _call_failed(self, state: tenacity.RetryCallState) -> None:
-        error = state.outcome and state.outcome.exception()
-        if isinstance(error, ProviderError) and state.next_action is not None:
-            self._failed(error, state.next_action.sleep)
+    def _on_task_done(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("the supervision of provider %s failed", self.name, exc_info=error)
+            self.running = False
+            self._on_failure(ProviderError(self.name, "supervision", error))
+            self._log_failure("not tried again until the configuration changes")
 
-    def _failed(self, error: ProviderError, retry_in: float | None) -> None:
-        first = self.failing_since is None
-        if first:
-            self.failing_since = self._clock.time()
-            self._turn_when_grace_ends(self.failing_since)
-        self.last_error = str(error)
-        self.next_retry = None if retry_in is None else self._clock.time() + retry_in
-        self.starting = False
+    # What changes the health
+
+    def _on_started(self) -> None:
+        self._run_number += 1
+        self.starting, self.running = False, True
+        self._on_current()
         self._settled_start.set()
-        plan = "not tried again" if retry_in is None else f"trying again in {retry_in:.1f} s"
-        log.log(logging.WARNING if first else logging.DEBUG, "%s; %s", error, plan)
-        self._listener.on_health_changed(self.name)
 
-    def _degraded(self, reason: str) -> None:
-        if self.ended:
-            return
-        if self.failing_since is None:
-            self.failing_since = self._clock.time()
-            self._turn_when_grace_ends(self.failing_since)
-            log.warning("provider %s is degraded: %s", self.name, reason)
-        self.last_error = reason
-        self._listener.on_health_changed(self.name)
+    def _on_degraded(self, run: int, reason: str) -> None:
+        """`Context.degraded` of one run; of a run that is over it does nothing."""
+        if run == self._run_number and self.running and not self.ended:
+            self._set_failing()
+            self.last_error = f"provider {self.name} is degraded: {reason}"
+            self._log_failure("what it returned last is kept for a while")
+            self._listener.on_health_changed(self.name)
 
-    def _recovered(self) -> None:
-        if self.started and not self.ended and self.failing_since is not None:
-            self._ready()
-            self._listener.invalidate(self.name)
+    def _on_recovered(self, run: int) -> None:
+        """`Context.recovered` of one run; of a run that is over it does nothing."""
+        live = run == self._run_number and self.running and not self.ended
+        if live and self.failing_since is not None:
+            self._on_current()
 
-    def _ready(self) -> None:
-        failed = self.failing_since is not None
-        self.starting, self.started = False, True
-        self.failing_since = self.next_retry = None
+    def _on_current(self) -> None:
+        """The run has begun, or the provider reported that its source is there again."""
+        failing_since, self.failing_since = self.failing_since, None
+        self.next_retry = None
         self.ready_since = self._clock.time()
         if self._grace is not None:
             self._grace.cancel()
-        log.info("provider %s is ready%s", self.name, " again" if failed else "")
+        if failing_since is not None:
+            # First: the layers are out of date until they have been fetched again.
+            self._listener.invalidate(self.name, failing_since)
+        self._log_ready()
+        self._listener.on_health_changed(self.name)
+
+    def _on_failure(self, error: ProviderError) -> None:
+        self._set_failing()
+        self.last_error = str(error)
+        log.debug("provider %s failed", self.name, exc_info=error)
+        self.starting = False
         self._settled_start.set()
         self._listener.on_health_changed(self.name)
 
-    def _turn_when_grace_ends(self, since: float) -> None:
+    def _set_failing(self) -> None:
+        self.has_failed = True
+        if self.failing_since is None:
+            self.failing_since = self._clock.time()
+            self._wake_when_grace_ends(self.failing_since)
+
+    def _wake_when_grace_ends(self, since: float) -> None:
         if self._grace is not None:
             self._grace.cancel()
         left = max(0.0, since + self.core.grace - self._clock.time())
         self._grace = self._clock.call_later(
             left, lambda: self._listener.on_health_changed(self.name)
         )
+
+    # What the log shows: each reason once, and when it is over
+
+    def _on_attempt_failed(self, state: tenacity.RetryCallState) -> None:
+        if state.next_action is not None:
+            seconds = state.next_action.sleep
+            self.next_retry = self._clock.time() + seconds
+            self._log_failure(f"next attempt in {seconds:.1f} s")
+
+    def _log_failure(self, plan: str) -> None:
+        """Log a reason that is new as a warning, one that is repeated at debug level."""
+        new = self.last_error != self._logged_error
+        self._logged_error = self.last_error
+        log.log(logging.WARNING if new else logging.DEBUG, "%s; %s", self.last_error, plan)
+
+    def _log_ready(self) -> None:
+        if self._logged_error is None or self.health != "ready":
+            return
+        log.info("provider %s is ready%s", self.name, " again" if self._was_ready else "")
+        self._logged_error, self._was_ready = None, True
+
+    def _log_blocking(self, hook: str, seconds: float) -> None:
+        log.warning("provider %s: %s: blocked the event loop for %.2f s", self.name, hook, seconds)
 
 
 def _is_cancelled() -> bool:

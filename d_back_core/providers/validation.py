@@ -14,7 +14,6 @@ from msgspec import structs
 
 from d_back_core.chain.layers import R
 from d_back_core.models import (
-    ClientIdChanged,
     Event,
     Message,
     Reload,
@@ -98,23 +97,8 @@ def checked_event(event: object, validation_log: ValidationLog) -> Event | None:
         case UserChanged() | UserRemoved() | Message() if not is_id(event.uid):
             validation_log("events.uid", event.uid)
             return None
-        case ClientIdChanged(client_id=client_id) if not _is_client_id(client_id):
-            validation_log("events.client_id", client_id)
-            return None
     known = checked(event, "events", validation_log)
     return _checked_message(known, validation_log) if isinstance(known, Message) else known
-
-
-def checked_client_id(answer: object, validation_log: ValidationLog) -> str | None:
-    """A provider's OAuth2 client id, or None."""
-    if not _is_client_id(answer):
-        validation_log("client_id", answer)
-        return None
-    return plain(answer) if isinstance(answer, str) else None
-
-
-def _is_client_id(value: object) -> bool:
-    return value is None or is_id(value)
 
 
 def _checked_message(message: Message, validation_log: ValidationLog) -> Message | None:

@@ -1,4 +1,4 @@
-"""Who answered for one server, one after the other, and which deltas each exchange brought."""
+"""Which providers the users of one server came from over time, and the deltas of each exchange."""
 
 from collections import deque
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ class _Noted(Struct, frozen=True):
 
 
 class FailoverLog:
-    """The providers in use, and the exchanges that led to them. Begins with nobody."""
+    """The providers in use, and the last exchanges. At first there are none in use."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -32,22 +32,30 @@ class FailoverLog:
 
     @property
     def since(self) -> float:
-        """Seconds that the present ones are in use."""
+        """Seconds for which the present ones have been in use."""
         return self._clock.time() - self._since
 
-    def note(self, names: Iterable[str], epoch: str, first: int, last: int) -> None:
-        """These are in use from now on; it took the deltas from ``first`` up to ``last``, which
-        are none where ``last`` is lower."""
-        after = tuple(names)
-        if after == self._names:
-            return
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The providers in use, highest priority first."""
+        return self._names
+
+    def note(self, names: Iterable[str], epoch: str, first: int, last: int) -> bool:
+        """These are in use from now on. Returns True if they replace others.
+
+        The exchange brought the deltas from ``first`` to ``last``, none if ``last`` is lower.
+        """
+        after, before = tuple(names), self._names
+        if after == before:
+            return False
         now = self._clock.time()
-        if self._names:  # the beginning is no exchange
-            self._noted.append(_Noted(now, self._names, after, epoch, first, last))
+        if before:  # the beginning is not an exchange
+            self._noted.append(_Noted(now, before, after, epoch, first, last))
         self._since, self._names = now, after
+        return bool(before)
 
     def exchanges(self) -> list[Exchange]:
-        """The last exchanges, the newest one last."""
+        """Return the last exchanges, the newest one last."""
         now = self._clock.time()
         return [
             Exchange(

@@ -1,36 +1,61 @@
-"""What one provider says about one subject: asked for, checked, held, and kept live by events."""
+"""One provider's layer of one subject: fetched, checked, held, and kept current by events.
+
+A *subject* is the list of servers, or the users of one server. `State` says what the last answer
+was:
+
+    IDLE ──records──▶ HELD ──None──▶ SILENT ──records──▶ HELD
+      │                │ another instance
+      └──None──▶ SILENT └──────────▶ INHERITED ──records──▶ HELD, ──None──▶ SILENT
+    any ──remove──▶ REMOVED ──set_member──▶ INHERITED (if records are held), else IDLE
+    any ──release──▶ IDLE
+
+Whether a call is under way is a second, independent fact (`_call`): a held layer is fetched again
+without being given up. At most one call runs; a request during a call makes a second one follow.
+
+Invariants: ``records`` is None in IDLE and SILENT. ``failing_since`` is set from the first failure
+until the next answer with records: a provider that starts again and then answers None, or hangs,
+loses its layer when the grace is over (R10). An answer that arrives after `release` is discarded,
+since `_call` is another one then (R15).
+"""
 
 import asyncio
-import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from enum import Enum, auto
 from typing import Any, Generic, TypeAlias
 
 import tenacity
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from d_back_core.chain.layers import Link, R, patched, rebased
 from d_back_core.clock import Clock
 from d_back_core.errors import ProviderError
-from d_back_core.models import ServerRemoved, UserRemoved
-from d_back_core.providers.supervisor import Supervisor, retrying
+from d_back_core.models import Overlay, ServerRemoved, UserRemoved
+from d_back_core.providers.supervisor import Supervisor
 from d_back_core.providers.validation import Patch, ValidationLog, checked_records
+from d_back_core.retrying import retrying
 
 MAX_KEPT_EVENTS = 10_000
+SILENT_RETRY = 30.0
+"""Seconds after which a provider that answered None is asked again."""
+EMPTY_RETRY, EMPTY_RETRY_MAX = 1.0, 5.0
+"""Seconds after which an empty list of servers is fetched again, while no server is known."""
 
 Spawn: TypeAlias = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 
-log = logging.getLogger("d_back.chain")
-
 
 class Subject(Struct, Generic[R], frozen=True, kw_only=True):
-    """What a chain is walked for: the users of one server, or the list of servers."""
+    """What providers are asked for: the users of one server, or the list of servers."""
 
     kind: type[R]
     server_id: str | None
     """None: the list of servers."""
     clock: Clock
     spawn: Spawn
-    """Begin a task that is owned, and ended, by whoever owns the subject."""
+    """Starts a task that the owner of the subject ends."""
+
+    @property
+    def is_list(self) -> bool:
+        return self.server_id is None
 
 
 class Member(Struct, frozen=True, kw_only=True):
@@ -39,215 +64,316 @@ class Member(Struct, frozen=True, kw_only=True):
     link: Link
     supervisor: Supervisor
     validation_log: ValidationLog
+    flush: Callable[[], Awaitable[None]] | None = None
+    """For a recorder: stores what is queued, before the provider is asked (R23)."""
+
+
+class State(Enum):
+    """What is held of the provider; see the header."""
+
+    IDLE = auto()
+    SILENT = auto()
+    HELD = auto()
+    INHERITED = auto()
+    REMOVED = auto()
+
+
+class _Call(Struct, eq=False):
+    """One fetch, with its retries."""
+
+    by_age: bool
+    """True if the former answer was too old for a join, rather than out of date."""
+    began: float
+    """When its last attempt began."""
+    task: asyncio.Task[None] | None = None
+    in_flight: bool = False
+    """False while it waits for its next attempt."""
+    repeat: bool = False
+    """True if a request came meanwhile, or more events than are kept: call once more."""
+    patches: list[tuple[str, Patch]] = []
+    """The events during this attempt; they are applied to its answer."""
 
 
 class LayerSource(Generic[R]):
-    """One provider's layer of one subject, in use or not.
+    """One provider's layer, in use or not. Events change ``records`` in place; a new answer
+    replaces it."""
 
-    ``records`` is what is held, None where nothing is. Events change it in place; a new answer
-    replaces it.
-    """
-
-    def __init__(self, subject: Subject[R], member: Member, turned: Callable[[], None]) -> None:
-        self.link = member.link
+    def __init__(self, subject: Subject[R], member: Member, changed: Callable[[], None]) -> None:
         self.supervisor = member.supervisor
         self.records: dict[str, R] | None = None
-        self.answered = False
-        """Whether it has said something, None included, since it was last released."""
-        self.due = False
-        """Whether what is held is of a former instance, and this one is still to be asked."""
-        self.removed = False
-        """Whether the provider has no place in the chain any more."""
+        self.state = State.IDLE
         self.failing_since: float | None = None
-        self._turned = turned
+        self.has_failed = False
+        self._member = member
+        self._overlay = False
+        self._changed = changed
         self._subject = subject
-        self._validation_log = member.validation_log
         self._recovered_at = 0.0
-        self._asking: asyncio.Task[None] | None = None
-        self._kept: list[tuple[str, Patch]] | None = None
-        self._in_flight = False
-        self._again = False
-        self._renews = False
-        """Whether the answer that is on its way takes the place of one that was too old."""
-        self._asked_at = 0.0
+        self._answered_at = 0.0
+        self._empty_answers = 0
+        self._call: _Call | None = None
         self._base: dict[str, R] | None = None
-        """The last answer as it was given, where a newer one is to be compared with it."""
+        """The last answer as it was returned, if a newer one is compared with it."""
+
+    @property
+    def link(self) -> Link:
+        """The place in the chain. An answer that is an `Overlay` merges, whatever the mode is."""
+        link = self._member.link
+        return structs.replace(link, mode="merge") if self._overlay else link
 
     @property
     def hook(self) -> str:
-        return "servers" if self._subject.server_id is None else "users"
+        return "servers" if self._subject.is_list else "users"
+
+    @property
+    def answered(self) -> bool:
+        """True if the present instance has answered, None included."""
+        return self.state in {State.SILENT, State.HELD}
+
+    @property
+    def removed(self) -> bool:
+        """True if the provider has no place in the chain any more."""
+        return self.state is State.REMOVED or self.supervisor.ended
 
     @property
     def failing(self) -> bool:
-        """Whether its last answer, or its provider, has failed; there may still be grace."""
+        """True if the provider or its last call has failed; there may be grace left."""
         return self.failing_since is not None or self.supervisor.failing_since is not None
 
     @property
-    def ready_since(self) -> float:
-        """The time since when this layer could have been had without interruption."""
-        return max(self._recovered_at, self.supervisor.ready_since)
-
-    @property
     def expired(self) -> bool:
-        """Whether the grace of this layer has run out."""
+        """True if the grace of this layer has run out."""
         return self.supervisor.expired(self.failing_since)
 
     @property
-    def asking(self) -> bool:
-        """Whether an answer is on its way, the first one or a newer one."""
-        return self._asking is not None
+    def ready_since(self) -> float:
+        """The time from which on this layer has been available without interruption."""
+        return max(self._recovered_at, self.supervisor.ready_since)
 
-    def ask(self) -> None:
-        """Fetch the layer, now and again until there is an answer; once more after an answer
-        that is on its way already."""
-        self.due = False
-        if self._in_flight:
-            self._again = True
-            return
-        failing = self.failing_since
-        if failing is not None and self.asking and failing >= self.supervisor.ready_since:
-            return  # its retry will come
-        self._cancel()
-        self._asking = self._subject.spawn(self._ask())
+    @property
+    def asking(self) -> bool:
+        """True if an answer is awaited, the first one or a newer one."""
+        return self._call is not None
+
+    @property
+    def lists(self) -> bool:
+        """True if the provider can add records of its own."""
+        return self.supervisor.plugin.implements(self.hook) and self.link.mode != "enrich"
+
+    @property
+    def is_unanswered(self) -> bool:
+        """True if the provider can add records and has neither answered nor failed."""
+        if not self.lists or self.removed or self.answered or self.records is not None:
+            return False
+        return self.supervisor.starting or (self.supervisor.running and not self.failing)
+
+    def is_first_awaited(self, patience: float) -> bool:
+        """True if the provider may still give its first answer with records: joins wait for it
+        (R8). A provider that answers None is waited for during ``patience`` seconds."""
+        supervisor = self.supervisor
+        if not self.lists:
+            return False
+        if supervisor.starting:
+            return True
+        if not supervisor.running or self.failing or self.records is not None:
+            return False
+        late = self._subject.clock.time() >= supervisor.ready_since + patience
+        return not (late and self.state is State.SILENT)
+
+    @property
+    def retry_at(self) -> float | None:
+        """The time at which an answer that brought nothing is fetched again; None: never."""
+        if self._call is not None or not self.supervisor.plugin.implements(self.hook):
+            return None
+        silent = self.state is State.SILENT
+        if silent or (self.state is State.HELD and self.failing_since is not None):
+            return self._answered_at + SILENT_RETRY
+        if self._subject.is_list and self.records is not None and not self.records:
+            return self._answered_at + min(EMPTY_RETRY * self._empty_answers, EMPTY_RETRY_MAX)
+        return None
+
+    def ask(self, *, by_age: bool = False) -> None:
+        """Fetch the layer, with retries until there is an answer. During a call, fetch it once
+        more after that."""
+        call = self._call
+        if call is not None:
+            if call.in_flight:
+                call.repeat = True
+                return
+            if call.began >= self.supervisor.ready_since:
+                return  # its next attempt comes; a new run of the provider does not wait for it
+            self._cancel()
+        self._call = call = _Call(by_age=by_age, began=self._subject.clock.time())
+        self.supervisor.layer_changed(self._subject.server_id, self.failing_since)
+        call.task = self._subject.spawn(self._fetch(call))
 
     @property
     def renewing(self) -> bool:
-        """Whether a join has to wait, because a newer answer is on its way."""
+        """True if a join waits for an answer, because answers of this provider age."""
         failing = self.failing_since is not None
         return self._max_age is not None and self.answered and self.asking and not failing
 
     @property
     def old(self) -> bool:
-        """Whether the answer is older than its provider allows it to be on a join."""
+        """True if the answer is older than a join accepts."""
         max_age = self._max_age
         if max_age is None or not self.answered or self.asking or self.failing_since is not None:
             return False
-        return self._subject.clock.time() - self._asked_at >= max_age
-
-    def renew(self) -> None:
-        """Fetch the layer again if it is too old for a join."""
-        if self.old:
-            self.ask()
-            self._renews = True
+        return self._subject.clock.time() - self._answered_at >= max_age
 
     @property
     def _max_age(self) -> float | None:
-        return self.supervisor.plugin.capabilities.max_ages.get(self.hook)
+        return self.supervisor.plugin.max_age(self.hook)
+
+    def mark_failing(self, since: float) -> None:
+        """What is held may be out of date since then, until the next answer."""
+        self.has_failed = True
+        if self.failing_since is None or since < self.failing_since:
+            self.failing_since = since
 
     def release(self) -> None:
-        """Hold nothing any more; a late answer is discarded."""
+        """Hold nothing; an answer that is under way is discarded."""
         self._cancel()
-        self._kept = self.records = self.failing_since = self._base = None
-        self.answered = False
+        self.supervisor.layer_released(self._subject.server_id)
+        self.records = self.failing_since = self._base = None
+        self.state = State.IDLE
 
-    def relink(self, member: Member) -> None:
-        """Take another place in the chain. Of another instance of the provider what is held
-        stays in use until that has answered."""
-        self.link = member.link
-        if member.supervisor is self.supervisor and not self.removed:
+    def set_member(self, member: Member) -> None:
+        """Take another place in the chain. Records of a former instance of the provider stay in
+        use until the new one has answered."""
+        same = member.supervisor is self.supervisor and self.state is not State.REMOVED
+        self._member = member
+        if same:
             return
-        self._forget_answers()
-        self.removed = False
+        self._disown()
         self.supervisor = member.supervisor
-        self.due = self.records is not None
+        self.state = State.IDLE if self.records is None else State.INHERITED
 
     def remove(self) -> None:
-        """Be asked no more; what is held may stay in use until somebody else has answered."""
-        self._forget_answers()
-        self.removed = True
+        """Ask no more. What is held may stay in use until another provider has answered."""
+        self._disown()
+        self.state = State.REMOVED
 
     def drop(self) -> None:
-        """Hold the layer no more; a failed provider is still asked again in its time, and one
-        that cannot say after a `Reload`."""
+        """Hold the layer no more. A failed provider is still asked again in its time, and a silent
+        one after its `Reload`."""
         if self.removed or (not self.failing and self.records is not None):
             self.release()
         self.records = self._base = None
+        if self.state is not State.IDLE:
+            self.state = State.SILENT
+            if self._call is None:  # it answered None: that is no failure any more
+                self.failing_since = None
+                self.supervisor.layer_changed(self._subject.server_id, None)
 
     def apply(self, key: str, patch: Patch) -> bool:
-        """Change the layer by an event; False where there is no layer to change."""
+        """Change the layer by an event; False if there is no layer to change."""
         if self.removed:
             return False
-        if self._kept is not None:
-            self._keep(key, patch)
+        if self._call is not None and self._call.in_flight:
+            # Both to the call's answer and to what is held: the answer may or may not include it.
+            if len(self._call.patches) < MAX_KEPT_EVENTS:
+                self._call.patches.append((key, patch))
+            else:
+                self._call.repeat = True
         if self.records is None:
             return False
         self._patch(self.records, key, patch)
         return True
 
-    def _forget_answers(self) -> None:
+    def cancel(self) -> None:
+        """Discard the answer of a run that is over (R15)."""
         self._cancel()
-        self._kept = self.failing_since = self._base = None
-        self.answered = False
+
+    def _disown(self) -> None:
+        self._cancel()
+        self.supervisor.layer_released(self._subject.server_id)
+        self.failing_since = self._base = None
+        self.has_failed = False
 
     def _cancel(self) -> None:
-        if self._asking is not None:
-            self._asking.cancel()
-        self._asking = None
-        self._in_flight = self._renews = False
+        call, self._call = self._call, None
+        if call is not None and call.task is not None:
+            call.task.cancel()
 
-    async def _ask(self) -> None:
-        async for attempt in retrying(self._subject.clock, self._failed):
+    async def _fetch(self, call: _Call) -> None:
+        clock = self._subject.clock
+        async for attempt in retrying(clock, ProviderError, self._on_attempt_failed):
             with attempt:
-                self._in_flight = True
-                records = await self._answer()
-        if self._asking is not asyncio.current_task():
-            return  # it was released, and the provider sat out its cancellation
-        kept, self._kept, self._asking, self._in_flight = self._kept, None, None, False
-        records = self._rebased(records)
-        if records is not None:
-            for key, patch in kept or ():
-                self._patch(records, key, patch)
-        self.records, self.answered = records, True
-        if self.failing_since is not None:
-            self.failing_since, self._recovered_at = None, self._subject.clock.time()
-            log.info("provider %s: %s: answers again", self.link.name, self.hook)
-        if self._again:
+                if not self.supervisor.running:
+                    return self._give_up(call)
+                call.in_flight, call.began = True, clock.time()
+                call.patches, call.repeat = [], False
+                answer, overlay = await self._answer()
+        if self._call is not call:
+            return  # it was released, and the provider has ignored its cancellation
+        self._call = None
+        self._answered_at = call.began
+        if answer is None and self.records is not None and self.failing_since is not None:
+            # Not yet complete after a failure: what is held stays until its grace is over.
+            self.state = State.HELD
+        else:
+            self._accept(call, answer, overlay=overlay)
+        if call.repeat:
             self.ask()
-        self._turned()
+        self._changed()
 
-    def _rebased(self, answer: dict[str, R] | None) -> dict[str, R] | None:
-        """The answer, with what events have changed since the last one if this one renews it."""
-        base, renews = self._base, self._renews and not self._again
-        aging = self._max_age is not None
-        self._base = dict(answer) if aging and answer is not None else None
-        self._renews = False
-        if not renews or answer is None or base is None or self.records is None:
+    def _give_up(self, call: _Call) -> None:
+        """The run is over before the call began; the next run is asked instead."""
+        if self._call is call:
+            self._call = None
+            self._changed()
+
+    def _accept(self, call: _Call, answer: dict[str, R] | None, *, overlay: bool) -> None:
+        records = self._rebased(call, answer)
+        if records is not None:
+            for key, patch in call.patches:
+                self._patch(records, key, patch)
+        self.records, self._overlay = records, overlay
+        self.state = State.SILENT if records is None else State.HELD
+        self._empty_answers = 0 if records else self._empty_answers + 1
+        if self.failing_since is not None and self.supervisor.failing_since is None:
+            self._recovered_at = self._subject.clock.time()
+            self.failing_since = None
+        self.supervisor.layer_changed(self._subject.server_id, self.failing_since)
+
+    def _rebased(self, call: _Call, answer: dict[str, R] | None) -> dict[str, R] | None:
+        """The answer. If it replaces one that was only too old, the changes by events since then
+        stay where the new answer repeats the former one."""
+        base, held = self._base, self.records
+        keeps_base = self._max_age is not None and answer is not None
+        self._base = dict(answer) if keeps_base and answer is not None else None
+        if not call.by_age or call.repeat or answer is None or base is None or held is None:
             return answer
-        return rebased(base, self.records, answer)
+        return rebased(base, held, answer)
 
-    def _failed(self, state: tenacity.RetryCallState) -> None:
-        self._in_flight = self._renews = False
-        if self.failing_since is None:
-            self.failing_since = self._subject.clock.time()
-            self.supervisor.last_error = str(state.outcome and state.outcome.exception())
-            log.warning("%s", self.supervisor.last_error)
-        self._turned()
+    def _on_attempt_failed(self, state: tenacity.RetryCallState) -> None:
+        if self._call is not None:
+            self._call.in_flight = self._call.by_age = False
+        self.mark_failing(self._subject.clock.time())
+        error = str(state.outcome and state.outcome.exception())
+        self.supervisor.layer_changed(self._subject.server_id, self.failing_since, error)
+        self._changed()
 
-    async def _answer(self) -> dict[str, R] | None:
-        self._kept, self._again = [], False
-        self._asked_at = self._subject.clock.time()
+    async def _answer(self) -> tuple[dict[str, R] | None, bool]:
         supervisor, server_id = self.supervisor, self._subject.server_id
         if not supervisor.plugin.implements(self.hook):
-            return None
-        if supervisor.flush is not None:
-            await supervisor.flush()
+            return None, False
+        if self._member.flush is not None:
+            await self._member.flush()
         arguments = {} if server_id is None else {"server_id": server_id}
         answer = await supervisor.call(self.hook, **arguments)
         if answer is None:
-            return None
+            return None, False
         if not isinstance(answer, Mapping):
             wrong = TypeError(f"returned {type(answer).__name__}, expected a mapping or None")
             raise ProviderError(supervisor.name, self.hook, wrong)
+        log = self._member.validation_log
         try:
-            return await checked_records(answer, self._subject.kind, self._validation_log)
+            records = await checked_records(answer, self._subject.kind, log)
         except Exception as error:  # other people's code: a mapping need not be a plain one
             raise ProviderError(supervisor.name, self.hook, error) from error
-
-    def _keep(self, key: str, patch: Patch) -> None:
-        if self._kept is not None and len(self._kept) < MAX_KEPT_EVENTS:
-            self._kept.append((key, patch))
-        else:
-            self._again = True
+        return records, isinstance(answer, Overlay)
 
     def _patch(self, records: dict[str, R], key: str, patch: Patch) -> None:
         if isinstance(patch, UserRemoved | ServerRemoved):

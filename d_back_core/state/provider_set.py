@@ -1,14 +1,12 @@
-"""The providers of the configuration while they run, and what of them a reload changes."""
+"""The providers of the configuration while they run, and what a reload changes of them."""
 
 import asyncio
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from msgspec import structs
-
 from d_back_core.chain.layers import Link
 from d_back_core.clock import Clock
-from d_back_core.config import Config, Provider
+from d_back_core.config import Config
 from d_back_core.providers.loader import Plugin
 from d_back_core.providers.recorder_queue import RecorderQueue
 from d_back_core.providers.supervisor import ProviderListener, Supervisor
@@ -19,21 +17,21 @@ from d_back_core.stats import ProviderStats
 
 
 class ProviderSet:
-    """Supervisors by name, in the order of the configuration, and the recorders among them."""
+    """Supervisors by name, in the order of the configuration, and the queues of the recorders."""
 
-    def __init__(self, clock: Clock, listener: ProviderListener) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.supervisors: dict[str, Supervisor] = {}
         self.recorder_queues: list[RecorderQueue] = []
         self.validation_logs: dict[str, ValidationLog] = {}
         self.links: dict[str, Link] = {}
         """The places in the chain; a recorder that is not in the order has none."""
         self._clock = clock
-        self._listener = listener
 
-    async def adopt(self, config: Config, plugins: Sequence[Plugin]) -> list[str]:
-        """Run exactly these. A provider whose own table is as it was keeps its instance; of one
-        that changed, the old instance is stopped before the new one is started. Returns the names
-        of those that were started."""
+    async def adopt(
+        self, config: Config, plugins: Sequence[Plugin], listener: ProviderListener
+    ) -> None:
+        """Run exactly these. A provider whose own table has not changed keeps its instance; of the
+        others, the old instance is stopped before the new one is started (R17)."""
         names = {plugin.name for plugin in plugins}
         kept = {
             plugin.name: self.supervisors[plugin.name]
@@ -41,24 +39,21 @@ class ProviderSet:
             if plugin.name in self.supervisors
             and self.supervisors[plugin.name].plugin.same_instance(plugin)
         }
-        await self._end_recordings(config.chain.recorders)  # while they can still store
+        await self._end_queues(config.chain.recorders)  # while they can still store
         await self._end(each for name, each in self.supervisors.items() if name not in kept)
-        self.validation_logs = {
-            name: self.validation_logs.get(name) or ValidationLog(name) for name in names
-        }
+        logs = self.validation_logs
+        self.validation_logs = {name: logs.get(name) or ValidationLog(name) for name in names}
         self.supervisors = {}
         for plugin in plugins:
             supervisor = kept.get(plugin.name)
             if supervisor is None:
-                supervisor = Supervisor(plugin, config.chain, self._clock, self._listener)
+                supervisor = Supervisor(plugin, config.chain, self._clock, listener)
                 supervisor.begin()
             else:
-                supervisor.reconfigure(plugin.settings.core, config.chain)
-                supervisor.plugin.muted = plugin.muted
+                supervisor.reconfigure(plugin.core, config.chain)
             self.supervisors[plugin.name] = supervisor
-        self.links = {name: _link(config.provider(name)) for name in config.chain.order}
+        self.links = {name: self._link(name) for name in config.chain.order}
         self._adopt_recorders(config)
-        return [name for name in self.supervisors if name not in kept]
 
     async def end(self) -> None:
         """Store what recorders have not stored yet, and stop all providers."""
@@ -66,64 +61,80 @@ class ProviderSet:
         await self._end(self.supervisors.values())
 
     def members(self, server_id: str | None) -> list[Member]:
-        """Who is asked about that server, in order (None: about the list of servers)."""
-        hook = "servers" if server_id is None else "users"
+        """Return the providers to ask about that server, in order (None: about the list)."""
         return [
-            self._member(link, hook)
+            self._member(link)
             for link in self.links.values()
             if server_id is None or link.admits(server_id)
         ]
 
-    def _member(self, link: Link, hook: str) -> Member:
-        supervisor = self.supervisors[link.name]
-        if hook in supervisor.plugin.capabilities.overlays:
-            link = structs.replace(link, mode="merge")
-        validation_log = self.validation_logs[link.name]
-        return Member(link=link, supervisor=supervisor, validation_log=validation_log)
+    def _member(self, link: Link) -> Member:
+        flush = next(
+            (q.flush for q in self.recorder_queues if q.supervisor.name == link.name), None
+        )
+        return Member(
+            link=link,
+            supervisor=self.supervisors[link.name],
+            validation_log=self.validation_logs[link.name],
+            flush=flush,
+        )
 
+    def records(self, server_id: str) -> bool:
+        """Return True if a recorder stores that server."""
+        return any(queue.link.admits(server_id) for queue in self.recorder_queues)
+
+    @property
+    def answers_unlisted(self) -> bool:
+        """True if a provider has users but no list: it may know servers that no list has."""
+        return any(
+            each.plugin.implements("users") and not each.plugin.implements("servers")
+            for name, each in self.supervisors.items()
+            if name in self.links and self.links[name].mode != "enrich"
+        )
+
+    @property
     def recorders(self) -> list[tuple[Supervisor, Link, str | None]]:
-        """Who records, of which servers, and below whom."""
+        """The recorders, with the servers they store and the provider they stand below."""
         return [(each.supervisor, each.link, each.above) for each in self.recorder_queues]
 
     @property
     def records_public(self) -> bool:
-        """Whether any recorder wants the state after the operator's policy."""
+        """True if a recorder stores the state after the operator's policy."""
         return any(queue.public for queue in self.recorder_queues)
 
     def stats(self, resolvers: Sequence[Resolver[Any, Any]]) -> list[ProviderStats]:
-        """How every provider is; ``resolvers`` are all that hold something of it."""
-        found = []
+        """Return the state of every provider; ``resolvers`` are all that there are."""
         now = self._clock.time()
-        for name, supervisor in self.supervisors.items():
-            sources = [
-                resolver.sources[name] for resolver in resolvers if name in resolver.sources
-            ]
-            failing = any(source.failing_since is not None for source in sources)
-            health, retry = supervisor.health, supervisor.next_retry
-            found.append(
-                ProviderStats(
-                    name=name,
-                    mode=self.links[name].mode if name in self.links else "",
-                    health="degraded" if failing and health == "ready" else health,
-                    since=now - supervisor.since,
-                    next_retry=None if retry is None else max(0.0, retry - now),
-                    calls=supervisor.calls,
-                    failures=supervisor.failures,
-                    latency=supervisor.latency,
-                    records=sum(len(source.records or ()) for source in sources),
-                    refused=sum(self.validation_logs[name].counts.values()),
-                    gauges=dict(supervisor.gauges),
-                )
+        return [
+            ProviderStats(
+                name=name,
+                mode=self.links[name].mode if name in self.links else "",
+                health=each.health,
+                since=now - each.since,
+                next_retry=None if each.next_retry is None else max(0.0, each.next_retry - now),
+                calls=each.calls,
+                failures=each.failures,
+                latency=each.latency,
+                records=sum(
+                    len(resolver.sources[name].records or ())
+                    for resolver in resolvers
+                    if name in resolver.sources
+                ),
+                refused=sum(self.validation_logs[name].counts.values()),
+                gauges=dict(each.gauges),
             )
-        return found
+            for name, each in self.supervisors.items()
+        ]
 
-    def errors(self, providers: Iterable[ProviderStats]) -> dict[str, str]:
-        """The last error of those that are not ready; for operators."""
-        failing = [each.name for each in providers if each.health != "ready"]
-        last = {name: self.supervisors[name].last_error for name in failing}
-        return {name: error for name, error in last.items() if error}
+    def errors(self) -> dict[str, str]:
+        """Return the last error of each provider that is not ready; for operators."""
+        return {
+            name: each.last_error
+            for name, each in self.supervisors.items()
+            if each.last_error and each.health != "ready"
+        }
 
-    async def _end_recordings(self, named: Collection[str]) -> None:
+    async def _end_queues(self, named: Collection[str]) -> None:
         ending = [each for each in self.recorder_queues if each.supervisor.name not in named]
         await asyncio.gather(*(queue.end() for queue in ending))
         self.recorder_queues[:] = [each for each in self.recorder_queues if each not in ending]
@@ -132,7 +143,7 @@ class ProviderSet:
         former = {queue.supervisor.name: queue for queue in self.recorder_queues}
         self.recorder_queues.clear()
         for name in config.chain.recorders:
-            link = self.links.get(name) or _link(config.provider(name))
+            link = self.links.get(name) or self._link(name)
             above = name if name in self.links else None
             queue = former.pop(name, None)
             if queue is None:
@@ -145,10 +156,11 @@ class ProviderSet:
     async def _end(self, supervisors: Iterable[Supervisor]) -> None:
         await asyncio.gather(*(supervisor.end() for supervisor in supervisors))
 
-
-def _link(provider: Provider) -> Link:
-    core = provider.core
-    fields = None
-    if core.fields is not None:
-        fields = frozenset("role_color" if name == "roleColor" else name for name in core.fields)
-    return Link(name=provider.name, mode=core.mode, servers=core.servers, fields=fields)
+    def _link(self, name: str) -> Link:
+        core = self.supervisors[name].core
+        fields = None
+        if core.fields is not None:
+            fields = frozenset(
+                "role_color" if field == "roleColor" else field for field in core.fields
+            )
+        return Link(name=name, mode=core.mode or "fallback", servers=core.servers, fields=fields)

@@ -1,13 +1,16 @@
-"""Turns what the providers of a resolver said into what each recorder is to store."""
+"""Turns what providers return and yield into what each recorder stores."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 
 from msgspec import structs
 
+from d_back_core.chain.layers import Layers
+from d_back_core.chain.policy import Policy
 from d_back_core.chain.server_list import ServerList
 from d_back_core.models import (
     Change,
     EffectiveUser,
+    Message,
     Server,
     ServerRemoved,
     ServerSet,
@@ -17,95 +20,106 @@ from d_back_core.models import (
     UserSet,
 )
 from d_back_core.providers.recorder_queue import RecorderQueue
-from d_back_core.state.resolver import Resolver
-from d_back_core.state.server_state import ServerState
+from d_back_core.state.resolver import IsComplete
 
 
-class UsersObserver:
+class UserRecorder:
     """Observes the resolver of one server's users."""
 
     def __init__(
-        self,
-        recorder_queues: Sequence[RecorderQueue],
-        live: ServerState,
-        resolver: Resolver[User, EffectiveUser],
+        self, server_id: str, queues: Sequence[RecorderQueue], policy: Callable[[], Policy]
     ) -> None:
-        self._recorder_queues = recorder_queues
-        self._live = live
-        self._resolver = resolver
+        self._server_id = server_id
+        self._queues = queues
+        self._policy = policy
 
-    def said(self, name: str, keys: Collection[str]) -> None:
+    def on_records(self, layers: Layers[User], name: str, keys: Collection[str]) -> None:
         """Record these users."""
-        for queue in self._listening():
-            if self._resolver.layers.is_above(name, queue.above):
-                queue.put([self._change(queue, uid) for uid in keys])
+        for queue in self._interested():
+            if layers.is_above(name, queue.above):
+                queue.put([self._change(layers, queue, uid) for uid in keys])
 
-    def completed(self) -> None:
-        """Record that there are no others, where all have spoken."""
-        for queue in self._listening():
-            if self._resolver.whole(queue.above):
-                uids = frozenset(self._resolver.layers.keys(queue.above))
+    def on_snapshot(self, layers: Layers[User], is_complete: IsComplete) -> None:
+        """Record that there are no other users, if all providers have answered."""
+        for queue in self._interested():
+            if is_complete(queue.above):
+                uids = frozenset(layers.keys(queue.above))
                 if queue.public:
-                    uids -= self._live.policy.ignore_users
-                queue.put([Snapshot(server_id=self._live.server_id, keys=uids)])
+                    uids -= self._policy().ignore_users
+                queue.put([Snapshot(server_id=self._server_id, keys=uids)])
 
-    def _listening(self) -> Iterator[RecorderQueue]:
-        return (each for each in self._recorder_queues if each.link.admits(self._live.server_id))
+    def on_message(self, layers: Layers[User], name: str, message: Message) -> None:
+        """Record chat that was passed on."""
+        for queue in self._interested():
+            if queue.public and layers.is_above(name, queue.above):
+                queue.put([message])
 
-    def _change(self, queue: RecorderQueue, uid: str) -> Change:
-        server_id = self._live.server_id
-        user = self._resolver.layers.merge(uid, queue.above)
+    def _interested(self) -> Iterator[RecorderQueue]:
+        return (each for each in self._queues if each.link.admits(self._server_id))
+
+    def _change(self, layers: Layers[User], queue: RecorderQueue, uid: str) -> Change:
+        user = layers.merge(uid, queue.above)
         if queue.public:
-            user = _public(self._live.policy.user(uid, user))
+            user = _public(self._policy().user(uid, user))
         if user is None:
-            return UserRemoved(server_id=server_id, uid=uid)
-        return UserSet(server_id=server_id, uid=uid, user=user)
+            return UserRemoved(server_id=self._server_id, uid=uid)
+        return UserSet(server_id=self._server_id, uid=uid, user=user)
 
 
-class ListObserver:
-    """Observes the resolver of the list of servers; records it once the server_list is up to date."""
+class ListRecorder:
+    """Observes the resolver of the list of servers. Records at `flush`, once the list has given
+    the new servers their public ids."""
 
     def __init__(
         self,
-        recorder_queues: Sequence[RecorderQueue],
+        queues: Sequence[RecorderQueue],
         server_list: ServerList,
-        resolver: Resolver[Server, Server],
         changed: Callable[[], None],
     ) -> None:
-        self._recorder_queues = recorder_queues
+        self._queues = queues
         self._server_list = server_list
-        self._resolver = resolver
         self._changed = changed
-        self._said: dict[str, dict[str, None]] = {}
-        self._completed = False
+        self._waiting: dict[str, dict[str, None]] = {}
+        """The server_ids to record, by the provider that brought them."""
+        self._is_complete: IsComplete | None = None
 
-    def said(self, name: str, keys: Collection[str]) -> None:
-        """Remember that something of these servers is to be recorded."""
-        self._said.setdefault(name, {}).update(dict.fromkeys(keys))
+    def on_records(
+        self,
+        layers: Layers[Server],  # noqa: ARG002  those of `flush` are newer
+        name: str,
+        keys: Collection[str],
+    ) -> None:
+        """Record these servers at the next flush."""
+        self._waiting.setdefault(name, {}).update(dict.fromkeys(keys))
         self._changed()
 
-    def completed(self) -> None:
-        """Remember that these are all."""
-        self._completed = True
+    def on_snapshot(
+        self,
+        layers: Layers[Server],  # noqa: ARG002  those of `flush` are newer
+        is_complete: IsComplete,
+    ) -> None:
+        """Record at the next flush that there are no other servers."""
+        self._is_complete = is_complete
         self._changed()
 
-    def flush(self) -> None:
-        """Record what was said, with the public ids that the server_list has given."""
-        said, self._said = self._said, {}
-        completed, self._completed = self._completed, False
-        layers = self._resolver.layers
-        for queue in self._recorder_queues:
-            for name, keys in said.items():
+    def flush(self, layers: Layers[Server]) -> None:
+        """Record what has been observed. Servers that are still held back wait for the next."""
+        if self._server_list.deferred:
+            return
+        waiting, self._waiting = self._waiting, {}
+        is_complete, self._is_complete = self._is_complete, None
+        for queue in self._queues:
+            for name, keys in waiting.items():
                 if layers.is_above(name, queue.above):
                     admitted = [key for key in keys if queue.link.admits(key)]
-                    queue.put([self._change(queue, key) for key in admitted])
-            narrowed = queue.link.servers is not None  # it may remember others, too
-            if completed and not narrowed and self._resolver.whole(queue.above):
+                    queue.put([self._change(layers, queue, key) for key in admitted])
+            narrowed = queue.link.servers is not None  # the recorder may store other servers, too
+            if is_complete is not None and not narrowed and is_complete(queue.above):
                 listed = frozenset(layers.keys(queue.above))
                 queue.put([Snapshot(server_id=None, keys=listed)])
 
-    def _change(self, queue: RecorderQueue, server_id: str) -> Change:
-        merged = self._resolver.layers.merge(server_id, queue.above)
+    def _change(self, layers: Layers[Server], queue: RecorderQueue, server_id: str) -> Change:
+        merged = layers.merge(server_id, queue.above)
         shown = self._server_list.servers.get(server_id)
         if merged is None or (queue.public and shown is None):
             return ServerRemoved(server_id=server_id)

@@ -1,94 +1,125 @@
-"""One subject kept in its right layers: which providers are asked, and whose layers are in use.
+"""Decides for one subject which providers are asked and whose layers are in use.
 
-The decision follows from the present state alone. It is taken anew whenever something turned:
-a provider's health, an answer, a moment in time.
+A subject is the list of servers, or the users of one server. The decision is a function of the
+present state alone: it is taken again from the start after each change (the health of a provider,
+an answer, a moment in time, a reload), by one task that runs until nothing is left to decide.
+
+For each provider, from the highest priority to the lowest, there is a verdict:
+
+    use    its layer is in use
+    wait   its layer may come; what it would replace stays in use until then
+    skip   it counts as absent
+
+The users of a server come from one fallback: below a fallback whose verdict is ``use``, no other
+fallback is asked; below one whose verdict is ``wait``, a lower fallback stays only if it is in use
+already. The list of servers has no such exclusion: every fallback is asked, and `Layers` decides
+for each server (R3).
+
+Invariant: the layers in use and the records in the sink change together, in one step without an
+await (R7). The records are merged before, in slices; events that arrive meanwhile are merged
+again, and a reload that arrives meanwhile discards the merge (R15).
 """
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from math import inf
-from typing import Generic, Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
 
 from d_back_core.chain.layers import Layers, Link, R
 from d_back_core.clock import Timer
 from d_back_core.providers.validation import SLICE, Patch
-from d_back_core.state.layer_source import LayerSource, Member, Subject
+from d_back_core.state.layer_source import LayerSource, Member, State, Subject
 
 E = TypeVar("E")
 R_contra = TypeVar("R_contra", contravariant=True)
 
 
 class Sink(Protocol[R_contra, E]):
-    """Where the merged records go; all calls are synchronous."""
+    """Receives the merged records; all calls are synchronous."""
 
     def derive(self, key: str, merged: R_contra | None) -> E | None:
-        """What becomes of a merged record; None: nothing is to be seen of it."""
+        """Return what becomes of a merged record; None: it is not shown."""
 
     def put(self, key: str, effective: E | None) -> None:
-        """One of them changed."""
+        """One record has changed."""
 
     def swap(self, effective: dict[str, E]) -> None:
-        """These are all of them now."""
+        """These are all records."""
+
+
+IsComplete: TypeAlias = Callable[[str | None], bool]
 
 
 class Observer(Protocol):
-    """Hears what providers in use say, in snapshots and events; never that one was lost."""
+    """Is called with what providers in use return and yield, never when a layer is lost (R22)."""
 
-    def said(self, name: str, keys: Collection[str]) -> None:
-        """The provider said something of these keys; the merged records are up to date."""
+    def on_records(self, layers: Layers[Any], name: str, keys: Collection[str]) -> None:
+        """The provider returned or yielded these keys; the merged records are up to date."""
 
-    def completed(self) -> None:
-        """All of a snapshot was reported by `said`."""
+    def on_snapshot(self, layers: Layers[Any], is_complete: IsComplete) -> None:
+        """All keys of a snapshot have been passed to `on_records`. ``is_complete(above)``: True if
+        the providers above that one (None: all) have no other keys."""
 
 
 Verdict: TypeAlias = Literal["use", "wait", "skip"]
 Wanted: TypeAlias = dict[str, Mapping[str, R]]
-"""The layers that are to be in use, by provider."""
+"""The layers to use, by provider."""
 
 
 class Resolver(Generic[R, E]):
-    """The layers of one subject, and the merged records in its sink. Begins with `relink`."""
+    """The layers of one subject, and the merged records in its sink. `set_chain` starts it."""
 
-    def __init__(self, subject: Subject[R], sink: Sink[R, E]) -> None:
+    def __init__(
+        self,
+        subject: Subject[R],
+        sink: Sink[R, E],
+        observer: Observer,
+        decided: Callable[[], None] | None = None,
+    ) -> None:
+        """``decided`` is called after each decision."""
         self.sources: dict[str, LayerSource[R]] = {}
         self.layers = Layers(subject.kind, (), {})
         self.stale = False
-        """Whether what is in use is the last state of providers that failed since."""
-        self.observer: Observer | None = None
+        """True if the state in use is the last one of providers that have failed since."""
         self.ready = asyncio.Event()
-        """Set once every provider that may be asked has answered or failed."""
+        """Set when every provider that may be asked has answered or failed."""
         self._subject = subject
         self._sink = sink
+        self._observer = observer
+        self._decided = decided
         self._late: set[str] | None = None
-        """The keys that events changed while an exchange is being merged."""
+        """The keys that events changed during a merge; None: no merge is under way."""
         self._staged: Collection[str] = ()
         """The providers whose layers are being merged."""
-        self._wake_at = inf
-        self._relinked = False
+        self._reloads = 0
+        """Number of calls of `set_chain`: a merge that a reload overtakes is discarded."""
+        self._reloaded = False
+        """True until the chain of the last `set_chain` is in use."""
         self._underived = False
-        """Whether the sink may derive otherwise now than when it was filled."""
-        self._retell = False
+        """True if the sink may derive other records than those in use (another policy)."""
+        self._report_all = False
         self._dirty = False
         self._task: asyncio.Task[None] | None = None
         self._timer: Timer | None = None
+        self._wake_at = inf
         self._failback_after = 0.0
 
-    def relink(
-        self, members: Sequence[Member], failback_after: float, *, retell: bool = False
+    def set_chain(
+        self, members: Sequence[Member], failback_after: float, *, report_all: bool = False
     ) -> None:
-        """Walk this chain, in place of the former one. A provider that is not in it any more is
-        not asked; its layer stays until somebody else has answered. ``retell``: let the observer
-        hear again all that is in use."""
+        """Use this chain from now on. A provider that has left it is not asked any more; its layer
+        stays until another provider has answered. ``report_all``: call the observer with
+        everything in use again."""
         former = self.sources
-        self._retell = self._retell or retell
+        self._report_all = self._report_all or report_all
         self._failback_after = failback_after
         self.sources = {}
         for member in members:
             source = former.pop(member.link.name, None)
             if source is None:
-                source = LayerSource(self._subject, member, self.turn)
+                source = LayerSource(self._subject, member, self.reconsider)
             else:
-                source.relink(member)
+                source.set_member(member)
             self.sources[member.link.name] = source
         for name, source in former.items():
             if name in self.layers.in_use or name in self._staged:
@@ -96,35 +127,39 @@ class Resolver(Generic[R, E]):
                 self.sources[name] = source
             else:
                 source.release()
-        self._relinked = self._underived = bool(self.layers.in_use)
-        self.turn()
+        self._reloads += 1
+        self._reloaded = self._underived = bool(self.layers.in_use or self._staged)
+        self.reconsider()
 
-    def turn(self) -> None:
-        """Decide again: something turned."""
+    def reconsider(self) -> None:
+        """Decide again: something has changed."""
         self._dirty = True
         if self._task is None:
-            self._task = self._subject.spawn(self._work())
+            self._task = self._subject.spawn(self._decide_until_clean())
 
-    def refetch(self, name: str) -> None:
-        """Ask that provider again where it is held or where it had nothing to say."""
+    def refetch(self, name: str, failing_since: float | None = None) -> None:
+        """Fetch that provider's layer again, if it has been fetched. ``failing_since``: the layer
+        may be out of date since then, and is until the new answer (R10)."""
         source = self.sources.get(name)
-        if source is None or source.supervisor.ended:
+        if source is None or source.removed:
             return
+        if failing_since is not None and source.records is not None:
+            source.mark_failing(failing_since)
         if source.answered or source.asking:
             source.ask()
 
     @property
     def old(self) -> bool:
-        """Whether an answer is older than its provider allows it to be on a join, or a newer one
-        is on its way."""
+        """True if an answer is older than a join accepts, or a newer one is under way."""
         return any(source.old or source.renewing for source in self.sources.values())
 
     async def fresh(self) -> None:
         """Return when every provider that may be asked has answered or failed, and no answer is
-        older than its provider allows it to be on a join. Who calls meanwhile shares the call."""
+        older than a join accepts. Concurrent callers share the calls (R18)."""
         if self.ready.is_set():
             for source in self.sources.values():
-                source.renew()
+                if source.old:
+                    source.ask(by_age=True)
             if any(source.renewing for source in self.sources.values()):
                 self.ready.clear()
         await self.ready.wait()
@@ -132,11 +167,11 @@ class Resolver(Generic[R, E]):
     async def settled(self) -> None:
         """Return when every provider that may be asked now has answered or failed."""
         self.ready.clear()
-        self.turn()
+        self.reconsider()
         await self.ready.wait()
 
     def apply(self, name: str, key: str, patch: Patch) -> None:
-        """An event of that provider for one of its records."""
+        """Apply an event of that provider to one of its records."""
         source = self.sources.get(name)
         if source is None or not source.apply(key, patch):
             return
@@ -144,23 +179,37 @@ class Resolver(Generic[R, E]):
             self._late.add(key)
         if name in self.layers.in_use:
             self._sink.put(key, self._sink.derive(key, self.layers.merge(key)))
-            if self.observer is not None:
-                self.observer.said(name, (key,))
+            self._observer.on_records(self.layers, name, (key,))
 
-    def whole(self, above: str | None) -> bool:
-        """Whether a provider above that one (None: any) that stands for all others is in use,
-        and all above it have said what there is: who is not in the layers is then not there."""
+    def is_complete(self, above: str | None) -> bool:
+        """Return True if a key that no provider above that one (None: any) has does not exist:
+        all that could add it are healthy and have answered."""
+        found = False
         for name, source in self.sources.items():
             if name == above:
+                break
+            if source.failing or not source.supervisor.running:
                 return False
-            if source.supervisor.health != "ready" or source.failing_since is not None:
+            in_use = name in self.layers.in_use
+            if self._subject.is_list and not in_use and source.lists:
                 return False
-            if name in self.layers.in_use and self._covers(source.link):
+            found = found or (in_use and self._covers(source.link))
+            if found and not self._subject.is_list:
                 return True
-        return False
+        return found
+
+    def awaited(self, patience: float) -> list[Link]:
+        """Return the links of the providers that may still give their first answer."""
+        sources = self.sources.values()
+        return [source.link for source in sources if source.is_first_awaited(patience)]
+
+    @property
+    def unanswered(self) -> list[Link]:
+        """The links of the providers that have neither answered nor failed yet."""
+        return [source.link for source in self.sources.values() if source.is_unanswered]
 
     def close(self) -> None:
-        """Hold nothing and ask nobody any more."""
+        """Hold nothing and ask no more."""
         for source in self.sources.values():
             source.release()
         if self._timer is not None:
@@ -168,76 +217,86 @@ class Resolver(Generic[R, E]):
         if self._task is not None:
             self._task.cancel()
 
-    async def _work(self) -> None:
+    # Decide
+
+    async def _decide_until_clean(self) -> None:
         try:
             while self._dirty:
                 self._dirty = False
-                await self._work_once()
+                await self._decide_once()
+                if self._decided is not None:
+                    self._decided()
         finally:
             self._task = None
 
-    async def _work_once(self) -> None:
-        wanted, waiting = self._decide()
+    async def _decide_once(self) -> None:
+        wanted, kept, waiting = self._decide()
+        stale = frozenset(kept) if self._subject.is_list else frozenset[str]()
+        layers = Layers(self._subject.kind, self._links, wanted | kept, stale=stale)
         in_use = self.layers.in_use
-        if self._relinked and waiting and in_use and self._links != self.layers.links:
+        if self._reloaded and waiting and in_use and self._links != self.layers.links:
+            # What is in use stays until all that are to replace it have answered; only the
+            # policy applies at once.
             if self._underived:
                 await self._put_in_use(self.layers)
-            return  # what is in use stays, as it is, until all are there who are to replace it
-        if (
-            self._relinked
-            or wanted.keys() != in_use.keys()
-            or any(in_use[name] is not records for name, records in wanted.items())
-        ):
-            self._relinked = False
-            await self._exchange(wanted)
+            return
+        if self._reloaded or not layers.same_as(self.layers):
+            if not await self._put_in_use(layers):
+                return
+            self._reloaded = False
         elif not waiting and not in_use and not self.ready.is_set():
-            self._sink.swap({})  # nobody answers: there is nothing to see, until one does
+            self._sink.swap({})  # no provider answers: there is nothing to show until one does
         if not waiting:
             self.ready.set()
 
-    def _decide(self) -> tuple[Wanted[R], bool]:
-        """The layers to be in use, and whether somebody is still to be waited for."""
+    def _decide(self) -> tuple[Wanted[R], Wanted[R], bool]:
+        """Return the layers to use, those that are only kept, and whether a provider is still
+        waited for."""
         self._wake_at = inf
         wanted: Wanted[R] = {}
         waiting = answered = covered = False
         for name, source in self.sources.items():
+            held = name in self.layers.in_use
             if source.link.mode == "fallback" and answered:
-                if covered and name not in self.layers.in_use:
+                if covered and not held:
                     source.release()
-                if covered or name not in self.layers.in_use:
+                if covered or not held:
                     continue
+                # A higher fallback is still waited for: this one stays until then.
             verdict = self._verdict(source)
-            waiting = waiting or source.renewing
             if verdict == "use" and source.records is not None:
                 wanted[name] = source.records
-            elif verdict == "wait" and name in self.layers.in_use:
+            elif verdict == "wait" and held:
                 wanted[name] = self.layers.in_use[name]
-            waiting = waiting or verdict == "wait"
-            if verdict != "skip" and self._covers(source.link):
+            waiting = waiting or source.renewing or verdict == "wait"
+            if verdict != "skip" and self._covers(source.link) and not self._subject.is_list:
                 answered = True
                 covered = covered or verdict == "use"
         kept = self._kept(wanted, covered=covered, waiting=waiting)
-        self.stale = bool(kept) and not waiting
-        self._rearm()
-        return wanted | kept, waiting
+        alone = not self._subject.is_list or not self._adds(wanted)
+        self.stale = bool(kept) and not waiting and alone
+        self._arm_timer()
+        return wanted, kept, waiting
 
     @property
     def _links(self) -> tuple[Link, ...]:
         return tuple(source.link for source in self.sources.values())
 
     def _verdict(self, source: LayerSource[R]) -> Verdict:
-        """Whether the layer of that provider is to be used, or may come, or counts as absent."""
         supervisor = source.supervisor
-        if source.removed or supervisor.ended:
+        if source.removed:
             return "skip"
         if supervisor.starting:
             return "wait"
-        if source.expired or (not supervisor.started and source.records is None):
+        if not supervisor.running and source.asking:
+            source.cancel()  # an answer of the run that is over is not taken
+        if source.expired or (not supervisor.running and source.records is None):
             return "skip"
         if source.failing_since is not None:
             self._wake(source.failing_since + supervisor.core.grace)
+        self._retry(source)
         if source.records is not None:
-            if source.due and supervisor.started:
+            if source.state is State.INHERITED and supervisor.running and not source.asking:
                 source.ask()
             return "use" if self._may_come(source) else "skip"
         if source.answered or source.failing_since is not None:
@@ -248,16 +307,31 @@ class Resolver(Generic[R, E]):
             source.ask()
         return "wait"
 
+    def _retry(self, source: LayerSource[R]) -> None:
+        """Ask again a provider whose last answer brought nothing, in its time."""
+        at = source.retry_at
+        if at is None or not source.supervisor.running:
+            return
+        if self._subject.is_list and source.records is not None and self.layers.keys():
+            return  # an empty list matters only while no server is known
+        if at <= self._subject.clock.time():
+            source.ask()
+        else:
+            self._wake(at)
+
     def _may_come(self, source: LayerSource[R]) -> bool:
-        """A better fallback takes over from a lesser one only when it has been ready for long
-        enough; everything else may come into use at once."""
+        """Return True if the layer may come into use now. A fallback that had failed replaces a
+        lower one only after it has been ready for ``failback_after`` (R9)."""
         name = source.link.name
-        if source.link.mode != "fallback" or name in self.layers.in_use or self.stale:
+        in_use = self.layers.in_use.keys() - self.layers.stale
+        has_failed = source.has_failed or source.supervisor.has_failed
+        if source.link.mode != "fallback" or name in in_use or self.stale or not has_failed:
             return True
-        below = list(self.sources)[list(self.sources).index(name) + 1 :]
-        lesser = [other for other in below if other in self.layers.in_use]
+        names = list(self.sources)
+        lower = [other for other in names[names.index(name) + 1 :] if other in in_use]
         if not any(
-            self._covers(self.sources[other].link) and not self._removed(other) for other in lesser
+            self._covers(self.sources[other].link) and not self.sources[other].removed
+            for other in lower
         ):
             return True
         if source.failing:
@@ -267,39 +341,42 @@ class Resolver(Generic[R, E]):
         return self._subject.clock.time() >= due
 
     def _covers(self, link: Link) -> bool:
-        """Whether an answer of this provider stands for every fallback below it."""
-        everything = link.servers is None or self._subject.server_id is not None
-        return link.mode == "fallback" and everything
+        """Return True if an answer of this provider stands for every fallback below it."""
+        return link.mode == "fallback" and (link.servers is None or not self._subject.is_list)
 
     def _kept(self, wanted: Wanted[R], *, covered: bool, waiting: bool) -> Wanted[R]:
-        """The layers that stay although their time is over, as there is nobody in their place."""
-        before = {
-            mode: {
+        """Return the layers that stay although their time is over, since no other provider
+        replaces them."""
+        lost = {name: each for name, each in self.layers.in_use.items() if name not in wanted}
+        modes = {name: self.sources[name].link.mode for name in lost}
+        adding = self._adds(wanted)
+        if self._subject.is_list:
+            # `Layers` shows of these only the servers that no other provider lists (R3).
+            return {
                 name: records
-                for name, records in self.layers.in_use.items()
-                if self.sources[name].link.mode == mode and name not in wanted
+                for name, records in lost.items()
+                if modes[name] != "enrich" and not (adding and self.sources[name].removed)
             }
-            for mode in ("fallback", "merge")
-        }
-        adding = any(self.sources[name].link.mode != "enrich" for name in wanted)
         kept = {
             name: records
-            for name, records in before["fallback"].items()
-            if not covered and (waiting or not adding or not self._removed(name))
+            for name, records in lost.items()
+            if modes[name] == "fallback"
+            and not covered
+            and (waiting or not adding or not self.sources[name].removed)
         }
-        return kept if adding or kept else before["merge"]
+        if adding or kept:
+            return kept
+        return {name: records for name, records in lost.items() if modes[name] == "merge"}
 
-    def _removed(self, name: str) -> bool:
-        """Whether that provider is no longer configured, rather than out of order."""
-        return self.sources[name].removed or self.sources[name].supervisor.ended
+    def _adds(self, names: Collection[str]) -> bool:
+        """Return True if one of these providers adds records of its own."""
+        return any(self.sources[name].link.mode != "enrich" for name in names)
 
-    async def _exchange(self, wanted: Wanted[R]) -> None:
-        """Put these layers in use, in the order of the chain as it is now."""
-        await self._put_in_use(Layers(self._subject.kind, self._links, wanted))
+    # Put in use
 
-    async def _put_in_use(self, layers: Layers[R]) -> None:
-        """Merged in slices, swapped in one step, as one change."""
-        self._underived = False
+    async def _put_in_use(self, layers: Layers[R]) -> bool:
+        """Merge in slices, then swap in one step. Returns False if a reload has overtaken it."""
+        reloads = self._reloads
         self._late, self._staged = set(), layers.in_use.keys()
         merged: dict[str, E] = {}
         for count, key in enumerate(layers.keys(), 1):
@@ -309,28 +386,24 @@ class Resolver(Generic[R, E]):
         for key in self._late:
             self._derive(layers, key, merged)
         self._late, self._staged = None, ()
+        if reloads != self._reloads:
+            # It was merged by the former chain or policy; the new one is decided on next.
+            self._forget_removed()
+            return False
+        # No await from here to the end of the swap.
+        self._underived = False
         before, self.layers = self.layers, layers
         self._sink.swap(merged)
         for name in before.in_use.keys() - layers.in_use.keys():
             self.sources[name].drop()
-            if self.sources[name].removed:
-                del self.sources[name]
+        self._forget_removed()
         await self._report(before)
+        return True
 
-    async def _report(self, before: Layers[R]) -> None:
-        """Tell the observer of the snapshots that have come into use."""
-        retell, self._retell = self._retell, False
-        if self.observer is None:
-            return
-        for name, records in self.layers.in_use.items():
-            former = before.in_use.get(name, {})
-            if records is former and not retell:
-                continue
-            keys = [*records, *(key for key in former if key not in records)]
-            for start in range(0, len(keys), SLICE):
-                self.observer.said(name, keys[start : start + SLICE])
-                await asyncio.sleep(0)
-        self.observer.completed()
+    def _forget_removed(self) -> None:
+        for name in [name for name, source in self.sources.items() if source.removed]:
+            if name not in self.layers.in_use:
+                self.sources.pop(name).release()
 
     def _derive(self, layers: Layers[R], key: str, merged: dict[str, E]) -> None:
         effective = self._sink.derive(key, layers.merge(key))
@@ -339,14 +412,29 @@ class Resolver(Generic[R, E]):
         else:
             merged[key] = effective
 
+    async def _report(self, before: Layers[R]) -> None:
+        """Pass the snapshots that have come into use to the observer."""
+        report_all, self._report_all = self._report_all, False
+        for name, records in self.layers.in_use.items():
+            former = before.in_use.get(name, {})
+            if records is former and not report_all:
+                continue
+            keys = [*records, *(key for key in former if key not in records)]
+            for start in range(0, len(keys), SLICE):
+                self._observer.on_records(self.layers, name, keys[start : start + SLICE])
+                await asyncio.sleep(0)
+        self._observer.on_snapshot(self.layers, self.is_complete)
+
+    # Time
+
     def _wake(self, at: float) -> None:
         if at > self._subject.clock.time():
             self._wake_at = min(self._wake_at, at)
 
-    def _rearm(self) -> None:
+    def _arm_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         if self._wake_at < inf:
             delay = self._wake_at - self._subject.clock.time()
-            self._timer = self._subject.clock.call_later(delay, self.turn)
+            self._timer = self._subject.clock.call_later(delay, self.reconsider)

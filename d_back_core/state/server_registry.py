@@ -1,6 +1,6 @@
-"""Which servers are held: those that somebody watches or waits for, and those that are eager."""
+"""Which servers are held: those that a client watches or waits for, and those that are eager."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,122 +10,102 @@ from d_back_core.chain.policy import NO_POLICY, Policy
 from d_back_core.chain.server_list import ServerList
 from d_back_core.config import Config
 from d_back_core.gateway.rate_limits import ChatRate
-from d_back_core.models import User
-from d_back_core.secret import Secret
-from d_back_core.state.layer_source import Subject
 from d_back_core.state.provider_set import ProviderSet
-from d_back_core.state.recorders import UsersObserver
 from d_back_core.state.resolver import Resolver
 from d_back_core.state.server_state import ServerState, Shared
 
 
 class ServerRegistry:
-    """Begins to hold a server when it is first asked for, and lets it go when nobody has watched
-    it for a while."""
+    """Holds a server from its first join until no client has watched it for ``chain.idle``."""
 
     def __init__(
-        self, config: Config, provider_set: ProviderSet, server_list: ServerList, shared: Shared
+        self, config: Config, providers: ProviderSet, server_list: ServerList, shared: Shared
     ) -> None:
         self.servers: dict[str, ServerState] = {}
-        self.passwords: Mapping[str, Secret] = {}
-        """By server_id, for those whose policy has none."""
         self._config = config
-        self._provider_set = provider_set
+        self._providers = providers
         self._server_list = server_list
         self._shared = shared
         self._closed = False
 
-    def apply(self, config: Config, *, retell: bool) -> None:
-        """Go on with another configuration, and with the chain that it brought; ``retell`` is
-        for `Resolver.relink`."""
+    def apply(self, config: Config, *, report_all: bool) -> None:
+        """Use another configuration and its chain; for ``report_all`` see
+        `Resolver.set_chain`."""
         self._config = config
-        for live in self.servers.values():
-            live.reconfigure(self.policy(live.server_id), self._chat_rate())
-            self.relink(live.resolver, live.server_id, retell=retell)
-            self.let_idle(live)
+        for server in self.servers.values():
+            server.reconfigure(self.policy(server.server_id), self._chat_rate())
+            self.set_chain(server.resolver, server.server_id, report_all=report_all)
+            self.restart_idle_timer(server)
 
     def close(self) -> None:
-        """Hold none of them any longer; may be called twice."""
+        """Hold none of them any more; may be called twice."""
         self._closed = True
-        for live in self.servers.values():
-            live.close()
+        for server in self.servers.values():
+            server.close()
 
     @contextmanager
     def watching(self, server_id: str) -> Iterator[ServerState]:
-        """Hold it inside the block, and for a while after it."""
-        live = self.hold(server_id)
-        live.joining += 1
-        self.let_idle(live)  # not while somebody waits for it
+        """Hold the server inside the block, and for a while after it."""
+        server = self.hold(server_id)
+        server.joining += 1
+        self.restart_idle_timer(server)  # it does not run while a join waits
         try:
-            yield live
+            yield server
         finally:
-            live.joining -= 1
-            self.let_idle(live)
+            server.joining -= 1
+            self.restart_idle_timer(server)
 
     def hold_eager(self) -> None:
-        """Hold the servers that are held without anybody who watches."""
+        """Hold the servers that are held without a client."""
         for server_id in self._server_list.servers:
-            if self._eager(server_id):
+            if self._is_eager(server_id):
                 self.hold(server_id)
 
     def hold(self, server_id: str) -> ServerState:
-        """The server as it is held, from now on if it was not."""
-        live = self.servers.get(server_id)
-        if live is None:
+        """Return the server's state; it is held from now on if it was not before."""
+        server = self.servers.get(server_id)
+        if server is None:
             shared = structs.replace(self._shared, history=self._config.gateway.history)
-            live = ServerState(server_id, self.policy(server_id), self._chat_rate(), shared)
-            subject = Subject(
-                kind=User, server_id=server_id, clock=shared.clock, spawn=shared.spawn
-            )
-            live.resolver = Resolver(subject, live)
-            live.resolver.observer = UsersObserver(
-                self._provider_set.recorder_queues, live, live.resolver
-            )
-            self.relink(live.resolver, server_id)
-            self.servers[server_id] = live
-        return live
+            policy = self.policy(server_id)
+            server = ServerState(server_id, policy, self._chat_rate(), shared)
+            self.set_chain(server.resolver, server_id)
+            self.servers[server_id] = server
+        return server
 
-    def records(self, server_id: str) -> bool:
-        """Whether there is a recorder for that server."""
-        return any(each.link.admits(server_id) for each in self._provider_set.recorder_queues)
-
-    def let_idle(self, live: ServerState) -> None:
-        """Begin the time after which a server is let go that nobody watches."""
-        if live.idle is not None:
-            live.idle.cancel()
-            live.idle = None
+    def restart_idle_timer(self, server: ServerState) -> None:
+        """Start the time after which the server is released, if no client watches it."""
+        if server.idle is not None:
+            server.idle.cancel()
+            server.idle = None
         if self._closed:
             return
-        if not live.sessions and not live.joining and not self._eager(live.server_id):
-            listed = live.server_id in self._server_list.servers
+        if not server.sessions and not server.joining and not self._is_eager(server.server_id):
+            listed = server.server_id in self._server_list.servers
             idle = self._config.chain.idle if listed else 0
-            live.idle = self._shared.clock.call_later(idle, lambda: self._let_go(live))
+            server.idle = self._shared.clock.call_later(idle, lambda: self._release(server))
 
     def policy(self, server_id: str) -> Policy:
-        """What the operator, or else a callback, says of that server."""
-        policy = self._config.servers.get(server_id, NO_POLICY)
-        password = self.passwords.get(server_id)
-        if password is None or policy.password is not None:
-            return policy
-        return structs.replace(policy, password=password)
+        """Return the operator's policy for that server."""
+        return self._config.servers.get(server_id, NO_POLICY)
 
-    def relink(
-        self, resolver: Resolver[Any, Any], server_id: str | None, *, retell: bool = False
+    def set_chain(
+        self, resolver: Resolver[Any, Any], server_id: str | None, *, report_all: bool = False
     ) -> None:
-        """Let the resolver walk the chain as it is configured now."""
-        members = self._provider_set.members(server_id)
-        resolver.relink(members, self._config.chain.failback_after, retell=retell)
+        """Give the resolver the chain as it is configured now."""
+        members = self._providers.members(server_id)
+        failback_after = self._config.chain.failback_after
+        resolver.set_chain(members, failback_after, report_all=report_all)
 
-    def _let_go(self, live: ServerState) -> None:
-        if self._eager(live.server_id):  # it is back in the list
+    def _release(self, server: ServerState) -> None:
+        if self._is_eager(server.server_id):  # it is back in the list
             return
-        live.close()
-        self.servers.pop(live.server_id, None)
+        server.close()
+        self.servers.pop(server.server_id, None)
 
-    def _eager(self, server_id: str) -> bool:
+    def _is_eager(self, server_id: str) -> bool:
         if server_id not in self._server_list.servers:
             return False
-        return self.records(server_id) or self.policy(server_id).eager
+        return self._providers.records(server_id) or self.policy(server_id).eager
 
     def _chat_rate(self) -> ChatRate:
         limits = self._config.limits

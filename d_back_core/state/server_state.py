@@ -1,7 +1,16 @@
-"""One server while it is held: its policy, its world, and the sessions that joined."""
+"""One server while it is held: its policy, its resolver, its world, and its subscribers.
+
+    resolver ──put, swap──▶ world ──deltas──▶ `deliver` ──frames──▶ subscribers
+                              └──snapshot, tail──▶ `join`
+
+`deliver` encodes and frames each delta once, whatever the number of sessions. With more than
+``SESSIONS_PER_TURN`` sessions it goes on over several turns of the event loop; until it is done,
+newer deltas stay in the world, and the next batch takes them all.
+"""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -10,8 +19,10 @@ from d_back_core.chain.world import Delta, World
 from d_back_core.clock import Clock, Timer
 from d_back_core.gateway.rate_limits import ChatRate
 from d_back_core.models import EffectiveServer, EffectiveUser, Message, User
+from d_back_core.providers.recorder_queue import RecorderQueue
 from d_back_core.state.failover_log import FailoverLog
-from d_back_core.state.layer_source import Spawn
+from d_back_core.state.layer_source import Spawn, Subject
+from d_back_core.state.recorders import UserRecorder
 from d_back_core.state.resolver import Resolver
 from d_back_core.state.snapshot import CachedSnapshot, SnapshotCache
 from d_back_core.state.subscribers import (
@@ -25,106 +36,112 @@ from d_back_core.stats import Counters, ServerStats
 from d_back_core.wire import protocol
 from d_back_core.wire.frames import Piece, pieces_frame, stored, text_frame
 
+log = logging.getLogger("d_back.live")
+
 
 class Shared(Struct, frozen=True, kw_only=True):
-    """What all live servers are given."""
+    """What all servers share."""
 
     history: int
     """Deltas that a world keeps."""
     counters: Counters
     clock: Clock
+    queues: Sequence[RecorderQueue]
     changed: Callable[["ServerState"], None]
-    """Hears that a server has something to deliver."""
+    """Called when a server has something to deliver."""
     spawn: Spawn
 
 
 class ServerState:
-    """The sink of the resolver of one server's users: policy is applied on the way in, deltas go
-    to the sessions on the way out."""
+    """The sink of the resolver of one server's users: policy applies on the way in, deltas leave
+    on the way out."""
 
     def __init__(
         self, server_id: str, policy: Policy, chat_rate: ChatRate, shared: Shared
     ) -> None:
         self.server_id = server_id
         self.policy = policy
-        self.resolver: Resolver[User, EffectiveUser]
-        """What fills it; set by whoever composes the two."""
         self.joining = 0
-        """How many joins are under way."""
+        """Number of joins under way."""
         self.idle: Timer | None = None
-        self.recorded_client_id: str | None = None
-        """The client id that recorders have heard of."""
         self._chat_rate = chat_rate
-        self._history = shared.history
-        self._counters = shared.counters
-        self._changed = shared.changed
-        self._spawn = shared.spawn
-        self._audience = Subscribers(shared.counters)
+        self._shared = shared
+        self._subscribers = Subscribers(shared.counters)
         self._filled = False
-        self._succession = FailoverLog(shared.clock)
+        self._failover_log = FailoverLog(shared.clock)
+        self._recorder = UserRecorder(server_id, shared.queues, lambda: self.policy)
         self._delivering: asyncio.Task[None] | None = None
+        subject = Subject(kind=User, server_id=server_id, clock=shared.clock, spawn=shared.spawn)
+        self.resolver: Resolver[User, EffectiveUser] = Resolver(subject, self, self._recorder)
         self._fill({})
 
     @property
     def sessions(self) -> Mapping[Subscriber, Subscription]:
-        """Those that joined."""
-        return self._audience.sessions
+        """Those that have joined."""
+        return self._subscribers.sessions
+
+    # From the resolver to the world
 
     def derive(self, key: str, merged: User | None) -> EffectiveUser | None:
-        """The user as it is shown."""
+        """Return the user as it is shown."""
         return self.policy.user(key, merged)
 
     def put(self, key: str, effective: EffectiveUser | None) -> None:
-        """One user changed."""
+        """One user has changed."""
         self.world.put(key, effective)
-        self._changed(self)
+        self._shared.changed(self)
 
     def swap(self, effective: dict[str, EffectiveUser]) -> None:
-        """These are all users now; the first ones are where the world begins."""
+        """These are all users. The world begins with the first ones."""
         before = self.world.seq
         if self._filled:
             self.world.swap(effective)
-            self._changed(self)
+            self._shared.changed(self)
         else:
             self._fill(effective)
             self._filled = True
         in_use = self.resolver.layers.in_use
-        self._succession.note(in_use, self.world.epoch, before + 1, self.world.seq)
+        former = self._failover_log.names
+        if self._failover_log.note(in_use, self.world.epoch, before + 1, self.world.seq):
+            self._log_failover(former, in_use)
 
-    def say(self, message: Message) -> bool:
-        """Pass chat on, where policy allows it, its author is shown, and its channel is not
-        over its rate."""
+    def pass_on(self, name: str, message: Message) -> None:
+        """Send chat of that provider to the clients and the recorders.
+
+        It is dropped if the policy does not allow it, if its author is not shown, or if its
+        channel is over its rate.
+        """
         if not self.policy.hears(message) or self.world.visible(message.uid) is None:
-            return False
+            return
         if not self._chat_rate.allows(message.channel):
-            self._counters.chat_dropped += 1
-            return False
+            self._shared.counters.chat_dropped += 1
+            return
         self.world.say(message)
-        self._changed(self)
-        return True
+        self._recorder.on_message(self.resolver.layers, name, message)
+        self._shared.changed(self)
 
     def reconfigure(self, policy: Policy, chat_rate: ChatRate) -> None:
-        """Apply another policy: at once to what it hides, and to the users when the resolver swaps
-        them next."""
+        """Use another policy: what it hides, it hides at once; the users follow with the
+        resolver's next swap."""
         self.policy = policy
         self._chat_rate = chat_rate
         self.world.hide(offline=policy.hide_offline)
-        self._changed(self)
+        self._shared.changed(self)
 
     def stats(self) -> ServerStats:
-        """How it is at the moment."""
+        """Return the present state, for operators."""
         return ServerStats(
             server_id=self.server_id,
             providers=tuple(self.resolver.layers.in_use),
-            since=self._succession.since,
+            since=self._failover_log.since,
             stale=self.resolver.stale,
             users=len(self.world.users),
             sessions=len(self.sessions),
-            exchanges=self._succession.exchanges(),
+            exchanges=self._failover_log.exchanges(),
         )
 
     def close(self) -> None:
-        """Nobody watches any more."""
+        """Hold the server no more."""
         if self.idle is not None:
             self.idle.cancel()
         self.snapshot.close()
@@ -132,37 +149,32 @@ class ServerState:
 
     # From the world to the sessions
 
-    def join(
-        self,
-        session: Subscriber,
-        server: EffectiveServer,
-        users: CachedSnapshot,
-        client_id: str | None,
-    ) -> None:
-        """Subscribe the session, and send it the snapshot as of now. ``users`` is what
-        ``snapshot.ready()`` returned in this same turn of the loop."""
+    def join(self, session: Subscriber, server: EffectiveServer, users: CachedSnapshot) -> None:
+        """Subscribe the session, and send it the snapshot as of now. ``users`` is the result of
+        ``snapshot.ready()`` in this same turn of the loop."""
         deflate = session.deflates and bool(users.users.deflated)
-        head = protocol.join_head(server, self.world, client_id)
+        seq, tail = users.tail()
+        head = protocol.join_head(server, self.world.epoch, seq)
         pieces = (stored(head) if deflate else Piece(head, b""), users.users)
-        self._audience.join(session, joined_at=self.world.position, position=self.world.position)
-        session.write_snapshot(pieces_frame(pieces, deflate=deflate) + users.tail())
+        position = self.world.position
+        self._subscribers.join(session, joined_at=position, position=position)
+        session.write_snapshot(pieces_frame(pieces, deflate=deflate) + tail)
 
     def resume(self, session: Subscriber, seq: int, missed: list[Delta]) -> None:
-        """Subscribe a session that knows all up to that number, and send it these deltas."""
+        """Subscribe a session that has everything up to that number, and send it these deltas."""
         frames = (protocol.delta(self.server_id, each.seq, each.change) for each in missed)
         answer = protocol.resumed(self.world, seq)
-        # Nobody knows when it joined first; to be told of a removal twice harms it less.
-        self._audience.join(session, joined_at=0, position=self.world.position)
+        # When it first joined is not known. Receiving a removal twice does the least harm.
+        self._subscribers.join(session, joined_at=0, position=self.world.position)
         session.write(b"".join(map(text_frame, (answer, *frames))))
 
     def deliver(self) -> None:
-        """Send what happened since the last call, each delta encoded and framed once, and each
-        session written to once."""
+        """Send what has happened since the last call. Each session is written to once (R27)."""
         if self._delivering is not None:
-            return  # it goes on with what is new when it is done
+            return  # it takes what is new when it is done
         deltas = self.world.take()
         self.snapshot.trim()
-        self._counters.deltas += len(deltas)
+        self._shared.counters.deltas += len(deltas)
         if not self.sessions or not deltas:
             return
         frames = [
@@ -170,30 +182,41 @@ class ServerState:
         ]
         batch = Batch.of(deltas, frames)
         if len(self.sessions) > SESSIONS_PER_TURN:
-            self._delivering = self._spawn(self._deliver_in(self._audience.turns(batch)))
+            turns = self._subscribers.turns(batch)
+            self._delivering = self._shared.spawn(self._deliver_in(turns))
         else:
-            self._audience.deliver(batch)
+            self._subscribers.deliver(batch)
 
     def leave(self, session: Subscriber) -> None:
-        """End its subscription, where it has one."""
-        self._audience.leave(session)
+        """End the session's subscription, if it has one."""
+        self._subscribers.leave(session)
 
     def stop_direct_writes(self, session: Subscriber) -> None:
-        """Use its descriptor no more."""
-        self._audience.stop_direct_writes(session)
+        """Do not write to the session's descriptor any more."""
+        self._subscribers.stop_direct_writes(session)
 
     def catch_up(self, session: Subscriber) -> None:
-        """Send a session that was paused what waited for it, as it is now."""
-        changes = self._audience.catch_up(session, self.world)
-        if changes is None:
+        """Send a session that was paused the present state of what it missed, in one write (R29).
+
+        All frames but the last carry the number up to which the client had everything before:
+        one that loses the connection between them resumes from there (R48).
+        """
+        recovery = self._subscribers.catch_up(session, self.world)
+        if recovery is None:
             return
+        last = len(recovery.changes) - 1
         frames = [
-            text_frame(protocol.delta(self.server_id, self.world.seq, change, resync=number == 0))
-            for number, change in enumerate(changes)
+            protocol.delta(
+                self.server_id,
+                self.world.seq if number == last else recovery.seq,
+                change,
+                resync=number in {0, last},
+            )
+            for number, change in enumerate(recovery.changes)
         ]
-        if not frames:  # the numbers have gone on all the same
-            frames = [text_frame(protocol.resumed(self.world, self.world.seq))]
-        session.write(b"".join(frames))
+        if not frames:  # the numbers have gone on nevertheless
+            frames = [protocol.resumed(self.world, self.world.seq)]
+        session.write(b"".join(map(text_frame, frames)))
 
     async def _deliver_in(self, turns: Iterator[None]) -> None:
         for _ in turns:
@@ -202,6 +225,20 @@ class ServerState:
         self.deliver()
 
     def _fill(self, users: dict[str, EffectiveUser]) -> None:
+        history = self._shared.history
         hide_offline = self.policy.hide_offline
-        self.world = World(self.server_id, users, hide_offline=hide_offline, history=self._history)
+        self.world = World(self.server_id, users, hide_offline=hide_offline, history=history)
         self.snapshot = SnapshotCache(self.world)
+
+    def _log_failover(self, former: Iterable[str], names: Iterable[str]) -> None:
+        """Log one line: which server, from which providers to which, and why."""
+        lost = [name for name in former if name not in names]
+        reasons = [self.resolver.sources[name].supervisor.last_error for name in lost]
+        why = "; ".join(reason for reason in reasons if reason)
+        log.info(
+            "server %s: its users now come from %s, before from %s%s",
+            self.server_id,
+            ", ".join(names) or "no provider",
+            ", ".join(former),
+            f" ({why})" if why else "",
+        )

@@ -19,46 +19,52 @@ OLD_SHARE = 10
 
 
 class CachedSnapshot:
-    """The users at one moment, and what to send behind them."""
+    """The users at one moment, and the frames that bring a client from there to the present."""
 
-    def __init__(self, world: World, tracker: ChangeTracker, users: Piece) -> None:
+    def __init__(self, world: World, tracker: ChangeTracker, users: Piece, seq: int) -> None:
         self.tracker = tracker
         self.users = users
         self._world = world
+        self._seq = seq
+        """The number of the moment."""
         self._frames: dict[str, bytes] = {}
-        """By uid, all at the number ``_before``."""
-        self._before = -1
+        """By uid, all at that number."""
         self._tail = b""
-        self._tail_seq = -1
+        self._tail_seq = seq
 
-    def tail(self) -> bytes:
-        """Frames of what changed since, all at the present number: the newest state of each user,
-        and the removal of those who were in the snapshot; no chat. What did not change since the
-        last call is not encoded again."""
+    def tail(self) -> tuple[int, bytes]:
+        """Return the number of the ``server-join``, and the frames to send behind it: the newest
+        state of each user that has changed, and the removal of those who were in the snapshot; no
+        chat (R30).
+
+        Only the last frame has the present number: a client that loses the connection before it
+        resumes from the number of the snapshot (R48).
+        """
         seq = self._world.seq
         lately = list(self.tracker.lately())
-        if not lately and seq == self._tail_seq:
-            return self._tail
-        before = 10 ** len(str(seq)) - 1
-        if before != self._before:  # the number has a digit more, and so has every frame
-            self._before, self._frames = before, {}
-            lately = list(self.tracker.touched)
-        for uid in lately:
-            frame = self._frame(uid)
-            if frame is None:
-                self._frames.pop(uid, None)
-            else:
-                self._frames[uid] = frame
-        joined = b"".join(self._frames.values())
-        self._tail, self._tail_seq = protocol.renumbered(joined, before, seq), seq
-        return self._tail
+        if lately or seq != self._tail_seq:
+            for uid in lately:
+                frame = self._frame(uid, self._seq)
+                if frame is None:
+                    self._frames.pop(uid, None)
+                else:
+                    self._frames[uid] = frame
+            self._tail, self._tail_seq = self._joined(seq), seq
+        return (self._seq if self._frames else seq), self._tail
 
-    def _frame(self, uid: str) -> bytes | None:
+    def _joined(self, seq: int) -> bytes:
+        if not self._frames:
+            return b""
+        *uids, last = self._frames
+        final = self._frame(last, seq, resync=True) or b""
+        return b"".join((*(self._frames[uid] for uid in uids), final))
+
+    def _frame(self, uid: str, seq: int, *, resync: bool = False) -> bytes | None:
         user = self._world.visible(uid)
         if user is None and not self.tracker.touched[uid]:
             return None
         change = Removal(uid=uid) if user is None else Presence.introducing(user)
-        return text_frame(protocol.delta(self._world.server_id, self._before, change))
+        return text_frame(protocol.delta(self._world.server_id, seq, change, resync=resync))
 
 
 class SnapshotCache:
@@ -66,7 +72,7 @@ class SnapshotCache:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self._edition: CachedSnapshot | None = None
+        self._cached: CachedSnapshot | None = None
         self._making: asyncio.Task[None] | None = None
 
     async def ready(self) -> CachedSnapshot:
@@ -74,19 +80,19 @@ class SnapshotCache:
         compressed in a thread, and shared by all joins; of a small world they are always those
         of now. ``tail`` goes with it as long as the caller does not wait for anything else."""
         if self._making is None and len(self.world.users) <= SLICE:
-            if self._edition is None or self._edition.tracker.touched:
+            if self._cached is None or self._cached.tracker.touched:
                 self._make_at_once()
         elif self._is_outdated(TAIL_SHARE):
             self._making = self._making or asyncio.create_task(self._make())
             if self._is_outdated(OLD_SHARE):
                 await asyncio.shield(self._making)
-        if self._edition is None:  # it has been trimmed meanwhile
+        if self._cached is None:  # it has been trimmed meanwhile
             return await self.ready()
-        return self._edition
+        return self._cached
 
     def trim(self) -> None:
         """Forget what has changed where nobody will want to know: it would grow without end."""
-        cached = self._edition
+        cached = self._cached
         if cached is None or self._making is not None:
             return
         if len(cached.tracker.touched) > 2 * len(self.world.users) + SLICE:
@@ -98,15 +104,15 @@ class SnapshotCache:
             self._making.cancel()
 
     def _is_outdated(self, share: int) -> bool:
-        cached = self._edition
+        cached = self._cached
         return cached is None or len(cached.tracker.touched) * share > len(self.world.users)
 
     def _make_at_once(self) -> None:
         encoded = _encoded([protocol.users_json(self.world.shown())])
-        self._replace(CachedSnapshot(self.world, self.world.track(), encoded))
+        self._replace(CachedSnapshot(self.world, self.world.track(), encoded, self.world.seq))
 
     async def _make(self) -> None:
-        tracker = self.world.track()
+        tracker, seq = self.world.track(), self.world.seq
         try:
             users = self.world.shown()
             parts = []
@@ -114,7 +120,7 @@ class SnapshotCache:
                 parts.append(protocol.users_json(users[start : start + SLICE]))
                 await asyncio.sleep(0)
             encoded = await asyncio.to_thread(_encoded, parts)
-            self._replace(CachedSnapshot(self.world, tracker, encoded))
+            self._replace(CachedSnapshot(self.world, tracker, encoded, seq))
         except BaseException:
             self.world.untrack(tracker)
             raise
@@ -122,7 +128,7 @@ class SnapshotCache:
             self._making = None
 
     def _replace(self, cached: CachedSnapshot | None) -> None:
-        former, self._edition = self._edition, cached
+        former, self._cached = self._cached, cached
         if former is not None:
             self.world.untrack(former.tracker)
 

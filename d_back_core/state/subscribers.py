@@ -52,7 +52,7 @@ class Subscription(Struct):
     """Of one that is in step, the audience knows."""
     descriptor: int | None = None
     """That of a session which is in step."""
-    outbox: Backlog | None = None
+    backlog: Backlog | None = None
     """What waits while the session is paused."""
 
 
@@ -82,6 +82,14 @@ class Batch(Struct, frozen=True):
         return self.deltas[-1].position
 
 
+class Recovery(Struct, frozen=True):
+    """What a session is sent that was paused."""
+
+    seq: int
+    """The number up to which the client had everything before."""
+    changes: list[WorldChange]
+
+
 class Subscribers:
     """Everybody who joined one server."""
 
@@ -96,6 +104,8 @@ class Subscribers:
         self._waiting: dict[int, Subscriber] = {}
         """Those who were in step and are still to be written the batch that is under way."""
         self._waiting_position = 0
+        self._batch: Batch | None = None
+        """The batch that is under way."""
 
     def join(self, session: Subscriber, *, joined_at: int, position: int) -> None:
         """Go on from there with a session that is none of these yet."""
@@ -132,6 +142,7 @@ class Subscribers:
     def turns(self, batch: Batch) -> Iterator[None]:
         """The same, with a pause after every ``SESSIONS_PER_TURN``. The iterator is to be
         exhausted before the next batch."""
+        self._batch = batch
         if not batch.for_all:
             for session in list(self._direct.values()):
                 self.stop_direct_writes(session)
@@ -147,17 +158,22 @@ class Subscribers:
             for session in apart[start : start + SESSIONS_PER_TURN]:
                 self._write_buffered(session, batch)
             yield
+        self._batch = None
 
-    def catch_up(self, session: Subscriber, world: World) -> list[WorldChange] | None:
-        """What a session that was paused is to be told, as it is now; None where it missed
-        nothing."""
+    def catch_up(self, session: Subscriber, world: World) -> Recovery | None:
+        """Return what brings a session up to date that was paused; None if it missed nothing."""
         subscription = self.sessions.get(session)
-        if subscription is None or subscription.outbox is None:
+        if subscription is None or subscription.backlog is None:
             return None
-        changes = subscription.outbox.release(world)
-        subscription.outbox = None
+        backlog, subscription.backlog = subscription.backlog, None
+        # The session has not come to its turn of the batch under way, and nobody has come to what
+        # is pending. Both are skipped later, since the session is at the world's position then.
+        rest = self._batch.deltas if self._batch is not None else ()
+        for delta in (*rest, *world.pending):
+            if delta.position > subscription.position and _may_receive(subscription, delta):
+                backlog.hold(delta)
         subscription.position = world.position
-        return changes
+        return Recovery(backlog.seq, backlog.release(world))
 
     def _next_direct(self) -> dict[int, Subscriber]:
         if len(self._waiting) <= SESSIONS_PER_TURN:
@@ -200,9 +216,12 @@ class Subscribers:
             if delta.position > subscription.position and _may_receive(subscription, delta)
         ]
         if session.paused:
-            if subscription.outbox is None:
-                subscription.outbox = Backlog(subscription.joined_at)
-            subscription.outbox.hold(batch.deltas[number] for number in chosen)
+            for number in chosen:
+                delta = batch.deltas[number]
+                if subscription.backlog is None:
+                    subscription.backlog = Backlog(subscription.joined_at, delta)
+                else:
+                    subscription.backlog.hold(delta)
             self._counters.conflated += len(chosen)
         elif chosen:
             frames = b"".join(batch.frames[number] for number in chosen)

@@ -138,9 +138,11 @@ class ServerList(Struct, frozen=True, kw_only=True, tag="server-list"):
 
 
 class ServerListUpdate(Struct, frozen=True, kw_only=True, tag="server-list-update"):
-    """The list changed; the same data as in ``server-list``."""
+    """The list has changed: the servers that are new or changed, and those that are gone."""
 
     data: dict[str, WireServer]
+    removed: list[str] | UnsetType = UNSET
+    """server_ids."""
 
 
 class Request(Struct, frozen=True, kw_only=True):
@@ -267,24 +269,35 @@ def defused(text: str) -> str:
     return _dangerous.sub("\\1\u200b", text)
 
 
-def server_list(servers: Iterable[EffectiveServer], *, update: bool = False) -> bytes:
-    """``server-list``, or ``server-list-update`` for those who had one."""
-    kind = ServerListUpdate if update else ServerList
-    return _encoder.encode(kind(data=_servers(servers)))
+def server_list(servers: Iterable[EffectiveServer]) -> bytes:
+    """Encode ``server-list``."""
+    return _encoder.encode(ServerList(data=_servers(servers)))
+
+
+def server_list_update(
+    before: Mapping[str, EffectiveServer], now: Mapping[str, EffectiveServer]
+) -> bytes | None:
+    """Encode ``server-list-update``; None if clients see no difference."""
+    former, present = _servers(before.values()), _servers(now.values())
+    changed = {key: server for key, server in present.items() if former.get(key) != server}
+    removed = [key for key in former if key not in present]
+    if not changed and not removed:
+        return None
+    return _encoder.encode(ServerListUpdate(data=changed, removed=removed or UNSET))
 
 
 JOIN_END = b"}}"
 """What ends a ``server-join`` behind its users."""
 
 
-def join_head(server: EffectiveServer, world: World, client_id: str | None) -> bytes:
-    """The beginning of a ``server-join``, up to its users."""
+def join_head(server: EffectiveServer, epoch: str, seq: int) -> bytes:
+    """Return the beginning of a ``server-join``, up to its users."""
     joined = Joined(
         request=Request(server=server.public_id),
         server_name=defused(server.name),
-        client_id=client_id or UNSET,
-        epoch=world.epoch,
-        seq=world.seq,
+        client_id=server.client_id or UNSET,
+        epoch=epoch,
+        seq=seq,
         users={},
     )
     return _encoder.encode(ServerJoin(data=joined)).removesuffix(b"{}" + JOIN_END)
@@ -327,12 +340,6 @@ def delta(server_id: str, seq: int, change: WorldChange, *, resync: bool = False
                 role_color=change.role_color,
             )
     return _encoder.encode(PresenceFrame(server=server_id, seq=seq, resync=first, data=presence))
-
-
-def renumbered(frames: bytes, before: int, seq: int) -> bytes:
-    """Frames of deltas that were all encoded at the number ``before``, at another one of as many
-    digits. Nothing else in them can look like that: quotes in texts are escaped."""
-    return frames.replace(b'"seq":%d,' % before, b'"seq":%d,' % seq)
 
 
 def update_client_id(server_id: str, client_id: str | None) -> bytes:

@@ -207,8 +207,8 @@ async def conversation(dial: Dial) -> list[Json]:
             ServerChanged(server_id=DWORLD, name="D-World 2"),
         ):
             await hear(event)
-        server.live.announce(protocol.refresh_data(DWORLD), DWORLD)
-        server.live.announce(protocol.error("notice", "Back in five minutes"), None)
+        server.live.joins.announce(protocol.refresh_data(DWORLD), DWORLD)
+        server.live.joins.announce(protocol.error("notice", "Back in five minutes"), None)
         await hear()
         login = {"discordToken": "x", "discordUser": {"id": "1"}}
         for question in (

@@ -133,7 +133,7 @@ async def test_it_can_be_started_again() -> None:
         async with server:
             assert await answers(server)
             assert not server.live.servers
-            await server.live.hold("1")
+            await server.live.joins.hold("1")
     former = server.port
     task = asyncio.create_task(server.start())
     await until(lambda: server.port not in {0, former})

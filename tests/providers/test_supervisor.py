@@ -146,7 +146,7 @@ async def test_r17_the_waits_between_starts_grow() -> None:
     a.start_answer = DOWN
     waits = []
     async with served({"a": a}) as scene:
-        supervisor = scene.live.provider_set.supervisors["a"]
+        supervisor = scene.live.providers.supervisors["a"]
         for _ in range(10):
             assert supervisor.next_retry is not None
             wait = supervisor.next_retry - scene.clock.time()

@@ -79,7 +79,7 @@ def user(**fields: object) -> User:
 
 def refused(scene: Scene, name: str = "a") -> Mapping[str, int]:
     """What was refused of that provider, by path."""
-    return scene.live.provider_set.validation_logs[name].counts
+    return scene.live.providers.validation_logs[name].counts
 
 
 @bad_fields

@@ -397,7 +397,7 @@ async def test_r35_guesses_from_elsewhere_are_limited_by_the_clients_address() -
     """After some refusals of one address it is refused the right password too, others are not."""
     clock = ManualClock()
     async with serving(town(), policy={"password": "open sesame"}, clock=clock) as server:
-        context = server.live.provider_set.supervisors["a"].plugin.instance.context  # type: ignore[attr-defined]
+        context = server.live.providers.supervisors["a"].plugin.instance.context  # type: ignore[attr-defined]
         right, wrong = Credentials(password="open sesame"), Credentials(password="guess")
         for _ in range(server.live.config.limits.failed_joins):
             assert not await context.authorize("333", wrong, "192.0.2.1")

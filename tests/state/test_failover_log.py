@@ -50,7 +50,7 @@ async def test_what_nobody_answers_for_any_more_is_stale() -> None:
     """The last state stays, and no exchange took place."""
     async with served({"only": town(a=ADA)}) as scene:
         await scene.visit()
-        scene.live.provider_set.supervisors["only"].plugin.instance.break_stream()  # type: ignore[attr-defined]
+        scene.live.providers.supervisors["only"].plugin.instance.break_stream()  # type: ignore[attr-defined]
         await scene.advance(40)
         (held,) = scene.live.stats().held
         assert isinstance(held, ServerStats)

@@ -351,7 +351,7 @@ async def test_r17_who_is_being_stopped_is_asked_nothing() -> None:
         reloading = asyncio.create_task(scene.server.reload(configured("b")))
         await scene.settle()
         assert a.calls[-1] == "stop"
-        scene.live.invalidate("a")
+        scene.live.reports.invalidate("a")
         await scene.settle()
         a.let_go("stop")
         await reloading

@@ -495,9 +495,9 @@ async def test_r6_who_protects_a_server_before_anybody_lists_it_is_remembered() 
 async def test_r6_a_server_that_goes_and_comes_in_one_turn_stays_protected() -> None:
     """Only a word of the provider that protected it opens it again."""
     async with served({"a": Gated(ONE)}) as scene:
-        scene.live.on_event("a", ServerChanged(server_id="1", passworded=True))
-        scene.live.on_event("a", ServerRemoved(server_id="1"))
-        scene.live.on_event("a", ServerChanged(server_id="1", name="One"))
+        scene.live.reports.on_event("a", ServerChanged(server_id="1", passworded=True))
+        scene.live.reports.on_event("a", ServerRemoved(server_id="1"))
+        scene.live.reports.on_event("a", ServerChanged(server_id="1", name="One"))
         await scene.settle()
         assert scene.live.server_list.servers["1"].passworded
 

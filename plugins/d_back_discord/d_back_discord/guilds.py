@@ -3,7 +3,6 @@
 import discord
 
 from d_back_core import (
-    ClientIdChanged,
     Reload,
     Server,
     ServerChanged,
@@ -47,7 +46,11 @@ class Guilds:
         if not self.listed:
             return None
         return {
-            server_id: Server(name=layer.guild.name, id=self._public_ids[server_id])
+            server_id: Server(
+                name=layer.guild.name,
+                id=self._public_ids[server_id],
+                client_id=self._client_id,
+            )
             for server_id, layer in self.layers.items()
         }
 
@@ -165,7 +168,7 @@ class Guilds:
         elif layer.guild.name != guild.name:
             self._around.put(ServerChanged(server_id=server_id, name=guild.name))
         layer.fill(guild)
-        self._tell_client_id(server_id)
+        self._note_application()
 
     def _settle(self, *, final: bool) -> None:
         """Once every guild of the session has come, or no more can be waited for: go by what
@@ -217,16 +220,24 @@ class Guilds:
         self._name()
         server_id = layer.server_id
         public_id = self._public_ids[server_id]
-        self._around.put(ServerChanged(server_id=server_id, name=layer.guild.name, id=public_id))
+        changed = ServerChanged(
+            server_id=server_id, name=layer.guild.name, id=public_id, client_id=self._client_id
+        )
+        self._around.put(changed)
 
     def _name(self) -> None:
         names = {server_id: layer.guild.name for server_id, layer in self.layers.items()}
         self._public_ids.assign(names)
 
-    def _tell_client_id(self, server_id: str) -> None:
+    def _note_application(self) -> None:
+        """Publish the id of the bot's application, with which clients log in, if it is new."""
         application = self.client.application_id if self.client is not None else None
-        self._client_id = None if application is None else str(application)
-        self._around.put(ClientIdChanged(server_id=server_id, client_id=self._client_id))
+        client_id = None if application is None else str(application)
+        if client_id == self._client_id:
+            return
+        self._client_id = client_id
+        for server_id in self.layers if self.listed else ():
+            self._around.put(ServerChanged(server_id=server_id, client_id=client_id))
 
     def _admits(self, guild: discord.Guild) -> bool:
         return self._admitted is None or str(guild.id) in self._admitted

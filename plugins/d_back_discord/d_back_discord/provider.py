@@ -78,11 +78,6 @@ class DiscordProvider:
         is. None for other servers and where no token is offered."""
         return None if self._run is None else await self._run.authorize(server_id, credentials)
 
-    @hookimpl
-    async def client_id(self, server_id: str) -> str | None:
-        """The bot's application."""
-        return None if self._run is None else self._run.guilds.client_id(server_id)
-
     @classmethod
     @hookimpl
     def commands(cls, group: click.Group) -> None:

@@ -161,12 +161,12 @@ async def revision_of(line: Line, bucket: str = "d-back") -> int:
 
 def health_of(server: WebSocketServer, name: str = "nats") -> str:
     """How the provider is."""
-    return server.live.provider_set.supervisors[name].health
+    return server.live.providers.supervisors[name].health
 
 
 def provider_of(server: WebSocketServer) -> NatsProvider:
     """The provider itself."""
-    instance = server.live.provider_set.supervisors["nats"].plugin.instance
+    instance = server.live.providers.supervisors["nats"].plugin.instance
     assert isinstance(instance, NatsProvider)
     return instance
 

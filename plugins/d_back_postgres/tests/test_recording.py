@@ -250,7 +250,7 @@ async def test_recorded_through_an_outage(
     await world.until(lambda w: w.users["8"].status == "dnd")
     before = dict(world.users)
     assert script.context is not None
-    supervisor = server.live.provider_set.supervisors["script"]
+    supervisor = server.live.providers.supervisors["script"]
     supervisor.core = type(supervisor.core)(use="script", grace=type(supervisor.core.grace)(0.05))
     script.servers_answer = script.users_answers["1"] = RuntimeError("away")
     script.context.degraded("away")

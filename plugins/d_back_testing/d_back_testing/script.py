@@ -30,7 +30,6 @@ class Script:
         self.users_answers = dict(users or {})
         self.start_answer: Exception | None = None
         self.authorize_answer: bool | Exception | None = None
-        self.client_id_answer: str | None = None
         self.hang: set[str] = set()
         self.broken = False
         """Whether the stream raises at once whenever it is called."""
@@ -106,11 +105,6 @@ class Script:
         if isinstance(self.authorize_answer, Exception):
             raise self.authorize_answer
         return self.authorize_answer
-
-    @hookimpl
-    async def client_id(self, server_id: str) -> str | None:
-        await self._called("client_id", server_id)
-        return self.client_id_answer
 
     async def _called(self, hook: str, server_id: str = "") -> None:
         self.calls.append(f"{hook} {server_id}".strip())

@@ -7,7 +7,6 @@ from msgspec import Struct
 
 from d_back_core.models import (
     Change,
-    ClientIdChanged,
     Credentials,
     Server,
     ServerSet,
@@ -16,16 +15,14 @@ from d_back_core.models import (
     UserRemoved,
     UserSet,
 )
-from d_back_core.providers.validation import checked_client_id
 from d_back_core.web import HttpRequest, HttpResponse
-from d_back_testing.contract.answers import STRANGERS, Refused
+from d_back_testing.contract.answers import STRANGERS
 from d_back_testing.contract.checks import Suite, check, needs
 from d_back_testing.contract.error import ContractError
 from d_back_testing.contract.life import STEPS, cut_short
 from d_back_testing.contract.promises import (
     AUTHORIZE,
     CANCELLED,
-    CLIENT_ID,
     HTTP,
     RECORD,
     UNLOGGED,
@@ -79,21 +76,6 @@ class Asked(Suite):
                         " in the log or in what it raised.",
                         UNLOGGED,
                     )
-
-    @check
-    async def test_client_ids_are_those_of_its_own_servers(self, trial: Trial) -> None:
-        """A client id is a valid id or None, and None for a server that it does not know."""
-        needs(trial, "client_id")
-        known = await trial.ready()
-        for server_id in (*known, *STRANGERS):
-            answer = await trial.ask("client_id", CLIENT_ID, server_id=server_id)
-            refused = Refused()
-            checked_client_id(answer, refused)
-            stranger = server_id not in known and not self.every_server
-            if refused.values or (stranger and answer is not None):
-                raise ContractError(
-                    f"{trial.kind}.client_id({server_id!r}) answered {answer!r}.", CLIENT_ID
-                )
 
     @check
     async def test_paths_are_answered_or_left_to_others(self, trial: Trial) -> None:
@@ -166,13 +148,15 @@ def _wrong(answer: object) -> str:
 def _batch(known: Sequence[str]) -> list[Change]:
     ada = User(username="Ada", status="online", role_color="#ff6b6b")
     return [
-        ServerSet(server_id=OURS, server=Server(name="Change", id="recorded", default=False)),
+        ServerSet(
+            server_id=OURS,
+            server=Server(name="Recorded", id="recorded", default=False, client_id="4711"),
+        ),
         Snapshot(server_id=None, keys=frozenset({OURS, *known})),
         UserSet(server_id=OURS, uid="7", user=ada),
         UserSet(server_id=OURS, uid="8", user=User(username="Bob")),
         UserRemoved(server_id=OURS, uid="9"),
         Snapshot(server_id=OURS, keys=frozenset({"7", "8"})),
-        ClientIdChanged(server_id=OURS, client_id="4711"),
     ]
 
 

@@ -44,7 +44,6 @@ EVENTS = Promise("events", "Changes of this provider's own servers and users, an
 FAILED = Promise("events", "Raising means that the stream failed")
 AUTHORIZE = Promise("authorize", "Whether these credentials may join that protected server.")
 UNLOGGED = Promise("authorize", "Never log the credentials.")
-CLIENT_ID = Promise("client_id", "The OAuth2 client id that clients of that server log in with.")
 RECORD = Promise("record", "storing it twice must do no harm")
 HTTP = Promise("http", "the first answer that is not ``None`` is sent")
 COMMANDS = Promise("commands", "called without an instance")

@@ -105,7 +105,6 @@ class Whole(Suite):
             offer = Credentials(password=PASSWORD)
             asked = {"server_id": each, "credentials": offer, "address": ""}
             await trial.ask("authorize", AUTHORIZE, **asked)
-            await trial.ask("client_id", CALLS, server_id=each)
         if trial.implements("events"):
             async with Drained(trial) as drained:
                 await trial.pass_time(1)

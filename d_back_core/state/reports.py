@@ -1,0 +1,81 @@
+"""What providers report: events, their health, and what of them is out of date."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from d_back_core.models import (
+    Credentials,
+    Event,
+    Message,
+    Reload,
+    ServerChanged,
+    ServerRemoved,
+    UserChanged,
+    UserRemoved,
+)
+from d_back_core.providers.validation import checked_event
+from d_back_core.state.joins import Joins, Parts
+from d_back_core.state.resolver import Resolver
+from d_back_core.state.server_state import ServerState
+from d_back_core.stats import Stats
+
+
+class Reports:
+    """The listener of all supervisors. An event changes the layer of its provider only."""
+
+    def __init__(self, parts: Parts, joins: Joins, stats: Callable[[], Stats]) -> None:
+        self.stats = stats
+        self._parts = parts
+        self._joins = joins
+
+    def on_event(self, name: str, event: Event) -> None:
+        """Apply an event of a provider's stream; what is invalid in it is dropped (R5)."""
+        parts = self._parts
+        parts.changes.touch()
+        checked = checked_event(event, parts.providers.validation_logs[name])
+        server = None if checked is None else parts.registry.servers.get(checked.server_id or "")
+        match checked:
+            case UserChanged() | UserRemoved() if server is not None:
+                server.resolver.apply(name, checked.uid, checked)
+            case ServerChanged() | ServerRemoved():
+                parts.list_resolver.apply(name, checked.server_id, checked)
+                layers = parts.list_resolver.layers
+                parts.server_list.note_protection(layers, name, checked.server_id)
+            case Message() if server is not None:
+                self._pass_on(name, server, checked)
+            case Reload(server_id=None):
+                self.invalidate(name)
+            case Reload() if server is not None:
+                server.resolver.refetch(name)
+
+    def on_health_changed(self, name: str) -> None:  # noqa: ARG002  every resolver decides itself
+        """Let every resolver decide again."""
+        self._parts.changes.touch()
+        for resolver in self.resolvers():
+            resolver.reconsider()
+
+    def invalidate(self, name: str, failing_since: float | None = None) -> None:
+        """Fetch everything of the provider again; see `Resolver.refetch`."""
+        self._parts.changes.touch()
+        for resolver in self.resolvers():
+            resolver.refetch(name, failing_since)
+
+    def holds(self, server_id: str) -> bool:
+        """Return True if the users of that server are held."""
+        return server_id in self._parts.registry.servers
+
+    async def authorize(self, server_id: str, credentials: Credentials, address: str) -> bool:
+        """Return True if a client at that address could join with these credentials."""
+        return await self._joins.is_authorized(server_id, credentials, address)
+
+    def resolvers(self) -> Iterator[Resolver[Any, Any]]:
+        """Yield that of the list, and those of the servers that are held."""
+        yield self._parts.list_resolver
+        for server in self._parts.registry.servers.values():
+            yield server.resolver
+
+    def _pass_on(self, name: str, server: ServerState, message: Message) -> None:
+        link = self._parts.providers.links.get(name)
+        in_use = name in server.resolver.layers.in_use
+        if link is not None and link.fields is None and in_use:  # R11
+            server.pass_on(name, message)

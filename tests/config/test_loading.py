@@ -556,7 +556,7 @@ servers.1.password = ''
     servers.1.password: is empty
 
 servers.1.password = 'scrypt$1$2'
-    servers.1.password: is no scrypt$n$salt$r$p$hash
+    servers.1.password: is not a valid hash (expected scrypt$n$salt$r$p$hash)
 
 servers.'a b' = {}
     servers.a b: 'a b' is no server_id

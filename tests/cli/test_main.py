@@ -405,7 +405,7 @@ REFUSED: dict[str, tuple[str, tuple[str, ...], str]] = {
     "wrong type": (
         "gateway.port = 'http'",
         (),
-        r"d-back\.toml: gateway\.port 'http': expected a whole number, got a text",
+        r"d-back\.toml: gateway\.port 'http': expected a whole number, got a string",
     ),
     "unknown provider": (
         "chain.order = ['clubb']",
@@ -422,13 +422,13 @@ REFUSED: dict[str, tuple[str, tuple[str, ...], str]] = {
     "two aliases": (
         "servers.1.alias = 'a'\nservers.2.alias = 'a'",
         (),
-        r"d-back\.toml: servers\.2\.alias: 'a' is that of servers\.1 already",
+        r"d-back\.toml: servers\.2\.alias 'a': is already used by servers\.1",
     ),
     "syntax": ("port = ", (), r"d-back\.toml: cannot be read: Invalid value .*"),
     "no such file": (
         "",
         ("--config", "absent.toml"),
-        r"--config: there is no file 'absent\.toml'",
+        r"--config 'absent\.toml': is not a file",
     ),
     "no static folder": (
         "chain.order = ['club']",

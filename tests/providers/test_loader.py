@@ -404,10 +404,10 @@ def test_r35_two_instances_of_one_plugin_have_their_own_configuration(
         ),
         (
             {"token": "t", "pool": {"size": "5"}},
-            "pool.size '5': expected a whole number, got a text",
+            "pool.size '5': expected a whole number, got a string",
         ),
         ({}, "token: is missing"),
-        ({"token": 5}, 'token: expected a text, { env = "NAME" } or { file = "PATH" }'),
+        ({"token": 5}, 'token: expected a string, { env = "NAME" } or { file = "PATH" }'),
     ],
 )
 def test_r35_a_wrong_key_of_a_plugin_is_named_as_one_of_the_core(
@@ -456,7 +456,7 @@ def test_r35_config_may_not_have_a_key_of_the_core(packages: Packages, struct: s
         ("class Options(Struct):\n    key: object.__class__ | type(len)\n", "TypeError: "),
         (
             "class Options(Struct):\n    key: Path\n",
-            "NotImplementedError: no configuration can hold a Path",
+            "NotImplementedError: a configuration cannot hold a Path",
         ),
         (
             "class Options(Struct):\n    key: int\n    def __post_init__(self): self.nothing\n",

@@ -229,11 +229,11 @@ async def conversation(dial: Dial) -> list[Json]:
             visit,
         ):
             connection.pause_writing()
-            connection.watcher.fall_behind()
+            connection.observer.fall_behind()
             script.emit(*missed)
             await server.live.settle()
             connection.resume_writing()
-            connection.watcher.recover()
+            connection.observer.recover()
             await hear()
         back = await dial(server)
         await back.ask("dworld", resume={"epoch": epoch, "seq": 2})

@@ -16,7 +16,7 @@ from d_back_core.providers.entry_points import (
     only,
     provider_class,
 )
-from d_back_core.providers.plugin_checks import hooks_of, problems_of
+from d_back_core.providers.plugin_checks import find_problems, hooks_of
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -103,5 +103,5 @@ def _problems(
     if error is not None:
         yield error
         return
-    for problem in problems_of(provider_class(plugin)):
+    for problem in find_problems(provider_class(plugin)):
         yield str(plugin.error(problem.what, problem.remedy, problem.place))

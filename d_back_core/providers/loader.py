@@ -1,5 +1,4 @@
-"""Load the plugins that the configuration names, check and register them. One that nothing names
-is never imported."""
+"""Load, check and register the plugins that the configuration names; no other is imported."""
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Mapping
@@ -14,10 +13,10 @@ from d_back_core.config.decoding import decode
 from d_back_core.errors import ConfigError, PluginError, described, nearest
 from d_back_core.hookspecs import PROJECT, ProviderSpec
 from d_back_core.providers.entry_points import InstalledPlugin, installed, only, provider_class
-from d_back_core.providers.plugin_checks import hooks_of, problems_of
+from d_back_core.providers.plugin_checks import find_problems, hooks_of
 
 LASTING = frozenset({"events", "record"})
-"""The hooks that a mere probe leaves alone."""
+"""Hooks that a probe does not call."""
 
 T = TypeVar("T")
 
@@ -25,16 +24,18 @@ log = logging.getLogger("d_back.plugins")
 
 
 class Capabilities(Struct, frozen=True, kw_only=True):
-    """How a provider differs from others, as its attribute ``traits`` says while it runs; for
-    the embedding API, whose callbacks come and go."""
+    """How the core treats a provider differently, for the embedding API.
+
+    Read from the attribute ``capabilities`` of the instance. It may change while the provider
+    runs, because callbacks are added and removed.
+    """
 
     max_ages: dict[str, float] = {}
-    """``servers`` or ``users`` or ``client_id`` → the age in seconds from which on a join asks
-    again."""
+    """``servers``, ``users`` or ``client_id`` → seconds after which a join asks again."""
     overlays: set[str] = set()
-    """Those of the first two whose answer is merged whatever the mode is."""
+    """``servers`` or ``users``, if its answer is merged whatever the mode is."""
     everywhere: bool = False
-    """Whether it is asked about access to every server, not only those it contributes to."""
+    """True if it decides about access to every server, not only to those that it supplies."""
 
 
 class Plugin:
@@ -51,36 +52,40 @@ class Plugin:
         self.instance = instance
         self.probe = False
         self.records_public = getattr(instance, "records", "merged") == "public"
-        self.capabilities: Capabilities = getattr(instance, "traits", Capabilities())
+        self.capabilities: Capabilities = getattr(instance, "capabilities", Capabilities())
         self.muted: frozenset[str] = frozenset()
-        """Hooks that are not called although it implements them."""
+        """Hooks that are not called although the plugin implements them."""
         self._hooks = hooks
 
     def probing(self) -> "Plugin":
-        """The same provider, asked once only: it is told so, and has no stream and records
-        nothing."""
+        """Return the same provider for ``check --live`` and ``explain``, which ask it only once.
+
+        Its ``context.probe`` is True; its stream and its recording are not used.
+        """
         asked_once = {name: each for name, each in self._hooks.items() if name not in LASTING}
         probe = Plugin(self.settings, self.instance, asked_once)
         probe.probe = True
         return probe
 
     def same_instance(self, other: "Plugin") -> bool:
-        """Whether the other would be made of the same plugin with the same options."""
+        """True if the other has the same plugin and options, so that the instance can be kept."""
         mine, others = self.settings, other.settings
         same_use = mine.core.use == others.core.use and mine.options == others.options
-        same_use = same_use and mine.core.refresh == others.core.refresh  # it polls, or does not
+        same_use = (
+            same_use and mine.core.refresh == others.core.refresh
+        )  # decides whether it is polled
         return same_use and type(self.instance) is type(other.instance)
 
     def implements(self, hook: str) -> bool:
         return hook in self._hooks and hook not in self.muted
 
     def call(self, hook: str, **arguments: object) -> Awaitable[Any]:
-        """Call an async hook with those of the arguments that it declares."""
+        """Call an async hook with those ``arguments`` that its implementation declares."""
         awaitable: Awaitable[Any] = self._call(hook, arguments)
         return awaitable
 
     def events(self) -> AsyncIterator[Any]:
-        """Begin the provider's stream."""
+        """Start the provider's stream."""
         stream: AsyncIterator[Any] = self._call("events", {})
         return stream
 
@@ -90,8 +95,11 @@ class Plugin:
 
 
 def load(config: configuration.Config, given: Mapping[str, object] | None = None) -> list[Plugin]:
-    """The providers of `Config.names`, in this order; ``given`` ones are instances
-    already, the others are made from installed plugins."""
+    """Return the providers of `Config.names` in this order; raises `ConfigError`.
+
+    ``given``: instances of the embedding program, by provider name; the others are made from
+    installed plugins.
+    """
     given = given or {}
     available = installed()
     hooks = pluggy.PluginManager(PROJECT)
@@ -102,41 +110,45 @@ def load(config: configuration.Config, given: Mapping[str, object] | None = None
         if name in given:
             instance = given[name]
             where: object = f"provider '{name}' ({type(instance).__name__})"
-            for problem in problems_of(type(instance)):
+            for problem in find_problems(type(instance)):
                 raise PluginError(f"{where}: {problem}")
         else:
             where = _found(config, settings, available)
             instance = _instance(config, settings, where)
         plugin = Plugin(settings, instance, _registered(hooks, instance, name, where))
         if name in config.chain.recorders and not plugin.implements("record"):
-            raise ConfigError(f"{config.source}: chain.recorders: {where} records nothing")
+            raise ConfigError(
+                f"{config.source}: chain.recorders: {where} does not implement record"
+            )
         loaded.append(plugin)
     return loaded
 
 
 def command_config(kind: type[T], name: str) -> T:
-    """The configuration of the provider of that name, for a command of its plugin; raises
-    `ConfigError`. To be called while the command runs."""
+    """Return the configuration of the named provider, for a command of its plugin.
+
+    Call it while the command runs. Raises `ConfigError`.
+    """
     config: configuration.Config = click.get_current_context().find_root().obj()
     return _options(config, config.provider(name), kind)
 
 
-def whole_class(plugin: InstalledPlugin) -> type:
-    """Import the plugin's class, and see that nothing is wrong with it; raises `PluginError`."""
+def checked_class(plugin: InstalledPlugin) -> type:
+    """Import the plugin's class and check it; raises `PluginError`."""
     cls = provider_class(plugin)
-    for problem in problems_of(cls):
+    for problem in find_problems(cls):
         raise plugin.error(problem.what, problem.remedy, problem.place)
     return cls
 
 
 def add_commands(plugin: InstalledPlugin, group: click.Group) -> bool:
-    """Let the plugin add its commands; False where it has none. Raises `PluginError`."""
-    cls: Any = whole_class(plugin)
+    """Let the plugin add its commands; False if it has none. Raises `PluginError`."""
+    cls: Any = checked_class(plugin)
     if "commands" not in hooks_of(cls):
         return False
     try:
         cls.commands(group)
-    except (Exception, SystemExit) as error:  # other people's code
+    except (Exception, SystemExit) as error:  # a plugin's code can raise anything
         raise plugin.failure("commands: ", error, cls.commands) from error
     return True
 
@@ -158,14 +170,14 @@ def _found(
         if use != settings.name:
             place = f"providers.{settings.name}.use"
         known = nearest(use, available).replace("known:", "installed:")
-        raise ConfigError(f"{config.source}: {place} names '{use}', which is not installed{known}")
+        raise ConfigError(f"{config.source}: {place} '{use}': is not installed{known}")
     return only(candidates)
 
 
 def _instance(
     config: configuration.Config, settings: configuration.Provider, plugin: InstalledPlugin
 ) -> object:
-    cls = whole_class(plugin)
+    cls = checked_class(plugin)
     where = f"{config.source}: providers.{settings.name}"
     kind = getattr(cls, "Config", None)
     if kind is None:
@@ -179,7 +191,7 @@ def _instance(
         return cls(decoded)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
-    except Exception as error:  # other people's code: a constructor can raise anything
+    except Exception as error:  # a plugin's constructor can raise anything
         raise plugin.failure(f"{cls.__name__}(): ", error, cls) from error
 
 
@@ -193,7 +205,7 @@ def _decoded(
         return _options(config, settings, kind)
     except ConfigError:
         raise
-    except Exception as error:  # other people's code: types that TOML has not, __post_init__
+    except Exception as error:  # a plugin's struct: types that TOML lacks, __post_init__
         raise plugin.failure("Config: ", error, kind) from error
 
 
@@ -206,7 +218,7 @@ def _options(config: configuration.Config, settings: configuration.Provider, kin
 def _registered(
     hooks: pluggy.PluginManager, instance: object, name: str, where: object
 ) -> dict[str, pluggy.HookImpl]:
-    """The hooks of the instance, whose class nothing is wrong with."""
+    """Return the hooks of an instance whose class has been checked."""
     try:
         hooks.register(instance, name)
     except (pluggy.PluginValidationError, ValueError) as error:

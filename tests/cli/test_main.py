@@ -410,7 +410,7 @@ REFUSED: dict[str, tuple[str, tuple[str, ...], str]] = {
     "unknown provider": (
         "chain.order = ['clubb']",
         (),
-        r"d-back\.toml: chain\.order names 'clubb', which is not installed \(did you .*club.*\)",
+        r"d-back\.toml: chain\.order 'clubb': is not installed \(did you .*club.*\)",
     ),
     "broken plugin": (
         "chain.order = ['broken']",

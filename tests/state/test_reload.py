@@ -184,7 +184,7 @@ async def test_an_invalid_configuration_changes_nothing() -> None:
     given = providers()
     async with served(given) as scene:
         guest = await scene.visit()
-        with pytest.raises(ConfigError, match="names 'nobody', which is not installed"):
+        with pytest.raises(ConfigError, match="'nobody': is not installed"):
             await scene.server.reload(configured(["nobody", "a"]))
         unreal = GatewayConfig(static_dir=File("/nowhere"))
         config = structs.replace(scene.server.config, gateway=unreal)

@@ -14,7 +14,7 @@ from msgspec import Struct
 from d_back_core.chain.policy import Policy
 from d_back_core.clock import Clock
 from d_back_core.errors import JoinError, ProviderError
-from d_back_core.gateway.rate_limits import LoginThrottle, counted_as
+from d_back_core.gateway.rate_limits import LoginThrottle, limit_key
 from d_back_core.models import Credentials, EffectiveServer
 from d_back_core.providers.supervisor import Supervisor
 from d_back_core.providers.validation import ValidationLog, checked_client_id
@@ -45,7 +45,7 @@ class Access:
         """
         if not server.passworded:
             return
-        guesser = None if credentials == Credentials() else counted_as(address)
+        guesser = None if credentials == Credentials() else limit_key(address)
         if guesser is not None:
             wait = self.throttle.wait(guesser)
             if wait:

@@ -433,12 +433,12 @@ REFUSED: dict[str, tuple[str, tuple[str, ...], str]] = {
     "no static folder": (
         "chain.order = ['club']",
         ("--static-dir", "absent"),
-        r"d-back\.toml: gateway\.static_dir '/.*/absent': is no folder",
+        r"d-back\.toml: gateway\.static_dir '/.*/absent': is not a directory",
     ),
     "a file as static folder": (
         "chain.order = ['club']\ngateway.static_dir = 'd-back.toml'",
         (),
-        r"d-back\.toml: gateway\.static_dir 'd-back\.toml': is no folder",
+        r"d-back\.toml: gateway\.static_dir 'd-back\.toml': is not a directory",
     ),
     "no certificate": (
         "chain.order = ['club']\ngateway.tls = { cert = 'c.pem', key = 'k.pem' }",
@@ -453,7 +453,7 @@ REFUSED: dict[str, tuple[str, tuple[str, ...], str]] = {
     "no such host": (
         "chain.order = ['club']",
         ("--host", "nowhere.invalid", "--port", "0"),
-        r"d-back\.toml: gateway\.host 'nowhere\.invalid': cannot listen there: .*",
+        r"d-back\.toml: gateway\.host 'nowhere\.invalid': cannot listen: .*",
     ),
 }
 
@@ -475,7 +475,7 @@ def test_a_port_in_use_is_one_line_too(club: Operator) -> None:
     with taken_port() as port:
         done = club.run("--log-level", "error", "--host", "127.0.0.1", "--port", str(port))
     assert done.stderr == (
-        f"stopping\nError: d-back.toml: gateway.port '{port}': in use on 127.0.0.1 (choose "
+        f"stopping\nError: d-back.toml: gateway.port '{port}': is in use on 127.0.0.1 (choose "
         "another with --port)\n"
     )
     assert (done.stdout, done.returncode) == ("", 2)

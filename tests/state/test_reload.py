@@ -188,7 +188,7 @@ async def test_an_invalid_configuration_changes_nothing() -> None:
             await scene.server.reload(configured(["nobody", "a"]))
         unreal = GatewayConfig(static_dir=File("/nowhere"))
         config = structs.replace(scene.server.config, gateway=unreal)
-        with pytest.raises(ConfigError, match="is no folder"):
+        with pytest.raises(ConfigError, match="is not a directory"):
             await scene.server.reload(config)
         assert await guest.news() == []
         assert "stop" not in given["a"].calls

@@ -1,4 +1,4 @@
-"""What the live state is, and why: for operators. Nothing secret is in it."""
+"""Explain the live state to operators: which provider supplies what. Contains no secrets."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -14,26 +14,27 @@ from d_back_core.stats import ProviderStats
 
 
 class ProviderReport(Struct, frozen=True, kw_only=True):
-    """One provider: what it is configured as and how it is."""
+    """One provider: its configuration and its health."""
 
     plugin: str
     recorder: bool
     error: str
-    """The last error; it may name hosts and files, and goes to operators only."""
+    """The last error. It may name hosts and files, so only operators see it."""
     stats: ProviderStats
 
 
 class Supplied(Struct, frozen=True, kw_only=True):
-    """A field of one record: the value, who supplied it, and what lost."""
+    """One field of a record: its value, the provider that supplies it, and what it overrides."""
 
     value: Any
     provider: str | None
-    """None: nobody did; the value is the default."""
+    """None: no provider; the value is the default."""
     lost: dict[str, Any]
+    """Provider of lower priority → its value."""
 
 
 class ServerReport(Struct, frozen=True, kw_only=True):
-    """One server, and who answers for it."""
+    """One server, and the providers of its users."""
 
     server_id: str
     public_id: str
@@ -42,10 +43,11 @@ class ServerReport(Struct, frozen=True, kw_only=True):
     passworded: bool
     fields: dict[str, Supplied]
     providers: list[str]
-    """Whose layers of its users are in use; empty where nobody watches."""
+    """Providers whose layers of users are in use; empty if the server is not held."""
     stale: bool
+    """True if no provider answers and the last state is kept."""
     users: int | None
-    """None where nobody watches: it is not held."""
+    """None if the server is not held: it has no sessions and is not eager."""
     sessions: int
 
 
@@ -62,11 +64,14 @@ class Explanation(Struct, frozen=True, kw_only=True):
     providers: list[ProviderReport]
     servers: list[ServerReport]
     users: list[UserReport] | None = None
-    """Of the server that was asked for."""
+    """The users of the requested server."""
 
 
 def explain(live: Live, wanted: str | None = None, uid: str | None = None) -> Explanation:
-    """All servers; or one server with its users (or one of them)."""
+    """Explain all servers; or one server and its users, or one of them.
+
+    Raises `JoinError` if there is no such server.
+    """
     if wanted is None:
         servers = [_server(live, server_id) for server_id in live.server_list.servers]
         return Explanation(providers=providers(live), servers=servers)
@@ -87,11 +92,11 @@ def explain(live: Live, wanted: str | None = None, uid: str | None = None) -> Ex
 
 
 def providers(live: Live) -> list[ProviderReport]:
-    """How every provider is."""
-    states = []
+    """Return the configuration and health of every provider."""
+    reports = []
     for stats in live.stats().providers:
         supervisor = live.provider_set.supervisors[stats.name]
-        states.append(
+        reports.append(
             ProviderReport(
                 plugin=supervisor.core.use,
                 recorder=stats.name in live.config.chain.recorders,
@@ -99,7 +104,7 @@ def providers(live: Live) -> list[ProviderReport]:
                 stats=stats,
             )
         )
-    return states
+    return reports
 
 
 def _server(live: Live, server_id: str) -> ServerReport:

@@ -330,7 +330,7 @@ def test_check_says_what_would_run(operator: Operator) -> None:
     )
     done = operator.run("--port", "8080", "check")
     assert done.stdout.splitlines() == [
-        "d-back.toml: fine; would listen on ws://localhost:8080",
+        "d-back.toml: is valid; would listen on ws://localhost:8080",
         "1. red: plugin club, merge, servers 1, 2, fields roleColor, status",
         "2. club: plugin club, fallback",
         "   spare: configured, but not in chain.order",
@@ -519,7 +519,7 @@ def test_the_user_s_folder_is_looked_into(operator: Operator) -> None:
     operator.configure(name="home/d-back/d-back.toml")
     done = operator.run("check")
     path = operator.folder / "home" / "d-back" / "d-back.toml"
-    assert done.stdout.startswith(f"{path}: fine; ")
+    assert done.stdout.startswith(f"{path}: is valid; ")
 
 
 @posix
@@ -717,7 +717,7 @@ def test_an_ascii_terminal_bears_any_path(operator: Operator, name: str) -> None
         gateway.end()
         assert gateway.process.returncode == 0
     done = operator.run("--config", name, "check", environ=ASCII)
-    assert "fine; would listen on" in done.stdout
+    assert "is valid; would listen on" in done.stdout
     assert (done.stderr, done.returncode) == ("", 0)
     operator.configure("gateway.port = 'é'", name)
     done = operator.run("--config", name, environ=ASCII)
@@ -732,7 +732,7 @@ def test_a_path_that_is_no_text_is_borne_too(operator: Operator) -> None:
     name = os.fsdecode(b"\xff.toml")
     operator.configure(name=name)
     done = operator.run("--config", name, "check")
-    assert "fine; would listen on" in done.stdout
+    assert "is valid; would listen on" in done.stdout
     assert (done.stderr, done.returncode) == ("", 0)
 
 

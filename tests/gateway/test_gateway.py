@@ -533,7 +533,9 @@ async def test_a_port_in_use_is_an_error_of_the_configuration(dial: Dial) -> Non
     provider = town()
     async with serving() as first:
         second = serving(provider, port=first.port)
-        with pytest.raises(ConfigError, match=rf"gateway\.port '{first.port}': is in use .*--port"):
+        with pytest.raises(
+            ConfigError, match=rf"gateway\.port '{first.port}': is in use .*--port"
+        ):
             await second.start()
         assert provider.calls[-1] == "stop"
         await (await dial(first)).join()

@@ -43,11 +43,11 @@ class ServerReport(Struct, frozen=True, kw_only=True):
     passworded: bool
     fields: dict[str, Supplied]
     providers: list[str]
-    """Providers whose layers of users are in use; empty if the server is not held."""
+    """Providers whose layers of users are in use; empty if the server is not in memory."""
     stale: bool
     """True if no provider answers and the last state is kept."""
     users: int | None
-    """None if the server is not held: it has no sessions and is not eager."""
+    """None if the server is not in memory: it has no sessions and is not eager."""
     sessions: int
 
 
@@ -79,13 +79,13 @@ def explain(live: Live, wanted: str | None = None, uid: str | None = None) -> Ex
     if server is None:
         raise JoinError("unknown_server", f"there is no server '{wanted}'")
     users = []
-    held = live.servers.get(server.server_id)
-    if held is not None:
-        shown = {user.uid: user for user in held.world.users.values()}
+    state = live.servers.get(server.server_id)
+    if state is not None:
+        shown = {user.uid: user for user in state.world.users.values()}
         asked: Iterable[str] = sorted(shown) if uid is None else [uid] if uid in shown else []
         for key in asked:
             values = {name: getattr(shown[key], name) for name in FIELDS[User]}
-            users.append(UserReport(uid=key, fields=_supplied(held.resolver.layers, key, values)))
+            users.append(UserReport(uid=key, fields=_supplied(state.resolver.layers, key, values)))
     return Explanation(
         providers=providers(live), servers=[_server(live, server.server_id)], users=users
     )
@@ -109,7 +109,7 @@ def providers(live: Live) -> list[ProviderReport]:
 
 def _server(live: Live, server_id: str) -> ServerReport:
     server = live.server_list.servers[server_id]
-    held = live.servers.get(server_id)
+    state = live.servers.get(server_id)
     values = {"name": server.name, "id": server.public_id, "default": server.default}
     return ServerReport(
         server_id=server_id,
@@ -118,10 +118,10 @@ def _server(live: Live, server_id: str) -> ServerReport:
         default=server.default,
         passworded=server.passworded,
         fields=_supplied(live.list_resolver.layers, server_id, values),
-        providers=[] if held is None else list(held.resolver.layers.in_use),
-        stale=held is not None and held.resolver.stale,
-        users=None if held is None else len(held.world.users),
-        sessions=0 if held is None else len(held.sessions),
+        providers=[] if state is None else list(state.resolver.layers.in_use),
+        stale=state is not None and state.resolver.stale,
+        users=None if state is None else len(state.world.users),
+        sessions=0 if state is None else len(state.sessions),
     )
 
 

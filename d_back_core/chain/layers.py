@@ -66,7 +66,7 @@ class Layers(Generic[R]):
         self._places = {link.name: place for place, link in enumerate(links)}
 
     def record(self, name: str, key: str) -> R | None:
-        """Return the provider's record; None if there is none, or it is not in use or filtered."""
+        """Return the provider's record; None if it has none, is not in use, or is filtered."""
         link = next((link for link in self._links if link.name == name), None)
         if link is None or (self.kind is Server and not link.admits(key)):
             return None
@@ -152,9 +152,9 @@ def _supplied(link: Link, record: R, kind: type[R]) -> Iterator[tuple[str, objec
 def rebased(base: Mapping[str, R], held: Mapping[str, R], answer: Mapping[str, R]) -> dict[str, R]:
     """Return the new ``answer`` with the local changes kept that it does not know.
 
-    ``base`` is the previous answer, ``held`` is the layer that events have made of it. Where
-    ``answer`` equals ``base``, its source may not know the events yet: ``held`` wins. Where it
-    differs from ``base``, the source knows something newer: ``answer`` wins.
+    ``base`` is the previous answer, ``held`` is the layer that events have made of it. A value of
+    ``answer`` that equals ``base`` may be older than the events: ``held`` wins. A value that
+    differs from ``base`` is newer: ``answer`` wins.
     """
     records = dict(answer)
     for key in {**base, **held}:
@@ -176,8 +176,8 @@ def _rebased(old: R, now: R, new: R) -> R:
     kind = type(new)
     fields = {}
     for field in FIELDS[kind]:
-        said = getattr(new, field)
-        fields[field] = getattr(now, field) if said == getattr(old, field) else said
+        latest = getattr(new, field)
+        fields[field] = getattr(now, field) if latest == getattr(old, field) else latest
     return kind(**fields)
 
 

@@ -1,4 +1,4 @@
-"""The operator's rules per server, applied after the merge, whatever the provider."""
+"""The operator's rules per server, applied after the merge to the data of all providers."""
 
 from collections.abc import Callable, Iterable, Mapping
 from itertools import chain, count

@@ -70,11 +70,12 @@ class Plugin:
     def same_instance(self, other: "Plugin") -> bool:
         """True if the other has the same plugin and options, so that the instance can be kept."""
         mine, others = self.settings, other.settings
-        same_use = mine.core.use == others.core.use and mine.options == others.options
-        same_use = (
-            same_use and mine.core.refresh == others.core.refresh
-        )  # decides whether it is polled
-        return same_use and type(self.instance) is type(other.instance)
+        return (
+            type(self.instance) is type(other.instance)
+            and mine.options == others.options
+            and mine.core.use == others.core.use
+            and mine.core.refresh == others.core.refresh  # it is read once, at the start
+        )
 
     def implements(self, hook: str) -> bool:
         return hook in self._hooks and hook not in self.muted

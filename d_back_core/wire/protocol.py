@@ -325,11 +325,11 @@ def delta(server_id: str, seq: int, change: WorldChange, *, resync: bool = False
     first: Literal[True] | UnsetType = True if resync else UNSET
     match change:
         case Message():
-            said = WireMessage(
+            message = WireMessage(
                 uid=change.uid, message=defused(change.message), channel=change.channel
             )
             return _encoder.encode(
-                MessageFrame(server=server_id, seq=seq, resync=first, data=said)
+                MessageFrame(server=server_id, seq=seq, resync=first, data=message)
             )
         case Removal():
             presence = WirePresence(uid=change.uid, status="offline", delete=True)

@@ -1,5 +1,4 @@
-"""The one clock: every wait, deadline and age in the core is taken from it, so that a test can
-hold the time and move it on by hand."""
+"""The clock of every wait, deadline and age in the core. Tests replace it to move time by hand."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -8,20 +7,20 @@ from typing import Protocol
 
 
 class Timer(Protocol):
-    """A call that is still to come."""
+    """A scheduled call that can be cancelled."""
 
     def cancel(self) -> None: ...
 
 
 class Clock:
-    """The running event loop's own time."""
+    """The running event loop's clock."""
 
     def time(self) -> float:
-        """Monotonic seconds; only differences mean something."""
+        """Return monotonic seconds from an arbitrary origin."""
         return asyncio.get_running_loop().time()
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
-        """Call back in ``delay`` seconds, on the event loop."""
+        """Schedule ``callback`` on the event loop in ``delay`` seconds."""
         return asyncio.get_running_loop().call_later(delay, callback)
 
     async def sleep(self, delay: float) -> None:
@@ -37,6 +36,8 @@ class Clock:
     async def timeout(self, delay: float) -> AsyncIterator[None]:
         """Cancel the block after ``delay`` seconds of this clock and raise ``TimeoutError``."""
         async with asyncio.timeout(None) as scope:
+            # The scope's deadline is in loop time, ``delay`` in this clock's time: when this
+            # clock's timer fires, the deadline becomes the present.
             now = asyncio.get_running_loop().time
             timer = self.call_later(delay, lambda: scope.reschedule(now()))
             try:

@@ -1,6 +1,6 @@
-"""Every error that d-back raises on purpose.
+"""The errors that d-back raises on purpose.
 
-Sentences read: where, what 'value' (alternatives).
+The form of a message is: where, what 'value' (alternatives).
 """
 
 from collections.abc import Iterable
@@ -19,16 +19,19 @@ ErrorCode: TypeAlias = Literal[
     "rate_limited",
     "notice",
 ]
-"""What an ``error`` message says to programs."""
+"""The ``code`` of an ``error`` message, for programs."""
 
 
 class DBackError(Exception):
-    """The root of the tree."""
+    """The base class of all errors of d-back."""
 
 
 class ConfigError(DBackError):
-    """The operator's to mend: one line, exit status 2. Out of a provider's ``start`` it is
-    permanent: no retry until the configuration changes."""
+    """An error that the operator must fix: one line, exit status 2.
+
+    If a provider's ``start`` raises it, the failure is permanent: there is no retry until the
+    configuration changes.
+    """
 
     def __init__(self, message: str) -> None:
         super().__init__("".join(map(_printable, message)))
@@ -39,7 +42,7 @@ class PluginError(ConfigError):
 
 
 class ProviderError(DBackError):
-    """A provider failed at run time; it is logged and the chain goes on."""
+    """A provider failed at run time. It is logged, and the chain continues without it."""
 
     def __init__(self, provider: str, hook: str, cause: BaseException) -> None:
         super().__init__(f"provider {provider}: {hook}: {described(cause)}")
@@ -48,7 +51,7 @@ class ProviderError(DBackError):
 
 
 class JoinError(DBackError):
-    """A client's request that is refused; it is told the message and the code."""
+    """A client's request is refused. The client receives the message and the code."""
 
     def __init__(self, code: ErrorCode, message: str) -> None:
         super().__init__(message)
@@ -60,14 +63,14 @@ def _printable(char: str) -> str:
 
 
 def described(error: BaseException) -> str:
-    """An exception as one line: its type where its text alone says nothing."""
+    """Return the exception's type and text as one line."""
     text = " ".join(str(error).split())
     name = type(error).__name__
     return f"{name}: {text}" if text else name
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """What was probably meant, and what is possible, for the end of an error's sentence."""
+    """Return the nearest known word and all known words, as the end of an error message."""
     from difflib import get_close_matches  # noqa: PLC0415  a start without errors does not need it
 
     choices = sorted(known)

@@ -1,4 +1,4 @@
-"""Values that must not be seen: in no log, error, frame, metric or repr."""
+"""Values that never appear in a log, error, frame, metric or repr."""
 
 import base64
 import hashlib
@@ -6,12 +6,13 @@ import hmac
 import secrets
 
 SCRYPT_N, SCRYPT_R, SCRYPT_P = 16384, 8, 1
-NO_HASH = "is no scrypt$n$salt$r$p$hash"
+INVALID_HASH = "is not a valid hash (expected scrypt$n$salt$r$p$hash)"
 _SCRYPT_MEMORY = 128 * 1024 * 1024
+"""Bytes; the parameters of a hash that needs more are refused."""
 
 
 class Secret:
-    """A token, password or DSN of the configuration."""
+    """A token, password or DSN from the configuration."""
 
     __slots__ = ("_value",)
 
@@ -19,7 +20,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """The value itself; hand it on to what needs it and to nothing else."""
+        """Return the plain value. Pass it only to the code that needs it."""
         return self._value
 
     def __repr__(self) -> str:
@@ -35,19 +36,18 @@ class Secret:
 
     @property
     def is_hash(self) -> bool:
-        """Whether it is not the password but its `hash_password`."""
+        """True if the value is a hash from `hash_password`, not a plain password."""
         return self._value.startswith("scrypt$")
 
     def check_hash(self) -> None:
-        """Raise ``ValueError`` if it begins as a hash and is none that can be verified."""
+        """Raise ``ValueError`` if the value is a hash that cannot be verified."""
         if self.is_hash:
             digest = self._value.rsplit("$", 1)[1]
             if len(digest) != len(_scrypt("", self._value)) or not digest.isascii():
-                raise ValueError(NO_HASH)
+                raise ValueError(INVALID_HASH)
 
     def matches(self, password: str) -> bool:
-        """Whether this is the password, in constant time. A hash takes some 50 ms of CPU: call
-        it in a thread."""
+        """Compare in constant time. A hash takes about 50 ms of CPU: call it in a thread."""
         if self.is_hash:
             expected = self._value.rsplit("$", 1)[1]
             return hmac.compare_digest(_scrypt(password, self._value), expected)
@@ -55,7 +55,7 @@ class Secret:
 
 
 def hash_password(password: str) -> str:
-    """``scrypt$n$salt$r$p$hash``, the format of Django's ``ScryptPasswordHasher``."""
+    """Return ``scrypt$n$salt$r$p$hash``, the format of Django's ``ScryptPasswordHasher``."""
     salt = secrets.token_urlsafe(16)
     parameters = f"scrypt${SCRYPT_N}${salt}${SCRYPT_R}${SCRYPT_P}"
     return f"{parameters}${_scrypt(password, f'{parameters}$')}"
@@ -74,10 +74,10 @@ def _scrypt(password: str, encoded: str) -> str:
             dklen=64,
         )
     except (ValueError, TypeError, OverflowError) as error:
-        raise ValueError(NO_HASH) from error
+        raise ValueError(INVALID_HASH) from error
     return base64.b64encode(digest).decode("ascii")
 
 
 def _bytes(text: str) -> bytes:
-    """The text, even where it holds a lone surrogate, and no two texts alike."""
+    """Encode injectively, lone surrogates included: JSON from a client can contain them."""
     return text.encode(errors="surrogatepass")

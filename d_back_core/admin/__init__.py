@@ -1,2 +1,1 @@
-"""What operators ask of a running gateway: the explanation of its state, and the socket it
-is asked on."""
+"""For operators of a running gateway: the explanation of its state, and the control socket."""

@@ -1,5 +1,7 @@
-"""The control socket: lets ``d-back explain`` and ``d-back check --live`` ask the running
-process. A Unix socket of mode 0600; one JSON line each way."""
+"""The control socket: ``d-back explain`` and ``d-back check --live`` ask the running process.
+
+It is a Unix socket with mode 0600. Client and server send one line of JSON each.
+"""
 
 import asyncio
 import logging
@@ -15,19 +17,20 @@ from d_back_core.errors import ConfigError, JoinError
 from d_back_core.state.live import Live
 
 TIMEOUT = 10.0
+"""Seconds for one question and its answer."""
 
 log = logging.getLogger("d_back.control")
 
 
 class Question(Struct, frozen=True, kw_only=True):
-    """What is to be explained; see `explain.explain`."""
+    """The arguments of `explain.explain`."""
 
     server: str | None = None
     uid: str | None = None
 
 
 class Reply(Struct, frozen=True, kw_only=True):
-    """An explanation, or why there is none."""
+    """An explanation, or the reason why there is none."""
 
     explanation: Explanation | None = None
     error: str | None = None
@@ -42,11 +45,12 @@ class Control:
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        """Listen; raises `ConfigError` where that is not possible."""
+        """Start to listen; raises `ConfigError` if that fails."""
         if self._path.is_socket() and not await ask(str(self._path), Question(server="")):
-            self._path.unlink()  # left over from a process that was killed
+            self._path.unlink()  # left by a process that was killed
         listener = socket.socket(socket.AF_UNIX)
-        mask = os.umask(0o177)  # the mode that the socket is born with
+        # Before `bind`: with `chmod` after it, the socket would be open to others for a moment.
+        mask = os.umask(0o177)
         try:
             listener.bind(str(self._path))
         except OSError as error:
@@ -70,7 +74,7 @@ class Control:
                 writer.write(msgspec.json.encode(self._reply(question)) + b"\n")
                 await writer.drain()
         except (OSError, TimeoutError, ValueError) as error:
-            log.warning("a question could not be answered: %s", error)
+            log.warning("cannot answer a question: %s", error)
         finally:
             writer.close()
 
@@ -82,7 +86,7 @@ class Control:
 
 
 async def ask(path: str, question: Question) -> Reply | None:
-    """What the running process says; None where none listens there."""
+    """Return the reply of the running process; None if there is none or it does not answer."""
     try:
         async with asyncio.timeout(TIMEOUT):
             reader, writer = await asyncio.open_unix_connection(path, limit=2**30)

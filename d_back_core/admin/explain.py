@@ -1,4 +1,4 @@
-"""What the live state is, and why: for operators. Nothing secret is in it."""
+"""Explain the live state to operators: which provider supplies what. Contains no secrets."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -14,26 +14,27 @@ from d_back_core.stats import ProviderStats
 
 
 class ProviderReport(Struct, frozen=True, kw_only=True):
-    """One provider: what it is configured as and how it is."""
+    """One provider: its configuration and its health."""
 
     plugin: str
     recorder: bool
     error: str
-    """The last error; it may name hosts and files, and goes to operators only."""
+    """The last error. It may name hosts and files, so only operators see it."""
     stats: ProviderStats
 
 
 class Supplied(Struct, frozen=True, kw_only=True):
-    """A field of one record: the value, who supplied it, and what lost."""
+    """One field of a record: its value, the provider that supplies it, and what it overrides."""
 
     value: Any
     provider: str | None
-    """None: nobody did; the value is the default."""
+    """None: no provider; the value is the default."""
     lost: dict[str, Any]
+    """Provider of lower priority → its value."""
 
 
 class ServerReport(Struct, frozen=True, kw_only=True):
-    """One server, and who answers for it."""
+    """One server, and the providers of its users."""
 
     server_id: str
     public_id: str
@@ -42,10 +43,11 @@ class ServerReport(Struct, frozen=True, kw_only=True):
     passworded: bool
     fields: dict[str, Supplied]
     providers: list[str]
-    """Whose layers of its users are in use; empty where nobody watches."""
+    """Providers whose layers of users are in use; empty if the server is not in memory."""
     stale: bool
+    """True if no provider answers and the last state is kept."""
     users: int | None
-    """None where nobody watches: it is not held."""
+    """None if the server is not in memory: it has no sessions and is not eager."""
     sessions: int
 
 
@@ -62,11 +64,14 @@ class Explanation(Struct, frozen=True, kw_only=True):
     providers: list[ProviderReport]
     servers: list[ServerReport]
     users: list[UserReport] | None = None
-    """Of the server that was asked for."""
+    """The users of the requested server."""
 
 
 def explain(live: Live, wanted: str | None = None, uid: str | None = None) -> Explanation:
-    """All servers; or one server with its users (or one of them)."""
+    """Explain all servers; or one server and its users, or one of them.
+
+    Raises `JoinError` if there is no such server.
+    """
     if wanted is None:
         servers = [_server(live, server_id) for server_id in live.server_list.servers]
         return Explanation(providers=providers(live), servers=servers)
@@ -74,24 +79,24 @@ def explain(live: Live, wanted: str | None = None, uid: str | None = None) -> Ex
     if server is None:
         raise JoinError("unknown_server", f"there is no server '{wanted}'")
     users = []
-    held = live.servers.get(server.server_id)
-    if held is not None:
-        shown = {user.uid: user for user in held.world.users.values()}
+    state = live.servers.get(server.server_id)
+    if state is not None:
+        shown = {user.uid: user for user in state.world.users.values()}
         asked: Iterable[str] = sorted(shown) if uid is None else [uid] if uid in shown else []
         for key in asked:
             values = {name: getattr(shown[key], name) for name in FIELDS[User]}
-            users.append(UserReport(uid=key, fields=_supplied(held.resolver.layers, key, values)))
+            users.append(UserReport(uid=key, fields=_supplied(state.resolver.layers, key, values)))
     return Explanation(
         providers=providers(live), servers=[_server(live, server.server_id)], users=users
     )
 
 
 def providers(live: Live) -> list[ProviderReport]:
-    """How every provider is."""
-    states = []
+    """Return the configuration and health of every provider."""
+    reports = []
     for stats in live.stats().providers:
         supervisor = live.providers.supervisors[stats.name]
-        states.append(
+        reports.append(
             ProviderReport(
                 plugin=supervisor.core.use,
                 recorder=stats.name in live.config.chain.recorders,
@@ -99,12 +104,12 @@ def providers(live: Live) -> list[ProviderReport]:
                 stats=stats,
             )
         )
-    return states
+    return reports
 
 
 def _server(live: Live, server_id: str) -> ServerReport:
     server = live.server_list.servers[server_id]
-    held = live.servers.get(server_id)
+    state = live.servers.get(server_id)
     values = {"name": server.name, "id": server.public_id, "default": server.default}
     return ServerReport(
         server_id=server_id,
@@ -113,10 +118,10 @@ def _server(live: Live, server_id: str) -> ServerReport:
         default=server.default,
         passworded=server.passworded,
         fields=_supplied(live.list_resolver.layers, server_id, values),
-        providers=[] if held is None else list(held.resolver.layers.in_use),
-        stale=held is not None and held.resolver.stale,
-        users=None if held is None else len(held.world.users),
-        sessions=0 if held is None else len(held.sessions),
+        providers=[] if state is None else list(state.resolver.layers.in_use),
+        stale=state is not None and state.resolver.stale,
+        users=None if state is None else len(state.world.users),
+        sessions=0 if state is None else len(state.sessions),
     )
 
 

@@ -1,2 +1,2 @@
-"""The pure rules: how layers merge, what the operator's policy does to them, and the numbered
-changes of the result. No I/O."""
+"""Pure rules, no I/O: how layers merge, how the operator's policy applies to the result, and the
+numbered changes of the effective state."""

@@ -1,7 +1,16 @@
-"""The chain: layers in priority order, and the rules by which they merge. Pure; no I/O.
+"""Layers in priority order, and the rules by which they merge. Pure; no I/O.
 
-The same rules hold for the list of servers (its layers map server_id → `Server`) and for the
-users of one server (uid → `User`); each of these is one *subject* with its `Layers`.
+The same rules merge the list of servers (layers that map server_id → `Server`) and the users of
+one server (uid → `User`): one `Layers` for the list, and one per server.
+
+A record counts for a key if
+- its provider is a ``fallback`` and no other fallback in use has a higher priority: for users it
+  counts even if it does not know the key, since a lower fallback never fills gaps of a higher one;
+  for servers the highest fallback that lists the key counts, or
+- its provider is a ``merge`` or ``enrich``.
+
+Records that count merge field by field: the highest priority that supplies a field wins. A key
+exists if a record of a ``fallback`` or ``merge`` provider counts for it; ``enrich`` adds no keys.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,13 +27,14 @@ FIELDS: dict[type, tuple[str, ...]] = {
     Server: ("name", "id", "default", "passworded", "enabled", "client_id"),
 }
 UNFILTERED = frozenset({"passworded", "enabled"})
-"""Fields that a ``fields`` filter never takes away: it must not open a server."""
+"""Fields that pass every ``fields`` filter: a filter must not open a protected server."""
 
 R = TypeVar("R", bound=User | Server)
 
 
 class Link(Struct, frozen=True, kw_only=True):
-    """A provider's place in the chain: its position is that in the sequence of links."""
+    """A provider in the chain, with its mode and filters. The order of the links is the
+    priority, highest first."""
 
     name: str
     mode: Mode = "fallback"
@@ -32,7 +42,7 @@ class Link(Struct, frozen=True, kw_only=True):
     fields: frozenset[str] | None = None
 
     def admits(self, server_id: str) -> bool:
-        """Whether this provider is asked for that server at all."""
+        """True if the ``servers`` filter lets this provider answer for the server."""
         return self.servers is None or server_id in self.servers
 
     def supplies(self, field: str) -> bool:
@@ -40,10 +50,11 @@ class Link(Struct, frozen=True, kw_only=True):
 
 
 class Layers(Generic[R]):
-    """The layers of one subject that are in use; ``links`` is their order, highest first.
+    """The layers in use for one list of servers, or for the users of one server.
 
-    A layer that is not in the mapping is not in use. The inner mappings are shared with their
-    owner, who may change them; ask again with `merge` afterwards.
+    ``links`` are all providers, highest priority first; a provider without an entry in
+    ``layers`` is not in use. The inner mappings are not copied: after their owner changes one,
+    `merge` returns the new state.
     """
 
     def __init__(
@@ -110,8 +121,10 @@ class Layers(Generic[R]):
                 yield link, record
 
     def merge(self, key: str, above: str | None = None) -> R | None:
-        """The record of that key, field by field; None where no provider that adds keys has it.
-        Fields that nobody supplies stay ``UNSET``."""
+        """Return the merged record, or None if no provider that adds keys has the key.
+
+        Fields that no provider supplies are ``UNSET``. ``above`` is as in `contributors`.
+        """
         present = False
         fields: dict[str, Any] = {}
         for link, record in self.contributors(key, above):
@@ -121,7 +134,7 @@ class Layers(Generic[R]):
         return self.kind(**fields) if present else None
 
     def explain(self, key: str) -> dict[str, list[tuple[str, object]]]:
-        """Per field the providers that supply it and their values; the first one wins."""
+        """Return for each field the providers that supply it, and their values; the first wins."""
         found: dict[str, list[tuple[str, object]]] = {field: [] for field in FIELDS[self.kind]}
         for link, record in self.contributors(key):
             for field, value in _supplied(link, record, self.kind):
@@ -129,13 +142,16 @@ class Layers(Generic[R]):
         return found
 
     def rank(self, key: str, field: str) -> int:
-        """The place in the order of the provider that supplies the field."""
+        """Return the position of the layer that supplies the field (0 is the highest).
+
+        If no layer supplies it, the number of layers in use.
+        """
         names = list(self.in_use)
         return next((names.index(name) for name, _ in self.explain(key)[field]), len(names))
 
     def keys(self, above: str | None = None) -> list[str]:
-        """Every key that some provider adds, in the order of the chain. ``above``: only of the
-        providers above that one."""
+        """Return every key that a provider adds, in chain order. ``above`` is as in
+        `contributors`."""
         adding = [
             link
             for link in self._links
@@ -150,7 +166,7 @@ class Layers(Generic[R]):
         return list(dict.fromkeys(keys))
 
     def is_above(self, name: str, other: str | None) -> bool:
-        """Whether that provider has a higher priority than the other (None: than nobody's)."""
+        """Return True if its priority is higher than the other's, or if ``other`` is None."""
         limit = self._positions.get(other) if other is not None else None
         return limit is None or self._positions.get(name, limit) < limit
 
@@ -163,8 +179,12 @@ def _supplied(link: Link, record: R, kind: type[R]) -> Iterator[tuple[str, objec
 
 
 def rebased(base: Mapping[str, R], held: Mapping[str, R], answer: Mapping[str, R]) -> dict[str, R]:
-    """A newer answer, with the changes that were made of an older one (``base``) until now
-    (``held``): they stay where the newer one only repeats what the older one said."""
+    """Return the new ``answer`` with the local changes kept that it does not know.
+
+    ``base`` is the previous answer, ``held`` is the layer that events have made of it. A value of
+    ``answer`` that equals ``base`` may be older than the events: ``held`` wins. A value that
+    differs from ``base`` is newer: ``answer`` wins.
+    """
     records = dict(answer)
     for key in {**base, **held}:
         old, now, new = base.get(key), held.get(key), answer.get(key)
@@ -185,13 +205,13 @@ def _rebased(old: R, now: R, new: R) -> R:
     kind = type(new)
     fields = {}
     for field in FIELDS[kind]:
-        said = getattr(new, field)
-        fields[field] = getattr(now, field) if said == getattr(old, field) else said
+        latest = getattr(new, field)
+        fields[field] = getattr(now, field) if latest == getattr(old, field) else latest
     return kind(**fields)
 
 
 def patched(record: R, event: Struct) -> R:
-    """The record with what the event says; the event's ``UNSET`` fields are unchanged."""
+    """Return the record with the fields of the event; the event's ``UNSET`` fields stay."""
     kind = type(record)
     fields = {field: getattr(record, field) for field in FIELDS[kind]}
     for field in fields:

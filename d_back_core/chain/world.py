@@ -1,6 +1,21 @@
-"""The world of one server: its effective users, and each change of them with its number.
+"""The world of one server: its effective users, and every change of them as a numbered delta.
 
-Pure: who asks feeds it effective users and takes the deltas out.
+Pure: the caller puts effective users in and takes the deltas out.
+
+Two counters number the deltas:
+
+- ``seq`` is the number that clients see. A client that knows all deltas up to ``seq`` knows the
+  world, so for every client it must grow without a gap.
+- ``position`` counts all deltas and every change of ``hide_offline``. Clients never see it. It
+  orders a session's join against the moment at which a user was hidden.
+
+They differ because of ``hide_offline``. A user who goes offline is not removed: clients that know
+the user see an offline user, and clients that join later see no user. When this user is removed
+at last, the removal concerns the first clients only. It must not raise ``seq``: the others do not
+receive it, and would see a gap. Such a delta is *unnumbered*: it carries the ``seq`` of the
+delta before it, and ``known_before``, the position at which the user was hidden. The same
+``known_before`` on a `Presence` says which sessions see the user come back, and which see a new
+user.
 """
 
 import secrets
@@ -14,19 +29,19 @@ from d_back_core.models import EffectiveUser, Message, Status
 
 
 class Presence(Struct, frozen=True, kw_only=True, gc=False):
-    """A user came or changed; the unchanged fields are ``UNSET``, the status is always there."""
+    """A user came or changed. Unchanged fields are ``UNSET``; the status is always set."""
 
     uid: str
     status: Status
     username: str | UnsetType = UNSET
     role_color: str | UnsetType = UNSET
     known_before: int | None = None
-    """Only sessions that joined at an earlier place knew of the user until now (0: none did;
-    None: all did)."""
+    """Sessions that joined before this position know the user already; the others do not.
+    0: no session knows the user. None: all sessions do."""
 
     @classmethod
     def introducing(cls, user: EffectiveUser, known_before: int | None = 0) -> "Presence":
-        """All of a user."""
+        """Return a presence with all fields of the user."""
         return cls(
             uid=user.uid,
             status=user.status,
@@ -37,7 +52,8 @@ class Presence(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Removal(Struct, frozen=True, kw_only=True, gc=False):
-    """A user is gone. ``known_before`` is as in `Presence`: others are not to hear of it."""
+    """A user is gone. Only sessions that know the user receive it; ``known_before`` is as in
+    `Presence`."""
 
     uid: str
     known_before: int | None = None
@@ -47,11 +63,7 @@ WorldChange: TypeAlias = Presence | Removal | Message
 
 
 class Delta(Struct, frozen=True, gc=False):
-    """One change of a world, at its sequence number.
-
-    ``place`` counts all deltas. ``seq``, which clients see, does not count those that only some
-    sessions may hear of: so nobody sees a gap.
-    """
+    """One change of a world, with the world's ``seq`` and ``position`` after it."""
 
     seq: int
     position: int
@@ -59,20 +71,20 @@ class Delta(Struct, frozen=True, gc=False):
 
 
 class ChangeTracker:
-    """What has changed in a world since a moment."""
+    """The users that have changed since `World.track`."""
 
     def __init__(self) -> None:
         self.touched: dict[str, bool] = {}
-        """The uids, and whether they were visible at that moment."""
+        """uid → True if the user was visible when tracking began."""
         self._lately: dict[str, None] = {}
 
     def touch(self, uid: str, *, visible: bool) -> None:
-        """That user is about to change."""
-        self.touched.setdefault(uid, visible)
+        """Record that the user changes. ``visible``: before this change."""
+        self.touched.setdefault(uid, visible)  # only the first change knows the state at `track`
         self._lately[uid] = None
 
     def lately(self) -> Iterable[str]:
-        """The uids that were touched since the last call."""
+        """Return the uids that were touched since the last call."""
         lately, self._lately = self._lately, {}
         return lately
 
@@ -80,8 +92,8 @@ class ChangeTracker:
 class World:
     """The effective state of one server.
 
-    The only deltas that some sessions may not hear of are removals of users whom
-    ``hide_offline`` hid from those who joined later; they carry the ``seq`` before them.
+    ``epoch`` identifies this incarnation: a ``seq`` of another epoch means nothing here.
+    ``history`` is the number of deltas kept for clients that resume.
     """
 
     def __init__(
@@ -101,19 +113,22 @@ class World:
         self._pending: list[Delta] = []
         self._history: deque[Delta] = deque()
         self._history_size = history
-        self._reaches_to = 0
+        self._complete_since = 0
+        """The lowest ``seq`` to resume from: all later deltas are in the history."""
         self._hidden_at: dict[str, int] = {}
+        """uid → the position at which ``hide_offline`` hid the user. Sessions that joined before
+        it know the user."""
         self._trackers: list[ChangeTracker] = []
 
     def swap(self, users: Mapping[str, EffectiveUser]) -> None:
-        """Make these the users; what differs becomes deltas."""
+        """Replace all users; the differences become deltas."""
         for uid in [uid for uid in self.users if uid not in users]:
             self.put(uid, None)
         for uid, user in users.items():
             self.put(uid, user)
 
     def put(self, uid: str, user: EffectiveUser | None) -> None:
-        """Make this the user of that uid (None: there is none)."""
+        """Set or (None) remove the user; the difference becomes a delta."""
         before = self.users.get(uid)
         if user == before:
             return
@@ -121,7 +136,7 @@ class World:
             del self.users[uid]
         else:
             self.users[uid] = user
-        known, shown = self._shows(before), self._shows(user)
+        known, shown = self._if_visible(before), self._if_visible(user)
         for tracker in self._trackers:
             tracker.touch(uid, visible=known is not None)
         if shown is not None and known is not None:
@@ -132,26 +147,33 @@ class World:
         elif known is not None:
             if user is None:
                 self._change(Removal(uid=uid))
-            else:
+            else:  # hidden: to the sessions that know the user it is offline, not removed
                 self._change(Presence(uid=uid, status=user.status))
+                # After the delta: a session that joins from here on does not know the user.
                 self._hidden_at[uid] = self.position
         elif user is None and (hidden_at := self._hidden_at.pop(uid, None)) is not None:
+            # Only some sessions receive it, so it must not raise ``seq``.
             self._add(Removal(uid=uid, known_before=hidden_at))
 
     def say(self, message: Message) -> bool:
-        """Pass chat on; False where nobody is shown the author."""
+        """Add a chat message as a delta; False if its author is not visible."""
         if self.visible(message.uid) is None:
             return False
         self._change(message)
         return True
 
     def hide(self, *, offline: bool) -> None:
-        """Begin or end to hide users who are offline. Who comes to light is introduced; who is
-        shown already stays so for those who know of them."""
+        """Set ``hide_offline``.
+
+        If it is turned off, hidden users are introduced to the sessions that do not know them.
+        If it is turned on, sessions keep the offline users that they know.
+        """
         if offline == self.hide_offline:
             return
         self.hide_offline = offline
-        self.position += 1  # tells those who know of them from those who join later
+        # A step without a delta: sessions that joined so far know the users that are hidden now,
+        # and a session that joins next, before any other delta, does not.
+        self.position += 1
         for user in self.users.values():
             if user.status != "offline":
                 continue
@@ -164,8 +186,8 @@ class World:
                 self._change(Presence.introducing(user, known_before))
 
     def visible(self, uid: str) -> EffectiveUser | None:
-        """That user, where clients may be told of it."""
-        return self._shows(self.users.get(uid))
+        """Return the user as clients see it; None if it is missing or hidden."""
+        return self._if_visible(self.users.get(uid))
 
     def is_known(self, uid: str, joined_at: int) -> bool:
         """Return True if a session that joined at that position knows the user: it is visible, or
@@ -178,34 +200,36 @@ class World:
         return self._pending
 
     def since(self, seq: int) -> list[Delta] | None:
-        """The deltas after that number, for who knows all up to it; None where the history does
-        not reach back, or where the number is none of this world's."""
-        if not self._reaches_to <= seq <= self.seq:
+        """Return the deltas that a client lacks which knows everything up to ``seq``.
+
+        None if the history does not go back that far, or if ``seq`` is ahead of this world.
+        """
+        if not self._complete_since <= seq <= self.seq:
             return None
         return [each for each in self._history if each.seq + is_unnumbered(each) > seq]
 
     def track(self) -> ChangeTracker:
-        """What changes from here on is told to the tracker that this returns, until `unmark`."""
+        """Return a tracker that records all changes from now on, until `untrack`."""
         tracker = ChangeTracker()
         self._trackers.append(tracker)
         return tracker
 
     def untrack(self, tracker: ChangeTracker) -> None:
-        """Nobody asks what changed since then."""
+        """Stop recording changes in the tracker."""
         self._trackers.remove(tracker)
 
     def shown(self) -> list[EffectiveUser]:
-        """The users that a client is told of when it joins."""
+        """Return the users of a snapshot, for a client that joins."""
         if not self.hide_offline:
             return list(self.users.values())
         return [user for user in self.users.values() if user.status != "offline"]
 
     def take(self) -> list[Delta]:
-        """The deltas since the last call, in order."""
+        """Return the deltas since the last call, in order."""
         taken, self._pending = self._pending, []
         return taken
 
-    def _shows(self, user: EffectiveUser | None) -> EffectiveUser | None:
+    def _if_visible(self, user: EffectiveUser | None) -> EffectiveUser | None:
         hidden = self.hide_offline and user is not None and user.status == "offline"
         return None if hidden else user
 

@@ -1,1 +1,1 @@
-"""The command line ``d-back``."""
+"""The command line, ``d-back``."""

@@ -1,4 +1,4 @@
-"""The commands below ``d-back``, except running the gateway."""
+"""The commands of ``d-back``, except running the gateway."""
 
 import asyncio
 import json
@@ -24,22 +24,22 @@ from d_back_core.wire import protocol
 
 
 def _config(ctx: click.Context) -> configuration.Config:
-    """What the command line, the environment and the file say together."""
+    """Return the configuration of the command line, the environment and the file."""
     loaded: configuration.Config = ctx.find_root().obj()
     return loaded
 
 
 @click.command()
-@click.option("--live", is_flag=True, help="Also start each provider and ask it once.")
+@click.option("--live", is_flag=True, help="Also start each provider and query it once.")
 @click.pass_context
 def check(ctx: click.Context, /, *, live: bool) -> None:
-    """Check the configuration and say what would run, without starting it."""
+    """Check the configuration and list what would run, without starting it."""
     config = _config(ctx)
     server = WebSocketServer(config=config)
-    click.echo(f"{config.source}: fine; would listen on {server.url}")
+    click.echo(f"{config.source}: is valid; would listen on {server.url}")
     for place, name in enumerate(config.chain.order, 1):
         core = config.provider(name).core
-        click.echo(f"{place}. {name}: plugin {core.use}, {core.mode}{_narrowed(core)}")
+        click.echo(f"{place}. {name}: plugin {core.use}, {core.mode}{_filters(core)}")
     for name in config.chain.recorders:
         click.echo(f"   {name}: recorder")
     for name in config.providers:
@@ -50,7 +50,7 @@ def check(ctx: click.Context, /, *, live: bool) -> None:
         ctx.exit(1)
 
 
-def _narrowed(core: configuration.ProviderConfig) -> str:
+def _filters(core: configuration.ProviderConfig) -> str:
     parts = [
         f", {key} {', '.join(sorted(values))}"
         for key, values in (("servers", core.servers), ("fields", core.fields))
@@ -75,10 +75,11 @@ def _all_ready(explanation: Explanation) -> bool:
 def explain_command(
     ctx: click.Context, /, *, server: str | None, uid: str | None, as_json: bool
 ) -> None:
-    """Say who supplies what: of all servers, or of the users of SERVER (or one, UID).
+    """Show which provider supplies which field: of all servers, or of the users of SERVER (or of
+    one user, UID).
 
-    Asks the running process on its control socket, where gateway.control names one; otherwise
-    starts the configured providers, asks each once, and stops them.
+    Asks the running process if gateway.control is set; otherwise starts the configured providers,
+    queries each once, and stops them.
     """
     explanation = _ask(_config(ctx), Question(server=server, uid=uid))
     if as_json:
@@ -90,7 +91,7 @@ def explain_command(
 def _ask(config: configuration.Config, question: Question) -> Explanation:
     reply = asyncio.run(_asked(config, question))
     if reply.explanation is None:
-        raise click.ClickException(reply.error or "no answer")
+        raise click.ClickException(reply.error or "the control socket has sent no answer")
     return reply.explanation
 
 
@@ -166,29 +167,29 @@ def schema(what: str) -> None:
 
 
 def installed_command(name: str) -> click.Command | None:
-    """The command that an installed package brings; it is imported now. None if there is none.
+    """Import and return a command of an installed package; None if there is none.
 
     A stand-alone command (entry-point group ``d_back.commands``) comes first, then the commands of
     a provider plugin. Raises `PluginError`.
     """
-    if standing_alone := installed_commands().get(name):
-        plugin = only(standing_alone)
+    if candidates := installed_commands().get(name):
+        plugin = only(candidates)
         command = load_entry_point(plugin)
         if not isinstance(command, click.Command):
             remedy = "write module:command in its pyproject.toml"
-            raise plugin.error("the entry point names no click.Command", remedy)
+            raise plugin.error("the entry point is not a click.Command", remedy)
         return command
     if candidates := installed().get(name):
         group = click.Group(name, help=f"Commands of the provider plugin {name}.")
         return group if add_commands(only(candidates), group) else None
     if name in SEPARATE:
-        message = f"'d-back {name}' comes with {SEPARATE[name]}: pip install {SEPARATE[name]}"
+        message = f"'d-back {name}' needs {SEPARATE[name]} (pip install {SEPARATE[name]})"
         raise click.ClickException(message)
     return None
 
 
 SEPARATE = {"new-plugin": "d-back-testing", "watch": "d-back-watch"}
-"""Commands of this project that are not in d-back-core → the distribution that brings them."""
+"""Command → the distribution of this project that installs it."""
 
 COMMANDS: dict[str, click.Command] = {
     command.name or "": command

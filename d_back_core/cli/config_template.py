@@ -1,4 +1,7 @@
-"""A first ``d-back.toml``, with every key of the chosen plugins as their own structs have it."""
+"""Write a first ``d-back.toml``, with every key of the chosen plugins.
+
+Keys, defaults and comments come from the plugins' ``Config`` structs.
+"""
 
 import ast
 import inspect
@@ -20,12 +23,12 @@ from d_back_core.secret import Secret
 WIDTH = 79
 BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 EXACT = 2**53
-"""Whole numbers below it are told apart by a float."""
+"""Whole numbers below it are exact as a float."""
 SHOWN_KEYS = ("host", "port", "origins")
-"""Of ``[gateway]``; the others are for those who look for them."""
+"""Keys of ``[gateway]`` in the file; the others are in the documentation."""
 HEAD = """\
-# The configuration of d-back. A key behind a # is not set and shows its default, or an example:
-# remove the # to set it. `d-back check` tells whether all is right.
+# The configuration of d-back. A key after a # is not set; it shows its default, or an example.
+# Remove the # to set it. `d-back check` checks the file.
 """
 SERVERS = """\
 # Rules for one server, by its id; see also hide_offline, ignore_users, ignore_channels.
@@ -36,50 +39,50 @@ SERVERS = """\
 """
 
 
-class Part(Struct, frozen=True, kw_only=True):
-    """A provider that is to be in the file."""
+class ProviderTable(Struct, frozen=True, kw_only=True):
+    """The content of a ``[providers.NAME]`` table."""
 
     name: str
     summary: str
     options: type[Struct] | None
     """The plugin's ``Config``."""
     given: Mapping[str, object] = {}
-    """Values of keys that have no default."""
+    """Key → value, for keys without a default."""
 
 
-def draft(
-    parts: Sequence[Part],
+def render(
+    tables: Sequence[ProviderTable],
     order: Sequence[str],
     recorders: Sequence[str] = (),
     http: Sequence[str] = (),
 ) -> str:
-    """The text of the file. Secrets are references to the environment."""
+    """Return the text of the file. Secrets are references to environment variables."""
     gateway = _table(GatewayConfig, {"http": list(http)} if http else {}, "", SHOWN_KEYS)
     given: dict[str, object] = {"order": list(order)}
     if recorders:
         given["recorders"] = list(recorders)
     chain = _table(ChainConfig, given, "", ("order", "recorders"))
-    tables = [HEAD, f"[gateway]\n{gateway}", f"[chain]\n{chain}"]
-    tables += [
-        "\n".join([*_comment(part.summary), f"[providers.{part.name}]\n"])
-        + (_table(part.options, part.given, part.name) if part.options is not None else "")
-        for part in parts
+    sections = [HEAD, f"[gateway]\n{gateway}", f"[chain]\n{chain}"]
+    sections += [
+        "\n".join([*_comment(table.summary), f"[providers.{table.name}]\n"])
+        + (_table(table.options, table.given, table.name) if table.options is not None else "")
+        for table in tables
     ]
-    return "\n".join([*tables, SERVERS])
+    return "\n".join([*sections, SERVERS])
 
 
 def variable(provider: str, key: str) -> str:
-    """The environment variable that a secret is expected in."""
+    """Return the environment variable that the file refers to for a secret."""
     return f"{provider}_{key}".upper().replace("-", "_")
 
 
 def is_secret(hint: object) -> bool:
-    """Whether a value of that type is, or may be, a secret."""
+    """True if a value of that type is, or can be, a secret."""
     return hint is Secret or any(is_secret(part) for part in get_args(hint))
 
 
 def required(options: type[Struct] | None) -> list[structs.FieldInfo]:
-    """The keys without which the plugin does not load."""
+    """Return the keys without a default."""
     return [] if options is None else [each for each in structs.fields(options) if each.required]
 
 
@@ -90,24 +93,26 @@ def _comment(text: str) -> list[str]:
 def _table(
     kind: type[Struct], given: Mapping[str, object], provider: str, shown: Iterable[str] = ()
 ) -> str:
-    """The keys of a struct, each below what its docstring says."""
-    said = sayings(kind)
+    """Return the keys of a struct, each below its description as a comment."""
+    described = descriptions(kind)
     wanted = {*shown, *given}
     lines = []
     for field in structs.fields(kind):
         key = field.encode_name
         if wanted and shown and key not in wanted:
             continue
-        lines += _comment(said.get(field.name, ""))
+        lines += _comment(described.get(field.name, ""))
         value = given.get(key, UNSET)
         text = example(field, provider) if value is UNSET else toml(value)
         lines.append(f"{'' if key in given or field.required else '#'}{key} = {text}")
     return "".join(f"{line}\n" for line in lines)
 
 
-def sayings(kind: type[Struct]) -> dict[str, str]:
-    """What is said of each field, on one line: by its ``Meta``, or by the docstring below it in
-    the source; nothing where there is neither."""
+def descriptions(kind: type[Struct]) -> dict[str, str]:
+    """Return field → description on one line, for the fields that have one.
+
+    It comes from ``Meta(description=…)``, or from the docstring below the field in the source.
+    """
     found: dict[str, str] = {}
     for cls in reversed(kind.__mro__):
         if issubclass(cls, Struct) and cls is not Struct:
@@ -142,7 +147,7 @@ def _metas(hint: object) -> list[Meta]:
 
 
 def example(field: structs.FieldInfo, provider: str) -> str:
-    """A value of the field in TOML: its default where it has one."""
+    """Return a value of the field in TOML: its default, or an example."""
     if is_secret(field.type):
         return f'{{ env = "{variable(provider, field.encode_name)}" }}'
     default = field.default if field.default_factory is NODEFAULT else field.default_factory()
@@ -151,11 +156,11 @@ def example(field: structs.FieldInfo, provider: str) -> str:
     return toml(default)
 
 
-def _example_of(hint: Any) -> Any:  # noqa: ANN401  any type, and a value of it
+def _example_of(hint: Any) -> Any:  # noqa: ANN401  any type, and a value of that type
     arguments = [each for each in get_args(hint) if each is not type(None)]
     origin = get_origin(hint)
     if origin is Annotated:
-        return _within(hint)
+        return _example_in_bounds(hint)
     if origin in {Union, UnionType}:
         return _example_of(arguments[0])
     if origin is Literal:
@@ -170,7 +175,7 @@ def _example_of(hint: Any) -> Any:  # noqa: ANN401  any type, and a value of it
     return []
 
 
-def _within(hint: Any) -> Any:  # noqa: ANN401  the same
+def _example_in_bounds(hint: Any) -> Any:  # noqa: ANN401  the same
     for meta in hint.__metadata__:
         if isinstance(meta, Meta):
             if meta.examples:
@@ -187,14 +192,14 @@ def _struct(hint: Any) -> type[Struct] | None:  # noqa: ANN401  the same
 
 
 def toml(value: object) -> str:
-    """A value as it is written in TOML, on one line; what is None in it is left out."""
+    """Return a value in TOML, on one line; members of tables that are None are left out."""
     return _literal(
         msgspec.to_builtins(value, str_keys=True, enc_hook=_plain, order="deterministic")
     )
 
 
 def _plain(value: object) -> object:
-    """What msgspec does not know: a `Duration`, a `File`."""
+    """Convert a type that msgspec does not know: `Duration` or `File`."""
     return float(value) if isinstance(value, float) else str(value)
 
 
@@ -212,6 +217,6 @@ def _literal(value: object) -> str:
         case float() if value.is_integer() and abs(value) < EXACT:
             return str(int(value))
         case bool() | str():
-            # JSON's are TOML's, but for this one character.
+            # A JSON string is a TOML string, except for this character.
             return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return str(value)

@@ -1,4 +1,4 @@
-"""``d-back init``: a first configuration, from answers, flags, or neither."""
+"""``d-back init``: write a first configuration, from answers, flags, or defaults."""
 
 import sys
 from collections.abc import Iterable, Sequence
@@ -9,27 +9,34 @@ import msgspec
 from msgspec import Struct
 
 from d_back_core import config as configuration
-from d_back_core.cli.config_template import BARE_KEY, Part, draft, is_secret, required, variable
+from d_back_core.cli.config_template import (
+    BARE_KEY,
+    ProviderTable,
+    is_secret,
+    render,
+    required,
+    variable,
+)
 from d_back_core.config.loading import FILE_NAME
 from d_back_core.errors import ConfigError, PluginError, nearest
 from d_back_core.providers.entry_points import installed, provider_class
 from d_back_core.providers.plugin_checks import hooks_of
 
 
-class Offer(Struct, frozen=True, kw_only=True):
+class Candidate(Struct, frozen=True, kw_only=True):
     """An installed plugin that can be chosen."""
 
-    part: Part
+    table: ProviderTable
     hooks: frozenset[str]
 
     @property
     def name(self) -> str:
-        """The plugin's, and the provider's."""
-        return self.part.name
+        """The name of the plugin, and of its provider."""
+        return self.table.name
 
     @property
     def is_source(self) -> bool:
-        """Whether it brings servers or users: its place is in the order."""
+        """True if it supplies servers or users, and so belongs in the order."""
         return bool(self.hooks & {"servers", "users"})
 
 
@@ -39,149 +46,162 @@ class Offer(Struct, frozen=True, kw_only=True):
     "names",
     metavar="NAME",
     multiple=True,
-    help="Use this installed provider; may be given again, highest priority first.",
+    help="Use this installed provider; repeatable, highest priority first.",
 )
-@click.option("--force", is_flag=True, help="Overwrite a file that is there already.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
 @click.pass_context
 def init(ctx: click.Context, /, *, names: tuple[str, ...], force: bool) -> None:
-    """Write a first d-back.toml (or the file of --config), with every key explained.
+    """Write a first d-back.toml (or the file of --config), with an explanation of every key.
 
-    Asks which of the installed providers to use; without a terminal, or with --provider, it does
-    not ask. Secrets are never asked for: the file refers to environment variables.
+    Asks which of the installed providers to use, unless --provider is given or there is no
+    terminal. Never asks for secrets: the file refers to environment variables.
     """
     flag = ctx.find_root().params["config"]
     path = Path(flag or FILE_NAME)
     if path.exists() and not force:
-        raise click.ClickException(f"{path}: is there already (overwrite it with --force)")
-    offers = _offers()
+        raise click.ClickException(f"{path}: already exists (overwrite it with --force)")
+    candidates = _candidates()
     asking = not names and sys.stdin.isatty() and sys.stdout.isatty()
-    chosen = _ask_which(offers) if asking else _named(names, offers)
-    sources = [offer for offer in chosen if offer.is_source]
-    recorders = [offer for offer in chosen if "record" in offer.hooks and not offer.is_source]
+    chosen = _ask_which(candidates) if asking else _named(names, candidates)
+    sources = [candidate for candidate in chosen if candidate.is_source]
+    recorders = [
+        candidate
+        for candidate in chosen
+        if "record" in candidate.hooks and not candidate.is_source
+    ]
     if asking:
         sources = _ask_order(sources)
         recorders += [
-            offer for offer in sources[1:] if "record" in offer.hooks and _remembers(offer)
+            candidate
+            for candidate in sources[1:]
+            if "record" in candidate.hooks and _ask_recorder(candidate)
         ]
-        chosen = [_filled(offer) for offer in chosen]
-    text = draft(
-        [offer.part for offer in chosen],
-        [offer.name for offer in sources],
-        [offer.name for offer in recorders],
-        [offer.name for offer in chosen if "http" in offer.hooks],
+        chosen = [_ask_required(candidate) for candidate in chosen]
+    text = render(
+        [candidate.table for candidate in chosen],
+        [candidate.name for candidate in sources],
+        [candidate.name for candidate in recorders],
+        [candidate.name for candidate in chosen if "http" in candidate.hooks],
     )
     with path.open("w" if force else "x", encoding="utf-8") as file:
         file.write(text)
-    _tell(path, flag, chosen)
+    _print_next_steps(path, flag, chosen)
 
 
-def _offers() -> dict[str, Offer]:
-    offers = {}
-    for name, candidates in installed().items():
-        plugin = candidates[0]
-        if not BARE_KEY.fullmatch(name):  # no provider can be called so
+def _candidates() -> dict[str, Candidate]:
+    candidates = {}
+    for name, plugins in installed().items():
+        plugin = plugins[0]
+        if not BARE_KEY.fullmatch(name):  # not valid as a provider's name
             continue
         try:
             cls = provider_class(plugin)
         except PluginError as error:
-            click.echo(f"left out: {error}", err=True)
+            click.echo(f"skipped: {error}", err=True)
             continue
         kind = getattr(cls, "Config", None)
         if not (isinstance(kind, type) and issubclass(kind, Struct)):
             kind = None
-        part = Part(name=name, summary=plugin.summary, options=kind)
-        offers[name] = Offer(part=part, hooks=frozenset(hooks_of(cls)))
-    if not any(offer.is_source for offer in offers.values()):
-        raise click.ClickException("no provider is installed that brings servers or users")
-    return offers
+        table = ProviderTable(name=name, summary=plugin.summary, options=kind)
+        candidates[name] = Candidate(table=table, hooks=frozenset(hooks_of(cls)))
+    if not any(candidate.is_source for candidate in candidates.values()):
+        raise click.ClickException("no plugin is installed that supplies servers or users")
+    return candidates
 
 
-def _usual(offers: dict[str, Offer]) -> list[str]:
-    """Who is used where nobody says anything: the built-in order, or the first that there is."""
-    built_in = [name for name in configuration.ChainConfig().order if name in offers]
-    return built_in or [next(name for name, offer in offers.items() if offer.is_source)]
+def _defaults(candidates: dict[str, Candidate]) -> list[str]:
+    """Return the default providers: those of the built-in order, else the first source."""
+    built_in = [name for name in configuration.ChainConfig().order if name in candidates]
+    return built_in or [
+        next(name for name, candidate in candidates.items() if candidate.is_source)
+    ]
 
 
-def _named(names: Sequence[str], offers: dict[str, Offer]) -> list[Offer]:
+def _named(names: Sequence[str], candidates: dict[str, Candidate]) -> list[Candidate]:
     for name in names:
-        if name not in offers:
-            known = nearest(name, offers).replace("known:", "installed:")
+        if name not in candidates:
+            known = nearest(name, candidates).replace("known:", "installed:")
             raise ConfigError(f"--provider '{name}': is not installed{known}")
-    chosen = [offers[name] for name in dict.fromkeys(names)]
-    return _with_source(chosen, offers)
+    chosen = [candidates[name] for name in dict.fromkeys(names)]
+    return _with_source(chosen, candidates)
 
 
-def _with_source(chosen: list[Offer], offers: dict[str, Offer]) -> list[Offer]:
-    if any(offer.is_source for offer in chosen):
+def _with_source(chosen: list[Candidate], candidates: dict[str, Candidate]) -> list[Candidate]:
+    if any(candidate.is_source for candidate in chosen):
         return chosen
-    return [*chosen, *(offers[name] for name in _usual(offers))]
+    return [*chosen, *(candidates[name] for name in _defaults(candidates))]
 
 
-def _ask_which(offers: dict[str, Offer]) -> list[Offer]:
-    usual = _usual(offers)
+def _ask_which(candidates: dict[str, Candidate]) -> list[Candidate]:
+    defaults = _defaults(candidates)
     chosen = []
-    for name, offer in offers.items():
-        click.echo(offer.part.summary)
-        if click.confirm(f"Use {name}?", default=name in usual):
-            chosen.append(offer)
-    return _with_source(chosen, offers)
+    for name, candidate in candidates.items():
+        click.echo(candidate.table.summary)
+        if click.confirm(f"Use {name}?", default=name in defaults):
+            chosen.append(candidate)
+    return _with_source(chosen, candidates)
 
 
-def _ask_order(sources: list[Offer]) -> list[Offer]:
-    """The usual ones are there for the worst case: they come last unless the person says so."""
+def _ask_order(sources: list[Candidate]) -> list[Candidate]:
+    """Ask for the order; providers of the built-in order are demonstrations, so they come last."""
     if len(sources) == 1:
         return sources
     last = configuration.ChainConfig().order
-    known = {offer.name: offer for offer in sorted(sources, key=lambda each: each.name in last)}
+    known = {
+        candidate.name: candidate
+        for candidate in sorted(sources, key=lambda each: each.name in last)
+    }
 
     def order(text: str) -> list[str]:
         names = [name for part in text.split(",") if (name := part.strip())]
         if sorted(names) != sorted(known):
-            raise click.BadParameter(f"each of {', '.join(known)} once")
+            raise click.BadParameter(f"expected each of {', '.join(known)} once")
         return names
 
     wanted = click.prompt(
-        "Their order, highest priority first", default=", ".join(known), value_proc=order
+        "Order, highest priority first", default=", ".join(known), value_proc=order
     )
     return [known[name] for name in wanted]
 
 
-def _remembers(offer: Offer) -> bool:
-    return click.confirm(f"Shall {offer.name} remember what those above it say?", default=True)
+def _ask_recorder(candidate: Candidate) -> bool:
+    return click.confirm(
+        f"Let {candidate.name} store the data of the providers above it?", default=True
+    )
 
 
-def _filled(offer: Offer) -> Offer:
-    """With values for the keys that must be there, other than secrets."""
-    part = offer.part
+def _ask_required(candidate: Candidate) -> Candidate:
+    """Ask for the values of required keys, except secrets."""
+    table = candidate.table
     given = {}
-    for field in required(part.options):
+    for field in required(table.options):
         if is_secret(field.type):
             continue
 
         def value(text: str, hint: object = field.type) -> object:
             try:
-                return msgspec.convert(text, hint, strict=False, dec_hook=_as_written)
+                return msgspec.convert(text, hint, strict=False, dec_hook=_unconverted)
             except msgspec.ValidationError as error:
                 raise click.BadParameter(str(error)) from error
 
         key = field.encode_name
-        given[key] = click.prompt(f"providers.{part.name}.{key}", value_proc=value)
-    return msgspec.structs.replace(offer, part=msgspec.structs.replace(part, given=given))
+        given[key] = click.prompt(f"providers.{table.name}.{key}", value_proc=value)
+    return msgspec.structs.replace(candidate, table=msgspec.structs.replace(table, given=given))
 
 
-def _as_written(_kind: type, value: object) -> object:
-    return value
+def _unconverted(_kind: type, value: object) -> object:
+    return value  # the plugin's own type; the file needs the text
 
 
-def _tell(path: Path, flag: str | None, chosen: Iterable[Offer]) -> None:
-    click.echo(f"{path} is written.")
-    for offer in chosen:
-        for field in required(offer.part.options):
-            key = f"providers.{offer.name}.{field.encode_name}"
+def _print_next_steps(path: Path, flag: str | None, chosen: Iterable[Candidate]) -> None:
+    click.echo(f"Wrote {path}.")
+    for candidate in chosen:
+        for field in required(candidate.table.options):
+            key = f"providers.{candidate.name}.{field.encode_name}"
             if is_secret(field.type):
-                name = variable(offer.name, field.encode_name)
-                click.echo(f"Set the environment variable {name}: it is {key}.")
-            elif field.encode_name not in offer.part.given:
-                click.echo(f"Look at {key}: what is there is an example.")
+                name = variable(candidate.name, field.encode_name)
+                click.echo(f"Set the environment variable {name} ({key}).")
+            elif field.encode_name not in candidate.table.given:
+                click.echo(f"Edit {key}: its value is an example.")
     command = f"d-back --config {flag}" if flag else "d-back"
-    click.echo(f"Then: `{command} check --live` says whether all is right, `{command}` runs it.")
+    click.echo(f"Then check it with `{command} check --live`, and start it with `{command}`.")

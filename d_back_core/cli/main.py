@@ -21,9 +21,10 @@ from d_back_core.errors import ConfigError, described
 from d_back_core.providers.entry_points import installed, installed_commands
 
 PAGE = "page"
-"""The plugin whose page is shown where it is installed and nothing else is configured."""
+"""The plugin that serves `/` if it is installed and no other page is configured."""
 LEVELS = ["debug", "info", "warning", "error"]
-LEAVE_TIMEOUT = 0.5
+EXIT_TIMEOUT = 0.5
+"""Seconds that tasks have to end after their cancellation."""
 STANDARD_ERROR = 2
 LOG_FIELDS = ["asctime", "levelname", "name", "message"]
 LOG_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
@@ -32,15 +33,15 @@ log = logging.getLogger("d_back")
 
 
 class _Group(click.Group):
-    """Tells the operator's errors in one line, with exit status 2, and finds the commands that
-    installed plugins bring."""
+    """Prints errors of the operator in one line, with exit status 2, and finds the commands of
+    installed packages."""
 
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
         except ConfigError as error:
             raise _OperatorError(str(error)) from error
-        except OSError as error:  # of a command that cannot write its output
+        except OSError as error:  # a command cannot write its output
             if ctx.invoked_subcommand is None:
                 raise
             raise click.ClickException(described(error)) from error
@@ -58,14 +59,14 @@ class _OperatorError(click.ClickException):
 
 
 def _commands() -> Any:  # noqa: ANN401  a module
-    """The other commands, imported when one of them is typed."""
+    """Import the other commands; running the gateway does not need them."""
     from d_back_core.cli import commands  # noqa: PLC0415
 
     return commands
 
 
 def load(ctx: click.Context) -> configuration.Config:
-    """The configuration that the command line, the environment and the file make together."""
+    """Load the configuration from the command line, the environment and the file."""
     flags: dict[str, Any] = ctx.find_root().params
     path = configuration.find(flags["config"], Path(click.get_app_dir("d-back")), os.environ)
     overrides = {key: flags[key] for key in ("host", "port", "static_dir")}
@@ -75,7 +76,7 @@ def load(ctx: click.Context) -> configuration.Config:
 
 
 def _with_the_only_plugin(config: configuration.Config) -> configuration.Config:
-    """Without a file: the plugin that somebody tries out, where there is no other."""
+    """Use the only installed plugin, so that it can be tried without a configuration."""
     names = tuple(name for name in installed() if name != PAGE)
     if len(names) != 1:
         return config
@@ -83,11 +84,11 @@ def _with_the_only_plugin(config: configuration.Config) -> configuration.Config:
 
 
 @click.group(cls=_Group, invoke_without_command=True)
-@click.option("--config", metavar="FILE", help="The configuration, in place of ./d-back.toml.")
+@click.option("--config", metavar="FILE", help="Configuration file, instead of ./d-back.toml.")
 @click.option("--host", metavar="HOST", help="Listen on this host [default: localhost].")
 @click.option("--port", metavar="PORT", type=click.IntRange(0, 65535), help="[default: 3000]")
-@click.option("--static-dir", metavar="DIR", help="Serve this folder at /.")
-@click.option("--watch", is_flag=True, help="Apply the configuration anew when its file changes.")
+@click.option("--static-dir", metavar="DIR", help="Serve this directory at /.")
+@click.option("--watch", is_flag=True, help="Reload the configuration when its file changes.")
 @click.option(
     "--log-level", type=click.Choice(LEVELS), help="[default: info; for a command: warning]"
 )
@@ -105,11 +106,13 @@ def main(
 ) -> None:
     """Serve the live state of chat communities over one WebSocket.
 
-    Without a command it runs the gateway. Configuration: --config, $D_BACK_CONFIG,
-    ./d-back.toml, the user's configuration folder, or the built-in default: the mock provider, or
-    whatever plugin is the only one that is installed.
+    Without a command it runs the gateway. The configuration is the first of: --config,
+    $D_BACK_CONFIG, ./d-back.toml, d-back.toml in the user's configuration folder. Without any, the
+    only installed plugin is used, else the mock provider.
     """
-    _begin_log(log_level or ("info" if ctx.invoked_subcommand is None else "warning"), log_format)
+    _configure_logging(
+        log_level or ("info" if ctx.invoked_subcommand is None else "warning"), log_format
+    )
     ctx.obj = partial(load, ctx)
     if ctx.invoked_subcommand is None:
         config = load(ctx)
@@ -117,22 +120,24 @@ def main(
         watched = config.path if watch else None
         _occupy_standard_streams()
         with (
-            suppress(KeyboardInterrupt),  # where there are no signal handlers
+            suppress(KeyboardInterrupt),  # on Windows, which has no signal handlers
             asyncio.Runner(loop_factory=_loop_factory()) as runner,
         ):
             runner.run(_serve(server, lambda: load(ctx), watched))
 
 
 def _occupy_standard_streams() -> None:
-    """Where we were started without some of them: libuv aborts the process when it closes what
-    has their numbers."""
+    """Open the standard streams that the process was started without.
+
+    Otherwise another file gets such a number, and libuv aborts the process when it closes it.
+    """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STANDARD_ERROR:
         pass
     os.close(descriptor)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """That of uvloop, where it is installed (``d-back-core[speed]``)."""
+    """Return uvloop's loop factory if it is installed (``d-back-core[speed]``)."""
     if find_spec("uvloop") is None:
         return None
     from uvloop import new_event_loop  # noqa: PLC0415
@@ -140,22 +145,22 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return new_event_loop
 
 
-def _begin_log(level: str, kind: str) -> None:
+def _configure_logging(level: str, kind: str) -> None:
     logging.raiseExceptions = False  # a log that cannot be written must not stop the gateway
     logging.basicConfig(level=level.upper(), format=LOG_FORMAT)
-    # It tells of every change in the folder, so also of a log that is written there: for ever.
+    # It logs every change in the folder. A log file there would change with each line, endlessly.
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
     if kind == "json":
         from pythonjsonlogger.json import JsonFormatter  # noqa: PLC0415
 
-        for sink in logging.getLogger().handlers:
-            sink.setFormatter(JsonFormatter(LOG_FIELDS, rename_fields={"levelname": "level"}))
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(JsonFormatter(LOG_FIELDS, rename_fields={"levelname": "level"}))
 
 
 async def _serve(
     server: WebSocketServer, reread: Callable[[], configuration.Config], watched: Path | None
 ) -> None:
-    """Serve until a signal comes; a second one ends the process at once."""
+    """Serve until a signal arrives; a second one ends the process at once."""
     loop = asyncio.get_running_loop()
     serving = asyncio.ensure_future(server.start())
     reloads: set[asyncio.Task[None]] = set()
@@ -179,22 +184,22 @@ async def _serve(
     try:
         await serving
     except asyncio.CancelledError:
-        await _leave()
+        await _cancel_all()
         log.info("stopped")
     finally:
         for task in (watching, *reloads):
             task.cancel()
 
 
-async def _leave() -> None:
-    """End what is left; a provider that sits out its cancellation does not keep the process."""
+async def _cancel_all() -> None:
+    """Cancel all other tasks. One that ignores cancellation does not keep the process alive."""
     left = asyncio.all_tasks() - {asyncio.current_task()}
     for task in left:
         task.cancel()
     if left:
-        _, stubborn = await asyncio.wait(left, timeout=LEAVE_TIMEOUT)
-        if stubborn:
-            log.warning("stopped, without waiting for what does not end")
+        _, running = await asyncio.wait(left, timeout=EXIT_TIMEOUT)
+        if running:
+            log.warning("stopped; %d tasks ignore cancellation", len(running))
             os._exit(0)
 
 
@@ -203,9 +208,9 @@ async def _reload(server: WebSocketServer, reread: Callable[[], configuration.Co
         config = await asyncio.to_thread(reread)
         await server.reload(config)
     except ConfigError as error:
-        log.warning("the configuration stays as it is: %s", error)
+        log.warning("the configuration is unchanged: %s", error)
     else:
-        log.info("%s is applied", config.source)
+        log.info("applied %s", config.source)
 
 
 async def _watch(path: Path | None, changed: Callable[[], None]) -> None:
@@ -214,7 +219,7 @@ async def _watch(path: Path | None, changed: Callable[[], None]) -> None:
     folder = await asyncio.to_thread(path.parent.absolute)
     from watchfiles import awatch  # noqa: PLC0415
 
-    # The folder, not the file: editors put a new file in the old one's place.
+    # The folder, not the file: editors replace the file by a new one.
     async for changes in awatch(folder):
         if any(Path(name).name == path.name for _, name in changes):
             changed()

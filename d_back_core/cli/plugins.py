@@ -1,4 +1,4 @@
-"""``d-back plugins``: what is installed, and with ``--all`` what is wrong with it."""
+"""``d-back plugins``: list the installed plugins, and with ``--all`` their problems."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ from d_back_core.providers.entry_points import (
     only,
     provider_class,
 )
-from d_back_core.providers.plugin_checks import hooks_of, problems_of
+from d_back_core.providers.plugin_checks import find_problems, hooks_of
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -30,8 +30,8 @@ class Row(Struct, frozen=True, kw_only=True):
     error: str | None
 
 
-class Whole(Row, frozen=True, kw_only=True):
-    """The same, looked at in full."""
+class CheckedRow(Row, frozen=True, kw_only=True):
+    """One installed plugin with its problems."""
 
     file: str
     problems: list[str]
@@ -39,14 +39,16 @@ class Whole(Row, frozen=True, kw_only=True):
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--all", "in_full", is_flag=True, help="Also say what is wrong with each of them.")
+@click.option(
+    "--all", "check", is_flag=True, help="Also check each plugin, and list its problems."
+)
 @click.pass_context
-def plugins(ctx: click.Context, /, *, as_json: bool, in_full: bool) -> None:
+def plugins(ctx: click.Context, /, *, as_json: bool, check: bool) -> None:
     """List the installed provider plugins."""
     config: Config = ctx.find_root().obj()
     used = {config.provider(name).core.use for name in config.names}
     rows = [
-        _whole(plugin, candidates, used) if in_full else _row(plugin, used)
+        _checked_row(plugin, candidates, used) if check else _row(plugin, used)
         for candidates in installed().values()
         for plugin in candidates
     ]
@@ -55,42 +57,44 @@ def plugins(ctx: click.Context, /, *, as_json: bool, in_full: bool) -> None:
         return
     for row in rows:
         click.echo(_line(row))
-        if isinstance(row, Whole):
+        if isinstance(row, CheckedRow):
             click.echo("".join(f"  {each}\n" for each in [row.file, *row.problems]), nl=False)
-    if in_full:
+    if check:
         for error in misplaced():
             click.echo(f"not a plugin: {error}")
 
 
 def _line(row: Row) -> str:
     state = "configured" if row.configured else "not configured"
-    says = row.error or f"hooks: {', '.join(row.hooks)}"
-    if isinstance(row, Whole) and row.problems:
-        says = "broken"
-    return f"{row.name} ({row.distribution} {row.version}), {state}; {says}"
+    summary = row.error or f"hooks: {', '.join(row.hooks)}"
+    if isinstance(row, CheckedRow) and row.problems:
+        summary = "broken"
+    return f"{row.name} ({row.distribution} {row.version}), {state}; {summary}"
 
 
 def _row(plugin: InstalledPlugin, used: set[str]) -> Row:
     hooks: list[str] = []
-    problem = None
+    error = None
     try:
         hooks = hooks_of(provider_class(plugin))
-    except PluginError as error:
-        problem = str(error)
+    except PluginError as caught:
+        error = str(caught)
     return Row(
         name=plugin.name,
         distribution=plugin.distribution,
         version=plugin.version,
         configured=plugin.name in used,
         hooks=hooks,
-        error=problem,
+        error=error,
     )
 
 
-def _whole(plugin: InstalledPlugin, candidates: list[InstalledPlugin], used: set[str]) -> Whole:
+def _checked_row(
+    plugin: InstalledPlugin, candidates: list[InstalledPlugin], used: set[str]
+) -> CheckedRow:
     row = _row(plugin, used)
     problems = list(dict.fromkeys(_problems(plugin, candidates, row.error)))
-    return Whole(**msgspec.structs.asdict(row), file=plugin.file, problems=problems)
+    return CheckedRow(**msgspec.structs.asdict(row), file=plugin.file, problems=problems)
 
 
 def _problems(
@@ -103,5 +107,5 @@ def _problems(
     if error is not None:
         yield error
         return
-    for problem in problems_of(provider_class(plugin)):
+    for problem in find_problems(provider_class(plugin)):
         yield str(plugin.error(problem.what, problem.remedy, problem.place))

@@ -1,5 +1,9 @@
-"""One TOML table → one struct, the core's or a plugin's, with errors that name place, value and
-what is known instead."""
+"""Decode one TOML table into a struct, the core's or a plugin's.
+
+msgspec decodes; this module turns its errors into messages for operators, with the value and the
+alternatives. msgspec's errors have no structure, so their texts are parsed. A test pins each text
+that this relies on; other texts pass through as they are.
+"""
 
 import os
 import re
@@ -17,21 +21,21 @@ from d_back_core.errors import ConfigError, nearest
 from d_back_core.secret import Secret
 
 MAX_SHOWN = 80
-"""Characters of a wrong value that an error quotes."""
+"""Characters of a wrong value in an error message."""
 
 T = TypeVar("T")
 
 
 class Duration(float):
-    """Seconds; in TOML a number or a text like ``"5s"``, ``"250ms"``, ``"1m30s"``."""
+    """Seconds; in TOML a number or a string like ``"5s"``, ``"250ms"``, ``"1m30s"``."""
 
 
 class Timeout(Duration):
-    """A `Duration` of more than nothing."""
+    """A `Duration` greater than 0."""
 
 
 class File(str):
-    """A path; a relative one starts at the folder of the configuration file."""
+    """A path, relative to the directory of the configuration file."""
 
     __slots__ = ()
 
@@ -43,10 +47,12 @@ def decode(
     folder: Path = Path(),
     also: Iterable[str] = (),
 ) -> T:
-    """One TOML table as a struct; every error names the place, the value and what is known.
-    ``also``: keys to suggest that somebody else decodes."""
+    """Decode one TOML table; raises `ConfigError` with the place, the value and alternatives.
+
+    ``also``: keys to suggest for an unknown one, although they are decoded elsewhere.
+    """
     if not isinstance(table, dict):
-        raise ConfigError(f"{where}: expected a table")  # in the wrong place it may be a secret
+        raise ConfigError(f"{where}: expected a table")  # not quoted: it may be a secret
     _check_keys(kind, table, where, also)
 
     def convert(wanted: type, value: object) -> object:
@@ -55,7 +61,7 @@ def decode(
     try:
         return msgspec.convert(table, kind, dec_hook=convert)
     except msgspec.ValidationError as error:
-        raise ConfigError(_sentence(kind, table, where, str(error))) from error
+        raise ConfigError(_explained(kind, table, where, str(error))) from error
 
 
 def _converted(wanted: type, value: object, folder: Path) -> object:
@@ -63,7 +69,7 @@ def _converted(wanted: type, value: object, folder: Path) -> object:
         return Duration(_seconds_of(value))
     if wanted is Timeout:
         if not (seconds := _seconds_of(value)):
-            raise ValueError("expected a duration of more than nothing")
+            raise ValueError("expected a duration greater than 0")
         return Timeout(seconds)
     if wanted is Secret:
         return _secret(value, folder)
@@ -71,11 +77,11 @@ def _converted(wanted: type, value: object, folder: Path) -> object:
         if not isinstance(value, str) or not value:
             raise ValueError("expected a path")
         return File(folder / value)
-    raise NotImplementedError(f"no configuration can hold a {wanted.__name__}")
+    raise NotImplementedError(f"a configuration cannot hold a {wanted.__name__}")
 
 
 def _seconds_of(value: object) -> float:
-    expected = "expected a duration: seconds, or a text like '5s', '250ms', '1m30s'"
+    expected = "expected a duration: seconds, or a string like '5s', '250ms', '1m30s'"
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValueError(expected)
     if isinstance(value, str):
@@ -84,7 +90,7 @@ def _seconds_of(value: object) -> float:
         except durationpy.DurationError as error:
             raise ValueError(expected) from error
     if not 0 <= value <= sys.float_info.max:
-        raise ValueError("expected a duration that is neither negative nor endless")
+        raise ValueError("expected a duration that is finite and not negative")
     return value
 
 
@@ -99,15 +105,15 @@ def _secret(value: object, folder: Path) -> Secret:
         case {"file": str(name), **rest} if not rest:
             try:
                 secret = Secret((folder / name).read_text(encoding="utf-8").rstrip("\r\n"))
-            except UnicodeDecodeError:  # it quotes what it cannot decode
+            except UnicodeDecodeError:  # not chained: its text quotes the secret's bytes
                 raise ValueError(f"'{name}' is not UTF-8") from None
             except (OSError, ValueError) as error:
                 raise ValueError(f"cannot be read: {error}") from error
         case _:
-            raise ValueError('expected a text, { env = "NAME" } or { file = "PATH" }')
+            raise ValueError('expected a string, { env = "NAME" } or { file = "PATH" }')
     if not secret.reveal():
         raise ValueError("is empty")
-    if re.search("[\ud800-\udfff]", secret.reveal()):  # bytes of an environment variable
+    if re.search("[\ud800-\udfff]", secret.reveal()):  # undecodable bytes of a variable
         raise ValueError("is not UTF-8")
     secret.check_hash()
     return secret
@@ -116,7 +122,7 @@ def _secret(value: object, folder: Path) -> Secret:
 def _check_keys(
     kind: type, table: Mapping[str, Any], where: str, also: Iterable[str] = ()
 ) -> None:
-    """Refuse what the struct, and those within it, do not know."""
+    """Raise `ConfigError` for a key that the struct, or a struct inside it, does not have."""
     known = _types(kind)
     for key, value in table.items():
         if key not in known:
@@ -127,7 +133,7 @@ def _check_keys(
 
 
 def _types(kind: type) -> dict[str, Any]:
-    """The keys of a struct in TOML, and their types."""
+    """Return the keys of a struct as they are in TOML, with their types."""
     return {field.encode_name: field.type for field in structs.fields(kind)}
 
 
@@ -138,23 +144,28 @@ def _struct_in(hint: object) -> type | None:
     return next((found for part in parts if (found := _struct_in(part)) is not None), None)
 
 
-def _sentence(kind: type, table: Mapping[str, Any], where: str, message: str) -> str:
+def _explained(kind: type, table: Mapping[str, Any], where: str, message: str) -> str:
+    """Return the text of one of msgspec's errors as a message for operators."""
     problem, _, path = message.partition(" - at `$")
     path = path.rstrip("`")
     value, hint = _at(table, kind, path)
     if missing := re.fullmatch(r"Object missing required field `(.+)`", problem):
         return f"{where}{path}.{missing[1]}: is missing"
-    shown = f" '{_shown(value)}'" if path and not _holds_secret(hint) else ""
+    quoted = f" '{_quoted(value)}'" if path and not _holds_secret(hint) else ""
     if problem.startswith("Invalid enum value"):
-        problem = f"not possible{nearest(str(value), _choices(hint))}"
+        problem = f"is not a valid value{nearest(str(value), _choices(hint))}"
     elif problem.startswith("Expected `"):
-        problem = re.sub(r"`([^`]*)`", lambda wanted: _in_words(wanted[1]), problem)
+        problem = re.sub(r"`([^`]*)`", lambda types: _in_words(types[1]), problem)
         problem = problem[0].lower() + problem[1:]
-    return f"{where}{path}{shown}: {problem}"
+    return f"{where}{path}{quoted}: {problem}"
 
 
 def _at(table: object, kind: object, path: str) -> tuple[object, object]:
-    """The value at a path of msgspec's, as far as it can be followed, and its type."""
+    """Return the value at a path such as ``.pool.sizes[1]``, and its type.
+
+    Return the last value and type on the way if the path cannot be followed further: msgspec
+    writes ``[...]`` for the keys of a mapping.
+    """
     value, hint = table, kind
     for name, index in re.findall(r"\.([^.[]+)|\[(\d+)\]", path):
         if name and isinstance(value, dict) and (inner := _struct_in(hint)) is not None:
@@ -176,17 +187,16 @@ _WORDS = {
     "float": "a number",
     "int": "a whole number",
     "object": "a table",
-    "str": "a text",
+    "str": "a string",
 }
 
 
 def _in_words(types: str) -> str:
-    """``object | null`` as an operator, who writes TOML, calls it."""
-    kind, *bound = types.removesuffix(" | null").split(" ", 1)
-    return " ".join([_WORDS.get(kind, kind), *bound])
+    """Return the terms of TOML for msgspec's, such as ``str | array | null``."""
+    return " or ".join(_WORDS.get(each, each) for each in types.split(" | ") if each != "null")
 
 
-def _shown(value: object) -> str:
+def _quoted(value: object) -> str:
     text = str(value)
     if isinstance(value, bool | list | dict):
         text = msgspec.json.encode(value).decode()

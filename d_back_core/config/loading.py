@@ -1,5 +1,7 @@
-"""``d-back.toml`` → structs, with errors that name file, table, key, value and the nearest
-valid one."""
+"""Find, read and check ``d-back.toml``.
+
+Errors name the file, table, key and value, and the nearest valid one.
+"""
 
 import os
 import re
@@ -34,11 +36,14 @@ ENVIRONMENT = {
 
 
 def find(flag: str | None, user_folder: Path, environ: Mapping[str, str]) -> Path | None:
-    """The configuration file to read, or None where there is none."""
+    """Return the configuration file to read, or None if there is none.
+
+    Raises `ConfigError` if the flag or the environment names a file that does not exist.
+    """
     for named, where in ((flag, "--config"), (environ.get("D_BACK_CONFIG"), "$D_BACK_CONFIG")):
         if named:
             if not os.path.isfile(named):  # noqa: PTH113  Path's raises for a name too long
-                raise ConfigError(f"{where}: there is no file '{named}'")
+                raise ConfigError(f"{where} '{named}': is not a file")
             return Path(named)
     candidates = (Path(FILE_NAME), user_folder / FILE_NAME)
     return next((path for path in candidates if os.path.isfile(path)), None)  # noqa: PTH113
@@ -47,8 +52,11 @@ def find(flag: str | None, user_folder: Path, environ: Mapping[str, str]) -> Pat
 def load(
     path: Path | None, environ: Mapping[str, str], *, page: str | None = None, **flags: object
 ) -> Config:
-    """Read, check and decode the configuration; ``flags`` override its ``[gateway]``. ``page`` is
-    the provider of the page at ``/``, for an operator who has not said what is served there."""
+    """Read, decode and check the configuration; raises `ConfigError`.
+
+    ``flags`` override environment variables, which override ``[gateway]``. ``page`` is the
+    provider of the page at ``/`` if the configuration sets neither ``http`` nor ``static_dir``.
+    """
     table: dict[str, Any] = {}
     if path is not None:
         import tomllib  # noqa: PLC0415  a start without a file does not need it
@@ -65,7 +73,7 @@ def load(
         elif text:
             overrides[key] = text
     overrides |= {key: value for key, value in flags.items() if value is not None}
-    if "static_dir" in overrides:  # relative to where it was typed, not to the file
+    if "static_dir" in overrides:  # relative to the working directory, not to the file
         overrides["static_dir"] = str(Path(str(overrides["static_dir"])).absolute())
     return parse(table, path, overrides, page)
 
@@ -76,7 +84,10 @@ def parse(
     overrides: Mapping[str, object] | None = None,
     page: str | None = None,
 ) -> Config:
-    """The tables of a ``d-back.toml`` as a checked `Config`; the rest is as for `load`."""
+    """Decode and check the tables of a ``d-back.toml``; raises `ConfigError`.
+
+    ``overrides`` replace keys of ``[gateway]``. ``page`` is as in `load`.
+    """
     source = str(path) if path is not None else Config().source
     folder = path.parent if path is not None else Path()
     known = {"gateway", "limits", "chain", "providers", "servers"}
@@ -86,7 +97,7 @@ def parse(
     gateway = _table(table, "gateway", source) | dict(overrides or {})
     if page is not None and not {"http", "static_dir"} & gateway.keys():
         own = _table(_table(table, "providers", source), page, f"{source}: providers")
-        if own.get("use", page) == page:  # another provider's name it may be as well
+        if own.get("use", page) == page:  # not a provider of this name that uses another plugin
             gateway["http"] = [page]
     config = Config(
         source=source,
@@ -110,7 +121,7 @@ def parse(
 
 def _port(text: str, variable: str) -> int:
     if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > MAX_PORT:
-        raise ConfigError(f"${variable} '{text}': is no port (0 to {MAX_PORT})")
+        raise ConfigError(f"${variable} '{text}': is not a valid port (0 to {MAX_PORT})")
     return int(text)
 
 
@@ -130,7 +141,7 @@ class _Tables(Struct, forbid_unknown_fields=True):
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema of ``d-back.toml``; the keys of plugins are not described in it."""
+    """Return the JSON Schema of ``d-back.toml``, without the keys of plugins."""
     number_or_text: dict[str, Any] = {"type": ["number", "string"]}
     shapes: dict[type, dict[str, Any]] = {
         Duration: number_or_text,
@@ -149,7 +160,7 @@ def _provider(name: str, entry: object, source: str, folder: Path) -> Provider:
     if not isinstance(entry, dict):
         raise ConfigError(f"{where}: expected a table")
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-        raise ConfigError(f"{where}: '{name}' is no name (letters, digits, _ and -)")
+        raise ConfigError(f"{where}: '{name}' is not a valid name (letters, digits, _ and -)")
     ours = set(ProviderConfig.__struct_fields__)
     core = {"use": name} | {key: value for key, value in entry.items() if key in ours}
     return Provider(
@@ -162,14 +173,14 @@ def _provider(name: str, entry: object, source: str, folder: Path) -> Provider:
 def _check_order(config: Config) -> None:
     order = config.chain.order
     if not order:
-        raise ConfigError(f"{config.source}: chain.order names no provider")
+        raise ConfigError(f"{config.source}: chain.order: is empty (expected a provider)")
     for key, names in (("order", order), ("recorders", config.chain.recorders)):
         for name in names:
             if names.count(name) > 1:
-                raise ConfigError(f"{config.source}: chain.{key} names '{name}' twice")
+                raise ConfigError(f"{config.source}: chain.{key}: names '{name}' twice")
     if order[0] in config.chain.recorders:
-        where = f"{config.source}: chain.recorders names '{order[0]}'"
-        raise ConfigError(f"{where}, which is first in chain.order: nobody is above it to record")
+        where = f"{config.source}: chain.recorders '{order[0]}'"
+        raise ConfigError(f"{where}: is first in chain.order, so there is no provider to record")
 
 
 def _check_policies(config: Config) -> None:
@@ -177,18 +188,18 @@ def _check_policies(config: Config) -> None:
     for server_id, policy in config.servers.items():
         where = f"{config.source}: servers.{server_id}"
         if not is_id(server_id):
-            raise ConfigError(f"{where}: '{server_id}' is no server_id")
+            raise ConfigError(f"{where}: '{server_id}' is not a valid server_id")
         alias = policy.alias
         if alias is None:
             continue
         if not is_public_id(alias) or alias in PublicIds.RESERVED:
             wanted = "1 to 64 of A-Z a-z 0-9 _ -, and not 'default' or 'null'"
-            raise ConfigError(f"{where}.alias: '{alias}' cannot be a public id ({wanted})")
+            raise ConfigError(f"{where}.alias '{alias}': is not a valid public id ({wanted})")
         if alias in aliases or (alias in config.servers and alias != server_id):
             other = aliases.get(alias, alias)
-            raise ConfigError(f"{where}.alias: '{alias}' is that of servers.{other} already")
+            raise ConfigError(f"{where}.alias '{alias}': is already used by servers.{other}")
         aliases[alias] = server_id
     chosen = [server_id for server_id, policy in config.servers.items() if policy.default]
     if len(chosen) > 1:
         names = ", ".join(chosen)
-        raise ConfigError(f"{config.source}: servers: more than one default ({names})")
+        raise ConfigError(f"{config.source}: servers: more than one has default = true ({names})")

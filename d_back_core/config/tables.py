@@ -1,4 +1,7 @@
-"""The tables of ``d-back.toml`` as structs: every key, its type, its default and what it means."""
+"""The tables of ``d-back.toml`` as structs: every key with its type, default and meaning.
+
+The docstrings are also the comments that ``d-back init`` writes.
+"""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -31,86 +34,90 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     host: str = "localhost"
     port: Annotated[int, Meta(ge=0, le=MAX_PORT)] = 3000
-    """0 takes a free port."""
+    """0: any free port."""
     origins: tuple[str, ...] = ()
     """Web origins whose pages may connect: ``https://example.org``, ``https://*.example.org``
     (subdomains), ``null`` (no origin). Empty: any."""
     tls: Tls | None = None
     history: Annotated[int, Meta(ge=0)] = 1024
-    """Deltas that are kept per server, for clients that resume."""
+    """Deltas kept per server, for clients that resume."""
     http: tuple[str, ...] = ()
-    """Providers that serve HTTP paths, asked in this order before the built-in pages."""
+    """Providers that serve HTTP paths, asked in this order before the built-in page."""
     drain_time: Duration = _seconds(0)
-    """Over how long the clients are sent away when it stops."""
+    """Time over which the client connections are closed when the gateway stops."""
     control: File | None = None
-    """A Unix socket on which ``d-back explain`` asks the running process."""
+    """Unix socket on which ``d-back explain`` asks the running process."""
     path: File | None = None
-    """Listen on this Unix socket, in place of host and port."""
+    """Unix socket to listen on, instead of host and port."""
     static_dir: File | None = None
-    """A folder to serve at ``/`` in place of the built-in page."""
+    """Directory to serve at ``/``, instead of the built-in page."""
 
 
 class LimitsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[limits]``: what a client may cost. Those per address do not hold for loopback and Unix
-    peers, unless ``trusted_proxies`` says where the real address is."""
+    """``[limits]``: what a client may use.
+
+    Limits per address do not apply to loopback and Unix peers, unless ``trusted_proxies`` names
+    the proxy that sends the real address.
+    """
 
     connections: Annotated[int, Meta(ge=1)] = 10_000
-    """All of them."""
+    """Connections in total."""
     connections_per_address: Annotated[int, Meta(ge=1)] = 100
-    """Of one IPv4 address, or of one /64 of IPv6."""
+    """Connections of one IPv4 address, or of one /64 network of IPv6."""
     trusted_proxies: tuple[str, ...] = ()
-    """Addresses or networks whose ``X-Forwarded-For`` is believed."""
+    """Addresses or networks of proxies whose ``X-Forwarded-For`` header is used."""
     handshake_timeout: Timeout = _seconds(10, Timeout)
-    """How long a client may take to ask for something."""
+    """Time in which a new connection must send its request."""
     message_size: Annotated[int, Meta(ge=1024)] = 65_536
     """Bytes of one message of a client."""
     messages_per_second: Annotated[float, Meta(gt=0)] = 5.0
-    """Of one session, after ``message_burst`` at once."""
+    """Messages of one session per second, after a burst of ``message_burst``."""
     message_burst: Annotated[int, Meta(ge=1)] = 20
     failed_joins: Annotated[int, Meta(ge=1)] = 5
-    """Refused credentials of one address; after these each one costs a longer wait, from one
-    minute to one hour."""
+    """Refused credentials of one address; each further one doubles its wait, from one minute to
+    one hour."""
     write_buffer: Annotated[int, Meta(ge=1024)] = 65_536
-    """Bytes that may wait for a client before its deltas are conflated."""
+    """Unsent bytes of a client above which its deltas are conflated."""
     slow_client_timeout: Timeout = _seconds(10, Timeout)
-    """How long a client may stay behind before it is closed with 1013."""
+    """Time after which a client that does not read is closed with 1013."""
     chat_per_minute: Annotated[float, Meta(gt=0)] = 30.0
-    """Messages of one channel that are passed on, after ``chat_burst`` at once: d-zone plays them
+    """Messages sent per channel and minute, after a burst of ``chat_burst``: d-zone plays them
     one after another."""
     chat_burst: Annotated[int, Meta(ge=1)] = 20
 
 
 class ChainConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[chain]``: who is asked, highest priority first."""
+    """``[chain]``: the providers, and how they take over from each other."""
 
     order: tuple[str, ...] = ("mock",)
+    """Providers, highest priority first."""
     recorders: tuple[str, ...] = ()
-    """Providers that store what those above them in the order say (or everybody, if they are not
-    in it)."""
+    """Providers that store the state of those above them in the order; one that is not in the
+    order stores the state of all."""
     idle: Duration = _seconds(300)
-    """How long a server that nobody watches is kept."""
+    """Time for which a server without clients is kept in memory."""
     startup_timeout: Timeout = _seconds(10, Timeout)
-    """Listening begins when every provider is ready or has failed, or after this time; a first
-    ``start`` that takes longer has failed."""
+    """Listening begins when every provider is ready or failed, or after this time. A first
+    ``start`` that takes longer fails."""
     failback_after: Duration = _seconds(5)
-    """A better fallback comes back into use after it has been ready for so long."""
+    """Time for which a recovered fallback provider must be ready before it takes over again."""
 
 
 class ProviderConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """``[providers.NAME]``: the keys of the core; all others are the plugin's."""
+    """``[providers.NAME]``: the keys of the core; all others belong to the plugin."""
 
     use: str
-    """The plugin's name, where it is not the provider's own."""
+    """The plugin's name, if it differs from the provider's."""
     mode: Mode | None = None
     """Default: the plugin's own, which is ``fallback`` unless it sets another one."""
     servers: frozenset[str] | None = None
-    """Asked for these server_ids only."""
+    """Ask for these server_ids only."""
     fields: frozenset[Field] | None = None
-    """Supplies these fields only, and no chat."""
+    """Use these fields only, and no chat."""
     timeout: Timeout = _seconds(5, Timeout)
-    """The longest that one call may take."""
+    """Time limit of one call."""
     grace: Duration = _seconds(30)
-    """How long what it last said is kept in use after it has failed."""
+    """Time for which the last data of a failed provider stays in use."""
     refresh: Timeout | None = None
     """Fetch everything again at this interval. Default: the plugin's own; otherwise 30 s for a
     provider without events, and never with them."""
@@ -120,7 +127,7 @@ class ProviderConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Provider(Struct, frozen=True, kw_only=True):
-    """One configured provider: the core's keys, and the plugin's still as they are in TOML."""
+    """One configured provider: the core's keys decoded, the plugin's as they are in TOML."""
 
     name: str
     core: ProviderConfig
@@ -131,12 +138,11 @@ class Provider(Struct, frozen=True, kw_only=True):
 
 
 class Config(Struct, frozen=True, kw_only=True):
-    """Everything that the operator said."""
+    """The whole configuration, decoded and checked."""
 
     source: str = "built-in defaults"
     """The file's name, for messages."""
     path: Path | None = None
-    """The file."""
     gateway: GatewayConfig = GatewayConfig()
     limits: LimitsConfig = LimitsConfig()
     chain: ChainConfig = ChainConfig()
@@ -145,16 +151,15 @@ class Config(Struct, frozen=True, kw_only=True):
 
     @property
     def folder(self) -> Path:
-        """Where relative paths start."""
+        """The directory that relative paths start from."""
         return Path() if self.path is None else self.path.parent
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The providers that run: those of the order, then the recorders and the HTTP providers
-        that are not in it."""
+        """The providers that run: those of ``order``, then other recorders and HTTP providers."""
         return tuple(dict.fromkeys((*self.chain.order, *self.chain.recorders, *self.gateway.http)))
 
     def provider(self, name: str) -> Provider:
-        """The provider of that name; without a table it is the plugin with its defaults."""
+        """Return the provider; without a table, the plugin of that name with its defaults."""
         core = ProviderConfig(use=name)
         return self.providers.get(name) or Provider(name=name, core=core, options={})

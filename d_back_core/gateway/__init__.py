@@ -1,1 +1,1 @@
-"""The sockets: who may connect, what is written to each client, and plain HTTP."""
+"""The WebSocket and HTTP front: who may connect, and what is written to each client."""

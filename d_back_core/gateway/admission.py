@@ -1,4 +1,4 @@
-"""Who may connect: origins, addresses, and how many."""
+"""Decide which clients may connect: by origin, by address, and by number."""
 
 import ipaddress
 import re
@@ -8,60 +8,62 @@ from http import HTTPStatus
 
 from d_back_core.config import Config
 from d_back_core.errors import ConfigError
-from d_back_core.gateway.rate_limits import counted_as
+from d_back_core.gateway.rate_limits import limit_key
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Admission:
-    """Counts the clients, and says which further one is let in. The configuration is checked at
-    once, and raises `ConfigError`."""
+    """Counts the connected clients and decides about further ones.
+
+    Raises `ConfigError` if the configuration is not valid.
+    """
 
     def __init__(self, config: Config) -> None:
-        self._inside = 0
-        self._addresses: Counter[str] = Counter()
+        self._connected = 0
+        self._per_address: Counter[str] = Counter()
         self.adopt(config)
 
     def adopt(self, config: Config) -> None:
-        """Go on with this configuration."""
+        """Use this configuration from now on."""
         self._proxies = _networks(config.limits.trusted_proxies, f"{config.source}: limits")
         self._origins = _origins(config.gateway.origins)
         self._limits = config.limits
 
     def rejected(self, origin: str, address: str) -> tuple[HTTPStatus, str] | None:
-        """Why a client of that origin and address may not connect; None where it may."""
+        """Return the status and the reason if a client may not connect; None if it may."""
         if not self.may_read(origin):
             return HTTPStatus.FORBIDDEN, "this origin may not connect"
-        if self._inside >= self._limits.connections:
+        if self._connected >= self._limits.connections:
             return HTTPStatus.SERVICE_UNAVAILABLE, "too many connections"
-        counted = counted_as(address)
-        most = self._limits.connections_per_address
-        if counted is not None and self._addresses[counted] >= most:
+        key = limit_key(address)
+        if key is not None and self._per_address[key] >= self._limits.connections_per_address:
             return HTTPStatus.TOO_MANY_REQUESTS, "too many connections of one address"
         return None
 
     def enter(self, address: str) -> None:
-        """A client has connected."""
-        self._inside += 1
-        counted = counted_as(address)
-        if counted is not None:
-            self._addresses[counted] += 1
+        """Count a client that has connected."""
+        self._connected += 1
+        key = limit_key(address)
+        if key is not None:
+            self._per_address[key] += 1
 
     def leave(self, address: str) -> None:
-        """It has gone."""
-        self._inside -= 1
-        counted = counted_as(address)
-        if counted is not None:
-            self._addresses[counted] -= 1
-            if not self._addresses[counted]:
-                del self._addresses[counted]
+        """Stop counting a client that has disconnected."""
+        self._connected -= 1
+        key = limit_key(address)
+        if key is not None:
+            self._per_address[key] -= 1
+            if not self._per_address[key]:
+                del self._per_address[key]
 
     def may_read(self, origin: str) -> bool:
-        """Whether a page of that origin may; clients that are no browser name none, and may."""
+        """True if a page of that origin may read answers. Clients other than browsers send no
+        origin, and may."""
         return not origin or self._origins is None or bool(self._origins.fullmatch(origin))
 
     def cors(self, origin: str) -> dict[str, str]:
-        """The headers that let a page of that origin read an answer, where it may."""
+        """Return the CORS headers for a page of that origin; none if it may not read."""
         if not origin or not self.may_read(origin):
             return {}
         return {
@@ -72,10 +74,12 @@ class Admission:
         }
 
     def address(self, peer: str, forwarded: str) -> str:
-        """The client's own address: behind proxies that are trusted, the last one in
-        ``X-Forwarded-For`` that is none of them. ``peer`` is "" for a Unix socket."""
+        """Return the client's address: the peer, or behind trusted proxies the last address in
+        ``X-Forwarded-For`` that is not one of them. ``peer`` is "" for a Unix socket."""
         if not self._proxies:
             return peer
+        # From the last entry on: each proxy appends the address that it was reached from, and
+        # what precedes the first untrusted address is the client's own claim.
         address = peer
         for hop in reversed([each.strip() for each in forwarded.split(",") if each.strip()]):
             if address and not _is_in(address, self._proxies):
@@ -85,7 +89,7 @@ class Admission:
 
 
 def _without_port(hop: str) -> str:
-    """An entry of ``X-Forwarded-For``, which some proxies write with the client's port."""
+    """Return the address of an entry of ``X-Forwarded-For``; some proxies append a port."""
     if hop.startswith("["):
         return hop[1:].partition("]")[0]
     host, _, port = hop.rpartition(":")
@@ -108,7 +112,7 @@ def _is_in(address: str, networks: Iterable[Network]) -> bool:
 
 
 def _origins(origins: tuple[str, ...]) -> re.Pattern[str] | None:
-    """What the Origin header of a browser must match; None: anything."""
+    """Return the pattern that an Origin header must match; None if any origin may connect."""
     if not origins:
         return None
     patterns = (re.escape(origin).replace(r"\*", r"[A-Za-z0-9.-]+") for origin in origins)

@@ -1,10 +1,29 @@
-"""The fast path: bytes that were framed once are written to the sockets directly.
+"""A WebSocket connection that takes frames which were built once for all clients.
 
-This touches what the library does not document: ``connection.transport``, its ``send_data`` and
-its ``recv_messages.paused``, and that a connection whose ``state`` is OPEN, and that sends no
-fragmented message, takes whole frames in between its own. Tests compare what clients receive this
-way with the library's ``send()``, and look for anything behind a close frame. `Connection.write`
-is the plain path, which needs none but the first and the last of these.
+There are two ways to write such frames:
+
+- `Connection.write` passes them to the asyncio transport.
+- A caller writes to `Connection.descriptor` itself, for many connections in one loop
+  (`socket_writes`). This is a *direct write*.
+
+A direct write overtakes everything that is buffered, so it is safe only while all of this holds:
+
+1. The transport has nothing buffered: otherwise the client receives parts of frames out of order.
+2. No close frame has been sent or received: nothing may follow one (RFC 6455, section 5.5.1).
+3. The descriptor still belongs to this connection: after ``close()`` the kernel gives the same
+   number to another connection, which would receive this client's frames.
+
+`descriptor` is None while one of them does not hold. The connection calls
+`WriteObserver.stop_direct_writes` *before* one of them ends, so that a caller may keep the number
+until then.
+
+The transport's high-water mark is 0, so that the transport reports when anything is buffered. The
+limit of unsent bytes, ``max_unsent``, is applied here.
+
+This relies on parts of websockets that are not documented: ``connection.transport``,
+``send_data``, ``recv_messages.paused``, and that a connection in the state OPEN accepts whole
+frames between its own as long as it sends no fragmented message. Tests compare what clients
+receive this way with the library's ``send()``, and check that nothing follows a close frame.
 """
 
 import asyncio
@@ -27,137 +46,155 @@ WINDOW_BITS = 15
 
 
 class WriteObserver(Protocol):
-    """Hears how the writing to a connection goes."""
+    """Called back by a connection about what happens to written bytes."""
 
     def stop_direct_writes(self) -> None:
-        """`Connection.descriptor` is not to be written to from here on."""
+        """Stop writing to `Connection.descriptor` before this returns."""
 
     def fall_behind(self) -> None:
-        """More waits to be sent than may; nothing is read from the client until `recover`."""
+        """The client has too many unsent bytes. Nothing is read from it until `recover`."""
 
     def recover(self) -> None:
-        """All is sent, or the connection is lost."""
+        """All bytes are sent, or the connection is lost."""
 
 
 class Connection(ServerConnection):
-    """A server connection that is written to directly while nothing waits to be sent.
+    """A server connection that allows direct writes while its transport has nothing buffered.
 
-    It needs a write limit of 0 in the library's sense: the transport then tells when anything
-    waits, and when nothing does any more. How much may wait is ``most_waiting``; what the
-    library itself does under back pressure begins there.
+    Must be created with the library's ``write_limit`` 0. ``made`` is called when TCP, and TLS if
+    configured, is connected; ``lost`` when the connection is lost, also before a WebSocket
+    handshake. A client with more than ``max_unsent`` unsent bytes has fallen behind.
     """
 
     # Slots: the library's attributes are just few enough for CPython to share their names
     # between all connections, which saves more than a kilobyte of each.
     __slots__ = (
+        "_buffered",
         "_descriptor",
-        "_waits",
-        "counted_as",
-        "is_heard",
-        "lost",
-        "made",
-        "most_waiting",
+        "_lost",
+        "_made",
+        "client_address",
+        "is_alive",
+        "max_unsent",
         "observer",
     )
 
-    def __init__(self, *args: Any, **options: Any) -> None:  # noqa: ANN401  the library's
+    def __init__(
+        self,
+        *args: Any,  # noqa: ANN401  the library's
+        made: "Callable[[Connection], None]",
+        lost: "Callable[[Connection], None]",
+        max_unsent: int,
+        **options: Any,  # noqa: ANN401  the library's
+    ) -> None:
         super().__init__(*args, **options)
         self.observer: WriteObserver | None = None
-        self.made: Callable[[Connection], None] | None = None
-        self.lost: Callable[[Connection], None] | None = None
-        self.counted_as: str | None = None
-        """The address of the client, once it was admitted."""
-        self.most_waiting = 0
-        self.is_heard = False
-        """Whether there was a sign of life since somebody last set this to False."""
+        self.client_address: str | None = None
+        """Set when the client is admitted: the address under which it is counted."""
+        self.max_unsent = max_unsent
+        self.is_alive = False
+        """True if the client has sent or received something since the keepalive set it to
+        False."""
         self._descriptor: int | None = None
-        self._waits = False
+        self._made = made
+        self._lost = lost
+        self._buffered = False
+        """True if the transport has unsent bytes."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """There is a TCP connection, and TLS on it where that is configured."""
+        """Called by asyncio when TCP, and TLS if configured, is connected."""
         super().connection_made(transport)
         self._descriptor = descriptor(transport)
-        if self.made is not None:
-            self.made(self)
+        self._made(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is gone, whether there ever was a WebSocket on it or not. The socket is still open:
-        the descriptor is given up before anybody else can get its number."""
-        self._set_apart()
+        """Called by asyncio when the connection is lost, also before a WebSocket handshake."""
+        # First: asyncio closes the socket after this method, and then the kernel may give its
+        # number to another connection.
+        self._stop_direct_writes()
         self._descriptor = None
         super().connection_lost(exc)
         if self.observer is not None:
             self.observer.recover()
-        if self.lost is not None:
-            self.lost(self)
+        self._lost(self)
 
     def data_received(self, data: bytes) -> None:
-        """The client says something."""
-        self.is_heard = True
+        """Called by asyncio with bytes of the client."""
+        self.is_alive = True
         super().data_received(data)
 
     def send_data(self) -> None:
-        """The library's own way out. Every close frame goes this way, and nothing of ours may
-        follow it."""
+        """Called by the library to write its own frames, among them every close frame."""
+        # Before the write: the state is CLOSING already if a close frame goes out now, and a
+        # direct write must not follow it.
         if self.protocol.state is not State.OPEN:
-            self._set_apart()
+            self._stop_direct_writes()
         super().send_data()
-        self._measure()
+        self._check_unsent()
 
     def pause_writing(self) -> None:
-        """Something waits to be sent."""
-        self._waits = True
-        self._set_apart()
+        """Called by the transport when it has unsent bytes."""
+        self._buffered = True
+        self._stop_direct_writes()
 
     def resume_writing(self) -> None:
-        """All is sent, which is a sign of life."""
-        self._waits = False
-        self.is_heard = True
+        """Called by the transport when all bytes are sent."""
+        self._buffered = False
+        self.is_alive = True  # a client that reads is alive, even if it has sent nothing
         if not self.paused:
             return
         super().resume_writing()
-        if not self.recv_messages.paused:
+        if not self.recv_messages.paused:  # else the library itself does not want to read
             self.transport.resume_reading()
+        # Last: the observer writes what it held back, which may fill the buffer again.
         if self.observer is not None:
             self.observer.recover()
 
     @property
     def descriptor(self) -> int | None:
-        """Where whole frames may be written at this moment, as by `write`; None: only by that.
-        It holds until ``watcher.stop_direct_writes`` is called."""
-        if self._waits or self.protocol.state is not State.OPEN:
+        """The socket's descriptor while direct writes are safe; None while only `write` is.
+
+        Valid until `WriteObserver.stop_direct_writes` is called.
+        """
+        if self._buffered or self.protocol.state is not State.OPEN:
             return None
         return self._descriptor
 
     @property
     def deflates(self) -> bool:
-        """Whether the client takes compressed messages."""
+        """True if the client negotiated permessage-deflate."""
         return any(isinstance(each, PerMessageDeflate) for each in self.protocol.extensions)
 
     def write(self, frames: bytes) -> None:
-        """Write whole frames (or the rest of some), at once and in order; nothing where the
-        connection is closing."""
+        """Write whole frames, or the rest of a direct write that was short, in order.
+
+        Does nothing if the connection is closing: the close frame is the last one.
+        """
         if self.protocol.state is State.OPEN:
             self.transport.write(frames)
-            if self._waits:
-                self._measure()
+            if self._buffered:
+                self._check_unsent()
 
     def abort(self) -> None:
-        """Drop the connection and what it has not sent."""
-        self._set_apart()
+        """Drop the connection and its unsent bytes."""
+        # At once: `connection_lost` comes in a later turn of the loop.
+        self._stop_direct_writes()
         self._descriptor = None
         self.transport.abort()
 
-    def _set_apart(self) -> None:
+    def _stop_direct_writes(self) -> None:
         if self.observer is not None:
             self.observer.stop_direct_writes()
 
-    def _measure(self) -> None:
-        """Hold the client up where too much waits for it. Who does not read is not read from
-        either: answers would pile up, the library's pongs among them."""
-        if not self._waits or self.paused:
+    def _check_unsent(self) -> None:
+        """Pause a client that has more than ``max_unsent`` unsent bytes.
+
+        Nothing is read from it then: answers to what it sends would pile up, among them the
+        library's pongs.
+        """
+        if not self._buffered or self.paused:
             return
-        if self.transport.get_write_buffer_size() > self.most_waiting:
+        if self.transport.get_write_buffer_size() > self.max_unsent:
             super().pause_writing()
             self.transport.pause_reading()
             if self.observer is not None:
@@ -165,9 +202,10 @@ class Connection(ServerConnection):
 
 
 class SharedDeflate(ServerPerMessageDeflateFactory):
-    """permessage-deflate without contexts, so that all clients can get the same bytes.
+    """permessage-deflate without context takeover, so that all clients receive the same bytes.
 
-    A client that asks for a smaller window than ours gets no compression.
+    Declines an offer with a smaller window than ours (RFC 7692, section 7.1.2.1): the shared
+    bytes refer back further than such a client can.
     """
 
     def __init__(self) -> None:
@@ -179,5 +217,5 @@ class SharedDeflate(ServerPerMessageDeflateFactory):
         """Accept or decline one offer of the client."""
         answer, extension = super().process_request_params(params, accepted_extensions)
         if extension.local_max_window_bits != WINDOW_BITS:
-            raise NegotiationError("frames are shared and need the whole window")
+            raise NegotiationError("shared frames need the full window")
         return answer, extension

@@ -1,5 +1,4 @@
-"""The front: listens, and gives every WebSocket connection a session and every other request
-its page."""
+"""Listen; give WebSocket connections a session, and other requests an HTTP answer."""
 
 import asyncio
 import errno
@@ -21,19 +20,21 @@ from d_back_core.config import Config, GatewayConfig, LimitsConfig, Tls
 from d_back_core.errors import ConfigError
 from d_back_core.gateway.admission import Admission
 from d_back_core.gateway.connection import Connection, SharedDeflate
-from d_back_core.gateway.http import Pages, State
+from d_back_core.gateway.http import HttpBackend, HttpPages
 from d_back_core.gateway.keepalive import Keepalive
-from d_back_core.gateway.session import Joins, Session
+from d_back_core.gateway.requests import RequestHandler
+from d_back_core.gateway.session import Session, SessionBackend
 from d_back_core.web import HttpRequest, HttpResponse
 
 CLOSE_TIMEOUT = 2.0
 ABORT_TIMEOUT = 0.5
 PORT_ATTEMPTS = 10
 BACKLOG = 4096
-"""Connections that wait to be accepted; where there are more, clients wait for seconds."""
+"""Connections that the kernel queues until they are accepted. It drops further ones, and such a
+client tries again after a second."""
 FIXED = ("host", "port", "path", "control")
 FIXED_LIMITS = ("message_size", "write_buffer", "handshake_timeout")
-"""What only a new start can change."""
+"""Keys that take effect at the next start only."""
 
 T = TypeVar("T", GatewayConfig, LimitsConfig)
 
@@ -41,13 +42,14 @@ log = logging.getLogger("d_back.gateway")
 
 
 class Gateway:
-    """Listens from `start` to `stop`. The configuration is checked at once, and raises
-    `ConfigError`."""
+    """Listens from `start` to `stop`. Raises `ConfigError` if the configuration is not valid."""
 
-    def __init__(self, config: Config, joins: Joins, http: State, clock: Clock) -> None:
+    def __init__(
+        self, config: Config, backend: SessionBackend, http_backend: HttpBackend, clock: Clock
+    ) -> None:
         self.sessions: set[Session] = set()
-        self._joins = joins
-        self._http = http
+        self._backend = backend
+        self._http_backend = http_backend
         self._clock = clock
         self._connections: set[Connection] = set()
         self._admission = Admission(config)
@@ -59,20 +61,21 @@ class Gateway:
         self._adopt(config)
 
     def apply(self, config: Config) -> None:
-        """Go on with another configuration. Raises `ConfigError` and changes nothing where it
-        cannot be; what only a new start can change is logged."""
+        """Use another configuration from now on; keys that cannot change while it listens are
+        logged. Raises `ConfigError`, and changes nothing, if the configuration is not valid."""
         tls_before = self._tls
         gateway = self._with_fixed("gateway", config.gateway, self._config, FIXED)
         limits = self._with_fixed("limits", config.limits, self._limits, FIXED_LIMITS)
         self._adopt(structs.replace(config, gateway=gateway, limits=limits))
         if tls_before is not None and config.gateway.tls is not None:
-            _load(tls_before, config.gateway.tls, self._where)  # it is the one that listens
+            # The listening socket uses this context: new files must be loaded into it.
+            _load(tls_before, config.gateway.tls, self._where)
             self._tls = tls_before
         elif (tls_before is None) != (config.gateway.tls is None):
             log.warning("%s.tls: takes effect at the next start", self._where)
 
     def _with_fixed(self, table: str, new: T, listening: T, keys: tuple[str, ...]) -> T:
-        """The new table with what cannot be changed as it was, which is logged."""
+        """Return the new table with the old values of ``keys``, and log those that differ."""
         fixed = {key: getattr(listening, key) for key in keys}
         for key, value in fixed.items():
             if getattr(new, key) != value:
@@ -84,25 +87,25 @@ class Gateway:
         gateway = config.gateway
         where = f"{config.source}: gateway"
         if gateway.static_dir is not None and not Path(gateway.static_dir).is_dir():
-            raise ConfigError(f"{where}.static_dir '{gateway.static_dir}': is no folder")
+            raise ConfigError(f"{where}.static_dir '{gateway.static_dir}': is not a directory")
         tls = None
         if gateway.tls is not None:
             tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             _load(tls, gateway.tls, where)
         self._admission.adopt(config)
         self._tls, self._where = tls, where
-        self._pages = Pages(gateway.static_dir, self._http)
+        self._pages = HttpPages(gateway.static_dir, self._http_backend)
         self._config: GatewayConfig = gateway
         self._limits: LimitsConfig = config.limits
 
     @property
     def port(self) -> int:
-        """The port that it listens on; before `start` the configured one."""
+        """The port that it listens on; before `start`, the configured one."""
         return self._port
 
     @property
     def url(self) -> str:
-        """Where a client connects."""
+        """The URL that clients connect to."""
         if self._config.path is not None:
             return f"unix:{self._config.path}"
         host = self._config.host
@@ -110,37 +113,36 @@ class Gateway:
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     async def start(self) -> None:
-        """Listen; raises `ConfigError` where that is not possible."""
+        """Start to listen; raises `ConfigError` if that fails."""
         self._server = await self._listen()
         if self._config.path is None:
             self._port = self._server.sockets[0].getsockname()[1]
         log.info("listening on %s", self.url)
 
     async def drain(self) -> None:
-        """Let nobody in any more, and send the clients away with 1001, spread over
-        ``drain_time``."""
+        """Refuse new clients, and close the others with 1001, spread over ``drain_time``."""
         self._pages.draining = True
         sessions = list(self.sessions)
         for session in sessions if self._config.drain_time else ():
-            session.send_away()
+            session.start_closing()
             await self._clock.sleep(self._config.drain_time / len(sessions))
 
     async def stop(self) -> None:
-        """Close what connections there are with 1001, and stop listening; may be called
-        twice."""
+        """Stop listening and close all connections with 1001; may be called twice."""
         self._stopped = True
         server, self._server = self._server, None
         if server is None:
             return
         server.close()
         for connection in self._connections - {each.connection for each in self.sessions}:
-            connection.abort()  # no handshake yet, and nothing to wait for
+            connection.abort()  # no session yet: the client expects no close frame
         closed = asyncio.ensure_future(server.wait_closed())
         await asyncio.wait([closed], timeout=CLOSE_TIMEOUT)
         for connection in list(self._connections):
             connection.abort()
         await asyncio.wait([closed], timeout=ABORT_TIMEOUT)
-        closed.cancel()  # what is left is a TLS handshake, which `_made` or its timeout ends
+        # What is left is a TLS handshake. `_made` aborts it when it ends, or its timeout does.
+        closed.cancel()
 
     async def _listen(self) -> Server:
         for attempt in range(1, PORT_ATTEMPTS + 1):
@@ -156,7 +158,7 @@ class Gateway:
         raise AssertionError("unreachable")
 
     def _options(self) -> dict[str, Any]:
-        # The library reports every broken handshake of any client with a traceback.
+        # The library logs every failed handshake of any client with a traceback.
         logger = logging.getLogger("d_back.gateway.websockets")
         logger.setLevel(logging.CRITICAL)
         return {
@@ -165,8 +167,8 @@ class Gateway:
             "compression": None,
             "extensions": [SharedDeflate()],
             "max_size": self._limits.message_size,
-            "write_limit": 0,  # the connection keeps the limit itself
-            "ping_interval": None,  # so does the keepalive, without a task for each
+            "write_limit": 0,  # see `connection`
+            "ping_interval": None,  # `Keepalive` pings, without a task per connection
             "open_timeout": self._limits.handshake_timeout,
             "close_timeout": CLOSE_TIMEOUT,
             "backlog": BACKLOG,
@@ -176,46 +178,50 @@ class Gateway:
         }
 
     def _connection(self, *args: Any, **options: Any) -> Connection:  # noqa: ANN401  the library's
-        connection = Connection(*args, **options)
-        connection.most_waiting = self._limits.write_buffer
-        connection.made, connection.lost = self._made, self._lost
-        return connection
+        return Connection(
+            *args,
+            **options,
+            made=self._made,
+            lost=self._lost,
+            max_unsent=self._limits.write_buffer,
+        )
 
     def _made(self, connection: Connection) -> None:
         self._connections.add(connection)
-        if self._stopped:  # its TLS handshake took longer than the gateway lived
+        if self._stopped:  # a TLS handshake that ended after `stop`
             connection.abort()
 
     def _lost(self, connection: Connection) -> None:
         self._connections.discard(connection)
-        if connection.counted_as is not None:
-            self._admission.leave(connection.counted_as)
+        if connection.client_address is not None:
+            self._admission.leave(connection.client_address)
 
     def _cannot_listen(self, error: OSError) -> str:
         host, port = self._config.host, self._config.port
         if self._config.path is not None:
             return f"{self._where}.path '{self._config.path}': {error.strerror or error}"
         if error.errno == errno.EADDRINUSE:
-            return f"{self._where}.port '{port}': in use on {host} (choose another with --port)"
+            return f"{self._where}.port '{port}': is in use on {host} (choose another with --port)"
         if error.errno == errno.EACCES:
-            return f"{self._where}.port '{port}': not permitted (1024 and above are)"
-        return f"{self._where}.host '{host}': cannot listen there: {error.strerror or error}"
+            return f"{self._where}.port '{port}': is not permitted (use 1024 or above)"
+        return f"{self._where}.host '{host}': cannot listen: {error.strerror or error}"
 
     async def _serve(self, connection: ServerConnection) -> None:
         if not isinstance(connection, Connection) or connection.request is None:
             raise TypeError(f"expected a {Connection.__name__} after its handshake")
-        connection.response = None  # nobody asks for it any more, and it is not small
+        connection.response = None  # not used any more, and not small
         address = self._address(connection, connection.request)
-        session = Session(connection, self._joins, self._clock, address, self._limits)
+        backend, clock, limits = self._backend, self._clock, self._limits
+        session = Session(connection, backend, clock, address, limits)
         self.sessions.add(session)
         self._keepalive.add(session)
-        self._joins.counters.sessions += 1
+        self._backend.counters.sessions += 1
         try:
-            await session.run()
+            await RequestHandler(session, backend, clock, limits).run()
         finally:
             self._keepalive.discard(session)
             self.sessions.discard(session)
-            self._joins.counters.closes[connection.close_code or 0] += 1
+            self._backend.counters.closes[connection.close_code or 0] += 1
 
     async def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
         if "websocket" in _header(request, "Upgrade").lower():
@@ -227,12 +233,12 @@ class Gateway:
                 self._admit(connection, address)
                 return None
             status, reason = rejected
-            self._joins.counters.rejections[reason] += 1
+            self._backend.counters.rejections[reason] += 1
             return connection.respond(status, f"{status.phrase}: {reason}\n")
         try:
             target = urlsplit(request.path)
             path = unquote(target.path)
-        except ValueError:  # a host that is none, as in //[
+        except ValueError:  # an invalid host, as in //[
             return connection.respond(HTTPStatus.BAD_REQUEST, "Bad Request\n")
         answer = await self._pages.answer(
             HttpRequest(
@@ -247,9 +253,9 @@ class Gateway:
         return _response(answer, headers, head=request.method == "HEAD")
 
     def _admit(self, connection: ServerConnection, address: str) -> None:
-        """Count it from here on: many may be shaking hands at the same time."""
+        """Count the client from now on; further handshakes may be under way at the same time."""
         if isinstance(connection, Connection):
-            connection.counted_as = address
+            connection.client_address = address
             self._admission.enter(address)
 
     def _address(self, connection: ServerConnection, request: Request) -> str:
@@ -267,13 +273,16 @@ def _load(context: ssl.SSLContext, tls: Tls, where: str) -> None:
 
 
 def _header(request: Request, name: str) -> str:
-    """All values of a header, which a client may send more than once."""
+    """Return all values of a header, which a client may send more than once."""
     return ", ".join(request.headers.get_all(name))
 
 
 async def _free_port(host: str) -> int:
-    """A port that is free on every address of that host: listening on port 0 would take another
-    one for each."""
+    """Return a port that is probably free on every address of the host.
+
+    Listening on port 0 would take a different port for each of them. Another process may take
+    the port first, so the caller tries again.
+    """
     loop = asyncio.get_running_loop()
     family, kind, proto, _, address = (
         await loop.getaddrinfo(host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)

@@ -1,5 +1,5 @@
-"""What plain HTTP requests get: the API, the providers' pages, and the operator's folder or the
-built-in page."""
+"""Answers to plain HTTP requests: the API, the providers' pages, and static files or the
+built-in page, in this order."""
 
 import asyncio
 import mimetypes
@@ -29,45 +29,45 @@ PAGE = """<!doctype html>
 """
 
 
-class State(Protocol):
-    """What the pages ask of the live state."""
+class HttpBackend(Protocol):
+    """What HTTP requests need of the live state."""
 
     @property
     def is_ready(self) -> bool:
-        """Whether somebody has answered what servers there are."""
+        """True if the list of servers is known."""
 
     def health(self) -> bytes:
-        """The states of the providers, as JSON that anybody may see."""
+        """Return the states of the providers as JSON, without anything confidential."""
 
     def server_data(self, wanted: str | None) -> bytes:
-        """The servers as JSON; raises `JoinError`."""
+        """Return the servers, or one of them, as JSON; raises `JoinError`."""
 
     async def users_of(self, wanted: str, authorization: str, address: str) -> bytes:
-        """The users of a server as JSON; raises `JoinError`."""
+        """Return the users of a server as JSON; raises `JoinError`."""
 
     async def page(self, request: HttpRequest) -> HttpResponse | None:
-        """The answer of the first provider that serves this path."""
+        """Return the answer of the first provider that serves this path; None if none does."""
 
 
-class Pages:
-    """Answers to requests that are no WebSocket handshake."""
+class HttpPages:
+    """Answers requests that are not WebSocket handshakes."""
 
-    def __init__(self, static_dir: str | None, state: State) -> None:
+    def __init__(self, static_dir: str | None, backend: HttpBackend) -> None:
         self.draining = False
-        """Whether no more clients are wanted."""
-        self._state = state
+        """True if the gateway accepts no more clients; `/readyz` then answers 503."""
+        self._backend = backend
         self._root = None if static_dir is None else Path(static_dir).resolve()
 
     async def answer(self, request: HttpRequest) -> HttpResponse:
-        """The answer, with its body also where the request is a HEAD."""
+        """Return the answer, also to a HEAD request with its body."""
         if request.method == "OPTIONS":
             return HttpResponse(status=HTTPStatus.NO_CONTENT, headers=dict(ALLOW))
         if request.method not in {"GET", "HEAD"}:
             return _plain(HTTPStatus.METHOD_NOT_ALLOWED, dict(ALLOW))
-        own = await self._own(request)
-        if own is not None:
-            return own
-        page = await self._state.page(request)
+        builtin = await self._builtin(request)
+        if builtin is not None:
+            return builtin
+        page = await self._backend.page(request)
         if page is not None:
             return page
         if self._root is not None:
@@ -77,19 +77,19 @@ class Pages:
             return _page()
         return _plain(HTTPStatus.NOT_FOUND)
 
-    async def _own(self, request: HttpRequest) -> HttpResponse | None:
+    async def _builtin(self, request: HttpRequest) -> HttpResponse | None:
         match request.path.split("/")[1:]:
             case ["healthz"]:
                 return HttpResponse(body=b"ok\n")
             case ["readyz"]:
-                ready = self._state.is_ready and not self.draining
+                ready = self._backend.is_ready and not self.draining
                 return HttpResponse(body=b"ready\n") if ready else _plain(UNREADY)
             case ["api", "version"]:
                 return _json(msgspec.json.encode({"version": version(DISTRIBUTION)}))
             case ["api", "health"]:
-                return _json(self._state.health())
+                return _json(self._backend.health())
             case ["api", "servers"]:
-                return _json(self._state.server_data(None))
+                return _json(self._backend.server_data(None))
             case ["api", "servers", wanted]:
                 return await self._users(wanted, request)
         return None
@@ -97,7 +97,7 @@ class Pages:
     async def _users(self, wanted: str, request: HttpRequest) -> HttpResponse:
         authorization = request.headers.get("authorization", "")
         try:
-            return _json(await self._state.users_of(wanted, authorization, request.address))
+            return _json(await self._backend.users_of(wanted, authorization, request.address))
         except JoinError as error:
             refused = error.code in {"unauthorized", "authentication_failed"}
             status = HTTPStatus.UNAUTHORIZED if refused else HTTPStatus.NOT_FOUND
@@ -133,7 +133,7 @@ def _page() -> HttpResponse:
 
 
 def _file(root: Path, path: str) -> HttpResponse:
-    """A file below the root, after all links are resolved; anything else is not there."""
+    """Return a file below the root, after all links are resolved; 404 for anything else."""
     try:
         found = (root / path.lstrip("/")).resolve(strict=True)
         if found.is_dir():
@@ -142,7 +142,7 @@ def _file(root: Path, path: str) -> HttpResponse:
             return _plain(HTTPStatus.NOT_FOUND)
         status = found.stat()
         body = found.read_bytes()
-    except (OSError, ValueError, RuntimeError):  # absent, unreadable, a NUL in it, a link loop
+    except (OSError, ValueError, RuntimeError):  # absent, unreadable, NUL in the path, link loop
         return _plain(HTTPStatus.NOT_FOUND)
     kind, encoding = mimetypes.guess_type(found.name)
     headers = {"ETag": f'"{status.st_mtime_ns:x}-{status.st_size:x}"', "Cache-Control": "no-cache"}

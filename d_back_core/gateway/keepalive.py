@@ -1,24 +1,25 @@
-"""Pings for all clients, from one timer instead of a task for each of them."""
+"""Pings for all clients from one timer, instead of a task per client."""
 
 from typing import Protocol
 
 from d_back_core.clock import Clock, Timer
 
 INTERVAL = 20.0
-"""Seconds between two pings of a client, and so what it has to answer one."""
+"""Seconds between two pings of a client, in which it must answer."""
 SLOTS = 10
-"""The clients are spread over these, so that they are not all pinged at once."""
+"""Groups of clients that are pinged one after another, so that not all are pinged at once."""
 
 
 class Pinged(Protocol):
-    """Who is pinged."""
+    """A client that is pinged."""
 
     def ping(self) -> None:
-        """Ask for a sign of life; end the client where there was none since the last call."""
+        """Send a ping; end the client if nothing arrived from it since the last call."""
 
 
 class Keepalive:
-    """Pings everybody who was added, each once in ``INTERVAL``. Runs while there is anybody."""
+    """Pings every client that was added once per ``INTERVAL``. Its timer runs while there are
+    clients."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -27,13 +28,13 @@ class Keepalive:
         self._timer: Timer | None = None
 
     def add(self, client: Pinged) -> None:
-        """Ping it from now on; for the first time within ``INTERVAL``."""
+        """Ping the client from now on; the first ping comes within ``INTERVAL``."""
         min(self._slots, key=len).add(client)
         if self._timer is None:
             self._timer = self._clock.call_later(INTERVAL / SLOTS, self._tick)
 
     def discard(self, client: Pinged) -> None:
-        """Ping it no more."""
+        """Stop pinging the client."""
         for slot in self._slots:
             slot.discard(client)
         if self._timer is not None and not any(self._slots):

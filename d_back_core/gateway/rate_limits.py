@@ -1,4 +1,4 @@
-"""How much and how often somebody may do something."""
+"""Rate limits of sessions, chat channels and failed joins."""
 
 from collections import OrderedDict
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
@@ -8,14 +8,17 @@ from d_back_core.clock import Clock
 MAX_ADDRESSES = 10_000
 MAX_CHANNELS = 1_000
 MAX_LENGTH = 64
+"""Characters of an address that count; a trusted proxy may send any text."""
 IPV6_PREFIX = 64
-"""What one subscriber is usually given; its addresses count as one."""
+"""Bits of the network that one IPv6 subscriber usually has; its addresses count as one."""
 FORGIVEN_AFTER = 3600.0
+"""Seconds without a failed join after which an address starts from zero."""
 LONGEST_WAIT = 3600.0
+"""Seconds."""
 
 
 class Bucket:
-    """A token bucket: ``burst`` at once, and after that one every ``interval`` seconds."""
+    """A token bucket: ``burst`` tokens at once, then one every ``interval`` seconds."""
 
     __slots__ = ("_at", "_burst", "_clock", "_interval", "_tokens")
 
@@ -27,7 +30,7 @@ class Bucket:
         self._at = clock.time()
 
     def take(self) -> bool:
-        """Take one token; False where there is none left."""
+        """Take one token; False if none is left."""
         now = self._clock.time()
         self._tokens = min(self._burst, self._tokens + (now - self._at) / self._interval)
         self._at = now
@@ -38,7 +41,7 @@ class Bucket:
 
 
 class ChatRate:
-    """How much chat each channel of a server passes on."""
+    """A rate limit for the chat of each channel of a server."""
 
     def __init__(self, clock: Clock, burst: int, interval: float) -> None:
         self._clock = clock
@@ -47,7 +50,7 @@ class ChatRate:
         self._channels: OrderedDict[str, Bucket] = OrderedDict()
 
     def allows(self, channel: str) -> bool:
-        """Whether one more message may pass now."""
+        """True if one more message of the channel may be sent now."""
         bucket = self._channels.get(channel)
         if bucket is None:
             bucket = self._channels[channel] = Bucket(self._clock, self._burst, self._interval)
@@ -58,7 +61,11 @@ class ChatRate:
 
 
 class LoginThrottle:
-    """Refused credentials by address: after ``free`` of them each one costs a longer wait."""
+    """Delays further joins of addresses that sent wrong credentials.
+
+    The failed join number ``free`` makes the address wait for 60 s, and each further one twice as
+    long as before, up to ``LONGEST_WAIT``.
+    """
 
     def __init__(self, clock: Clock, free: int) -> None:
         self.free = free
@@ -66,7 +73,7 @@ class LoginThrottle:
         self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     def wait(self, address: str) -> float:
-        """Seconds until that address may try again; 0 where it may now."""
+        """Return the seconds until the address may try again; 0 if it may now."""
         failures, at = self._failures.get(address, (0, 0.0))
         over = failures - self.free
         if over < 0:
@@ -74,8 +81,10 @@ class LoginThrottle:
         return max(0.0, at + min(60.0 * 2.0**over, LONGEST_WAIT) - self._clock.time())
 
     def attempt(self, address: str) -> None:
-        """Credentials from that address are being checked; they count as refused until
-        `forgive`."""
+        """Count an attempt as failed until `forgive`.
+
+        Counting before the check makes attempts count that are checked at the same time.
+        """
         now = self._clock.time()
         failures, at = self._failures.pop(address, (0, now))
         if now - at > FORGIVEN_AFTER:
@@ -85,7 +94,7 @@ class LoginThrottle:
             self._failures.popitem(last=False)
 
     def forgive(self, address: str) -> None:
-        """They were right."""
+        """Take back one failed attempt: its credentials were right."""
         failures, at = self._failures.get(address, (0, 0.0))
         if failures > 1:
             self._failures[address] = failures - 1, at
@@ -93,10 +102,12 @@ class LoginThrottle:
             self._failures.pop(address, None)
 
 
-def counted_as(address: str) -> str | None:
-    """What limits per address count: an IPv4 address, the /64 of an IPv6 one, or whatever else a
-    trusted proxy says. None for peers that are not limited: loopback, and Unix sockets, which
-    have no address."""
+def limit_key(address: str) -> str | None:
+    """Return the key under which limits per address count this one.
+
+    An IPv4 address, the /64 network of an IPv6 address, or any other text of a trusted proxy.
+    None for peers without limits: loopback, and Unix sockets, whose address is "".
+    """
     try:
         parsed: IPv4Address | IPv6Address = ip_address(address.partition("%")[0])
     except ValueError:

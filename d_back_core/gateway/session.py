@@ -1,4 +1,19 @@
-"""One client: greet it, join it to servers, write to it."""
+"""One connected client, as the state sees it: written to, pinged, and ended if it does not read.
+
+What the client sends is served by `requests.RequestHandler`.
+
+A session is either *current* or *paused*. It pauses when the client has too many unsent bytes
+(`fall_behind`), and is current again when all of them are sent (`recover`). While it is paused:
+
+- the state does not write deltas to it; it keeps the changed uids and sends their newest state
+  when `SessionBackend.catch_up` is called;
+- nothing is read from the client, and answers that are on their way wait in `caught_up`;
+- it is not pinged, because a pong would not be read;
+- at the deadline the client is closed with 1013. A snapshot can be larger than the client's
+  buffers, so the deadline of a pause that a snapshot causes is longer.
+
+Invariant: ``paused`` is true exactly while ``_drained`` is not None.
+"""
 
 import asyncio
 import logging
@@ -9,49 +24,44 @@ from websockets.exceptions import ConnectionClosed
 
 from d_back_core.clock import Clock, Timer
 from d_back_core.config import LimitsConfig
-from d_back_core.errors import JoinError
 from d_back_core.gateway.connection import Connection
-from d_back_core.gateway.rate_limits import Bucket
 from d_back_core.models import Credentials
 from d_back_core.stats import Counters
 from d_back_core.wire import protocol
 from d_back_core.wire.frames import text_frame
 
-REFUSALS = 20
-REFUSAL_INTERVAL = 10.0
-"""A session that is refused more often than ``REFUSALS`` times at once, and after that once
-every ``REFUSAL_INTERVAL`` seconds, is closed."""
 SNAPSHOT_TIMEOUT = 60.0
-"""The least time that a client has for a snapshot."""
+"""Seconds that a client has at least to read a snapshot."""
 UNREAD_CLOSE_TIMEOUT = 1.0
+"""Seconds that a client which does not read has to answer a close frame."""
 GOING_AWAY = 1001
 POLICY_VIOLATION = 1008
-PING = b"\x89\x00"
-"""A frame without a payload: whatever comes back is a sign of life."""
 INTERNAL_ERROR = 1011
 TRY_AGAIN_LATER = 1013
+PING = b"\x89\x00"
+"""A ping frame without a payload (RFC 6455, section 5.5.2)."""
 
 log = logging.getLogger("d_back.session")
 
 
-class Joins(Protocol):
-    """What a session asks of the live state."""
+class SessionBackend(Protocol):
+    """What a session needs of the live state."""
 
     @property
     def counters(self) -> Counters:
         """What the gateway counts."""
 
     def has_old_list(self) -> bool:
-        """Whether a newer list of servers is to be waited for before `attach`."""
+        """True if `renewed_list` must be awaited before `attach`."""
 
     async def renewed_list(self) -> None:
-        """Return when it is there."""
+        """Return when the list of servers is up to date."""
 
     def attach(self, session: "Session") -> None:
         """Send the list of servers, now and when it changes."""
 
     def detach(self, session: "Session") -> None:
-        """Forget the session."""
+        """Stop sending anything to the session."""
 
     async def join(
         self,
@@ -65,33 +75,29 @@ class Joins(Protocol):
         `JoinError`."""
 
     def stop_direct_writes(self, session: "Session") -> None:
-        """Its descriptor is not to be written to any more, or not for now."""
+        """Stop writing to the session's descriptor before this returns."""
 
     def catch_up(self, session: "Session") -> None:
-        """Send what waited while the session was paused."""
+        """Send what was held back while the session was paused."""
 
     async def user_data(self, session: "Session", wanted: str) -> bytes:
-        """The users of a server, once; raises `JoinError`."""
+        """Return the users of a server; raises `JoinError`."""
 
     def server_data(self, wanted: str | None) -> bytes:
-        """The servers, or one of them, once; raises `JoinError`."""
+        """Return the servers, or one of them; raises `JoinError`."""
 
 
 class Session:
     """A connected client, from the first frame to the last."""
 
     __slots__ = (
-        "_answering",
+        "_backend",
         "_clock",
         "_deadline",
         "_drained",
-        "_joining",
-        "_joins",
-        "_messages",
-        "_patience",
-        "_refusals",
         "_slow_client_timeout",
         "_tasks",
+        "_time_to_read",
         "address",
         "connection",
         "deflates",
@@ -102,7 +108,7 @@ class Session:
     def __init__(
         self,
         connection: Connection,
-        joins: Joins,
+        backend: SessionBackend,
         clock: Clock,
         address: str,
         limits: LimitsConfig,
@@ -112,181 +118,118 @@ class Session:
         self.paused = False
         self.deflates = connection.deflates
         self.write = connection.write
-        self._joins = joins
+        self._backend = backend
         self._clock = clock
-        self._messages = Bucket(clock, limits.message_burst, 1 / limits.messages_per_second)
-        self._refusals = Bucket(clock, REFUSALS, REFUSAL_INTERVAL)
         self._slow_client_timeout: float = limits.slow_client_timeout
-        self._patience: float = self._slow_client_timeout
+        self._time_to_read: float = self._slow_client_timeout
         self._deadline: Timer | None = None
         self._drained: asyncio.Event | None = None
-        """What waits for the client to catch up waits for this; None: it keeps up."""
-        self._answering = asyncio.Lock()
-        self._joining: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         connection.observer = self
 
     @property
     def descriptor(self) -> int | None:
-        """Where whole frames may be written instead of with `write`, until ``Joins.stop_direct_writes``
-        is told otherwise; None: not now."""
+        """The descriptor for direct writes; None while only `write` is safe.
+
+        Valid until `SessionBackend.stop_direct_writes` is called.
+        """
         return self.connection.descriptor
 
     def send(self, payload: bytes) -> None:
-        """Write a text message, at once and in order; nothing where the connection is closing."""
+        """Write a text message, in order; does nothing if the connection is closing."""
         self.write(text_frame(payload))
 
     def write_snapshot(self, frames: bytes) -> None:
-        """Write what may take its client longer to read."""
-        self._patience = max(SNAPSHOT_TIMEOUT, self._slow_client_timeout)
+        """Write frames that the client may need ``SNAPSHOT_TIMEOUT`` to read."""
+        # `write` calls `fall_behind` before it returns, which starts the deadline.
+        self._time_to_read = max(SNAPSHOT_TIMEOUT, self._slow_client_timeout)
         self.write(frames)
-        self._patience = self._slow_client_timeout
+        self._time_to_read = self._slow_client_timeout
 
-    def send_away(self) -> None:
-        """Close the connection with 1001, without waiting for it."""
-        self._begin(self.connection.close(GOING_AWAY))
+    async def caught_up(self) -> None:
+        """Return when the client is not paused."""
+        while self._drained is not None:  # again: `catch_up` may have paused it at once
+            await self._drained.wait()
 
-    async def run(self) -> None:
-        """Serve the client until it is gone."""
-        if self._joins.has_old_list():
-            renewed = self._begin(self._joins.renewed_list())
-            gone = self._begin(self.connection.wait_closed())
-            await asyncio.wait((renewed, gone), return_when=asyncio.FIRST_COMPLETED)
-        self._joins.attach(self)
-        try:
-            while True:
-                await self._caught_up()  # before and behind: recv() lets the library read on
-                frame = await self.connection.recv(decode=False)
-                await self._caught_up()
-                await self._receive(frame)
-        except ConnectionClosed:
-            pass
-        except Exception:  # the border around a session: its failure touches nobody else
-            log.exception("session of %s failed", self.address)
-            await self.connection.close(INTERNAL_ERROR)
-        finally:
-            self.connection.observer = None
-            self._joins.detach(self)
-            if self._deadline is not None:
-                self._deadline.cancel()
-            await _end(self._tasks)
-
-    async def _receive(self, frame: bytes) -> None:
-        if not self._messages.take():
-            await self._refuse(JoinError("rate_limited", "Too many messages"))
-            return
-        try:
-            match protocol.decode(frame):
-                case protocol.Connect(data=request):
-                    if self._joining is not None:
-                        await _end({self._joining})
-                    join = self._join(request or protocol.ConnectRequest())
-                    self._joining = self._begin(join)
-                case protocol.GetUserData(server_id=server_id):
-                    self._begin(self._answer_user_data(server_id))
-                case protocol.GetServerData(server_id=wanted):
-                    self.send(self._joins.server_data(wanted))
-        except JoinError as error:
-            await self._refuse(error)
-
-    async def _join(self, request: protocol.ConnectRequest) -> None:
-        credentials = Credentials(
-            password=request.password,
-            discord_token=request.discord_token,
-            discord_user=request.discord_user,
-        )
-        try:
-            await self._caught_up()  # one snapshot that is not read yet is enough
-            await self._joins.join(self, request.server, credentials, self.address, request.resume)
-        except JoinError as error:
-            await self._refuse(error)
-
-    async def _answer_user_data(self, server_id: str) -> None:
-        try:
-            async with self._answering:
-                await self._caught_up()
-                self.send(await self._joins.user_data(self, server_id))
-        except JoinError as error:
-            await self._refuse(error)
-
-    async def _refuse(self, error: JoinError) -> None:
-        self._joins.counters.refusals[error.code] += 1
-        self.send(protocol.error(error.code, str(error)))
-        if error.code == "no_server":  # d-zone would ask again, at once, for ever
-            await self.connection.close(TRY_AGAIN_LATER, "no server is open")
-        elif not self._refusals.take():
-            await self.connection.close(POLICY_VIOLATION, "too many refused messages")
-
-    def _begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def run_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Start a task that ends with the session. Its failure drops the connection."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(self._task_done)
         return task
 
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if task is self._joining:
-            self._joining = None
-        if task.cancelled() or (error := task.exception()) is None:
-            return
-        if not isinstance(error, ConnectionClosed):
-            log.error("session of %s failed", self.address, exc_info=error)
-            self.connection.abort()
+    def start_closing(self) -> None:
+        """Close the connection with 1001, without waiting for the client's answer."""
+        self.run_task(self.connection.close(GOING_AWAY))
 
-    # A client that is dead, or does not keep up
+    async def end(self) -> None:
+        """Release everything; the connection is closed."""
+        # The observer first: `recover` must not write to a session that the state has forgotten.
+        self.connection.observer = None
+        self._backend.detach(self)
+        if self._deadline is not None:
+            self._deadline.cancel()
+        await cancel_and_wait(self._tasks)
 
     def ping(self) -> None:
-        """Ask for a sign of life; end the client where there was none since the last call. One
-        that is behind has a deadline of its own, and is not read from meanwhile."""
+        """Send a ping; end the client if nothing arrived from it since the last call. A paused
+        client is ended by its deadline instead."""
         if self.paused:
             return
-        if self.connection.is_heard:
-            self.connection.is_heard = False
+        if self.connection.is_alive:
+            self.connection.is_alive = False
             self.write(PING)
         else:
-            log.info("client %s is dead", self.address)
-            self._begin(self._end_unread(INTERNAL_ERROR, "keepalive ping timeout"))
+            log.info("client %s: does not answer pings, closing", self.address)
+            self.run_task(self._close_unread(INTERNAL_ERROR, "keepalive ping timeout"))
 
     def stop_direct_writes(self) -> None:
-        """As `WriteObserver` says."""
-        self._joins.stop_direct_writes(self)
+        """As in `WriteObserver`."""
+        self._backend.stop_direct_writes(self)
 
     def fall_behind(self) -> None:
-        """As `WriteObserver` says."""
+        """As in `WriteObserver`."""
         self.paused = True
         self._drained = asyncio.Event()
-        self._deadline = self._clock.call_later(self._patience, self._give_up)
+        self._deadline = self._clock.call_later(self._time_to_read, self._close_slow)
 
     def recover(self) -> None:
-        """As `WriteObserver` says."""
-        if self._drained is None:
+        """As in `WriteObserver`."""
+        if self._drained is None:  # the connection was lost while the client was not paused
             return
+        # All of this before `catch_up`, which writes and may pause the session again.
         self.paused = False
         self._drained.set()
         self._drained = None
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-        self._joins.catch_up(self)
+        self._backend.catch_up(self)
 
-    async def _caught_up(self) -> None:
-        while self._drained is not None:
-            await self._drained.wait()
+    def _close_slow(self) -> None:
+        log.info("client %s: reads too slowly, closing", self.address)
+        self._backend.counters.slow_clients += 1
+        self.run_task(self._close_unread(TRY_AGAIN_LATER, "too slow"))
 
-    def _give_up(self) -> None:
-        log.info("client %s reads too slowly", self.address)
-        self._joins.counters.slow_clients += 1
-        self._begin(self._end_unread(TRY_AGAIN_LATER, "too slow"))
-
-    async def _end_unread(self, code: int, reason: str) -> None:
-        try:  # the close frame waits behind what is not read
+    async def _close_unread(self, code: int, reason: str) -> None:
+        # The close frame queues behind the unsent bytes, so it may never arrive.
+        try:
             async with asyncio.timeout(UNREAD_CLOSE_TIMEOUT):
                 await self.connection.close(code, reason)
         except TimeoutError:
             self.connection.abort()
 
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if not isinstance(error, ConnectionClosed):
+            log.error("client %s: session failed", self.address, exc_info=error)
+            self.connection.abort()
 
-async def _end(tasks: set[asyncio.Task[None]]) -> None:
+
+async def cancel_and_wait(tasks: set[asyncio.Task[None]]) -> None:
+    """Cancel the tasks, except the current one, and return when they have ended."""
     ending = [task for task in tasks if task is not asyncio.current_task()]
     for task in ending:
         task.cancel()

@@ -1,8 +1,9 @@
-"""Bytes for many sockets at once, without a transport in between.
+"""Write the same bytes to many sockets, without their asyncio transports.
 
-A transport's own ``write`` ends in the same system call, but costs as much again. A socket may be
-written to directly only while nothing waits in its transport, and whatever the kernel does not
-take must go to the transport at once: `d_back_core.gateway.connection.Connection` knows when that is so.
+A transport's ``write`` ends in the same system call, and costs as much again. A socket may be
+written to directly only while its transport has nothing buffered, and bytes that the kernel does
+not accept must go to the transport before anything else is written. `connection.Connection` knows
+when this is safe.
 """
 
 import asyncio
@@ -12,8 +13,10 @@ from collections.abc import Iterable
 
 
 def descriptor(transport: asyncio.BaseTransport) -> int | None:
-    """The file descriptor that carries what is written to the transport as it is; None where
-    there is none, as with TLS."""
+    """Return the file descriptor that the transport writes its bytes to unchanged.
+
+    None if there is none, as with TLS, and on Windows.
+    """
     if sys.platform == "win32" or transport.get_extra_info("sslcontext") is not None:
         return None
     connection = transport.get_extra_info("socket")
@@ -21,8 +24,11 @@ def descriptor(transport: asyncio.BaseTransport) -> int | None:
 
 
 def write_all(descriptors: Iterable[int], frames: bytes) -> dict[int, int]:
-    """Write the bytes to each of the non-blocking sockets. Returns how many of them the kernel
-    took where it did not take them all; 0 where it failed, which the transport finds out too."""
+    """Write the bytes to each of the non-blocking sockets.
+
+    Return descriptor → number of bytes written, for the sockets that did not accept all of them.
+    It is 0 after an error, which the transport then finds, too.
+    """
     write, size = os.write, len(frames)
     short: dict[int, int] = {}
     for each in descriptors:

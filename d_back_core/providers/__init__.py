@@ -1,1 +1,1 @@
-"""Other people's code: found, loaded, checked, run and supervised."""
+"""Plugins: found, loaded, checked, run and supervised; what they return is validated."""

@@ -1,4 +1,8 @@
-"""Tells when an awaitable holds up the event loop."""
+"""Report awaitables that block the event loop.
+
+Timing every step of one awaitable finds the provider that blocks; asyncio's debug mode, which
+times every callback of the whole process, costs far more and names only a task.
+"""
 
 from collections.abc import Awaitable, Callable, Generator
 from time import perf_counter
@@ -7,11 +11,11 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 TOO_LONG = 0.1
-"""Seconds that one step, from one suspension to the next, may take."""
+"""Seconds; a longer step, from one suspension to the next, is reported."""
 
 
 class TimedAwaitable(Generic[T]):
-    """Awaits what it is given, and reports every step of it that took too long."""
+    """Awaits an awaitable; calls ``blocked`` with the seconds of each step that is too long."""
 
     def __init__(self, awaitable: Awaitable[T], blocked: Callable[[float], None]) -> None:
         self._awaitable = awaitable
@@ -32,5 +36,5 @@ class TimedAwaitable(Generic[T]):
                     self._blocked(took)
             try:
                 step, value = steps.send, (yield waited_for)
-            except BaseException as error:  # noqa: BLE001  passed on as it is, as await does
+            except BaseException as error:  # noqa: BLE001  thrown into the awaitable, as await does
                 step, value = steps.throw, error

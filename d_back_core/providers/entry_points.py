@@ -1,5 +1,7 @@
-"""What is installed: plugins by their entry points, with distribution, version and file. None is
-imported before `provider_class` is asked for it."""
+"""Installed plugins, found by their entry points, with distribution, version and file.
+
+A plugin is imported by `provider_class` or `load` only.
+"""
 
 import inspect
 import os
@@ -21,30 +23,30 @@ CORE = "d-back-core"
 
 
 class InstalledPlugin(Struct, frozen=True):
-    """A plugin that could be named in a configuration."""
+    """An installed plugin or stand-alone command; not imported yet."""
 
     name: str
     entry_point: EntryPoint
 
     @property
     def distribution(self) -> str:
-        """The distribution that brings it."""
+        """The name of the distribution that installed it."""
         return self._metadata("name")
 
     @property
     def version(self) -> str:
-        """The version of that."""
+        """The version of the distribution."""
         return self._metadata("version")
 
     @property
     def summary(self) -> str:
-        """What that says of itself, on one line."""
+        """The summary of the distribution, on one line; "" if there is none."""
         metadata = self.entry_point.dist.metadata if self.entry_point.dist else None
         return " ".join(((metadata and metadata.get("Summary")) or "").split())
 
     @property
     def file(self) -> str:
-        """The file of its module; where there is none, the folder that it is installed in."""
+        """The file of its module; the installation directory if the module has none."""
         dist = self.entry_point.dist
         found = module_file(self.entry_point.value.partition(":")[0].strip())
         return found or (str(dist.locate_file("")) if dist else "?")
@@ -54,28 +56,31 @@ class InstalledPlugin(Struct, frozen=True):
         return f"provider '{self.name}' ({self.distribution} {self.version}, {where})"
 
     def error(self, what: str, remedy: str, place: str | None = None) -> PluginError:
-        """Why it does not load, in one line; ``place`` is a file, or a line of one."""
+        """Return the reason why it does not load, in one line. ``place``: a file, or FILE:LINE."""
         return PluginError(f"{self}: {place or self.file}: {what}; {remedy}")
 
     def failure(
         self, what: str, error: BaseException, where: object = None, remedy: str = ""
     ) -> PluginError:
-        """What its code raised, at the line of its own that this came through, or where the
-        class or function begins."""
+        """Return an exception of its code as an error.
+
+        Its place is the last line of the plugin's own code in the traceback, or else the first
+        line of ``where``, a class or function.
+        """
         place = raised_at(error, self.entry_point.module) or line_of(where)
-        mend = f"correct that line, or install another version of {self.distribution}"
-        return self.error(f"{what}{described(error)}", remedy or mend, place)
+        fix = f"correct that line, or install another version of {self.distribution}"
+        return self.error(f"{what}{described(error)}", remedy or fix, place)
 
     def _metadata(self, field: str) -> str:
         try:
             found = getattr(self.entry_point.dist, field, None)
-        except (KeyError, OSError):  # an installation that was broken off has no metadata
+        except (KeyError, OSError):  # an interrupted installation has no metadata
             found = None
         return str(found or "?")
 
 
 def installed() -> dict[str, list[InstalledPlugin]]:
-    """What is installed, by plugin name, without importing any of it."""
+    """Return the installed provider plugins by name. More than one may have the same name."""
     return _in_group(GROUP)
 
 
@@ -89,55 +94,55 @@ def _in_group(group: str) -> dict[str, list[InstalledPlugin]]:
 
 
 def installed_commands() -> dict[str, list[InstalledPlugin]]:
-    """The stand-alone commands of installed packages, by name, without importing any of them."""
+    """Return the installed stand-alone commands by name."""
     return _in_group(COMMAND_GROUP)
 
 
 def only(candidates: Sequence[InstalledPlugin]) -> InstalledPlugin:
-    """The plugin of a name; raises `PluginError` where more than one has it."""
+    """Return the only candidate; raises `PluginError` if there is more than one."""
     if len(candidates) > 1:
         owners = " and ".join(
             f"{each.distribution} {each.version} ({each.entry_point.value}, {each.file})"
             for each in sorted(candidates, key=lambda each: each.distribution)
         )
         name = candidates[0].name
-        raise PluginError(f"provider '{name}' is brought by {owners}: uninstall one of them")
+        raise PluginError(f"provider '{name}' is installed by {owners}: uninstall one of them")
     return candidates[0]
 
 
 def misplaced() -> Iterator[PluginError]:
-    """Entry points in a group that is spelt like ours, and is not."""
+    """Yield an error for every entry point whose group is probably a misspelling of ours."""
     for entry_point in entry_points():
         group = entry_point.group
         looks_like_ours = group.replace("-", "_").lower().startswith("d_back")
         if looks_like_ours and group not in {GROUP, COMMAND_GROUP}:
             plugin = InstalledPlugin(entry_point.name, entry_point)
-            remedy = f"call it '{GROUP}' in its pyproject.toml"
-            yield plugin.error(f"nothing looks into the group '{group}'", remedy)
+            remedy = f"rename it to '{GROUP}' in its pyproject.toml"
+            yield plugin.error(f"the entry-point group '{group}' is not used", remedy)
 
 
 def provider_class(plugin: InstalledPlugin) -> type:
-    """Import the plugin's class; raises `PluginError`."""
+    """Import the plugin's class; raises `PluginError` if that fails."""
     cls = load(plugin)
     if not isinstance(cls, type):
         known = nearest(
             plugin.entry_point.attr or "", _classes(sys.modules[plugin.entry_point.module])
         )
-        what = f"the entry point names no class{known}"
+        what = f"the entry point is not a class{known}"
         raise plugin.error(what, "write module:Class in its pyproject.toml")
     return cls
 
 
 def load(plugin: InstalledPlugin) -> object:
-    """Import what the entry point names; raises `PluginError`."""
+    """Import the object that the entry point names; raises `PluginError` if that fails."""
     try:
         module, attribute = plugin.entry_point.module, plugin.entry_point.attr or ""
     except ValueError as error:
-        what = f"the entry point '{plugin.entry_point.value}' names nothing"
+        what = f"the entry point '{plugin.entry_point.value}' is not valid"
         raise plugin.error(what, "write module:Class in its pyproject.toml") from error
     try:
         found: object = import_module(module)
-    except (Exception, SystemExit) as error:  # other people's code: an import can raise anything
+    except (Exception, SystemExit) as error:  # a plugin's module can raise anything at import
         remedy = _remedy(plugin, error)
         raise plugin.failure("cannot be imported: ", error, remedy=remedy) from error
     names = attribute.split(".") if attribute else []
@@ -145,12 +150,12 @@ def load(plugin: InstalledPlugin) -> object:
         return reduce(getattr, names, found)
     except AttributeError as error:
         known = nearest(attribute, _classes(found))
-        what = f"the entry point names '{attribute}', which is not in it{known}"
+        what = f"the entry point names '{attribute}', which is not in the module{known}"
         raise plugin.error(what, "correct it in its pyproject.toml") from error
 
 
 def module_file(name: str) -> str | None:
-    """The file of a module; neither it nor the packages above it are imported."""
+    """Return the file of a module, without importing it or its packages; None if not found."""
     if name in sys.modules:
         return getattr(sys.modules[name], "__file__", None)
     folders = None
@@ -166,7 +171,7 @@ def module_file(name: str) -> str | None:
 
 
 def raised_at(error: BaseException, module: str) -> str | None:
-    """The last line of the module's own package that the error came through."""
+    """Return FILE:LINE of the last line in the traceback that belongs to the module's package."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}:{error.lineno}"
     root = module_file(module.partition(".")[0])
@@ -184,10 +189,10 @@ def raised_at(error: BaseException, module: str) -> str | None:
 
 
 def line_of(where: object) -> str | None:
-    """The file and the line that a class or function begins at; None where it has none."""
+    """Return FILE:LINE of the start of a class or function; None if it has no source."""
     try:
         file, (_, line) = inspect.getsourcefile(where), inspect.getsourcelines(where)  # type: ignore[arg-type]
-    except (OSError, TypeError):  # made at run time, or no function at all
+    except (OSError, TypeError):  # created at run time, or not a class or function
         return None
     return f"{file}:{max(line, 1)}"
 
@@ -196,16 +201,16 @@ def _remedy(plugin: InstalledPlugin, error: BaseException) -> str:
     missing = (error.name or "") if isinstance(error, ImportError) else ""
     root = missing.partition(".")[0]
     if root == "d_back_core":
-        return f"it is made for another {CORE}: upgrade both"
+        return f"it needs another version of {CORE}: upgrade both"
     if root and root == plugin.entry_point.module.partition(".")[0]:
         return "correct its pyproject.toml (entry point, packages), or install it again"
     if isinstance(error, ModuleNotFoundError) and root:
-        return f"install '{root}', and let {plugin.distribution} depend on it"
+        return f"install '{root}', and add it to the dependencies of {plugin.distribution}"
     return ""
 
 
 def _classes(module: object) -> list[str]:
-    """The classes that a module makes itself."""
+    """Return the names of the classes that a module's own package defines."""
     if not isinstance(module, ModuleType):
         return []
     root = module.__name__.partition(".")[0]

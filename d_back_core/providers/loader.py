@@ -1,5 +1,4 @@
-"""Load the plugins that the configuration names, check and register them. One that nothing names
-is never imported."""
+"""Load, check and register the plugins that the configuration names; no other is imported."""
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Container, Mapping
@@ -14,10 +13,10 @@ from d_back_core.config.decoding import decode
 from d_back_core.errors import ConfigError, PluginError, described, nearest
 from d_back_core.hookspecs import PROJECT, ProviderSpec
 from d_back_core.providers.entry_points import InstalledPlugin, installed, only, provider_class
-from d_back_core.providers.plugin_checks import hooks_of, problems_of
+from d_back_core.providers.plugin_checks import find_problems, hooks_of
 
 LASTING = frozenset({"events", "record"})
-"""The hooks that a mere probe leaves alone."""
+"""Hooks that a probe does not call."""
 
 T = TypeVar("T")
 
@@ -74,12 +73,12 @@ class Plugin:
         return own.get(hook) if isinstance(own, Mapping) else own
 
     def call(self, hook: str, **arguments: object) -> Awaitable[Any]:
-        """Call an async hook with those of the arguments that it declares."""
+        """Call an async hook with those ``arguments`` that its implementation declares."""
         awaitable: Awaitable[Any] = self._call(hook, arguments)
         return awaitable
 
     def events(self) -> AsyncIterator[Any]:
-        """Begin the provider's stream."""
+        """Start the provider's stream."""
         stream: AsyncIterator[Any] = self._call("events", {})
         return stream
 
@@ -98,8 +97,11 @@ def _with_defaults(
 
 
 def load(config: configuration.Config, given: Mapping[str, object] | None = None) -> list[Plugin]:
-    """The providers of `Config.names`, in this order; ``given`` ones are instances
-    already, the others are made from installed plugins."""
+    """Return the providers of `Config.names` in this order; raises `ConfigError`.
+
+    ``given``: instances of the embedding program, by provider name; the others are made from
+    installed plugins.
+    """
     given = given or {}
     available = installed()
     hooks = pluggy.PluginManager(PROJECT)
@@ -110,41 +112,45 @@ def load(config: configuration.Config, given: Mapping[str, object] | None = None
         if name in given:
             instance = given[name]
             where: object = f"provider '{name}' ({type(instance).__name__})"
-            for problem in problems_of(type(instance)):
+            for problem in find_problems(type(instance)):
                 raise PluginError(f"{where}: {problem}")
         else:
             where = _found(config, settings, available)
             instance = _instance(config, settings, where)
         plugin = Plugin(settings, instance, _registered(hooks, instance, name, where))
         if name in config.chain.recorders and not plugin.implements("record"):
-            raise ConfigError(f"{config.source}: chain.recorders: {where} records nothing")
+            raise ConfigError(
+                f"{config.source}: chain.recorders: {where} does not implement record"
+            )
         loaded.append(plugin)
     return loaded
 
 
 def command_config(kind: type[T], name: str) -> T:
-    """The configuration of the provider of that name, for a command of its plugin; raises
-    `ConfigError`. To be called while the command runs."""
+    """Return the configuration of the named provider, for a command of its plugin.
+
+    Call it while the command runs. Raises `ConfigError`.
+    """
     config: configuration.Config = click.get_current_context().find_root().obj()
     return _options(config, config.provider(name), kind)
 
 
-def whole_class(plugin: InstalledPlugin) -> type:
-    """Import the plugin's class, and see that nothing is wrong with it; raises `PluginError`."""
+def checked_class(plugin: InstalledPlugin) -> type:
+    """Import the plugin's class and check it; raises `PluginError`."""
     cls = provider_class(plugin)
-    for problem in problems_of(cls):
+    for problem in find_problems(cls):
         raise plugin.error(problem.what, problem.remedy, problem.place)
     return cls
 
 
 def add_commands(plugin: InstalledPlugin, group: click.Group) -> bool:
-    """Let the plugin add its commands; False where it has none. Raises `PluginError`."""
-    cls: Any = whole_class(plugin)
+    """Let the plugin add its commands; False if it has none. Raises `PluginError`."""
+    cls: Any = checked_class(plugin)
     if "commands" not in hooks_of(cls):
         return False
     try:
         cls.commands(group)
-    except (Exception, SystemExit) as error:  # other people's code
+    except (Exception, SystemExit) as error:  # a plugin's code can raise anything
         raise plugin.failure("commands: ", error, cls.commands) from error
     return True
 
@@ -166,14 +172,14 @@ def _found(
         if use != settings.name:
             place = f"providers.{settings.name}.use"
         known = nearest(use, available).replace("known:", "installed:")
-        raise ConfigError(f"{config.source}: {place} names '{use}', which is not installed{known}")
+        raise ConfigError(f"{config.source}: {place} '{use}': is not installed{known}")
     return only(candidates)
 
 
 def _instance(
     config: configuration.Config, settings: configuration.Provider, plugin: InstalledPlugin
 ) -> object:
-    cls = whole_class(plugin)
+    cls = checked_class(plugin)
     where = f"{config.source}: providers.{settings.name}"
     kind = getattr(cls, "Config", None)
     if kind is None:
@@ -187,7 +193,7 @@ def _instance(
         return cls(decoded)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
-    except Exception as error:  # other people's code: a constructor can raise anything
+    except Exception as error:  # a plugin's constructor can raise anything
         raise plugin.failure(f"{cls.__name__}(): ", error, cls) from error
 
 
@@ -201,7 +207,7 @@ def _decoded(
         return _options(config, settings, kind)
     except ConfigError:
         raise
-    except Exception as error:  # other people's code: types that TOML has not, __post_init__
+    except Exception as error:  # a plugin's struct: types that TOML lacks, __post_init__
         raise plugin.failure("Config: ", error, kind) from error
 
 
@@ -214,7 +220,7 @@ def _options(config: configuration.Config, settings: configuration.Provider, kin
 def _registered(
     hooks: pluggy.PluginManager, instance: object, name: str, where: object
 ) -> dict[str, pluggy.HookImpl]:
-    """The hooks of the instance, whose class nothing is wrong with."""
+    """Return the hooks of an instance whose class has been checked."""
     try:
         hooks.register(instance, name)
     except (pluggy.PluginValidationError, ValueError) as error:

@@ -1,5 +1,9 @@
-"""What is wrong with a plugin's class, before it is used: hooks that would never be called or
-would be called wrongly, a configuration that cannot be decoded, another version of the hooks."""
+"""Check a plugin's class before it is used.
+
+Finds hooks that would never be called or be called wrongly, a configuration that cannot be
+decoded, and a class written for another version of the hooks. pluggy alone ignores most of these:
+a misspelt hook is simply not called.
+"""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -19,73 +23,73 @@ SPECIFIES = f"{PROJECT}_spec"
 
 
 class Problem(Struct, frozen=True):
-    """One of them."""
+    """A mistake in a plugin's class, and how to fix it."""
 
     what: str
     remedy: str
     place: str | None
-    """The file and the line, where they are known."""
+    """FILE:LINE, if known."""
 
     def __str__(self) -> str:
         where = f"{self.place}: " if self.place else ""
         return f"{where}{self.what}; {self.remedy}"
 
 
-def problems_of(cls: type) -> Iterator[Problem]:
-    """Everything that is wrong with the class; nothing is called or made."""
-    found = [*_of_version(cls), *_of_records(cls), *_of_hooks(cls)]
+def find_problems(cls: type) -> Iterator[Problem]:
+    """Yield the problems of a plugin's class, without calling or instantiating it."""
+    found = [*_check_version(cls), *_check_records(cls), *_check_hooks(cls)]
     if (kind := getattr(cls, "Config", None)) is not None:
-        found += _of_config(kind)
-    for what, remedy, where in found:
-        yield Problem(what, remedy, line_of(where) or line_of(cls))
+        found += _check_config(kind)
+    for what, remedy, source in found:
+        yield Problem(what, remedy, line_of(source) or line_of(cls))
 
 
 def hooks_of(cls: type) -> list[str]:
-    """The names of the hooks that the class implements."""
+    """Return the names of the attributes that the class marks as hooks."""
     return sorted(name for name in dir(cls) if hasattr(getattr(cls, name, None), IMPLEMENTS))
 
 
 def hooks_specified() -> frozenset[str]:
-    """The names of all hooks."""
+    """Return the names of all hooks that d-back calls."""
     specs = vars(ProviderSpec).items()
     return frozenset(name for name, value in specs if hasattr(value, SPECIFIES))
 
 
 _Found = Iterator[tuple[str, str, object]]
-"""What, the remedy, and the class or function."""
+"""The problem, its remedy, and the class or function that has it."""
 
 
-def _of_version(cls: type) -> _Found:
+def _check_version(cls: type) -> _Found:
     wanted = getattr(cls, "hook_version", 1)
     if not isinstance(wanted, int) or isinstance(wanted, bool) or wanted < 1:
-        yield f"hook_version '{wanted}': is no version", f"write {HOOK_VERSION}", cls
+        yield f"hook_version '{wanted}': is not a valid version", f"write {HOOK_VERSION}", cls
     elif wanted != HOOK_VERSION:
         older = "d-back-core" if wanted > HOOK_VERSION else "the plugin"
-        what = f"is written for version {wanted} of the hooks, and this d-back-core has"
+        what = f"uses version {wanted} of the hooks, but this d-back-core has version"
         yield f"{what} {HOOK_VERSION}", f"upgrade {older}", cls
 
 
-def _of_records(cls: type) -> _Found:
+def _check_records(cls: type) -> _Found:
     records = getattr(cls, "records", RECORDS[0])
     if isinstance(records, str) and records not in RECORDS:
         known = nearest(records, RECORDS)
-        yield f"records '{records}': there is no such state{known}", "correct it", cls
+        yield f"records '{records}': is not a valid value{known}", "correct it", cls
 
 
-def _of_config(kind: object) -> _Found:
+def _check_config(kind: object) -> _Found:
     if not (isinstance(kind, type) and issubclass(kind, Struct)):
-        yield "Config is no msgspec.Struct", "derive it from that", kind
+        yield "Config is not a msgspec.Struct", "derive it from msgspec.Struct", kind
         return
     try:
         keys = {field.encode_name for field in structs.fields(kind)}
-    except Exception as error:  # noqa: BLE001  other people's code: annotations are evaluated
+    except Exception as error:  # noqa: BLE001  a plugin's annotations are evaluated
         yield f"Config: {described(error)}", "correct its annotations", kind
         return
     for key in sorted(keys & set(ProviderConfig.__struct_fields__)):
-        yield f"Config has '{key}', a key of the core", "call it something else", kind
+        yield f"Config has '{key}', a key of the core", "rename it", kind
 
 
-def _of_hooks(cls: type) -> _Found:
+def _check_hooks(cls: type) -> _Found:
     specified = hooks_specified()
     implemented = 0
     for name in dir(cls):
@@ -93,17 +97,17 @@ def _of_hooks(cls: type) -> _Found:
         options = getattr(function, IMPLEMENTS, None)
         if options is not None:
             implemented += 1
-            yield from _of_hook(cls, name, function, options)
+            yield from _check_hook(cls, name, function, options)
         elif hasattr(inspect.getattr_static(cls, name), IMPLEMENTS):
-            remedy = "put @hookimpl below @classmethod or @staticmethod"
-            yield f"the mark of '{name}' is lost", remedy, function
+            remedy = "put it below @classmethod or @staticmethod"
+            yield f"'{name}': its @hookimpl has no effect", remedy, function
     if not implemented:
         for name in sorted(specified & set(dir(cls))):
             function = getattr(cls, name)
-            yield f"'{name}' is not marked, and no hook", "put @hookimpl above it", function
+            yield f"'{name}' has no @hookimpl, so it is never called", "add @hookimpl", function
 
 
-def _of_hook(
+def _check_hook(
     cls: type,
     name: str,
     function: Callable[..., Any],
@@ -115,26 +119,27 @@ def _of_hook(
         known = nearest(hook, hooks_specified())
         yield f"there is no hook '{hook}'{known}", "rename it", function
     elif options["wrapper"] or options["hookwrapper"]:
-        yield f"hook '{hook}' may not be a wrapper", "let it be a plain hook", function
-    elif not _has_right_colour(cls, name, hook, function):
+        yield f"hook '{hook}' must not be a wrapper", "make it a plain hook", function
+    elif not _is_async_as_specified(cls, name, hook, function):
         wanted = NOT_ASYNC.get(hook, "async")
         yield f"hook '{hook}' must be {wanted}", "change its definition", function
     else:
         arguments = list(inspect.signature(spec).parameters)[1:]
-        for what, remedy in _of_arguments(cls, name, function, arguments):
+        for what, remedy in _check_arguments(cls, name, function, arguments):
             yield f"hook '{hook}': {what}", remedy, function
 
 
-def _has_right_colour(cls: type, name: str, hook: str, function: Callable[..., Any]) -> bool:
+def _is_async_as_specified(cls: type, name: str, hook: str, function: Callable[..., Any]) -> bool:
     if hook == "commands" and not isinstance(inspect.getattr_static(cls, name), classmethod):
         return False
     return inspect.iscoroutinefunction(function) != (hook in NOT_ASYNC)
 
 
-def _of_arguments(
+def _check_arguments(
     cls: type, name: str, function: Callable[..., Any], known: list[str]
 ) -> Iterator[tuple[str, str]]:
-    """An argument is given only if it is positional, without a default, and the hook's."""
+    """Yield problems of the arguments: pluggy passes only those that are positional, have no
+    default, and belong to the hook."""
     declared = list(inspect.signature(function).parameters.values())
     if not isinstance(inspect.getattr_static(cls, name), classmethod | staticmethod):
         if not declared or declared[0].name in known:
@@ -147,9 +152,9 @@ def _of_arguments(
         defaulted = argument.default is not argument.empty
         if argument.name not in known and not defaulted:
             wanted = nearest(argument.name, known)
-            yield f"there is no argument '{argument.name}'{wanted}", "rename it or leave it out"
+            yield f"there is no argument '{argument.name}'{wanted}", "rename it or remove it"
         elif argument.name in known and defaulted:
-            what = f"'{argument.name}' has a default, and would never be given"
-            yield what, "take the default away"
+            what = f"'{argument.name}' has a default, so it is never passed"
+            yield what, "remove the default"
         elif argument.kind is argument.KEYWORD_ONLY and not defaulted:
-            yield f"'{argument.name}' would not be given by keyword", "take the * away"
+            yield f"'{argument.name}' is keyword-only, but is passed by position", "remove the *"

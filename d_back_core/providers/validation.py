@@ -1,7 +1,14 @@
-"""The border: every value that comes from other people's code is checked where it comes in.
+"""Validate every value of a provider where it enters the core.
 
-A value that is not valid never stops the rest: it is left out, counted, and logged once per
-provider and path.
+The rest of the core and the clients rely on it: one wrong value in a frame can break d-zone.
+Providers are other people's code, and their data is often edited by hand, so an invalid value must
+not affect the valid ones beside it:
+
+- an invalid field counts as not supplied, so it does not hide a valid one of a lower layer;
+- an invalid key drops its record, and an invalid id drops its event;
+- each is counted, and logged once per provider and path, because a source repeats its mistakes.
+
+A subclass of ``str`` may override comparison and hashing, so ids are stored as `plain` copies.
 """
 
 import asyncio
@@ -32,28 +39,28 @@ from d_back_core.models import (
 Patch: TypeAlias = UserChanged | UserRemoved | ServerChanged | ServerRemoved
 
 SLICE = 1000
-"""Records that are checked or merged before the event loop gets its turn."""
+"""Records that are checked or merged in one turn of the event loop."""
 
-MAX_SHOWN_BITS = 1000
+MAX_PRINTED_BITS = 1000
+"""Bits; larger integers are not printed. Python refuses to convert very large ones."""
 
 log = logging.getLogger("d_back.chain")
 
 
-class _Shown(Repr):
-    """Never raises, and stops early where a value is large."""
+class _BoundedRepr(Repr):
+    """Never raises, and takes bounded time for large values."""
 
     def repr_int(self, x: int, level: int) -> str:
-        """Without the digits of one that has more of them than Python prints."""
-        large = x.bit_length() > MAX_SHOWN_BITS
+        large = x.bit_length() > MAX_PRINTED_BITS
         return "<a very large number>" if large else super().repr_int(x, level)
 
 
-_shown = _Shown()
-_shown.maxstring = _shown.maxother = 80
+_bounded_repr = _BoundedRepr()
+_bounded_repr.maxstring = _bounded_repr.maxother = 80
 
 
 class ValidationLog:
-    """The values of one provider that were refused: counted by path, and logged once each."""
+    """Counts the invalid values of one provider by path, and logs the first one of each path."""
 
     def __init__(self, name: str) -> None:
         self.counts: dict[str, int] = {}
@@ -61,17 +68,18 @@ class ValidationLog:
 
     def __call__(self, path: str, value: object) -> None:
         if path not in self.counts:
-            shown = _shown.repr(value)
-            log.warning("provider %s: %s: refused %.80s", self._name, path, shown)
+            text = _bounded_repr.repr(value)
+            log.warning("provider %s: %s: refused %.80s", self._name, path, text)
         self.counts[path] = self.counts.get(path, 0) + 1
 
 
 async def checked_records(
     answer: Mapping[Any, Any], kind: type[R], validation_log: ValidationLog
 ) -> dict[str, R]:
-    """What is valid in a provider's answer; the loop gets its turn in between."""
+    """Return what is valid in a provider's answer; yields to the event loop every ``SLICE``."""
     path = "servers" if kind is Server else "users"
     records: dict[str, R] = {}
+    # A copy of the items: the provider may change its mapping while this yields to the loop.
     for count, (key, record) in enumerate(list(answer.items()), 1):
         if not is_id(key):
             validation_log(f"{path}: key", key)
@@ -85,12 +93,12 @@ async def checked_records(
 
 
 def checked_event(event: object, validation_log: ValidationLog) -> Event | None:
-    """The event with what is valid in it; None where nothing of it can be used."""
+    """Return the event without its invalid fields; None if it cannot be used at all."""
     if not isinstance(event, Event):
         validation_log("events", event)
         return None
-    everywhere = isinstance(event, Reload) and event.server_id is None
-    if not is_id(event.server_id) and not everywhere:
+    reloads_all = isinstance(event, Reload) and event.server_id is None
+    if not is_id(event.server_id) and not reloads_all:
         validation_log("events.server_id", event.server_id)
         return None
     match event:

@@ -9,7 +9,7 @@ from math import ceil
 from d_back_core.chain.policy import Policy
 from d_back_core.clock import Clock
 from d_back_core.errors import JoinError, ProviderError
-from d_back_core.gateway.rate_limits import LoginThrottle, counted_as
+from d_back_core.gateway.rate_limits import LoginThrottle, limit_key
 from d_back_core.models import Credentials, EffectiveServer
 from d_back_core.providers.supervisor import Supervisor
 from d_back_core.secret import Secret
@@ -39,7 +39,7 @@ class Access:
         """
         if not server.passworded:
             return
-        limited = None if credentials == Credentials() else counted_as(address)
+        limited = None if credentials == Credentials() else limit_key(address)
         if limited is not None:
             wait = self.throttle.wait(limited)
             if wait:

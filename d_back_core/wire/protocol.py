@@ -1,6 +1,14 @@
-"""The wire: client messages → structs, and what clients are told → JSON text, encoded once.
+"""The wire protocol: client messages decoded to structs, server messages encoded to JSON.
 
-The only room that knows the wire's camelCase. What the messages mean: ``docs/en/protocol.md``.
+The only module that knows the wire's camelCase. ``docs/en/protocol.md`` describes the messages;
+the JSON Schema is generated from the structs. The base is what d-zone and d-back 0.0.18 speak:
+fields may be added, never changed.
+
+d-zone freezes if a name or a chat message contains a member of JavaScript's ``Object.prototype``
+as a word (``constructor``). `defused` breaks such words up in every text that d-zone shows.
+
+An event is encoded once, whatever the number of clients. The users of a snapshot are encoded
+apart from its head: they are cached, and the head (``seq``, client id) is not.
 """
 
 import re
@@ -20,14 +28,14 @@ AUTHENTICATION_FAILED = "Discord authentication failed. Please try logging in ag
 
 
 class Resume(Struct, frozen=True, kw_only=True):
-    """What a client knows already: the epoch of its copy and the last ``seq`` it has seen."""
+    """The state of a client that reconnects: its epoch and the last ``seq`` it received."""
 
     epoch: str
     seq: int
 
 
 class ConnectRequest(Struct, frozen=True, kw_only=True, rename="camel"):
-    """``connect``: which server to join, and with what credentials."""
+    """``connect.data``: the server to join, and the credentials."""
 
     server: str | None = None
     password: str | None = None
@@ -40,7 +48,7 @@ class ConnectRequest(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Connect(Struct, frozen=True, kw_only=True, tag="connect"):
-    """Join a server; ends the present subscription."""
+    """Join a server; ends the current subscription."""
 
     data: ConnectRequest | None = None
 
@@ -73,15 +81,17 @@ _decoder: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(
 
 
 def decode(frame: bytes) -> ClientMessage:
-    """A client's frame as a message; raises `JoinError` for whatever is wrong with it."""
+    """Decode a client's frame; raises `JoinError` for anything that is wrong with it."""
     try:
         frame.decode()
     except UnicodeDecodeError:
         raise JoinError("invalid_encoding", "Invalid binary encoding") from None
     try:
-        _syntax_decoder.decode(frame)  # all of it: the others stop at the first wrong type
+        # All of the syntax first: the typed decoders stop at the first wrong type, and broken
+        # JSON behind it would be reported as a wrong message.
+        _syntax_decoder.decode(frame)
         kind = _type_decoder.decode(frame).type
-    except msgspec.ValidationError:  # JSON, but no object with a type that is a string
+    except msgspec.ValidationError:  # JSON, but not an object with a string ``type``
         raise JoinError("unknown_type", "Unknown event type") from None
     except (msgspec.DecodeError, RecursionError):
         raise JoinError("invalid_json", "Invalid JSON") from None
@@ -114,7 +124,7 @@ class WireUser(Struct, frozen=True, rename="camel", gc=False):
 
 
 class WirePresence(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
-    """``presence.data``: always with a status; name and colour where they are new."""
+    """``presence.data``: always the status; name and colour only if they changed."""
 
     uid: str
     status: str
@@ -132,7 +142,7 @@ class WireMessage(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class ServerList(Struct, frozen=True, kw_only=True, tag="server-list"):
-    """The first frame of every connection, sent once: server_id → server."""
+    """The first message of every connection, sent once: server_id → server."""
 
     data: dict[str, WireServer]
 
@@ -146,13 +156,13 @@ class ServerListUpdate(Struct, frozen=True, kw_only=True, tag="server-list-updat
 
 
 class Request(Struct, frozen=True, kw_only=True):
-    """What was asked for, resolved: the server's public id."""
+    """The server that was joined, by its public id, also if the client asked for the default."""
 
     server: str
 
 
 class Joined(Struct, frozen=True, kw_only=True, rename="camel"):
-    """``server-join.data``: everybody who is there, at ``seq`` of this ``epoch``."""
+    """``server-join.data``: all users of the server, at ``seq`` of this ``epoch``."""
 
     request: Request
     server_name: str
@@ -169,9 +179,11 @@ class ServerJoin(Struct, frozen=True, kw_only=True, tag="server-join"):
 
 
 class Resumed(Struct, frozen=True, kw_only=True, tag="resumed"):
-    """The client's copy is good as of ``seq``, and goes on from there. The answer to ``connect``
-    with ``resume``: what it missed follows. Unasked, to a client that read too slowly: what it
-    missed is of no interest any more."""
+    """The client's copy is valid at ``seq``, and deltas follow from there.
+
+    The answer to ``connect`` with ``resume``. Also sent to a client that read too slowly, if
+    nothing of what it missed matters any more.
+    """
 
     server: str
     epoch: str
@@ -179,18 +191,18 @@ class Resumed(Struct, frozen=True, kw_only=True, tag="resumed"):
 
 
 class PresenceFrame(Struct, frozen=True, kw_only=True, tag="presence"):
-    """A user came, changed, or (with ``delete``) went."""
+    """A user came, changed, or (with ``delete``) left."""
 
     server: str
     seq: int
     resync: Literal[True] | UnsetType = UNSET
-    """The client read too slowly: this and what follows with the same ``seq`` bring it up to
-    date."""
+    """The client read too slowly: this frame and the next ones with the same ``seq`` bring it up
+    to date."""
     data: WirePresence
 
 
 class MessageFrame(Struct, frozen=True, kw_only=True, tag="message"):
-    """Somebody who is there said something."""
+    """A user wrote a chat message."""
 
     server: str
     seq: int
@@ -213,7 +225,7 @@ class UpdateClientId(Struct, frozen=True, kw_only=True, tag="update-clientid"):
 
 
 class RefreshData(Struct, frozen=True, kw_only=True, tag="refresh_data", rename="camel"):
-    """All data of the server (without one: of every server) was fetched again."""
+    """All data of the server (without an id: of every server) was fetched again."""
 
     server_id: str | UnsetType = UNSET
 
@@ -226,7 +238,7 @@ class ErrorReason(Struct, frozen=True, kw_only=True):
 
 
 class Error(Struct, frozen=True, kw_only=True, tag="error"):
-    """What was asked cannot be done, or the subscription has ended."""
+    """A request was refused, or the subscription has ended."""
 
     data: ErrorReason
 
@@ -265,7 +277,7 @@ _dangerous = re.compile(
 
 
 def defused(text: str) -> str:
-    """The text with U+200B behind each word that would freeze d-zone."""
+    """Return the text with U+200B behind each word that would freeze d-zone."""
     return _dangerous.sub("\\1\u200b", text)
 
 
@@ -287,7 +299,7 @@ def server_list_update(
 
 
 JOIN_END = b"}}"
-"""What ends a ``server-join`` behind its users."""
+"""The end of a ``server-join``, after its users and their closing brace."""
 
 
 def join_head(server: EffectiveServer, epoch: str, seq: int) -> bytes:
@@ -304,31 +316,33 @@ def join_head(server: EffectiveServer, epoch: str, seq: int) -> bytes:
 
 
 def users_json(users: Sequence[EffectiveUser]) -> bytes:
-    """The users of a ``server-join``, without the braces around them."""
+    """Encode the users of a ``server-join``, without the braces around them."""
+    # One search in all names is cheaper than `defused` for each name, and almost always finds
+    # nothing: then encoding takes a third of the time.
     names = "\n".join([user.username for user in users])
     if any(word in names for word in PROTOTYPE_WORDS):
         return _encoder.encode(_users(users))[1:-1]
-    harmless = {  # which is almost always so, and a third of the time
+    harmless = {
         user.uid: WireUser(user.uid, user.username, user.status, user.role_color) for user in users
     }
     return _encoder.encode(harmless)[1:-1]
 
 
 def resumed(world: World, seq: int) -> bytes:
-    """``resumed``: the client's copy is good as of that number."""
+    """Encode ``resumed``: the client's copy is valid at ``seq``."""
     return _encoder.encode(Resumed(server=world.server_id, epoch=world.epoch, seq=seq))
 
 
 def delta(server_id: str, seq: int, change: WorldChange, *, resync: bool = False) -> bytes:
-    """``presence`` or ``message``."""
+    """Encode a delta as ``presence`` or ``message``."""
     first: Literal[True] | UnsetType = True if resync else UNSET
     match change:
         case Message():
-            said = WireMessage(
+            message = WireMessage(
                 uid=change.uid, message=defused(change.message), channel=change.channel
             )
             return _encoder.encode(
-                MessageFrame(server=server_id, seq=seq, resync=first, data=said)
+                MessageFrame(server=server_id, seq=seq, resync=first, data=message)
             )
         case Removal():
             presence = WirePresence(uid=change.uid, status="offline", delete=True)
@@ -343,32 +357,32 @@ def delta(server_id: str, seq: int, change: WorldChange, *, resync: bool = False
 
 
 def update_client_id(server_id: str, client_id: str | None) -> bytes:
-    """``update-clientid``."""
+    """Encode ``update-clientid``."""
     return _encoder.encode(UpdateClientId(server=server_id, data=ClientId(client_id=client_id)))
 
 
 def refresh_data(server_id: str | None) -> bytes:
-    """``refresh_data``."""
+    """Encode ``refresh_data``."""
     return _encoder.encode(RefreshData(server_id=UNSET if server_id is None else server_id))
 
 
 def error(code: ErrorCode, message: str) -> bytes:
-    """``error``."""
+    """Encode ``error``."""
     return _encoder.encode(Error(data=ErrorReason(message=message, code=code)))
 
 
 def user_data(server_id: str, users: Iterable[EffectiveUser]) -> bytes:
-    """``user_data``."""
+    """Encode ``user_data``."""
     return _encoder.encode(UserData(server_id=server_id, users=_users(users)))
 
 
 def server_data(servers: Iterable[EffectiveServer]) -> bytes:
-    """``server_data``."""
+    """Encode ``server_data``."""
     return _encoder.encode(ServerData(servers=_servers(servers)))
 
 
 def schema() -> Mapping[str, Any]:
-    """The JSON Schema of every message, both ways."""
+    """Return the JSON Schema of all messages, in both directions."""
     kinds = [ClientMessage, ServerMessage]
     (client, server), components = msgspec.json.schema_components(
         kinds, ref_template="#/$defs/{name}"

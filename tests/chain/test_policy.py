@@ -68,7 +68,13 @@ TWO = {"1": Server(name="One"), "2": Server(name="Two")}
         ("Café  Zoë!", "cafe-zoe"),
         ("a_b", "a-b"),
         ("--x--", "x"),
-        ("日本", ""),
+        ("Straße", "strasse"),
+        ("Кафе Москва", "kafe-moskva"),
+        ("日本", "ri-ben"),
+        ("東京タワー", "dong-jing-tawa"),
+        ("R&amp;D", "r-amp-d"),
+        ("&#99999999999999999999;", "99999999999999999999"),
+        ("🎉", ""),
         ("", ""),
         ("valueOf", "valueof"),
         ("constructor", ""),
@@ -77,7 +83,7 @@ TWO = {"1": Server(name="One"), "2": Server(name="Two")}
     ],
 )
 def test_r12_a_slug_is_made_of_the_name(name: str, expected: str) -> None:
-    """Lower-case words joined by hyphens, at most 64 characters; nothing where nothing is fit."""
+    """Lower-case words in ASCII joined by hyphens, at most 64 characters, or an empty text."""
     assert slug(name) == expected
 
 
@@ -89,6 +95,12 @@ def test_r12_a_slug_is_fit_for_urls_or_empty(name: str) -> None:
     assert made not in PROTOTYPE_WORDS
 
 
+def test_r12_two_names_with_the_same_slug_get_different_ids() -> None:
+    """The second server is called by its server_id."""
+    servers = {"1": Server(name="Straße"), "2": Server(name="Strasse")}
+    assert public_ids(servers) == {"1": "strasse", "2": "2"}
+
+
 def test_r12_the_alias_wins_over_the_provider_s_id_and_the_name() -> None:
     """The operator has the last word."""
     servers = {"1": Server(name="One", id="one-id"), "2": Server(name="Two", id="two-id")}
@@ -97,7 +109,7 @@ def test_r12_the_alias_wins_over_the_provider_s_id_and_the_name() -> None:
 
 def test_r12_without_a_fit_name_it_is_the_server_id() -> None:
     """No name, or a name of which nothing can be in a URL."""
-    servers = {"1": Server(), "2": Server(name="日本"), "3": Server(name="constructor")}
+    servers = {"1": Server(), "2": Server(name="🎉"), "3": Server(name="constructor")}
     assert public_ids(servers) == {"1": "1", "2": "2", "3": "3"}
 
 

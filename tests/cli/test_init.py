@@ -16,7 +16,7 @@ from terminal import terminal
 from d_back_core import Duration, File, Secret
 from d_back_core import config as configuration
 from d_back_core.cli import main as cli
-from d_back_core.cli.config_template import Part, draft, sayings, toml
+from d_back_core.cli.config_template import ProviderTable, descriptions, render, toml
 from d_back_core.config.decoding import decode
 from d_back_core.providers.entry_points import installed, provider_class
 
@@ -129,7 +129,7 @@ def test_any_options_have_examples(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of every type that TOML and the core know; what must be there is set."""
     for name in ("CLUB_TOKEN", "CLUB_BACKUP"):
         monkeypatch.setenv(name, "x")
-    text = draft([Part(name="club", summary="A club", options=Options)], ["club"])
+    text = render([ProviderTable(name="club", summary="A club", options=Options)], ["club"])
     table = tomllib.loads(text)["providers"]["club"]
     assert list(table) == [each.encode_name for each in structs.fields(Options) if each.required]
     decoded = decode(Options, table, "club")
@@ -145,11 +145,11 @@ def test_any_options_have_examples(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_keys_are_explained() -> None:
     """By what stands below them in the source, or in their ``Meta``."""
-    said = sayings(Options)
+    said = descriptions(Options)
     assert said["token"] == "What lets it in, said on `two` lines."
     assert said["color"] == "As it is called."
     assert "undocumented" not in said
-    text = draft([Part(name="club", summary="A club", options=Options)], ["club"])
+    text = render([ProviderTable(name="club", summary="A club", options=Options)], ["club"])
     assert "\n# What lets it in, said on `two` lines.\ntoken = { env" in text
     assert "\n# A club\n[providers.club]\n" in text
 
@@ -171,7 +171,7 @@ def test_without_a_terminal_it_writes_the_defaults(folder: Path) -> None:
     """And says what to do next."""
     done = run("init")
     assert (done.exit_code, done.stderr) == (0, "")
-    assert done.stdout.startswith("d-back.toml is written.\n")
+    assert done.stdout.startswith("Wrote d-back.toml.\n")
     assert "`d-back check --live`" in done.stdout
     assert configuration.load(folder / "d-back.toml", {}).chain.order == ("mock",)
 
@@ -187,9 +187,7 @@ def test_flags_give_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
     config = configuration.load(Path("d-back.toml"), os.environ)
     assert config.chain.order == ("postgres", "mock")
     assert config.gateway.http == ("prometheus",)
-    assert (
-        "Set the environment variable POSTGRES_DSN: it is providers.postgres.dsn." in done.output
-    )
+    assert "Set the environment variable POSTGRES_DSN (providers.postgres.dsn)." in done.output
 
 
 @needs_mock
@@ -206,7 +204,7 @@ def test_a_provider_of_pages_alone_is_not_enough() -> None:
 def test_the_file_is_that_of_config() -> None:
     """And the next step names it."""
     done = run("--config", "other.toml", "init")
-    assert done.stdout.startswith("other.toml is written.\n")
+    assert done.stdout.startswith("Wrote other.toml.\n")
     assert "`d-back --config other.toml check --live`" in done.stdout
     assert run("--config", "other.toml", "check").exit_code == 0
 
@@ -217,7 +215,7 @@ def test_it_does_not_overwrite() -> None:
     path.write_text("# mine\n")
     done = run("init")
     assert done.exit_code == 1
-    assert done.stderr == "Error: d-back.toml: is there already (overwrite it with --force)\n"
+    assert done.stderr == "Error: d-back.toml: already exists (overwrite it with --force)\n"
     assert path.read_text() == "# mine\n"
     assert run("init", "--force").exit_code == 0
     assert "[chain]" in path.read_text()
@@ -289,11 +287,11 @@ def test_it_asks(folder: Path) -> None:
         for name in sorted(answers):
             assert f"A {name}" in opened.until(f"Use {name}?") or name != "club"
             opened.type(f"{answers[name]}\n")
-        opened.until("Their order, highest priority first [club, mock]:")
+        opened.until("Order, highest priority first [club, mock]:")
         opened.type("mock\n")
         opened.until("each of club, mock once")
         opened.type("mock, club\n")
-        opened.until("Shall club remember what those above it say? [Y/n]:")
+        opened.until("Let club store the data of the providers above it? [Y/n]:")
         opened.type("\n")
         opened.until("providers.club.port:")
         opened.type("x\n")
@@ -323,5 +321,5 @@ def test_a_broken_plugin_is_left_out(folder: Path) -> None:
     environ = install(folder, "broken", "1 / 0", "Provider")
     with terminal("init", "--provider", "mock", folder=folder, environ=environ) as opened:
         assert opened.end() == 0
-        assert "left out: provider 'broken'" in opened.text
+        assert "skipped: provider 'broken'" in opened.text
     assert (folder / "d-back.toml").exists()

@@ -330,7 +330,7 @@ def test_check_says_what_would_run(operator: Operator) -> None:
     )
     done = operator.run("--port", "8080", "check")
     assert done.stdout.splitlines() == [
-        "d-back.toml: fine; would listen on ws://localhost:8080",
+        "d-back.toml: is valid; would listen on ws://localhost:8080",
         "1. red: plugin club, merge, servers 1, 2, fields roleColor, status",
         "2. club: plugin club, fallback",
         "   spare: configured, but not in chain.order",
@@ -405,12 +405,12 @@ REFUSED: dict[str, tuple[str, tuple[str, ...], str]] = {
     "wrong type": (
         "gateway.port = 'http'",
         (),
-        r"d-back\.toml: gateway\.port 'http': expected a whole number, got a text",
+        r"d-back\.toml: gateway\.port 'http': expected a whole number, got a string",
     ),
     "unknown provider": (
         "chain.order = ['clubb']",
         (),
-        r"d-back\.toml: chain\.order names 'clubb', which is not installed \(did you .*club.*\)",
+        r"d-back\.toml: chain\.order 'clubb': is not installed \(did you .*club.*\)",
     ),
     "broken plugin": (
         "chain.order = ['broken']",
@@ -422,23 +422,23 @@ REFUSED: dict[str, tuple[str, tuple[str, ...], str]] = {
     "two aliases": (
         "servers.1.alias = 'a'\nservers.2.alias = 'a'",
         (),
-        r"d-back\.toml: servers\.2\.alias: 'a' is that of servers\.1 already",
+        r"d-back\.toml: servers\.2\.alias 'a': is already used by servers\.1",
     ),
     "syntax": ("port = ", (), r"d-back\.toml: cannot be read: Invalid value .*"),
     "no such file": (
         "",
         ("--config", "absent.toml"),
-        r"--config: there is no file 'absent\.toml'",
+        r"--config 'absent\.toml': is not a file",
     ),
     "no static folder": (
         "chain.order = ['club']",
         ("--static-dir", "absent"),
-        r"d-back\.toml: gateway\.static_dir '/.*/absent': is no folder",
+        r"d-back\.toml: gateway\.static_dir '/.*/absent': is not a directory",
     ),
     "a file as static folder": (
         "chain.order = ['club']\ngateway.static_dir = 'd-back.toml'",
         (),
-        r"d-back\.toml: gateway\.static_dir 'd-back\.toml': is no folder",
+        r"d-back\.toml: gateway\.static_dir 'd-back\.toml': is not a directory",
     ),
     "no certificate": (
         "chain.order = ['club']\ngateway.tls = { cert = 'c.pem', key = 'k.pem' }",
@@ -453,7 +453,7 @@ REFUSED: dict[str, tuple[str, tuple[str, ...], str]] = {
     "no such host": (
         "chain.order = ['club']",
         ("--host", "nowhere.invalid", "--port", "0"),
-        r"d-back\.toml: gateway\.host 'nowhere\.invalid': cannot listen there: .*",
+        r"d-back\.toml: gateway\.host 'nowhere\.invalid': cannot listen: .*",
     ),
 }
 
@@ -475,7 +475,7 @@ def test_a_port_in_use_is_one_line_too(club: Operator) -> None:
     with taken_port() as port:
         done = club.run("--log-level", "error", "--host", "127.0.0.1", "--port", str(port))
     assert done.stderr == (
-        f"stopping\nError: d-back.toml: gateway.port '{port}': in use on 127.0.0.1 (choose "
+        f"stopping\nError: d-back.toml: gateway.port '{port}': is in use on 127.0.0.1 (choose "
         "another with --port)\n"
     )
     assert (done.stdout, done.returncode) == ("", 2)
@@ -519,7 +519,7 @@ def test_the_user_s_folder_is_looked_into(operator: Operator) -> None:
     operator.configure(name="home/d-back/d-back.toml")
     done = operator.run("check")
     path = operator.folder / "home" / "d-back" / "d-back.toml"
-    assert done.stdout.startswith(f"{path}: fine; ")
+    assert done.stdout.startswith(f"{path}: is valid; ")
 
 
 @posix
@@ -717,7 +717,7 @@ def test_an_ascii_terminal_bears_any_path(operator: Operator, name: str) -> None
         gateway.end()
         assert gateway.process.returncode == 0
     done = operator.run("--config", name, "check", environ=ASCII)
-    assert "fine; would listen on" in done.stdout
+    assert "is valid; would listen on" in done.stdout
     assert (done.stderr, done.returncode) == ("", 0)
     operator.configure("gateway.port = 'é'", name)
     done = operator.run("--config", name, environ=ASCII)
@@ -732,7 +732,7 @@ def test_a_path_that_is_no_text_is_borne_too(operator: Operator) -> None:
     name = os.fsdecode(b"\xff.toml")
     operator.configure(name=name)
     done = operator.run("--config", name, "check")
-    assert "fine; would listen on" in done.stdout
+    assert "is valid; would listen on" in done.stdout
     assert (done.stderr, done.returncode) == ("", 0)
 
 

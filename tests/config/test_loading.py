@@ -139,10 +139,10 @@ def test_a_file_that_was_named_must_be_there(name: str) -> None:
     printable = name.replace("\0", "\\x00")
     with pytest.raises(ConfigError) as caught:
         find(name, Path(), {})
-    assert str(caught.value) == f"--config: there is no file '{printable}'"
+    assert str(caught.value) == f"--config '{printable}': is not a file"
     with pytest.raises(ConfigError) as caught:
         find(None, Path(), {"D_BACK_CONFIG": name})
-    assert str(caught.value) == f"$D_BACK_CONFIG: there is no file '{printable}'"
+    assert str(caught.value) == f"$D_BACK_CONFIG '{printable}': is not a file"
 
 
 # What cannot be read
@@ -244,7 +244,7 @@ def test_a_port_of_the_environment_is_a_port(text: str) -> None:
     """The sentence names the variable, not a file."""
     with pytest.raises(ConfigError) as caught:
         load(None, {"D_BACK_PORT": text})
-    assert str(caught.value) == f"$D_BACK_PORT '{text}': is no port (0 to 65535)"
+    assert str(caught.value) == f"$D_BACK_PORT '{text}': is not a valid port (0 to 65535)"
 
 
 def test_paths_of_the_file_start_at_its_folder(tmp_path: Path) -> None:
@@ -465,7 +465,7 @@ gateway.tls = true
     gateway.tls 'true': expected a table, got true or false
 
 gateway.port = '3000'
-    gateway.port '3000': expected a whole number, got a text
+    gateway.port '3000': expected a whole number, got a string
 
 gateway.port = 65536
     gateway.port '65536': expected a whole number <= 65535
@@ -474,77 +474,77 @@ gateway.port = -1
     gateway.port '-1': expected a whole number >= 0
 
 gateway.host = ['a']
-    gateway.host '["a"]': expected a text, got a list
+    gateway.host '["a"]': expected a string, got a list
 
 gateway.origins = 'a'
-    gateway.origins 'a': expected a list, got a text
+    gateway.origins 'a': expected a list, got a string
 
 gateway.origins = ['a', 5]
-    gateway.origins[1] '5': expected a text, got a whole number
+    gateway.origins[1] '5': expected a string, got a whole number
 
 gateway.static_dir = ''
     gateway.static_dir '': expected a path
 
 chain.order = 'mock'
-    chain.order 'mock': expected a list, got a text
+    chain.order 'mock': expected a list, got a string
 
 chain.order = []
-    chain.order names no provider
+    chain.order: is empty (expected a provider)
 
 chain.order = ['a', 'b', 'a']
-    chain.order names 'a' twice
+    chain.order: names 'a' twice
 
 chain = { order = ['a', 'b'], recorders = ['b', 'b'] }
-    chain.recorders names 'b' twice
+    chain.recorders: names 'b' twice
 
 chain = { order = ['a', 'b'], recorders = ['a'] }
-    chain.recorders names 'a', which is first in chain.order: nobody is above it to record
+    chain.recorders 'a': is first in chain.order, so there is no provider to record
 
 chain.failback_after = '5 s'
-    chain.failback_after '5 s': expected a duration: seconds, or a text like '5s', '250ms',
+    chain.failback_after '5 s': expected a duration: seconds, or a string like '5s', '250ms',
     '1m30s'
 
 chain.failback_after = true
-    chain.failback_after 'true': expected a duration: seconds, or a text like '5s', '250ms',
+    chain.failback_after 'true': expected a duration: seconds, or a string like '5s', '250ms',
     '1m30s'
 
 chain.failback_after = '-5s'
-    chain.failback_after '-5s': expected a duration that is neither negative nor endless
+    chain.failback_after '-5s': expected a duration that is finite and not negative
 
 chain.failback_after = inf
-    chain.failback_after 'inf': expected a duration that is neither negative nor endless
+    chain.failback_after 'inf': expected a duration that is finite and not negative
 
 providers.a.timeout = '0s'
-    providers.a.timeout '0s': expected a duration of more than nothing
+    providers.a.timeout '0s': expected a duration greater than 0
 
 limits.handshake_timeout = 0
-    limits.handshake_timeout '0': expected a duration of more than nothing
+    limits.handshake_timeout '0': expected a duration greater than 0
 
 limits.slow_client_timeout = '0s'
-    limits.slow_client_timeout '0s': expected a duration of more than nothing
+    limits.slow_client_timeout '0s': expected a duration greater than 0
 
 chain.startup_timeout = 0.0
-    chain.startup_timeout '0.0': expected a duration of more than nothing
+    chain.startup_timeout '0.0': expected a duration greater than 0
 
 providers.a.mode = 'fallbak'
-    providers.a.mode 'fallbak': not possible (did you mean 'fallback'? known: enrich, fallback,
-    merge)
+    providers.a.mode 'fallbak': is not a valid value (did you mean 'fallback'? known: enrich,
+    fallback, merge)
 
 providers.a.fields = ['username', 'rolecolor']
-    providers.a.fields[1] 'rolecolor': not possible (did you mean 'roleColor'? known: default,
-    id, name, roleColor, status, username)
+    providers.a.fields[1] 'rolecolor': is not a valid value (did you mean 'roleColor'? known:
+    default, id, name, roleColor, status, username)
 
 providers.'a b' = {}
-    providers.a b: 'a b' is no name (letters, digits, _ and -)
+    providers.a b: 'a b' is not a valid name (letters, digits, _ and -)
 
 servers.1.alais = 'a'
     servers.1.alais: unknown key (did you mean 'alias'? known: {Policy})
 
 servers.1.default = 'yes'
-    servers.1.default 'yes': expected true or false, got a text
+    servers.1.default 'yes': expected true or false, got a string
 
 servers.1.password = 5
-    servers.1.password: expected a text, { env = "NAME" } or { file = "PATH" }
+    servers.1.password: expected a string, { env = "NAME" } or { file = "PATH" }
 
 servers.1.password = { env = 'D_BACK_NOT_SET' }
     servers.1.password: the environment variable D_BACK_NOT_SET is not set
@@ -556,30 +556,30 @@ servers.1.password = ''
     servers.1.password: is empty
 
 servers.1.password = 'scrypt$1$2'
-    servers.1.password: is no scrypt$n$salt$r$p$hash
+    servers.1.password: is not a valid hash (expected scrypt$n$salt$r$p$hash)
 
 servers.'a b' = {}
-    servers.a b: 'a b' is no server_id
+    servers.a b: 'a b' is not a valid server_id
 
 servers.constructor = {}
-    servers.constructor: 'constructor' is no server_id
+    servers.constructor: 'constructor' is not a valid server_id
 
 servers.1.alias = 'a b'
-    servers.1.alias: 'a b' cannot be a public id (1 to 64 of A-Z a-z 0-9 _ -, and not 'default'
-    or 'null')
+    servers.1.alias 'a b': is not a valid public id (1 to 64 of A-Z a-z 0-9 _ -, and not
+    'default' or 'null')
 
 servers.1.alias = 'default'
-    servers.1.alias: 'default' cannot be a public id (1 to 64 of A-Z a-z 0-9 _ -, and not
+    servers.1.alias 'default': is not a valid public id (1 to 64 of A-Z a-z 0-9 _ -, and not
     'default' or 'null')
 
 servers = { 1 = { alias = 'a' }, 2 = { alias = 'a' } }
-    servers.2.alias: 'a' is that of servers.1 already
+    servers.2.alias 'a': is already used by servers.1
 
 servers = { 1 = { alias = '2' }, 2 = {} }
-    servers.1.alias: '2' is that of servers.2 already
+    servers.1.alias '2': is already used by servers.2
 
 servers = { 1 = { default = true }, 2 = { default = true } }
-    servers: more than one default (1, 2)
+    servers: more than one has default = true (1, 2)
 """
 """Each a line of TOML, and below it what is said of it. ``{Policy}`` are that table's keys."""
 KNOWN = {
@@ -606,7 +606,7 @@ def test_the_sentence_says_where_what_and_what_else(text: str, sentence: str) ->
 @pytest.mark.parametrize("alias", ["null", "", "x" * 65, "constructor", "ä", "a/b"])
 def test_r12_an_alias_is_a_public_id(alias: str) -> None:
     """It goes into URLs, and is no reserved word."""
-    assert f"alias: '{alias}' cannot be a public id" in refused(f"servers.1.alias = '{alias}'")
+    assert f"alias '{alias}': is not a valid public id" in refused(f"servers.1.alias = '{alias}'")
 
 
 def test_r12_a_server_s_own_id_is_a_possible_alias() -> None:
@@ -617,10 +617,10 @@ def test_r12_a_server_s_own_id_is_a_possible_alias() -> None:
 def test_a_wrong_value_is_quoted_in_one_printable_line() -> None:
     """Whatever is in it, and no longer than a screen is wide."""
     assert refused(r'servers.1.alias = "a\nb\u001b"').startswith(
-        r"d-back.toml: servers.1.alias: 'a\nb\x1b' cannot be"
+        r"d-back.toml: servers.1.alias 'a\nb\x1b': is not"
     )
     long = "x" * 200
-    wanted = f"d-back.toml: gateway.port '{'x' * 80}…': expected a whole number, got a text"
+    wanted = f"d-back.toml: gateway.port '{'x' * 80}…': expected a whole number, got a string"
     assert refused(f"gateway.port = '{long}'") == wanted
 
 

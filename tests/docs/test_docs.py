@@ -67,7 +67,7 @@ from d_back_core.config.decoding import Duration, File, Timeout, decode
 from d_back_core.config.loading import ENVIRONMENT
 from d_back_core.errors import ErrorCode
 from d_back_core.gateway import gateway, session
-from d_back_core.gateway.http import Pages
+from d_back_core.gateway.http import HttpPages
 from d_back_core.hookspecs import ProviderSpec
 from d_back_core.providers.plugin_checks import hooks_specified
 from d_back_core.providers.supervisor import Health
@@ -229,11 +229,11 @@ async def conversation(dial: Dial) -> list[Json]:
             visit,
         ):
             connection.pause_writing()
-            connection.watcher.fall_behind()
+            connection.observer.fall_behind()
             script.emit(*missed)
             await server.live.settle()
             connection.resume_writing()
-            connection.watcher.recover()
+            connection.observer.recover()
             await hear()
         back = await dial(server)
         await back.ask("dworld", resume={"epoch": epoch, "seq": 2})
@@ -299,7 +299,7 @@ async def test_http_example() -> None:
 
 
 def http_paths() -> Iterator[str]:
-    for node in ast.walk(ast.parse(dedent(inspect.getsource(Pages)))):
+    for node in ast.walk(ast.parse(dedent(inspect.getsource(HttpPages)))):
         if isinstance(node, ast.MatchSequence):
             yield "".join(f"/{part}" for part in map(path_part, node.patterns))
         elif isinstance(node, ast.Set):

@@ -243,7 +243,7 @@ async def test_a_static_dir_can_be_set_also_while_it_runs(tmp_path: Path) -> Non
         server.static_dir = None
         assert b"my page" not in await page(server)
         server.static_dir = tmp_path
-        with pytest.raises(ConfigError, match="is no folder"):
+        with pytest.raises(ConfigError, match="is not a directory"):
             server.static_dir = tmp_path / "nowhere"
         assert server.static_dir == tmp_path
         server.host = "127.0.0.1"

@@ -351,7 +351,7 @@ async def test_a_large_file_arrives_whole(tmp_path: Path) -> None:
 async def test_what_is_no_folder_is_an_error_of_the_configuration(site: Path, name: str) -> None:
     """The error names the key and the path."""
     path = site / name
-    with pytest.raises(ConfigError, match=rf"gateway\.static_dir '{path}': is no folder"):
+    with pytest.raises(ConfigError, match=rf"gateway\.static_dir '{path}': is not a directory"):
         serving(static_dir=str(path))
 
 
@@ -533,7 +533,9 @@ async def test_a_port_in_use_is_an_error_of_the_configuration(dial: Dial) -> Non
     provider = town()
     async with serving() as first:
         second = serving(provider, port=first.port)
-        with pytest.raises(ConfigError, match=rf"gateway\.port '{first.port}': in use .*--port"):
+        with pytest.raises(
+            ConfigError, match=rf"gateway\.port '{first.port}': is in use .*--port"
+        ):
             await second.start()
         assert provider.calls[-1] == "stop"
         await (await dial(first)).join()
@@ -545,7 +547,7 @@ async def test_a_host_that_is_not_ours_is_an_error_of_the_configuration(
     host: str, port: int
 ) -> None:
     """Whether it cannot be resolved or belongs to somebody else."""
-    with pytest.raises(ConfigError, match=rf"gateway\.host '{host}': cannot listen there"):
+    with pytest.raises(ConfigError, match=rf"gateway\.host '{host}': cannot listen"):
         await serving(host=host, port=port).start()
 
 

@@ -49,7 +49,7 @@ async def test_r32_a_sign_of_life_keeps_a_client(opcode: int, payload: bytes) ->
             while await client.frame() != PING:
                 pass
             client.say(opcode, payload)
-            await until(lambda: connection.is_heard)
+            await until(lambda: connection.is_alive)
         assert connection.close_code is None
 
 

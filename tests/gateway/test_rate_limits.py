@@ -19,7 +19,7 @@ from d_back_core import ConfigError, Message, Server
 from d_back_core.config import GatewayConfig, Tls, parse
 from d_back_core.config.decoding import File
 from d_back_core.embedding.server import WebSocketServer
-from d_back_core.gateway.rate_limits import Bucket, LoginThrottle, counted_as
+from d_back_core.gateway.rate_limits import Bucket, LoginThrottle, limit_key
 from d_back_testing import ManualClock, Script
 
 TRUSTED = {"trusted_proxies": ["127.0.0.0/8", "::1"]}
@@ -184,7 +184,7 @@ def test_a_bucket_fills_with_time() -> None:
 )
 def test_ipv6_counts_by_64(address: str, counted: str | None) -> None:
     """What one subscriber has counts as one; loopback and Unix peers do not count."""
-    assert counted_as(address) == counted
+    assert limit_key(address) == counted
 
 
 # Connections

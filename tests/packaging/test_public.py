@@ -21,7 +21,7 @@ from d_back_core.admin.explain import (
     Supplied,
     UserReport,
 )
-from d_back_core.cli.plugins import Whole
+from d_back_core.cli.plugins import CheckedRow
 
 NAMES = {
     *("ConfigError", "DBackError", "JoinError", "PluginError", "ProviderError"),
@@ -102,7 +102,7 @@ def test_the_hook_version_is_told() -> None:
         ("Ask the running process", [Question, Reply]),
         (
             "JSON of the commands",
-            [Explanation, ProviderReport, ServerReport, UserReport, Supplied, Whole],
+            [Explanation, ProviderReport, ServerReport, UserReport, Supplied, CheckedRow],
         ),
     ],
 )

@@ -75,7 +75,7 @@ def test_r21_a_recorder_must_record(packages: Packages) -> None:
     with pytest.raises(ConfigError) as caught:
         load(parse({"chain": chain}, Path("d-back.toml")))
     named = "provider 'deaf' (d-back-deaf 1.0, d_back_test_deaf:Provider)"
-    assert str(caught.value) == f"d-back.toml: chain.recorders: {named} records nothing"
+    assert str(caught.value) == f"d-back.toml: chain.recorders: {named} does not implement record"
 
 
 def test_what_is_installed_is_known_with_its_distribution(packages: Packages) -> None:
@@ -93,7 +93,7 @@ def test_an_unknown_provider_is_named_with_the_nearest(packages: Packages) -> No
     packages.install("postgres")
     known = ", ".join(installed())
     assert refusal("postgress") == (
-        "d-back.toml: chain.order names 'postgress', which is not installed (did you mean "
+        "d-back.toml: chain.order 'postgress': is not installed (did you mean "
         f"'postgres'? installed: {known})"
     )
 
@@ -103,7 +103,7 @@ def test_an_unknown_plugin_of_use_is_named_at_its_place(packages: Packages) -> N
     packages.install("postgres")
     known = ", ".join(installed())
     assert refusal("memory", {"use": "postgers"}) == (
-        "d-back.toml: providers.memory.use names 'postgers', which is not installed (did you mean "
+        "d-back.toml: providers.memory.use 'postgers': is not installed (did you mean "
         f"'postgres'? installed: {known})"
     )
 
@@ -118,7 +118,7 @@ def test_an_unknown_provider_beside_the_order_is_named_at_its_place(
     with pytest.raises(ConfigError) as caught:
         load(parse(table, Path("d-back.toml")))
     assert str(caught.value).startswith(
-        f"d-back.toml: {key} names 'clubb', which is not installed (did you mean 'club'? "
+        f"d-back.toml: {key} 'clubb': is not installed (did you mean 'club'? "
     )
 
 
@@ -127,7 +127,7 @@ def test_two_distributions_may_not_bring_the_same_name(packages: Packages) -> No
     first = packages.install("one", plugin="club")
     second = packages.install("two", plugin="club")
     assert refusal("club") == (
-        "provider 'club' is brought by d-back-one 1.0 (d_back_test_one:Provider, "
+        "provider 'club' is installed by d-back-one 1.0 (d_back_test_one:Provider, "
         "d_back_test_one.py) and d-back-two 1.0 (d_back_test_two:Provider, d_back_test_two.py): "
         "uninstall one of them"
     )
@@ -196,7 +196,7 @@ def test_r36_a_wrapper_is_refused(packages: Packages, marker: str) -> None:
     """Pluggy would run it around other people's answers."""
     packages.install("club", hook("def servers(self):", "yield", marker))
     assert refusal("club") == (
-        f"{NAMED}:10: hook 'servers' may not be a wrapper; let it be a plain hook"
+        f"{NAMED}:10: hook 'servers' must not be a wrapper; make it a plain hook"
     )
 
 
@@ -404,10 +404,10 @@ def test_r35_two_instances_of_one_plugin_have_their_own_configuration(
         ),
         (
             {"token": "t", "pool": {"size": "5"}},
-            "pool.size '5': expected a whole number, got a text",
+            "pool.size '5': expected a whole number, got a string",
         ),
         ({}, "token: is missing"),
-        ({"token": 5}, 'token: expected a text, { env = "NAME" } or { file = "PATH" }'),
+        ({"token": 5}, 'token: expected a string, { env = "NAME" } or { file = "PATH" }'),
     ],
 )
 def test_r35_a_wrong_key_of_a_plugin_is_named_as_one_of_the_core(
@@ -432,7 +432,10 @@ def test_r35_config_must_be_a_struct(packages: Packages, kind: str) -> None:
     """It is what makes the errors and the schema."""
     source = f"class Options(Struct): ...\n\n\n{NO_HOOKS}    Config = {kind}\n"
     packages.install("club", source)
-    assert refusal("club") == f"{NAMED}:10: Config is no msgspec.Struct; derive it from that"
+    assert (
+        refusal("club")
+        == f"{NAMED}:10: Config is not a msgspec.Struct; derive it from msgspec.Struct"
+    )
 
 
 @pytest.mark.parametrize(
@@ -445,9 +448,7 @@ def test_r35_config_must_be_a_struct(packages: Packages, kind: str) -> None:
 def test_r35_config_may_not_have_a_key_of_the_core(packages: Packages, struct: str) -> None:
     """It would never get it."""
     packages.install("club", f"{struct}\n\n{NO_HOOKS}    Config = Options\n")
-    assert refusal("club") == (
-        f"{NAMED}:7: Config has 'timeout', a key of the core; call it something else"
-    )
+    assert refusal("club") == (f"{NAMED}:7: Config has 'timeout', a key of the core; rename it")
 
 
 @pytest.mark.parametrize(
@@ -456,7 +457,7 @@ def test_r35_config_may_not_have_a_key_of_the_core(packages: Packages, struct: s
         ("class Options(Struct):\n    key: object.__class__ | type(len)\n", "TypeError: "),
         (
             "class Options(Struct):\n    key: Path\n",
-            "NotImplementedError: no configuration can hold a Path",
+            "NotImplementedError: a configuration cannot hold a Path",
         ),
         (
             "class Options(Struct):\n    key: int\n    def __post_init__(self): self.nothing\n",

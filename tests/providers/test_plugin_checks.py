@@ -45,15 +45,15 @@ def folder(packages: Packages, monkeypatch: pytest.MonkeyPatch) -> Packages:
             "import d_back_test_nowhere.deep",
             (
                 ":7: cannot be imported: ModuleNotFoundError: No module named "
-                "'d_back_test_nowhere'; install 'd_back_test_nowhere', and let d-back-club depend "
-                "on it"
+                "'d_back_test_nowhere'; install 'd_back_test_nowhere', and add it to the "
+                "dependencies of d-back-club"
             ),
         ),
         (
             "from d_back_core import FromTheFuture",
             (
                 ":7: cannot be imported: ImportError: cannot import name 'FromTheFuture' from "
-                "'d_back_core' ({core}); it is made for another d-back-core: upgrade both"
+                "'d_back_core' ({core}); it needs another version of d-back-core: upgrade both"
             ),
         ),
         (
@@ -79,8 +79,8 @@ def folder(packages: Packages, monkeypatch: pytest.MonkeyPatch) -> Packages:
         (
             "class Provder: pass",
             (
-                ": the entry point names 'Provider', which is not in it (did you mean 'Provder'? "
-                "known: Provder); correct it in its pyproject.toml"
+                ": the entry point names 'Provider', which is not in the module (did you "
+                "mean 'Provder'? known: Provder); correct it in its pyproject.toml"
             ),
         ),
     ],
@@ -116,22 +116,22 @@ def test_an_import_that_fails_deep_in_a_package_is_told_where(packages: Packages
         (
             "d_back_test_club",
             (
-                ": the entry point names no class (known: Other); write module:Class in its "
+                ": the entry point is not a class (known: Other); write module:Class in its "
                 "pyproject.toml"
             ),
         ),
         (
             "d_back_test_club:NUMBER",
             (
-                ": the entry point names no class (known: Other); write module:Class in its "
+                ": the entry point is not a class (known: Other); write module:Class in its "
                 "pyproject.toml"
             ),
         ),
         (
             "d_back_test_club:Other.Inner",
             (
-                ": the entry point names 'Other.Inner', which is not in it (did you mean 'Other'? "
-                "known: Other); correct it in its pyproject.toml"
+                ": the entry point names 'Other.Inner', which is not in the module (did you "
+                "mean 'Other'? known: Other); correct it in its pyproject.toml"
             ),
         ),
     ],
@@ -158,8 +158,8 @@ def test_an_entry_point_that_is_none(packages: Packages, at: str) -> None:
     """It names neither module nor class."""
     packages.install("club", at=at)
     assert re.fullmatch(
-        rf"provider 'club' \(d-back-club 1\.0, {at}\): .*/site/?: the entry point '{at}' names "
-        r"nothing; write module:Class in its pyproject\.toml",
+        rf"provider 'club' \(d-back-club 1\.0, {at}\): .*/site/?: the entry point '{at}' is "
+        r"not valid; write module:Class in its pyproject\.toml",
         refusal("club"),
     )
 
@@ -180,13 +180,13 @@ def test_an_installation_without_metadata_is_told_too(packages: Packages) -> Non
         (
             HOOK_VERSION + 1,
             (
-                f"is written for version {HOOK_VERSION + 1} of the hooks, and this d-back-core "
-                f"has {HOOK_VERSION}; upgrade d-back-core"
+                f"uses version {HOOK_VERSION + 1} of the hooks, but this d-back-core "
+                f"has version {HOOK_VERSION}; upgrade d-back-core"
             ),
         ),
-        ("'1'", "hook_version '1': is no version; write 1"),
-        (True, "hook_version 'True': is no version; write 1"),
-        (0, "hook_version '0': is no version; write 1"),
+        ("'1'", "hook_version '1': is not a valid version; write 1"),
+        (True, "hook_version 'True': is not a valid version; write 1"),
+        (0, "hook_version '0': is not a valid version; write 1"),
     ],
 )
 def test_r40_a_plugin_for_other_hooks_is_refused(
@@ -204,7 +204,7 @@ def test_r40_a_plugin_without_a_version_is_written_for_the_first(
     packages.install("club")
     monkeypatch.setattr("d_back_core.providers.plugin_checks.HOOK_VERSION", 2)
     assert refusal("club") == (
-        f"{NAMED}:7: is written for version 1 of the hooks, and this d-back-core has 2; "
+        f"{NAMED}:7: uses version 1 of the hooks, but this d-back-core has version 2; "
         "upgrade the plugin"
     )
 
@@ -213,7 +213,7 @@ def test_a_recorder_of_no_known_state_is_refused(packages: Packages) -> None:
     """A slip would publish what the operator hides, or hide what is asked for."""
     packages.install("club", f"{NO_HOOKS}    records = 'publik'\n")
     known = "(did you mean 'public'? known: merged, public)"
-    sentence = f"records 'publik': there is no such state {known}; correct it"
+    sentence = f"records 'publik': is not a valid value {known}; correct it"
     assert refusal("club") == f"{NAMED}:7: {sentence}"
 
 
@@ -227,33 +227,30 @@ def test_a_recorder_of_no_known_state_is_refused(packages: Packages) -> None:
             "async def users(self, guild):",
             (
                 "hook 'users': there is no argument 'guild' (known: server_id); rename it or "
-                "leave it out"
+                "remove it"
             ),
         ),
         (
             "async def authorize(self, server_id, credential, address):",
             (
                 "hook 'authorize': there is no argument 'credential' (did you mean 'credentials'? "
-                "known: address, credentials, server_id); rename it or leave it out"
+                "known: address, credentials, server_id); rename it or remove it"
             ),
         ),
         (
             "async def servers(self, server_id):",
             (
                 "hook 'servers': there is no argument 'server_id' (there are none); rename it or "
-                "leave it out"
+                "remove it"
             ),
         ),
         (
             "async def users(self, server_id=None):",
-            (
-                "hook 'users': 'server_id' has a default, and would never be given; take the "
-                "default away"
-            ),
+            ("hook 'users': 'server_id' has a default, so it is never passed; remove the default"),
         ),
         (
             "async def users(self, *, server_id):",
-            "hook 'users': 'server_id' would not be given by keyword; take the * away",
+            "hook 'users': 'server_id' is keyword-only, but is passed by position; remove the *",
         ),
         (
             "async def users(server_id):",
@@ -297,7 +294,7 @@ def test_r36_a_mark_that_is_lost_is_told(packages: Packages, kind: str) -> None:
     first = "cls, " if kind == "classmethod" else ""
     packages.install("club", f"{NO_HOOKS}    {method.format(kind, first)}")
     assert refusal("club") == (
-        f"{NAMED}:10: the mark of 'users' is lost; put @hookimpl below @classmethod or "
+        f"{NAMED}:10: 'users': its @hookimpl has no effect; put it below @classmethod or "
         "@staticmethod"
     )
 
@@ -305,7 +302,7 @@ def test_r36_a_mark_that_is_lost_is_told(packages: Packages, kind: str) -> None:
 def test_r36_a_class_whose_hooks_are_not_marked_is_refused(packages: Packages) -> None:
     """It would be asked for nothing."""
     packages.install("club", f"{NO_HOOKS}    async def users(self, server_id): return {{}}\n")
-    sentence = "'users' is not marked, and no hook; put @hookimpl above it"
+    sentence = "'users' has no @hookimpl, so it is never called; add @hookimpl"
     assert refusal("club") == f"{NAMED}:10: {sentence}"
 
 
@@ -352,7 +349,7 @@ def test_r37_commands_of_two_distributions_are_not_chosen_between(folder: Packag
     folder.install("one", COMMANDS.format("group.command('greet')(print)"), plugin="club")
     folder.install("two", COMMANDS.format("group.command('greet')(print)"), plugin="club")
     done = d_back("club", "greet")
-    assert done.output.startswith("Error: provider 'club' is brought by d-back-one 1.0 ")
+    assert done.output.startswith("Error: provider 'club' is installed by d-back-one 1.0 ")
     assert done.exit_code == 2
 
 
@@ -403,10 +400,10 @@ def test_plugins_all_shows_every_fault_and_those_that_have_none(folder: Packages
     lines = done.output.partition("club (")[2].splitlines()
     said = [line.partition(": ")[2].partition(": ")[2].partition("; ")[0] for line in lines[2:6]]
     assert said == [
-        "records 'no': there is no such state (known: merged, public)",
+        "records 'no': is not a valid value (known: merged, public)",
         "hook 'servers' must be async",
         f"there is no hook 'user' (did you mean 'users'? known: {HOOKS})",
-        "Config is no msgspec.Struct",
+        "Config is not a msgspec.Struct",
     ]
     file = folder.folder / "d_back_test_fine.py"
     assert f"fine (d-back-fine 1.0), not configured; hooks: users\n  {file}\n" in done.output
@@ -419,7 +416,7 @@ def test_plugins_all_shows_two_of_one_name(folder: Packages) -> None:
     done = d_back("plugins", "--all")
     for name in ("one", "two"):
         assert f"club (d-back-{name} 1.0), configured; broken\n" in done.output
-    assert done.output.count("  provider 'club' is brought by d-back-one 1.0 ") == 2
+    assert done.output.count("  provider 'club' is installed by d-back-one 1.0 ") == 2
 
 
 def test_plugins_all_shows_what_no_group_finds(folder: Packages) -> None:
@@ -430,8 +427,8 @@ def test_plugins_all_shows_what_no_group_finds(folder: Packages) -> None:
     file = folder.folder / "d_back_test_club.py"
     assert (
         "not a plugin: provider 'club' (d-back-club 1.0, d_back_test_club:Provider): "
-        f"{file}: nothing looks into the group 'd-back.provider'; call it 'd_back.providers' in "
-        "its pyproject.toml\n"
+        f"{file}: the entry-point group 'd-back.provider' is not used; rename it to "
+        "'d_back.providers' in its pyproject.toml\n"
     ) in d_back("plugins", "--all").output
     assert "not a plugin" not in d_back("plugins").output
 

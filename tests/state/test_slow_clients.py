@@ -226,7 +226,7 @@ async def test_what_a_client_asked_before_it_fell_behind_waits_too(
             nonlocal answers
             answers += 1
             if len(queue) == connection.recv_messages.low + 1:
-                connection.most_waiting = -1
+                connection.max_unsent = -1
                 connection.pause_writing()
             return b"{}"
 

@@ -84,7 +84,7 @@ def test_all_options(load_toml: Load) -> None:
         ("users = 1\nserver_count = 10001", "server_count '10001': expected"),
         ("server_count = 2", "server_count '2': only synthetic servers"),
         ("authorize = ''", "authorize: is empty"),
-        ("authorize = 5", "authorize: expected a text"),
+        ("authorize = 5", "authorize: expected a string"),
         ("replay = 'absent.jsonl'", "absent.jsonl': there is no such file"),
         (f"replay = '{'x' * 300}'", "x': File name too long"),
         ("replay = ''", "replay '': expected a path"),

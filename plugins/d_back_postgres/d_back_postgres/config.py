@@ -68,7 +68,7 @@ class PostgresConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         if not self.dsn.reveal().startswith(SCHEMES):
             raise ValueError("dsn: expected postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
         if self.statement_timeout <= 0:
-            raise ValueError("statement_timeout: expected a duration of more than nothing")
+            raise ValueError("statement_timeout: expected a duration greater than 0")
         if self.keep_offline and not self.users_columns.status:
             raise ValueError("keep_offline: there is no column to say so (users_columns.status)")
         for key in ("users_query", "servers_query"):

@@ -28,7 +28,7 @@ DSN = "postgresql://me:hunter2@localhost/world"
         ({"dsn": DSN, "schema": ""}, "schema: '' can be no name"),
         ({"dsn": DSN, "users_query": " ; "}, "users_query: is empty"),
         ({"dsn": DSN, "pool_size": 0}, "pool_size '0'"),
-        ({"dsn": DSN, "statement_timeout": 0}, "statement_timeout: expected a duration of more"),
+        ({"dsn": DSN, "statement_timeout": 0}, "statement_timeout: expected a duration greater"),
         ({"dsn": DSN, "keep_offline": True, "users_columns": {"status": ""}}, "keep_offline"),
     ],
 )

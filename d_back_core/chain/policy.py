@@ -94,19 +94,23 @@ class PublicIds:
             lambda server_id: servers[server_id].id,
             lambda server_id: slug(servers[server_id].name or ""),
         )
+        # All aliases before the first provider's id, and all of these before the first slug: the
+        # order in which servers appear must not decide between an alias and a slug.
         for wish in wishes:
             for server_id in new:
                 wanted = wish(server_id)
                 if server_id in self._ids or not wanted or wanted in self._used:
                     continue
-                # Another server's own id stays free for it, and so does another one's alias.
+                # Another server's server_id or alias is not available, even if that server has
+                # another public id: `resolve` would find two servers by one text.
                 names_another = wanted in servers or wanted in policies or wanted in self._ids
                 if names_another and wanted != server_id:
                     continue
                 if aliases.get(wanted, server_id) == server_id:
                     self._take(server_id, wanted)
         for server_id in new:
-            if server_id not in self._ids:  # numbered if another server has taken it before
+            if server_id not in self._ids:
+                # The server_id can be taken: as the public id of a server that was listed before.
                 numbered = (f"{server_id}-{number}" for number in count(2))
                 free = (each for each in chain([server_id], numbered) if each not in self._used)
                 self._take(server_id, next(free))

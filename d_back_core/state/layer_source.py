@@ -262,7 +262,8 @@ class LayerSource(Generic[R]):
         self.records = self._base = None
         if self.state is not State.IDLE:
             self.state = State.SILENT
-            if self._call is None:  # it answered None: that is no failure any more
+            healthy = self.supervisor.running and self.supervisor.failing_since is None
+            if healthy and self._call is None:  # it answered None: that is no failure any more
                 self.failing_since = None
                 self.supervisor.layer_changed(self._subject.server_id, None)
 

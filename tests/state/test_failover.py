@@ -300,7 +300,7 @@ async def test_r9_the_lesser_one_s_layer_is_let_go_after_failback() -> None:
 
 
 async def test_r10_a_failed_users_starts_the_grace_of_that_layer_only() -> None:
-    """The provider's other servers, and its list, stay."""
+    """The provider's other servers, and its list, stay; the provider counts as degraded."""
     users = {"1": {"7": ADA}, "2": {"7": ADA}}
     a, b = Gated(TWO, users), Script(ONE, {"1": {"9": CID}, "2": {"9": CID}})
     async with served({"a": a, "b": b}) as scene:
@@ -311,7 +311,7 @@ async def test_r10_a_failed_users_starts_the_grace_of_that_layer_only() -> None:
         assert changes(await first.news()) == {"7": "deleted", "9": "dnd"}
         assert await second.news() == []
         assert first.world.servers.keys() == {"1", "2"}
-        assert scene.health("a") == "ready"
+        assert scene.health("a") == "degraded"
 
 
 async def test_r10_a_failed_stream_starts_the_grace_of_all_its_layers() -> None:

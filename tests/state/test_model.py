@@ -102,6 +102,9 @@ class InUse:
 
     layers: dict[Link, Records] = field(default_factory=dict)
     stale: bool = False
+    kept: frozenset[Link] = frozenset()
+    """Of the list: the layers of providers that have failed. Only the servers that no other
+    provider lists are shown of them."""
 
     def of(self, name: str) -> Records | None:
         return next((found for link, found in self.layers.items() if link.name == name), None)
@@ -114,6 +117,13 @@ def copied(records: Records) -> Records:
 def patch(records: Records, key: str, fields: Fields) -> None:
     """What an event does to a layer."""
     records.setdefault(key, {}).update(fields)
+
+
+def supply(merged: Fields, link: Link, fields: Fields) -> None:
+    """What nothing above has supplied, this provider supplies."""
+    for name, value in fields.items():
+        if value is not None and (link.fields is None or name in link.fields):
+            merged.setdefault(name, value)
 
 
 class Model:
@@ -161,10 +171,11 @@ class Model:
             if answer is None:
                 continue
             answers[link] = copied(answer)
-            everything = server_id is not None or link.servers is None
-            covered = covered or (link.mode == "fallback" and everything)
+            covered = covered or (link.mode == "fallback" and server_id is not None)
         lost = self.lost(before, answers, server_id)
         adding = any(link.mode != "enrich" for link in answers)
+        if server_id is None:
+            return self.chosen_list(answers, lost, adding=adding)
         kept = {
             link: records
             for link, records in lost.items()
@@ -175,6 +186,20 @@ class Model:
         found = answers | kept
         ordered = {link: found[link] for link in self.chain if link in found}
         return InUse(ordered | found, stale=bool(kept))
+
+    def chosen_list(
+        self, answers: dict[Link, Records], lost: dict[Link, Records], *, adding: bool
+    ) -> InUse:
+        """Every provider's list is in use; those of failed ones are kept (R3)."""
+        kept = {
+            link: records
+            for link, records in lost.items()
+            if link.mode != "enrich" and (link in self.chain or not adding)
+        }
+        found = answers | kept
+        ordered = {link: found[link] for link in self.chain if link in found}
+        stale = bool(kept) and not adding
+        return InUse(ordered | found, stale=stale, kept=frozenset(kept))
 
     def lost(
         self, before: InUse, answers: dict[Link, Records], server_id: str | None
@@ -189,36 +214,52 @@ class Model:
         found = {places.get(link.name, link): records for link, records in before.layers.items()}
         return {link: records for link, records in found.items() if link not in answers}
 
-    def merged(self, in_use: InUse, key: str, *, servers: bool = False) -> Fields | None:
-        """The record of that key, field by field."""
+    def merged(self, in_use: InUse, key: str) -> Fields | None:
+        """The record of that user, field by field."""
         present = False
-        spoken = False
+        answered = False
         merged: Fields = {}
         for link, records in in_use.layers.items():
-            if servers and link.servers is not None and key not in link.servers:
-                continue
             if link.mode == "fallback":
-                if spoken:
+                if answered:
                     continue
-                spoken = True
+                answered = True
             if key not in records:
                 continue
             present = present or link.mode != "enrich"
-            for name, value in records[key].items():
-                if value is None:
-                    continue
-                if name == "enabled":
-                    merged[name] = merged.get(name, True) and value
-                elif link.fields is None or name in link.fields:
-                    merged.setdefault(name, value)
+            supply(merged, link, records[key])
         return merged if present else None
+
+    def merged_server(self, server_id: str) -> Fields | None:
+        """The record of that server. Only the highest fallback that lists it counts, and a kept
+        layer only if no other one lists it; any layer may disable it."""
+        admitted = {
+            link: records[server_id]
+            for link, records in self.list.layers.items()
+            if server_id in records and (link.servers is None or server_id in link.servers)
+        }
+        fresh = {link: each for link, each in admitted.items() if link not in self.list.kept}
+        if not any(link.mode != "enrich" for link in fresh):
+            fresh = admitted
+        if not any(link.mode != "enrich" for link in fresh):
+            return None
+        merged: Fields = {}
+        answered = False
+        for link, fields in fresh.items():
+            if link.mode == "fallback":
+                if answered:
+                    continue
+                answered = True
+            supply(merged, link, fields)
+        merged["enabled"] = all(each.get("enabled") is not False for each in admitted.values())
+        return merged
 
     def listed(self) -> dict[str, str]:
         """The servers that clients know, and their names."""
         found = {}
         for server_id in SERVERS:
-            merged = self.merged(self.list, server_id, servers=True)
-            if merged is not None and merged.get("enabled", True):
+            merged = self.merged_server(server_id)
+            if merged is not None and merged["enabled"]:
                 found[server_id] = merged.get("name", server_id)
         return found
 
@@ -698,7 +739,7 @@ class Run:
         """See which servers were not in the list for a while."""
         for frame in await self.observer.news():
             if isinstance(frame, ServerListUpdate):
-                self.missed |= set(SERVERS) - frame.data.keys()
+                self.missed |= set(frame.removed or ())
 
     async def calm_down(self) -> None:
         """Wait for all that takes time, and compare, before something new begins."""

@@ -4,7 +4,8 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from scenario import ADA, BOB, CID, ONE, Gated, configured, served
 from d_back_core import ConfigError, File, HttpRequest, Server, User, hookimpl
 from d_back_core.client import ClientWorld, connect
 from d_back_core.config import GatewayConfig
+from d_back_core.state import snapshot
+from d_back_core.wire.frames import Piece
 from d_back_core.wire.protocol import Error, PresenceFrame, ServerJoin, ServerListUpdate
 
 PATIENCE = 60.0
@@ -361,12 +364,12 @@ async def test_r17_who_is_being_stopped_is_asked_nothing() -> None:
 
 async def test_r17_another_instance_is_asked_for_its_client_id() -> None:
     """Another token may be that of another application."""
-    a = Gated(ONE, {"1": {"7": ADA}})
-    a.client_id_answer = "old"
+    a = Gated({"1": Server(name="One", client_id="old")}, {"1": {"7": ADA}})
     async with served({"a": a}) as scene:
         assert (await scene.join()).client_id == "old"
-        a.client_id_answer = "new"
+        a.servers_answer = {"1": Server(name="One", client_id="new")}
         await scene.server.reload(configured("a", {"a": {"refresh": "77s"}}))
+        await scene.settle()
         assert (await scene.join()).client_id == "new"
 
 
@@ -386,16 +389,25 @@ async def test_a_policy_holds_at_once_though_the_new_chain_is_not_there_yet() ->
         assert guest.users.keys() == {"9"}
 
 
-async def test_r24_a_password_that_a_reload_changes_lets_nobody_in_who_is_on_the_way() -> None:
-    """It was right when it was asked for, and is not any more."""
-    a = Gated(ONE, {"1": {"7": ADA}})
+async def test_r24_a_password_that_a_reload_changes_lets_nobody_in_who_is_on_the_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The password was right when it was checked; then the join waits for the snapshot."""
+    encode, encoded = threading.Event(), snapshot._encoded  # noqa: SLF001  its thread is held
+
+    def held(parts: Sequence[bytes]) -> Piece:
+        assert encode.wait(60)
+        return encoded(parts)
+
+    monkeypatch.setattr(snapshot, "_encoded", held)
+    a = Gated(ONE, {"1": {str(number): ADA for number in range(1100)}})
     async with served({"a": a}, policies={"1": {"password": "old"}}) as scene:
         guest = await scene.connect()
-        a.hold("client_id")
         await guest.ask("1", password="old")
         await guest.news()
         await scene.server.reload(configured("a", policies={"1": {"password": "new"}}))
-        a.let_go("client_id")
-        (frame,) = [each for each in await guest.news() if isinstance(each, Error | ServerJoin)]
+        encode.set()
+        while not isinstance(frame := await guest.receive(), Error | ServerJoin):
+            pass
         assert isinstance(frame, Error)
         assert frame.data.code == "unauthorized"

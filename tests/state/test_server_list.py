@@ -56,39 +56,43 @@ def codes(frames: list[ServerMessage]) -> list[str]:
 # R3: whose list counts
 
 
-async def test_r3_a_fallback_s_list_counts_only_while_nobody_above_has_answered() -> None:
-    """It comes in exchange for the one above it, and goes again."""
-    a, b = Script(listing("1", "2")), Script(listing("2", "3"))
+async def test_r3_each_server_is_decided_on_its_own() -> None:
+    """Both lists are shown; of a server that both list, the record of the higher fallback counts,
+    and while it fails that of the lower one."""
+    a = Script({key: Server(name=f"A {key}") for key in "12"})
+    b = Script({key: Server(name=f"B {key}") for key in "23"})
     async with served({"a": a, "b": b}) as scene:
         guest = await scene.connect()
-        assert guest.world.servers.keys() == {"1", "2"}
+        assert guest.world.servers.keys() == {"1", "2", "3"}
+        assert [each.name for each in guest.world.servers.values()] == ["A 1", "A 2", "B 3"]
         await lose(scene, a)
         await guest.news()
-        assert guest.world.servers.keys() == {"2", "3"}
+        assert guest.world.servers.keys() == {"1", "2", "3"}
+        assert guest.world.servers["1"].name == "A 1"
+        assert guest.world.servers["2"].name == "B 2"
         assert a.context is not None
         a.context.recovered()
         await scene.advance(FAILBACK)
         await guest.news()
-        assert guest.world.servers.keys() == {"1", "2"}
+        assert guest.world.servers["2"].name == "A 2"
 
 
 async def test_r3_a_filtered_fallback_leaves_the_rest_of_the_list_to_the_next() -> None:
-    """It speaks for its own ids: adds, names and leaves out those only."""
+    """It lists the servers of its filter only; the next one's record counts for all others."""
     a = Script({"1": Server(name="Mine"), "2": Server(name="Not mine")})
     b = Script(listing("1", "2", "3", "4"))
     async with served({"a": a, "b": b}, tables={"a": {"servers": ["1", "4"]}}) as scene:
         guest = await scene.connect()
         names = {key: server.name for key, server in guest.world.servers.items()}
-        assert names == {"1": "Mine", "2": "Server 2", "3": "Server 3"}
+        assert names == {"1": "Mine", "2": "Server 2", "3": "Server 3", "4": "Server 4"}
 
 
-async def test_r3_a_filtered_fallback_below_an_unfiltered_one_is_not_asked() -> None:
-    """Everything is answered already."""
+async def test_r3_a_filtered_fallback_below_an_unfiltered_one_adds_its_servers() -> None:
+    """It is asked for its list like every other provider."""
     a, b = Script(listing("1")), Script(listing("2"))
     async with served({"a": a, "b": b}, tables={"b": {"servers": ["2"]}}) as scene:
         guest = await scene.connect()
-        assert guest.world.servers.keys() == {"1"}
-        assert "servers" not in b.calls
+        assert guest.world.servers.keys() == {"1", "2"}
 
 
 @pytest.mark.parametrize("mode", ["merge", "enrich"])
@@ -223,7 +227,8 @@ async def test_r6_failing_over_never_opens_a_server() -> None:
     async with served({"a": a, "b": b}) as scene:
         assert await is_protected(scene)
         await lose(scene, a)
-        assert list(scene.live.list_resolver.layers.in_use) == ["b"]
+        layers = scene.live.list_resolver.layers
+        assert [link.name for link, _ in layers.contributors("1")] == ["b"]
         assert await is_protected(scene)
 
 
@@ -373,16 +378,29 @@ async def test_r25_a_reload_that_closes_a_server_ends_its_subscriptions(
         assert await guest.news() == []
 
 
-async def test_r25_failing_over_to_a_list_without_the_server_ends_its_subscriptions() -> None:
-    """And its sessions may come back when the list does."""
+async def test_r7_a_server_that_only_a_failed_provider_listed_stays() -> None:
+    """With its last state, for the sessions that joined it and for new ones."""
     a, b = Script(listing("1"), USERS), Script(listing("2"), USERS)
     async with served({"a": a, "b": b}) as scene:
         guest = await scene.visit("1")
         await lose(scene, a)
+        assert codes(await guest.news()) == []
+        assert guest.users["7"].username == "Ada"
+        other = await scene.visit("1")
+        assert other.users["7"].username == "Ada"
+        assert other.world.servers.keys() == {"1", "2"}
+
+
+async def test_r25_a_ready_provider_that_no_longer_lists_a_server_ends_its_subscriptions() -> None:
+    """No other provider lists it, so it is gone; its sessions may join again when it is back."""
+    a, b = Script(listing("1"), USERS), Script(listing("2"), USERS)
+    async with served({"a": a, "b": b}) as scene:
+        guest = await scene.visit("1")
+        a.servers_answer = {}
+        a.emit(Reload())
         assert codes(await guest.news()) == ["gone"]
-        assert a.context is not None
-        a.context.recovered()
-        await scene.advance(FAILBACK)
+        a.servers_answer = listing("1")
+        a.emit(Reload())
         await guest.news()
         await guest.join("1")
         assert guest.users["7"].username == "Ada"
@@ -510,6 +528,6 @@ async def test_r3_the_list_is_in_the_order_of_the_chain_whenever_a_server_came()
         a.emit(ServerChanged(server_id="1", name="One"))
         await scene.settle()
         before = list(scene.live.server_list.servers.values())
-        assert [(each.server_id, each.default) for each in before] == [("1", True), ("2", False)]
+        assert [(each.server_id, each.default) for each in before] == [("1", False), ("2", True)]
         await scene.server.reload(configured("ab", merging))
         assert list(scene.live.server_list.servers.values()) == before

@@ -230,7 +230,7 @@ async def test_what_a_client_asked_before_it_fell_behind_waits_too(
                 connection.pause_writing()
             return b"{}"
 
-        monkeypatch.setattr(server.live, "server_data", answer)
+        monkeypatch.setattr(server.live.joins, "server_data", answer)
         for _ in range(connection.recv_messages.high + 2):
             await client.send(b'{"type":"get_server_data"}')
         await until(lambda: connection.paused)

@@ -41,10 +41,12 @@ def unframed(frames: bytes) -> list[dict[str, Any]]:
     return messages
 
 
-async def test_the_tail_is_the_newest_state_at_the_present_number() -> None:
-    """After each of many changes, also where the number gets a digit more, and where a name
-    looks like a number of a frame."""
+async def test_r48_only_the_last_frame_of_the_tail_carries_the_present_number() -> None:
+    """The tail has the newest state of each user after each of many changes; the join and all
+    other frames carry the number of the snapshot."""
     there = world()
+    there.put("0", user(0, username="before"))
+    taken_at = there.seq
     cached = await SnapshotCache(there).ready()
     names: dict[str, str] = {}
     for number in range(120):
@@ -52,8 +54,10 @@ async def test_the_tail_is_the_newest_state_at_the_present_number() -> None:
         name = f'"seq":{there.seq + 1}, "seq":9,99,999, {number}'
         names[str(uid)] = name
         there.put(str(uid), user(uid, username=name))
-        tail = unframed(cached.tail())
-        assert {frame["seq"] for frame in tail} == {there.seq}
+        tail = unframed(cached.tail()[1])
+        assert [frame["seq"] for frame in tail] == [*[taken_at] * (len(tail) - 1), there.seq]
+        assert [frame.get("resync", False) for frame in tail] == [*[False] * (len(tail) - 1), True]
+        assert cached.tail()[0] == taken_at
         assert {frame["data"]["uid"]: frame["data"]["username"] for frame in tail} == names
     assert cached.tail() == cached.tail()
 
@@ -64,18 +68,18 @@ async def test_r30_the_tail_has_no_add_delete_pairs() -> None:
     there = world(hide_offline=True)
     cached = await SnapshotCache(there).ready()
     there.put("new", user(0, uid="new"))
-    assert [frame["data"]["uid"] for frame in unframed(cached.tail())] == ["new"]
+    assert [frame["data"]["uid"] for frame in unframed(cached.tail()[1])] == ["new"]
     there.put("new", None)
     there.put("5", None)
-    [removal] = unframed(cached.tail())
+    [removal] = unframed(cached.tail()[1])
     assert removal["data"] == {"uid": "5", "status": "offline", "delete": True}
     there.hide(offline=False)
     there.put("6", user(6, status="offline"))
-    assert {frame["data"]["uid"] for frame in unframed(cached.tail())} == {"5", "6"}
+    assert {frame["data"]["uid"] for frame in unframed(cached.tail()[1])} == {"5", "6"}
     number = there.seq
     there.hide(offline=True)
     assert there.seq == number
-    assert all(frame["data"].get("delete") for frame in unframed(cached.tail()))
+    assert all(frame["data"].get("delete") for frame in unframed(cached.tail()[1]))
 
 
 @pytest.fixture
@@ -104,7 +108,7 @@ async def test_joins_are_served_from_the_former_snapshot_while_one_is_made(
         there.put(str(number), user(number, status="dnd"))
     assert await snapshot.ready() is former
     assert await snapshot.ready() is former
-    assert len(unframed(former.tail())) == USERS // TAIL_SHARE + 1
+    assert len(unframed(former.tail()[1])) == USERS // TAIL_SHARE + 1
     for number in range(USERS // OLD_SHARE + 1):
         there.put(str(number), user(number, status="online"))
     waiting = asyncio.create_task(snapshot.ready())
@@ -114,7 +118,7 @@ async def test_joins_are_served_from_the_former_snapshot_while_one_is_made(
     new = await waiting
     assert new is not former
     assert new.users != former.users
-    told = {frame["data"]["uid"] for frame in unframed(new.tail())}
+    told = {frame["data"]["uid"] for frame in unframed(new.tail()[1])}
     assert told <= former.tracker.touched.keys()
 
 
@@ -127,7 +131,7 @@ async def test_a_small_world_has_no_tail() -> None:
     there.put("1", user(1, status="dnd"))
     second = await snapshot.ready()
     assert b'"dnd"' in second.users.plain
-    assert second.tail() == b""
+    assert second.tail() == (there.seq, b"")
 
 
 async def test_a_snapshot_that_nobody_asks_for_is_forgotten() -> None:

@@ -206,6 +206,8 @@ class World:
         """
         if not self._complete_since <= seq <= self.seq:
             return None
+        # An unnumbered delta has the seq of the delta before it, so a client with this very seq
+        # may or may not have received it. Sending it again is harmless, a gap is not.
         return [each for each in self._history if each.seq + is_unnumbered(each) > seq]
 
     def track(self) -> ChangeTracker:
@@ -243,12 +245,13 @@ class World:
         self._pending.append(delta)
         self._history.append(delta)
         if len(self._history) > self._history_size:
-            lost = self._history.popleft()
-            self._reaches_to = lost.seq + is_unnumbered(lost)
+            dropped = self._history.popleft()
+            # A client at the seq of a dropped unnumbered delta may lack it.
+            self._complete_since = dropped.seq + is_unnumbered(dropped)
 
 
 def is_unnumbered(delta: Delta) -> bool:
-    """Return True if the delta carries the number before it, without raising it."""
+    """True if the delta did not raise ``seq`` but carries that of the delta before it."""
     return isinstance(delta.change, Removal) and delta.change.known_before is not None
 
 

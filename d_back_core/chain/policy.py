@@ -71,10 +71,11 @@ MAX_SLUG_LENGTH = 64
 
 
 class PublicIds:
-    """server_id → public id, the same for the life of the process (R12).
+    """server_id → public id, stable for the life of the process (R12).
 
-    If two servers want the same id, the order is: the operator's alias, then a provider's id, then
-    the order of the list. The loser gets its server_id.
+    A server's public id is the operator's alias, else the provider's id, else a slug of the
+    name. If two servers want the same id, the alias wins, then the provider's id, then the order
+    of the list. The other server's public id is its server_id.
     """
 
     RESERVED = frozenset({"default", "null"})
@@ -89,24 +90,29 @@ class PublicIds:
         if not new:
             return
         aliases = {policy.alias: server_id for server_id, policy in policies.items()}
-        wishes: tuple[Callable[[str], str | UnsetType | None], ...] = (
+        candidates: tuple[Callable[[str], str | UnsetType | None], ...] = (
             lambda server_id: policies.get(server_id, NO_POLICY).alias,
             lambda server_id: servers[server_id].id,
             lambda server_id: slug(servers[server_id].name or ""),
         )
-        for wish in wishes:
+        # All aliases before the first provider's id, and all of these before the first slug: the
+        # order in which servers appear must not decide between an alias and a slug.
+        for candidate in candidates:
             for server_id in new:
-                wanted = wish(server_id)
-                if server_id in self._ids or not wanted or wanted in self._used:
+                if server_id in self._ids or not (wanted := candidate(server_id)):
                     continue
-                # Another server's own id stays free for it, and so does another one's alias.
+                if wanted in self._used:
+                    continue
+                # Another server's server_id or alias is not available, even if that server has
+                # another public id: `resolve` would find two servers by one text.
                 names_another = wanted in servers or wanted in policies or wanted in self._ids
                 if names_another and wanted != server_id:
                     continue
                 if aliases.get(wanted, server_id) == server_id:
                     self._take(server_id, wanted)
         for server_id in new:
-            if server_id not in self._ids:  # numbered if another server has taken it before
+            if server_id not in self._ids:
+                # The server_id can be taken: as the public id of a server that was listed before.
                 numbered = (f"{server_id}-{number}" for number in count(2))
                 free = (each for each in chain([server_id], numbered) if each not in self._used)
                 self._take(server_id, next(free))
@@ -126,7 +132,7 @@ def slug(name: str) -> str:
     """Return a public id made from a name, transliterated to ASCII; "" if that is impossible."""
     from slugify import slugify  # noqa: PLC0415  10 to 20 ms, needed only without an id
 
-    # A name is plain text. Decoding "&#…;" would also raise OverflowError for large numbers.
+    # A name is plain text, not HTML: "&amp;" is not decoded.
     wanted = slugify(
         name, max_length=MAX_SLUG_LENGTH, entities=False, decimal=False, hexadecimal=False
     )
@@ -144,11 +150,10 @@ def effective_servers(
 ) -> dict[str, EffectiveServer]:
     """Return the servers that clients see, with the default server marked.
 
-    ``merged`` is in the order of the chain. ``protected`` are the server_ids that a provider has
-    ever protected and not opened again, ``flagged`` those that a provider calls the default, the
-    highest provider's first, and ``present`` is the default until now. The default does not
-    depend on the order of ``merged``: without a flag it is the open server with the smallest
-    server_id (R3).
+    ``merged`` is in chain order. ``protected``: the server_ids that a provider has protected and
+    not opened since. ``flagged``: the server_ids with a provider's ``default`` flag, those of the
+    highest provider first. ``present``: the default server until now. Without a policy, a flag or
+    a present default, the open server with the smallest server_id is the default (R3).
     """
     public_ids.assign(merged, policies)
     closed = set(protected) | {key for key, policy in policies.items() if policy.protects}

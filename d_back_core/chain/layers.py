@@ -4,10 +4,13 @@ The same rules merge the list of servers (layers that map server_id → `Server`
 one server (uid → `User`): one `Layers` for the list, and one per server.
 
 A record counts for a key if
-- its provider is a ``fallback`` and no other fallback in use has a higher priority: for users it
-  counts even if it does not know the key, since a lower fallback never fills gaps of a higher one;
-  for servers the highest fallback that lists the key counts, or
-- its provider is a ``merge`` or ``enrich``.
+- its provider is a ``merge`` or ``enrich``, or
+- its provider is a ``fallback``, and the highest one: of the users, the highest in use, even if it
+  does not know the key, because a lower fallback never fills the gaps of a higher one; of the
+  servers, the highest that lists the key, because each server is decided on its own.
+
+A *stale* layer, of a provider that has failed past its grace, counts only for a key that no other
+layer adds (R3, R7).
 
 Records that count merge field by field: the highest priority that supplies a field wins. A key
 exists if a record of a ``fallback`` or ``merge`` provider counts for it; ``enrich`` adds no keys.
@@ -69,7 +72,7 @@ class Layers(Generic[R]):
         self.links = links
         self.in_use = {link.name: layers[link.name] for link in links if link.name in layers}
         self.stale = stale
-        """Of these providers only the records that no other provider has count (R3, R7)."""
+        """Providers whose records count only for keys that no other layer adds."""
         self._links = [link for link in links if link.name in layers]
         self._positions = {link.name: position for position, link in enumerate(links)}
 
@@ -82,17 +85,16 @@ class Layers(Generic[R]):
         )
 
     def record(self, name: str, key: str) -> R | None:
-        """Return that provider's record of that key, if its layer is in use and admits the key."""
+        """Return the provider's record; None if it has none, is not in use, or is filtered."""
         link = next((link for link in self._links if link.name == name), None)
         if link is None or (self.kind is Server and not link.admits(key)):
             return None
         return self.in_use[name].get(key)
 
     def contributors(self, key: str, above: str | None = None) -> Iterator[tuple[Link, R]]:
-        """Yield the records of that key which count, highest priority first.
+        """Yield the records that count for the key, highest priority first.
 
-        Of the fallbacks only one counts: for users the highest in use, even if it does not have
-        the key; for servers the highest that has it. ``above``: only providers above that one.
+        ``above`` limits them to the providers above that one.
         """
         if not self.stale:
             yield from self._contributors(key, above, self._links)
@@ -166,7 +168,7 @@ class Layers(Generic[R]):
         return list(dict.fromkeys(keys))
 
     def is_above(self, name: str, other: str | None) -> bool:
-        """Return True if its priority is higher than the other's, or if ``other`` is None."""
+        """True if the provider's priority is higher than the other's, or if ``other`` is None."""
         limit = self._positions.get(other) if other is not None else None
         return limit is None or self._positions.get(name, limit) < limit
 

@@ -251,7 +251,7 @@ class World:
 
 
 def is_unnumbered(delta: Delta) -> bool:
-    """Return True if the delta carries the number before it, without raising it."""
+    """True if the delta did not raise ``seq`` but carries that of the delta before it."""
     return isinstance(delta.change, Removal) and delta.change.known_before is not None
 
 

@@ -104,7 +104,7 @@ async def _asked(config: configuration.Config, question: Question) -> Reply:
     try:
         await live.start()
         if question.server is not None:
-            with suppress(JoinError):  # the explanation says it in its own words
+            with suppress(JoinError):  # `explain` raises the same error below
                 await live.joins.hold(question.server)
         return Reply(explanation=explain(live, question.server, question.uid))
     except JoinError as error:

@@ -119,11 +119,11 @@ class ProviderConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     grace: Duration = _seconds(30)
     """Time for which the last data of a failed provider stays in use."""
     refresh: Timeout | None = None
-    """Fetch everything again at this interval. Default: the plugin's own; otherwise 30 s for a
-    provider without events, and never with them."""
+    """Interval at which everything is fetched again. Default: the plugin's own; otherwise 30 s for
+    a provider without events, and never with them."""
     max_age: Duration | None = None
-    """A join fetches an answer that is older than this again, before it is answered. Default: the
-    plugin's own; otherwise an answer does not age."""
+    """Age from which a join fetches an answer again before it uses it. Default: the plugin's own;
+    otherwise an answer does not age."""
 
 
 class Provider(Struct, frozen=True, kw_only=True):

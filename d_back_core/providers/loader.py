@@ -41,8 +41,10 @@ class Plugin:
         self._hooks = hooks
 
     def probing(self) -> "Plugin":
-        """Return the same provider for a run that only asks once: ``context.probe`` is set, and
-        it has no stream and records nothing."""
+        """Return the same provider for ``check --live`` and ``explain``, which ask it only once.
+
+        Its ``context.probe`` is True; its stream and its recording are not used.
+        """
         probe = self.without(LASTING)
         probe.probe = True
         return probe
@@ -53,20 +55,20 @@ class Plugin:
         return Plugin(self.settings, self.instance, kept)
 
     def same_instance(self, other: "Plugin") -> bool:
-        """Return True if the other is made of the same plugin with the same options."""
+        """True if the other has the same plugin and options, so that the instance can be kept."""
         return (
             self.core.use == other.core.use
             and self.settings.options == other.settings.options
-            and self.core.refresh == other.core.refresh  # it polls, or does not
+            and self.core.refresh == other.core.refresh  # decides whether it is polled
             and type(self.instance) is type(other.instance)
-            and self._hooks.keys() == other._hooks.keys()
+            and self._hooks.keys() == other._hooks.keys()  # noqa: SLF001  of the same class
         )
 
     def implements(self, hook: str) -> bool:
         return hook in self._hooks
 
     def max_age(self, hook: str) -> float | None:
-        """Return the age in seconds from which on a join fetches an answer again; None: never."""
+        """Return the age in seconds from which a join fetches an answer again; None: never."""
         if self.core.max_age is not None:
             return self.core.max_age
         own = getattr(self.instance, "max_age", None)
@@ -90,7 +92,7 @@ class Plugin:
 def _with_defaults(
     core: configuration.ProviderConfig, instance: object
 ) -> configuration.ProviderConfig:
-    """The operator's settings; what is not set there, the class may set."""
+    """Return the operator's settings, with the class's defaults for keys that are not set."""
     mode = core.mode or getattr(instance, "mode", None) or "fallback"
     refresh = getattr(instance, "refresh", None) if core.refresh is None else core.refresh
     return structs.replace(core, mode=mode, refresh=refresh)

@@ -121,11 +121,13 @@ class ServerState:
         self._shared.changed(self)
 
     def reconfigure(self, policy: Policy, chat_rate: ChatRate) -> None:
-        """Use another policy: what it hides, it hides at once; the users follow with the
+        """Use another policy. What it hides, it hides at once; the rest follows with the
         resolver's next swap."""
         self.policy = policy
         self._chat_rate = chat_rate
         self.world.hide(offline=policy.hide_offline)
+        for uid in policy.ignore_users:
+            self.world.put(uid, None)
         self._shared.changed(self)
 
     def stats(self) -> ServerStats:

@@ -303,7 +303,7 @@ JOIN_END = b"}}"
 
 
 def join_head(server: EffectiveServer, epoch: str, seq: int) -> bytes:
-    """Return the beginning of a ``server-join``, up to its users."""
+    """Encode the beginning of a ``server-join``, up to its users."""
     joined = Joined(
         request=Request(server=server.public_id),
         server_name=defused(server.name),

@@ -90,7 +90,7 @@ class UserRemoved(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Message(Struct, frozen=True, kw_only=True, gc=False, repr_omit_defaults=True):
-    """A chat message. ``channel`` is the id of the channel; a policy may use the id or the name."""
+    """A chat message. ``channel`` is the channel's id; a policy may use the id or the name."""
 
     server_id: str
     uid: str

@@ -54,7 +54,7 @@ class ServerList:
         return bool(self._protectors.get(server_id))
 
     def is_known(self, server_id: str) -> bool:
-        """Return True if a provider lists or protects the server, also if clients do not see it."""
+        """Return True if a provider lists or protects the server, also if it is hidden."""
         return server_id in self._merged or self.is_protected(server_id)
 
     def public_id(self, server_id: str) -> str:

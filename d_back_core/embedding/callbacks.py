@@ -116,9 +116,9 @@ class Callbacks:
         """Compare the password of the list of servers; then ask ``on_validate_discord_user`` about
         a client that has logged in with Discord. Only ``True`` is a yes."""
         password, offered = self._passwords.get(server_id), credentials.password
-        if password is not None and offered is not None:
-            if await asyncio.to_thread(password.matches, offered):
-                return True
+        given = password is not None and offered is not None
+        if given and await asyncio.to_thread(password.matches, offered):
+            return True
         callback = self._registered.get("authorize")
         token, user = credentials.discord_token, credentials.discord_user
         if callback is None or not token or not user:

@@ -115,7 +115,7 @@ class Supervisor:
 
     @property
     def health(self) -> Health:
-        """``starting`` until the first attempt has succeeded or failed; then as the header says."""
+        """``starting`` until the first attempt is over; then as the header says."""
         if self.starting:
             return "starting"
         if self._run_number == 0 or self.expired(None):

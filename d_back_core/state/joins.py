@@ -211,14 +211,18 @@ class Joins:
             former, present = before.get(server.server_id), now.get(server.server_id)
             if present is None:
                 self._unsubscribe(server, "gone", protocol.UNKNOWN_SERVER)
-            elif former is None:
-                continue
-            elif present.passworded and not former.passworded:
-                self._unsubscribe(server, "unauthorized", protocol.UNAUTHORIZED)
-            elif present.client_id != former.client_id:
-                client_id = protocol.update_client_id(server.server_id, present.client_id)
-                for session in [*server.sessions]:
-                    session.send(client_id)
+            elif former is not None:
+                self._compare(server, former, present)
+
+    def _compare(
+        self, server: ServerState, former: EffectiveServer, present: EffectiveServer
+    ) -> None:
+        if present.passworded and not former.passworded:
+            self._unsubscribe(server, "unauthorized", protocol.UNAUTHORIZED)
+        elif present.client_id != former.client_id:
+            client_id = protocol.update_client_id(server.server_id, present.client_id)
+            for session in [*server.sessions]:
+                session.send(client_id)
 
     def _unsubscribe(self, server: ServerState, code: ErrorCode, message: str) -> None:
         for session in list(server.sessions):

@@ -302,7 +302,8 @@ class LayerSource(Generic[R]):
         async for attempt in retrying(clock, ProviderError, self._on_attempt_failed):
             with attempt:
                 if not self.supervisor.running:
-                    return self._give_up(call)
+                    self._give_up(call)
+                    return
                 call.in_flight, call.began = True, clock.time()
                 call.patches, call.repeat = [], False
                 answer, overlay = await self._answer()

@@ -289,14 +289,18 @@ class Resolver(Generic[R, E]):
         if supervisor.starting:
             return "wait"
         if not supervisor.running and source.asking:
-            source.cancel()  # an answer of the run that is over is not taken
+            source.cancel()  # an answer of the run that is over is not taken (R15)
         if source.expired or (not supervisor.running and source.records is None):
             return "skip"
         if source.failing_since is not None:
             self._wake(source.failing_since + supervisor.core.grace)
         self._retry(source)
+        return self._verdict_by_answer(source)
+
+    def _verdict_by_answer(self, source: LayerSource[R]) -> Verdict:
+        """The verdict about a provider that runs, or whose layer has grace left."""
         if source.records is not None:
-            if source.state is State.INHERITED and supervisor.running and not source.asking:
+            if source.state is State.INHERITED and source.supervisor.running and not source.asking:
                 source.ask()
             return "use" if self._may_come(source) else "skip"
         if source.answered or source.failing_since is not None:

@@ -140,9 +140,14 @@ class Subscribers:
             self._write(self._direct, batch)
 
     def turns(self, batch: Batch) -> Iterator[None]:
-        """The same, with a pause after every ``SESSIONS_PER_TURN``. The iterator is to be
-        exhausted before the next batch."""
+        """Do the same with a pause after every ``SESSIONS_PER_TURN`` sessions. The iterator must
+        be exhausted before the next batch."""
+        # Now, not at the first step of the iterator: from here on the deltas are not pending in
+        # the world any more, and a session that catches up must still find them.
         self._batch = batch
+        return self._turns(batch)
+
+    def _turns(self, batch: Batch) -> Iterator[None]:
         if not batch.for_all:
             for session in list(self._direct.values()):
                 self.stop_direct_writes(session)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import asyncpg
 
 from d_back_core import ConfigError
+from d_back_postgres.address import address
 from d_back_postgres.config import PostgresConfig
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
 
 CONNECT_TIMEOUT = 5.0
-"""Seconds that one attempt to connect may take."""
+"""Seconds that one attempt to connect may take, unless the DSN has a ``connect_timeout``."""
 CLOSE_TIMEOUT = 1.0
 """Seconds that what is under way gets to end."""
 MARGIN = 1.0
@@ -31,6 +32,7 @@ class Database:
 
     def __init__(self, config: PostgresConfig) -> None:
         self._config = config
+        self._address = address(config.dsn.reveal())
         self._pool: Pool | None = None
 
     async def open(self) -> None:
@@ -86,21 +88,26 @@ class Database:
             return await connection.fetch(statement, *arguments)
 
     @property
+    def _connect_timeout(self) -> float:
+        return self._address.connect_timeout or CONNECT_TIMEOUT
+
+    @property
     def _milliseconds(self) -> int:
         return max(1, round(self._config.statement_timeout * 1000))
 
     def _acquired(self) -> "AbstractAsyncContextManager[Session]":
         if self._pool is None:
             raise asyncpg.InterfaceError("the pool is closed")
-        return self._pool.acquire(timeout=CONNECT_TIMEOUT)
+        return self._pool.acquire(timeout=self._connect_timeout)
 
     def _options(self) -> dict[str, Any]:
-        settings = {"application_name": "d-back"}
+        settings = {"application_name": self._address.application_name or "d-back"}
         if not self._config.transaction_pooler:  # poolers refuse what they do not know
             settings["statement_timeout"] = str(self._milliseconds)
         return {
-            "dsn": self._config.dsn.reveal(),
-            "timeout": CONNECT_TIMEOUT,
+            **self._address.options,
+            "dsn": self._address.url,
+            "timeout": self._connect_timeout,
             "command_timeout": self._config.statement_timeout + MARGIN,
             "server_settings": settings,
             **({"statement_cache_size": 0} if self._config.transaction_pooler else {}),

@@ -11,6 +11,7 @@ from d_back_postgres.changes import Changes
 from d_back_postgres.config import PostgresConfig
 from d_back_postgres.database import Database
 from d_back_postgres.failure import DatabaseError, told
+from d_back_postgres.flags import FlagReader
 from d_back_postgres.listener import Listener
 from d_back_postgres.memory import Memory
 from d_back_postgres.pending import Pending
@@ -65,7 +66,7 @@ class PostgresProvider:
                     context, database.connect, pending.notified, pending.resumed
                 )
                 await self._listener.open()
-        reading = Reading(database, relations)
+        reading = Reading(database, relations, FlagReader(context.log))
         self._pending = pending
         self._run = _Run(
             relations=relations,

@@ -9,6 +9,7 @@ from msgspec import UNSET
 
 from d_back_core import Server, User
 from d_back_postgres.database import Database
+from d_back_postgres.flags import FlagReader
 from d_back_postgres.relations import Relation, Relations, quoted
 
 SLICE = 1000
@@ -34,8 +35,9 @@ class Members:
 class Reading:
     """Reads the relations of one run; raises what asyncpg raises."""
 
-    def __init__(self, database: Database, relations: Relations) -> None:
+    def __init__(self, database: Database, relations: Relations, flags: FlagReader) -> None:
         self._database = database
+        self._flags = flags
         self._relations = relations
         users, servers = relations.users, relations.servers
         self._server_id = users.columns["server_id"]
@@ -70,7 +72,7 @@ class Reading:
     async def servers(self) -> dict[str, Server]:
         """All servers, disabled ones included."""
         rows = await self._database.fetch(self._all_servers)
-        return {row["server_id"]: _server(row) for row in rows}
+        return {row["server_id"]: self._server(row) for row in rows}
 
     async def members(self, server_id: str) -> Members:
         """The users of one server and whether it is there, of one moment, by one query."""
@@ -84,13 +86,14 @@ class Reading:
             if count % SLICE == 0:
                 await asyncio.sleep(0)
         known = rows[0]["known"]
-        return Members(users, known=known, listed=known and rows[0]["enabled"] is not False)
+        enabled = self._flag("enabled", rows[0]) if known else None
+        return Members(users, known=known, listed=known and enabled is not False)
 
     async def some_servers(self, server_ids: Collection[str]) -> Mapping[str, Server | None]:
         """These servers as they are now; None for one that is not there."""
         keys = [each for each in server_ids if self._listed_id.fits(each)]
         rows = await self._database.fetch(self._some_servers, keys)
-        return {row["server_id"]: _server(row) if row["there"] else None for row in rows}
+        return {row["server_id"]: self._server(row) if row["there"] else None for row in rows}
 
     async def some_users(self, keys: Collection[Key]) -> Mapping[Key, User | None]:
         """These users as they are now; None for one that is not there."""
@@ -101,6 +104,19 @@ class Reading:
             (row["server_id"], row["user_id"]): _user(row) if row["there"] else None
             for row in rows
         }
+
+    def _server(self, row: asyncpg.Record) -> Server:
+        passworded = self._flag("passworded", row)
+        return Server(
+            name=row["name"],
+            id=row["public_id"],
+            default=self._flag("is_default", row),
+            passworded=UNSET if passworded is None else passworded,  # only false opens a server
+            enabled=self._flag("enabled", row),
+        )
+
+    def _flag(self, key: str, row: asyncpg.Record) -> bool | None:
+        return self._flags.read(self._relations.servers, key, row[key])
 
     @staticmethod
     def _equals(relation: Relation, key: str, alias: str) -> str:
@@ -113,28 +129,14 @@ def _user(row: asyncpg.Record) -> User:
     return User(username=row["username"], status=row["status"], role_color=row["role_color"])
 
 
-def _server(row: asyncpg.Record) -> Server:
-    passworded = row["passworded"]
-    return Server(
-        name=row["name"],
-        id=row["public_id"],
-        default=row["is_default"],
-        passworded=UNSET if passworded is None else passworded,  # only false opens a server
-        enabled=row["enabled"],
-    )
-
-
 def _selected(relation: Relation, fields: tuple[str, ...], alias: str) -> str:
     return ", ".join(_column(relation, field, alias) for field in fields)
 
 
 def _column(relation: Relation, key: str, alias: str) -> str:
-    """Flags as they are, everything else as a text, NULL where there is no such column."""
-    column = relation.columns.get(key)
-    if column is None:
+    """The column as a text, NULL if there is no such column."""
+    if key not in relation.columns:
         return f"NULL::text AS {key}"
-    if key in {"is_default", "passworded", "enabled"}:
-        return f"{alias}.{quoted(column.name)} AS {key}"
     return _text(relation, key, alias)
 
 

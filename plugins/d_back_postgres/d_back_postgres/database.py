@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import asyncpg
 
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
     Session: TypeAlias = Connection | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
     Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
+
+Isolation: TypeAlias = Literal["read_committed", "repeatable_read"]
 
 CONNECT_TIMEOUT = 5.0
 """Seconds that one attempt to connect may take, unless the DSN has a ``connect_timeout``."""
@@ -75,15 +77,28 @@ class Database:
             yield connection
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator["Session"]:
+    async def transaction(
+        self, isolation: Isolation = "read_committed", *, readonly: bool = False
+    ) -> AsyncIterator["Session"]:
         """A connection of the pool, in a transaction."""
-        async with self._acquired() as connection, connection.transaction():
+        async with (
+            self._acquired() as connection,
+            connection.transaction(isolation=isolation, readonly=readonly),
+        ):
             if self._config.transaction_pooler:
                 await connection.execute(f"SET LOCAL statement_timeout = {self._milliseconds}")
             yield connection
 
-    async def fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
-        """The rows of one statement."""
+    def snapshot(self) -> "AbstractAsyncContextManager[Session]":
+        """A connection of the pool whose statements all see the same moment."""
+        return self.transaction("repeatable_read", readonly=True)
+
+    async def fetch(
+        self, statement: str, *arguments: object, session: "Session | None" = None
+    ) -> list[asyncpg.Record]:
+        """The rows of one statement, on that connection or on any."""
+        if session is not None:
+            return await session.fetch(statement, *arguments)
         async with self.session() as connection:
             return await connection.fetch(statement, *arguments)
 

@@ -210,7 +210,7 @@ async def test_bigint_lookups_use_the_index(dsn: str, sql: Connection, begin: Be
     run = provider._run  # noqa: SLF001  the statement itself is what matters
     assert run is not None
     await sql.execute("SET enable_seqscan = off; SET plan_cache_mode = force_custom_plan")
-    statement = run.reading._one_server  # noqa: SLF001
+    statement = run.tables.reading._one_server  # noqa: SLF001
     plan = await sql.fetch(f"EXPLAIN {statement}", "1", "1")
     assert "Index Cond: (server_id = '1'::bigint)" in "\n".join(row[0] for row in plan)
 

@@ -308,7 +308,7 @@ class Heard:
     def __init__(self, server: WebSocketServer, monkeypatch: pytest.MonkeyPatch) -> None:
         self.names: list[str] = []
         self._hear = server.live.on_event
-        monkeypatch.setattr(server.live, "heard", self)
+        monkeypatch.setattr(server.live, "on_event", self)
 
     def __call__(self, name: str, event: Event) -> None:
         self.names.append(name)

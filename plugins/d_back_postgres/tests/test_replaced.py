@@ -116,8 +116,8 @@ async def in_time(condition: Callable[[], Awaitable[bool]]) -> None:
 
 
 def health_of(server: WebSocketServer) -> tuple[str, str]:
-    supervisor = server.live.provider_set.supervisors["postgres"]
-    return supervisor.health, supervisor.last_error
+    supervisor = server.live.providers.supervisors["postgres"]
+    return supervisor.health, supervisor.last_error.removeprefix("provider postgres is degraded: ")
 
 
 def town() -> Script:
@@ -500,7 +500,7 @@ async def test_r49_rows_are_shown_while_the_source_is_away(
     server = await recorded(serve, dsn, script)
     world = await join(server)
     assert script.context is not None
-    supervisor = server.live.provider_set.supervisors["script"]
+    supervisor = server.live.providers.supervisors["script"]
     supervisor.core = type(supervisor.core)(use="script", grace=type(supervisor.core.grace)(0.05))
     script.servers_answer = script.users_answers["1"] = RuntimeError("away")
     script.context.degraded("away")

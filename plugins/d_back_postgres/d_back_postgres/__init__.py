@@ -1,9 +1,10 @@
 """Servers and members from PostgreSQL, live, and a memory for the other providers of d-back.
 
-`config` is what the operator says; `relations` finds in the database what that names; `reading`
-is what is asked of it, `listener` and `pending` how changes are heard of, `changes` what becomes
-of them; `memory` is what the recorder stores; `migrations` makes the tables; `database` holds the
-connections, and `failure` tells what went wrong, without secrets.
+`config` is what the operator configures, and `address` reads its DSN; `relations` finds in the
+database what that names, and `tables` keeps it up to date by its `fingerprint`. `reading` reads
+rows and their `flags`; `listener` and `pending` receive what has changed, and `changes` turns it
+into events. `memory` is what the recorder stores, and `wanted` what it has stored; `migrations`
+makes the tables; `database` holds the connections, and `failure` words errors without secrets.
 """
 
 from d_back_postgres.config import PostgresConfig, ServersColumns, UsersColumns

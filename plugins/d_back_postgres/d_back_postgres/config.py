@@ -6,10 +6,10 @@ from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
 from d_back_core import Duration, Secret
+from d_back_postgres.address import address
 
 MAX_NAME = 63
 """Bytes of a name in PostgreSQL; of a longer one it would ignore the rest."""
-SCHEMES = ("postgresql://", "postgres://")
 
 
 class UsersColumns(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,8 +43,8 @@ class PostgresConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """``[providers.postgres]``."""
 
     dsn: Secret
-    """``postgresql://USER:PASSWORD@HOST:PORT/DATABASE``; several hosts, ``sslmode`` and
-    ``target_session_attrs`` as libpq knows them."""
+    """``postgresql://USER:PASSWORD@HOST:PORT/DATABASE``; several hosts and the
+    parameters of libpq (see `address`)."""
     schema: str | None = None
     """Where the tables are. Unset: where the role's ``search_path`` finds them."""
     users_table: str = "users"
@@ -65,8 +65,7 @@ class PostgresConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Whether the recorder keeps those who are gone, as offline, instead of deleting them."""
 
     def __post_init__(self) -> None:
-        if not self.dsn.reveal().startswith(SCHEMES):
-            raise ValueError("dsn: expected postgresql://USER:PASSWORD@HOST:PORT/DATABASE")
+        address(self.dsn.reveal())
         if self.statement_timeout <= 0:
             raise ValueError("statement_timeout: expected a duration greater than 0")
         if self.keep_offline and not self.users_columns.status:

@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import asyncpg
 
 from d_back_core import ConfigError
+from d_back_postgres.address import address
 from d_back_postgres.config import PostgresConfig
 
 if TYPE_CHECKING:
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
     Session: TypeAlias = Connection | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
     Pool: TypeAlias = asyncpg.Pool[asyncpg.Record]
 
+Isolation: TypeAlias = Literal["read_committed", "repeatable_read"]
+
 CONNECT_TIMEOUT = 5.0
-"""Seconds that one attempt to connect may take."""
+"""Seconds that one attempt to connect may take, unless the DSN has a ``connect_timeout``."""
 CLOSE_TIMEOUT = 1.0
 """Seconds that what is under way gets to end."""
 MARGIN = 1.0
@@ -31,6 +34,7 @@ class Database:
 
     def __init__(self, config: PostgresConfig) -> None:
         self._config = config
+        self._address = address(config.dsn.reveal())
         self._pool: Pool | None = None
 
     async def open(self) -> None:
@@ -73,17 +77,34 @@ class Database:
             yield connection
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator["Session"]:
+    async def transaction(
+        self, isolation: Isolation = "read_committed", *, readonly: bool = False
+    ) -> AsyncIterator["Session"]:
         """A connection of the pool, in a transaction."""
-        async with self._acquired() as connection, connection.transaction():
+        async with (
+            self._acquired() as connection,
+            connection.transaction(isolation=isolation, readonly=readonly),
+        ):
             if self._config.transaction_pooler:
                 await connection.execute(f"SET LOCAL statement_timeout = {self._milliseconds}")
             yield connection
 
-    async def fetch(self, statement: str, *arguments: object) -> list[asyncpg.Record]:
-        """The rows of one statement."""
+    def snapshot(self) -> "AbstractAsyncContextManager[Session]":
+        """A connection of the pool whose statements all see the same moment."""
+        return self.transaction("repeatable_read", readonly=True)
+
+    async def fetch(
+        self, statement: str, *arguments: object, session: "Session | None" = None
+    ) -> list[asyncpg.Record]:
+        """The rows of one statement, on that connection or on any."""
+        if session is not None:
+            return await session.fetch(statement, *arguments)
         async with self.session() as connection:
             return await connection.fetch(statement, *arguments)
+
+    @property
+    def _connect_timeout(self) -> float:
+        return self._address.connect_timeout or CONNECT_TIMEOUT
 
     @property
     def _milliseconds(self) -> int:
@@ -92,15 +113,16 @@ class Database:
     def _acquired(self) -> "AbstractAsyncContextManager[Session]":
         if self._pool is None:
             raise asyncpg.InterfaceError("the pool is closed")
-        return self._pool.acquire(timeout=CONNECT_TIMEOUT)
+        return self._pool.acquire(timeout=self._connect_timeout)
 
     def _options(self) -> dict[str, Any]:
-        settings = {"application_name": "d-back"}
+        settings = {"application_name": self._address.application_name or "d-back"}
         if not self._config.transaction_pooler:  # poolers refuse what they do not know
             settings["statement_timeout"] = str(self._milliseconds)
         return {
-            "dsn": self._config.dsn.reveal(),
-            "timeout": CONNECT_TIMEOUT,
+            **self._address.options,
+            "dsn": self._address.url,
+            "timeout": self._connect_timeout,
             "command_timeout": self._config.statement_timeout + MARGIN,
             "server_settings": settings,
             **({"statement_cache_size": 0} if self._config.transaction_pooler else {}),

@@ -13,7 +13,7 @@ from d_back_postgres.relations import CHANNEL
 if TYPE_CHECKING:
     from d_back_postgres.database import Connection
 
-HEARTBEAT = 10.0
+HEARTBEAT = 5.0
 """Seconds after which a silent connection is asked whether it is still there: one that a
 firewall or a dead host has cut off would be silent for ever."""
 FIRST_WAIT, LONGEST_WAIT = 0.1, 10.0
@@ -25,14 +25,15 @@ LOST = "the connection that listens for changes was lost"
 class Listener:
     """Hears notifications from `open` to `close`, whatever happens to the connection.
 
-    ``notified`` is called with each payload, ``resumed`` when the connection is there again.
+    ``notified`` is called with each payload and the server's process that it comes from,
+    ``resumed`` when the connection is there again.
     """
 
     def __init__(
         self,
         context: Context,
         connect: Callable[[], "Awaitable[Connection]"],
-        notified: Callable[[str], None],
+        notified: Callable[[str, int], None],
         resumed: Callable[[], None],
     ) -> None:
         self._context = context
@@ -40,10 +41,12 @@ class Listener:
         self._notified = notified
         self._resumed = resumed
         self._task: asyncio.Task[None] | None = None
+        self.connected = False
 
     async def open(self) -> None:
         """Listen from now on; raises what asyncpg raises where that cannot begin."""
         connection = await self._listening()
+        self.connected = True
         self._task = asyncio.create_task(self._keep(connection), name="d_back_postgres listener")
         self._task.add_done_callback(self._ended)
 
@@ -61,8 +64,12 @@ class Listener:
             finally:
                 # Nothing is left to be said to it, and it may be dead: no farewell.
                 connection.terminate()
+            self.connected = False
             self._context.degraded(LOST)
             connection = await self._again()
+            # LISTEN is committed: what changes from here on is notified, so that whoever reads
+            # now misses nothing.
+            self.connected = True
             self._resumed()
 
     async def _watch(self, connection: "Connection") -> None:
@@ -111,5 +118,5 @@ class Listener:
             self._context.degraded("listening for changes has failed")
             self._context.log.error("listening for changes has failed", exc_info=error)
 
-    def _heard(self, _connection: object, _pid: int, _channel: str, payload: object) -> None:
-        self._notified(str(payload))
+    def _heard(self, _connection: object, pid: int, _channel: str, payload: object) -> None:
+        self._notified(str(payload), pid)

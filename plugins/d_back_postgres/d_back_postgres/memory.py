@@ -1,7 +1,10 @@
 """What a recorder remembers: batches of changes, each stored in one transaction."""
 
+import asyncio
 import logging
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
 import asyncpg
@@ -20,13 +23,21 @@ from d_back_postgres.database import Database
 from d_back_postgres.failure import DatabaseError, described
 from d_back_postgres.reading import Key
 from d_back_postgres.relations import Relations
-from d_back_postgres.writing import Writing, server_values, user_values, writing
+from d_back_postgres.wanted import Wanted
+from d_back_postgres.writing import Gone, Writing, server_values, user_values, writing
 
 if TYPE_CHECKING:
     from d_back_postgres.database import Session
 
 REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 """What the database raises for values that a table cannot hold."""
+
+BATCH = 1000
+"""Changes that one statement stores."""
+MAX_BACKENDS = 200
+"""More than the largest pool has; connections that are closed are not removed."""
+LOCK = 0x0D_BACC
+"""The class of the advisory locks of recorders."""
 
 Row: TypeAlias = Sequence[object]
 
@@ -42,23 +53,73 @@ class Memory:
         log: logging.Logger,
         *,
         keep_offline: bool = False,
+        wanted: Wanted | None = None,
     ) -> None:
+        self._database = database
+        self._gone: Gone = "offline" if keep_offline else "deleted"
+        self._log = log
+        self._wanted = Wanted() if wanted is None else wanted
+        self._storing = asyncio.Lock()
+        self.refused = 0
+        self.backends: deque[int] = deque(maxlen=MAX_BACKENDS)
+        """The processes of the server that have written for this, the last ones."""
+        self.use(relations)
+
+    def use(self, relations: Relations) -> None:
+        """Write to these tables from now on; raises `DatabaseError` if that is not possible."""
         for relation in (relations.users, relations.servers):
             if relation.identity is None:
                 raise DatabaseError(f"nothing can be recorded to a query or view: {relation.key}")
-        self._database = database
-        self._users = writing(relations.users, "offline" if keep_offline else "deleted")
+        self._users = writing(relations.users, self._gone)
         self._servers = writing(relations.servers, "deleted")
-        self._log = log
-        self.refused = 0
+        self._lock = " ".join(relations.users.identity or ())
 
     async def store(self, changes: Sequence[Change]) -> None:
         """Store all changes in order, or none. Raises what asyncpg raises."""
-        async with self._database.transaction() as session:
+        async with self._storing, self._alone() as session:
             gathered = _Gathered(self, session)
             for change in changes:
                 await gathered.add(change)
             await gathered.flush()
+        # Not before the commit: what is not stored yet comes again from the core's queue.
+        self._wanted.apply(changes)
+
+    async def restore(self) -> None:
+        """Store again all that was stored, all or none of it: others have replaced a table, or
+        the database was away and may come back with an older state."""
+        await self._store_again(self._wanted.changes())
+
+    async def repair(
+        self, servers: Iterable[str], users: Mapping[str, Iterable[str] | None]
+    ) -> None:
+        """Store these servers and users again: others have changed their rows."""
+        await self._store_again(self._wanted.changes_of(servers, users))
+
+    async def _store_again(self, changes: Iterator[Change]) -> None:
+        async with self._storing, self._alone() as session:
+            gathered = _Gathered(self, session)
+            for count, change in enumerate(changes, 1):
+                await gathered.add(change)
+                if count % BATCH == 0:
+                    await gathered.flush()
+            await gathered.flush()
+
+    @asynccontextmanager
+    async def _alone(self) -> AsyncIterator["Session"]:
+        """A transaction that begins to write when every earlier one has ended.
+
+        The connection of an earlier one may be lost while the server still works on it: frozen,
+        or behind a line that was cut. Its rows are not visible yet, so a removal would not find
+        them, and they would stay when it commits after all.
+        """
+        async with self._database.transaction() as session:
+            backend = session.get_server_pid()
+            if backend not in self.backends:
+                self.backends.append(backend)  # before it writes, and so before it notifies
+            await session.execute(
+                "SELECT pg_advisory_xact_lock($1, hashtext($2))", LOCK, self._lock
+            )
+            yield session
 
     async def put(
         self,

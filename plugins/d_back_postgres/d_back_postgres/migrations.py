@@ -16,11 +16,14 @@ from msgspec.structs import asdict
 
 from d_back_postgres.config import PostgresConfig
 from d_back_postgres.database import Database
-from d_back_postgres.relations import literal, qualified, quoted
+from d_back_postgres.relations import found, literal, qualified, quoted
 
 MIGRATIONS_TABLE = "d_back_migrations"
 NOTIFY_FUNCTION = "d_back_notify"
 NOTED = "INSERT INTO {migrations} (version) VALUES ({version}) ON CONFLICT (version) DO NOTHING;"
+ALONE = "SELECT pg_advisory_xact_lock(hashtext('d-back postgres init'))"
+LOCK_TIMEOUT = "1s"
+"""The longest wait for a table that others use: those who come later wait behind it."""
 NOT_WATCHED = frozenset({"last_seen"})
 """Columns whose change nobody needs to hear of."""
 
@@ -35,9 +38,11 @@ class Migration(Struct, frozen=True):
     sql: str
 
 
-def migrations(config: PostgresConfig, *, with_schema: bool = True) -> list[Migration]:
+def migrations(
+    config: PostgresConfig, *, with_schema: bool = True, noted: bool = True
+) -> list[Migration]:
     """All of them, in order; without making the schema, where that is there already (it takes a
-    right that the owner of a schema need not have)."""
+    right that the owner of a schema need not have), or without noting that they were run."""
     names = _names(config)
     if not with_schema:
         names["schema"] = None
@@ -45,14 +50,15 @@ def migrations(config: PostgresConfig, *, with_schema: bool = True) -> list[Migr
         (each for each in files(__package__).joinpath("migrations").iterdir()),
         key=lambda each: each.name,
     )
-    found = []
+    made = []
     for script in scripts:
         number, _, title = script.name.removesuffix(".sql").partition("_")
         template = script.read_text(encoding="utf-8")
-        noted = NOTED.replace("{version}", str(int(number)))
-        sql = "\n\n".join(_statements(f"{template}\n\n{noted}", names, config)) + "\n"
-        found.append(Migration(int(number), title, sql))
-    return found
+        if noted:
+            template += "\n\n" + NOTED.replace("{version}", str(int(number)))
+        sql = "\n\n".join(_statements(template, names, config)) + "\n"
+        made.append(Migration(int(number), title, sql))
+    return made
 
 
 def migrations_table(config: PostgresConfig) -> str:
@@ -64,13 +70,24 @@ async def migrate(database: Database, config: PostgresConfig) -> list[Migration]
     """Run all of them, in one transaction; those that were run before change nothing."""
     async with database.transaction() as connection:
         # Two at the same time would both make the same tables.
-        await connection.execute("SELECT pg_advisory_xact_lock(hashtext('d-back postgres init'))")
+        await connection.execute(ALONE)
         schema = quoted(config.schema or "")
         there = await connection.fetchval("SELECT to_regnamespace($1) IS NOT NULL", schema)
         scripts = migrations(config, with_schema=not there)
         for script in scripts:
             await connection.execute(script.sql)
     return scripts
+
+
+async def make_triggers(database: Database, config: PostgresConfig) -> None:
+    """Make only the triggers and their function, unless they are there."""
+    scripts = migrations(config, noted=False)
+    notify = next(script for script in scripts if script.title == "notify")
+    async with database.transaction() as connection:
+        await connection.execute(ALONE)
+        if not (await found(connection, config)).live:  # another process may have made them
+            await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}'")
+            await connection.execute(notify.sql)
 
 
 async def version(database: Database, config: PostgresConfig) -> int | None:
@@ -96,7 +113,7 @@ def _statements(
         for line in statement.splitlines():
             keys = [key for key, _ in _PLACEHOLDER.findall(line)]
             if all(names[key] is not None for key in keys):
-                lines.append(_PLACEHOLDER.sub(lambda found: _put(found, names, config), line))
+                lines.append(_PLACEHOLDER.sub(lambda match: _put(match, names, config), line))
             elif line.lstrip().startswith("ALTER"):
                 lines = []
                 break
@@ -104,8 +121,8 @@ def _statements(
             yield "\n".join(lines)
 
 
-def _put(found: re.Match[str], names: Mapping[str, str | None], config: PostgresConfig) -> str:
-    key, arguments = found.groups()
+def _put(match: re.Match[str], names: Mapping[str, str | None], config: PostgresConfig) -> str:
+    key, arguments = match.groups()
     return _arguments(key, config) if arguments else names[key] or ""
 
 

@@ -18,7 +18,7 @@ def taken_back(event: Changed) -> Changed | None:
     """What must follow the event: the core refuses (and reports) a value that is not valid, which
     in an event leaves the former one in place; this takes it back. None: nothing is refused.
 
-    ``passworded`` is not among them: what is no boolean counts as true there.
+    The flags are not among them: they are read as booleans (see `flags`).
     """
     odd = {
         field: None
@@ -35,8 +35,6 @@ def taken_back(event: Changed) -> Changed | None:
 
 
 def _is_valid(field: str, value: object) -> bool:
-    if field in {"default", "enabled"}:
-        return isinstance(value, bool)
     if field not in {"username", "name", "status", "role_color", "id"}:
         return True
     if not isinstance(value, str):

@@ -1,6 +1,7 @@
 """What has changed and is still to be fetched: keys only, each once, and never without bound."""
 
 import asyncio
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 
 import msgspec
 from msgspec import Struct, field
@@ -40,12 +41,18 @@ _payload: msgspec.json.Decoder[tuple[str, str, dict[str, list[str] | None] | Non
 class Pending:
     """Gathers what notifications say until it is taken."""
 
-    def __init__(self, users: tuple[str, str] | None, servers: tuple[str, str] | None) -> None:
-        self._users = users
-        self._servers = servers
+    def __init__(
+        self, users: tuple[str, str] | None = None, servers: tuple[str, str] | None = None
+    ) -> None:
+        self.watch(users, servers)
         self._batch = Batch()
         self._filled = asyncio.Event()
         self._ended = False
+
+    def watch(self, users: tuple[str, str] | None, servers: tuple[str, str] | None) -> None:
+        """Note what is notified for these tables from now on."""
+        self._users = users
+        self._servers = servers
 
     def notified(self, payload: str) -> None:
         """Note what a notification of the triggers says; of other tables, or of somebody who
@@ -77,11 +84,18 @@ class Pending:
         self._batch.resumed = self._batch.everything = True
         self._filled.set()
 
-    async def take(self) -> Batch | None:
-        """What changed, as soon as there is something; None once it has ended."""
-        await self._filled.wait()
-        if self._ended:
-            return None
+    async def take(
+        self, timeout: AbstractAsyncContextManager[object] | None = None
+    ) -> Batch | None:
+        """What changed, as soon as there is something, or when the timeout has passed an empty
+        batch; None once it has ended."""
+        with suppress(TimeoutError):
+            async with timeout or nullcontext():
+                await self._filled.wait()
+        return None if self._ended else self.drain()
+
+    def drain(self) -> Batch:
+        """What changed so far."""
         batch, self._batch = self._batch, Batch()
         self._filled.clear()
         return batch

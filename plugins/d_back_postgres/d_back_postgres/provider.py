@@ -11,21 +11,16 @@ from d_back_postgres.changes import Changes
 from d_back_postgres.config import PostgresConfig
 from d_back_postgres.database import Database
 from d_back_postgres.failure import DatabaseError, told
-from d_back_postgres.listener import Listener
-from d_back_postgres.memory import Memory
 from d_back_postgres.pending import Pending
-from d_back_postgres.reading import Reading
-from d_back_postgres.relations import COMMAND, Relations, found
+from d_back_postgres.tables import Tables
+from d_back_postgres.wanted import Wanted
 
 
 class _Run(Struct, frozen=True, kw_only=True):
     """What there is from a `start` to its `stop`."""
 
-    relations: Relations
-    reading: Reading
+    tables: Tables
     changes: Changes
-    live: bool
-    """Whether changes are notified."""
 
 
 class PostgresProvider:
@@ -39,12 +34,12 @@ class PostgresProvider:
 
     def __init__(self, config: PostgresConfig) -> None:
         self._config = config
-        self._context: Context | None = None
         self._database: Database | None = None
-        self._listener: Listener | None = None
         self._pending: Pending | None = None
-        self._memory: Memory | None = None
+        self._tables: Tables | None = None
         self._run: _Run | None = None
+        self._wanted = Wanted()
+        """What was recorded, over all runs: the core does not tell it again after a restart."""
 
     @hookimpl
     async def start(self, context: Context) -> None:
@@ -52,39 +47,25 @@ class PostgresProvider:
 
         Whatever is missing in the database can come later, so it is no `ConfigError`.
         """
-        self._context = context
         self._database = database = Database(self._config)
+        self._pending = pending = Pending()
+        self._tables = tables = Tables(database, self._config, context, pending, self._wanted)
         with told():
             await database.open()
-            async with database.session() as session:
-                relations = await found(session, self._config)
-            pending = Pending(relations.users.identity, relations.servers.identity)
-            live = self._is_live(context, relations)
-            if live:
-                self._listener = Listener(
-                    context, database.connect, pending.notified, pending.resumed
-                )
-                await self._listener.open()
-        reading = Reading(database, relations)
-        self._pending = pending
-        self._run = _Run(
-            relations=relations,
-            reading=reading,
-            changes=Changes(context, reading, pending),
-            live=live,
-        )
+            await tables.find()
+        self._run = _Run(tables=tables, changes=Changes(context, tables, pending))
 
     @hookimpl
     async def stop(self) -> None:
         """Close every connection and end the stream; may be called twice."""
-        listener, self._listener = self._listener, None
+        tables, self._tables = self._tables, None
         database, self._database = self._database, None
         pending, self._pending = self._pending, None
-        self._run = self._memory = self._context = None
+        self._run = None
         if pending is not None:
             pending.end()
-        if listener is not None:
-            await listener.close()
+        if tables is not None:
+            await tables.close()
         if database is not None:
             await database.close()
 
@@ -106,9 +87,9 @@ class PostgresProvider:
 
     @hookimpl
     async def events(self) -> AsyncIterator[Event]:
-        """Changes of rows, as long as they are notified; otherwise it ends, and d-back polls."""
+        """Changes of rows, and `Reload` where they are not notified."""
         run = self._run
-        if run is not None and run.live:
+        if run is not None:
             async with aclosing(run.changes.events()) as events:
                 async for event in events:
                     yield event
@@ -116,15 +97,12 @@ class PostgresProvider:
     @hookimpl
     async def record(self, changes: Sequence[Change]) -> None:
         """Store the batch in one transaction."""
-        run, database, context = self._run, self._database, self._context
-        if run is None or database is None or context is None:
+        run = self._run
+        if run is None:
             raise DatabaseError("is stopped")
-        if self._memory is None:
-            self._memory = Memory(
-                database, run.relations, context.log, keep_offline=self._config.keep_offline
-            )
         with told():
-            await self._memory.store(changes)
+            await run.tables.memory().store(changes)
+        run.changes.stored()
 
     @classmethod
     @hookimpl
@@ -134,13 +112,3 @@ class PostgresProvider:
 
         for command in COMMANDS:
             group.add_command(command)
-
-    def _is_live(self, context: Context, relations: Relations) -> bool:
-        if context.probe:
-            return False
-        if self._config.transaction_pooler:
-            context.log.info("a transaction pooler: changes are polled")
-            return False
-        if not relations.live:
-            context.log.warning("the tables have no triggers: changes are polled (%s)", COMMAND)
-        return relations.live

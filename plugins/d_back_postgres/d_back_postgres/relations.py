@@ -67,6 +67,8 @@ class Column(Struct, frozen=True):
     type: str
     """As ``format_type`` writes it: it can be cast to."""
     kind: Kind
+    base: str
+    """The type without its modifier; of a domain, what it is made of."""
 
     def fits(self, key: str) -> bool:
         """Whether there can be a value that, as a text, is this key."""
@@ -155,7 +157,7 @@ async def _relation(
         key=key,
         source=source,
         columns={
-            each["name"]: Column(each["name"], each["type"], _kind(each["base"]))
+            each["name"]: Column(each["name"], each["type"], _kind(each["base"]), each["base"])
             for each in columns
         },
         identity=(row["schema"], row["name"]) if row["is_table"] else None,
@@ -175,7 +177,7 @@ async def _query(session: "Session", key: str, query: str) -> Relation:
         f"SELECT {types} FROM (SELECT 1) AS one LEFT JOIN {source} AS q ON false"  # noqa: S608  as above
     )
     columns = {
-        name: Column(name, type_name, _kind(type_name))
+        name: Column(name, type_name, _kind(type_name), type_name)
         for name, type_name in zip(names, row or (), strict=True)
     }
     return Relation(key=key, source=source, columns=columns, identity=None, triggers=False)

@@ -6,6 +6,7 @@ from typing import Literal, TypeAlias
 from msgspec import UNSET, Struct
 
 from d_back_core import Server, User
+from d_back_postgres.flags import FLAGS
 from d_back_postgres.relations import Column, Relation, quoted
 
 Gone: TypeAlias = Literal["deleted", "offline"]
@@ -18,7 +19,6 @@ FIELDS = {
 KEYS = {"users": ("server_id", "user_id"), "servers": ("server_id",)}
 KEPT_UNLESS_SAID = frozenset({"passworded", "enabled"})
 """What a record without them does not take back: that would open a server, or show it again."""
-FLAGS = frozenset({"is_default", "passworded", "enabled"})
 ABSENT = "coalesce({status}::text, 'offline') = 'offline'"
 
 
@@ -111,7 +111,7 @@ def _upsert(relation: Relation) -> str:
     given = [*keys, *fields]
     types = ["boolean[]" if key in FLAGS else "text[]" for key in given]
     names = [_name(relation, key) for key in given]
-    values = [f"k.{key}::{relation.columns[key].type}" for key in given]
+    values = [_cast(relation.columns[key], key) for key in given]
     if "last_seen" in relation.columns:
         names.append(_name(relation, "last_seen"))
         values.append("now()")
@@ -133,6 +133,15 @@ def _upsert(relation: Relation) -> str:
     if not assignments:
         return f"{insert} NOTHING"
     return f"{insert} UPDATE SET {', '.join(assignments)} WHERE {' OR '.join(differs)}"
+
+
+def _cast(column: Column, key: str) -> str:
+    """SQL for a value that is given as a boolean or a text, as the column stores it."""
+    value = f"k.{key}"
+    if key in FLAGS and column.base != "boolean":
+        # PostgreSQL casts a boolean to integer and to text only; from there on to the others.
+        value += "::integer" if column.kind == "integer" or column.base == "bit" else "::text"
+    return f"{value}::{column.type}"
 
 
 def _change(relation: Relation, field: str) -> tuple[str, str]:

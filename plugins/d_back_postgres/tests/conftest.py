@@ -23,11 +23,14 @@ from d_back_core import Clock, Context, Secret
 from d_back_core.client import ClientWorld, connect
 from d_back_core.config import parse
 from d_back_core.embedding.server import WebSocketServer
+from d_back_core.stats import Stats
 from d_back_postgres import PostgresConfig, PostgresProvider
 from d_back_postgres.database import Database
 from d_back_postgres.migrations import migrations
 
 if TYPE_CHECKING:
+    from d_back_postgres.database import Session
+
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
 
 PASSWORD = "hush-1b6e0f7a"
@@ -47,6 +50,15 @@ class Cluster(Protocol):
 
     async def start(self) -> None:
         """Start it again; returns when it answers."""
+
+    def freeze(self) -> None:
+        """Stop all of its processes where they are."""
+
+    def thaw(self) -> None:
+        """Let them go on."""
+
+    def program(self, name: str) -> Path:
+        """A program of PostgreSQL, such as psql; without it the test is skipped."""
 
 
 class OwnCluster:
@@ -88,6 +100,23 @@ class OwnCluster:
         async with asyncio.timeout(PATIENCE):
             while not await self._started():  # noqa: ASYNC110  it tells nobody
                 await asyncio.sleep(0.02)
+
+    def freeze(self) -> None:
+        self._send_all(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._send_all(signal.SIGCONT)
+
+    def program(self, name: str) -> Path:
+        return Path(self._bin / name)
+
+    def _send_all(self, number: signal.Signals) -> None:
+        """Send a signal to the server and to the processes that it has started."""
+        assert self._process is not None
+        pid = self._process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        for each in (pid, *map(int, children.split())):
+            os.kill(each, number)
 
     async def _started(self) -> bool:
         command: list[str | Path] = [self._bin / "postgres", "-D", self._folder]
@@ -131,6 +160,15 @@ class OtherCluster:
 
     async def start(self) -> None:
         """It runs."""
+
+    def freeze(self) -> None:
+        pytest.skip("D_BACK_TEST_POSTGRES is not ours to freeze")
+
+    def thaw(self) -> None:
+        """It was never frozen."""
+
+    def program(self, name: str) -> Path:
+        return Path(shutil.which(name) or pytest.skip(f"there is no {name}"))
 
 
 def free_port() -> int:
@@ -228,6 +266,7 @@ class Health:
 
     def __init__(self) -> None:
         self.said: list[str] = []
+        self.stats: Callable[[], Stats] = lambda: pytest.fail("nothing asks for the core's counts")
 
     def context(self, *, probe: bool = False, clock: Clock | None = None) -> Context:
         """A context that notes it."""
@@ -236,9 +275,10 @@ class Health:
             log=logging.getLogger("d_back.providers.postgres"),
             clock=clock or Clock(),
             probe=probe,
-            stats=lambda: pytest.fail("nothing asks for the core's counts"),
+            stats=self.stats,
             degraded=self.said.append,
             recovered=lambda: self.said.append("recovered"),
+            holds=lambda _: True,
         )
 
 
@@ -360,9 +400,11 @@ def fetches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     sent: list[str] = []
     fetch = Database.fetch
 
-    async def noting(self: Database, statement: str, *arguments: object) -> list[asyncpg.Record]:
+    async def noting(
+        self: Database, statement: str, *arguments: object, session: "Session | None" = None
+    ) -> list[asyncpg.Record]:
         sent.append(statement)
-        return await fetch(self, statement, *arguments)
+        return await fetch(self, statement, *arguments, session=session)
 
     monkeypatch.setattr(Database, "fetch", noting)
     return sent

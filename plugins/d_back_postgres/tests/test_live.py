@@ -16,7 +16,7 @@ from d_back_postgres.pending import MAX_SERVERS, MAX_USERS, Pending
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from conftest import Begin, Connection, Join, Serve, Until
+    from conftest import Begin, Connection, Health, Join, Serve, Until
 
     from d_back_core import Event
     from d_back_postgres import PostgresProvider
@@ -123,7 +123,7 @@ async def test_what_changes_while_none_is_answered_is_not_lost(
     stream = Stream(provider)
     run = provider._run  # noqa: SLF001
     assert run is not None
-    members = run.reading.members
+    members = run.tables.reading.members
 
     async def late(server_id: str) -> Any:  # noqa: ANN401
         answer = await members(server_id)
@@ -131,7 +131,7 @@ async def test_what_changes_while_none_is_answered_is_not_lost(
         assert isinstance(await stream.next(), UserChanged)
         return answer
 
-    monkeypatch.setattr(run.reading, "members", late)
+    monkeypatch.setattr(run.tables.reading, "members", late)
     assert await provider.users("5") is None
     assert await stream.next() == Reload(server_id="5")
 
@@ -269,15 +269,21 @@ async def test_a_notification_is_never_too_long(
 
 @pytest.mark.usefixtures("plaza")
 async def test_a_renamed_column_does_not_stop_who_writes(
-    dsn: str, sql: Connection, begin: Begin
+    dsn: str, sql: Connection, begin: Begin, health: Health, until: Until
 ) -> None:
-    """A trigger that does not find its columns any more says that everything changed."""
+    """A trigger that does not find its columns any more says that everything changed; then the
+    missing column is named, until it is there again."""
     provider = await begin(dsn)
     await provider.servers()
     await provider.users("1")
+    following = asyncio.ensure_future(Stream(provider).next())
     await sql.execute("ALTER TABLE users RENAME username TO nick")
     await sql.execute("UPDATE users SET nick = 'Eve'")
-    assert await Stream(provider).next() == Reload()
+    await until(lambda: health.said)
+    assert "has no column 'username'" in health.said[0]
+    await sql.execute("ALTER TABLE users RENAME nick TO username")
+    assert await following == Reload()
+    assert health.said[-1] == "recovered"
 
 
 @pytest.mark.usefixtures("plaza")

@@ -207,3 +207,19 @@ async def test_status_finds_that_nobody_can_listen(
     await database.close()
     assert lines["LISTEN"].says.startswith("not possible")
     assert lines["LISTEN"].fine
+
+
+@pytest.mark.usefixtures("plaza")
+async def test_r49_a_replaced_table_behind_a_pooler(
+    dsn: str, sql: Connection, serve: Serve, join: Join
+) -> None:
+    """Where nothing is notified, a table that is replaced is noticed all the same."""
+    async with Pooler(dsn) as pooler:
+        world = await join(await serve(pooler.dsn, transaction_pooler=True))
+        await sql.execute(
+            "CREATE TABLE users_new (LIKE users INCLUDING ALL);"
+            "INSERT INTO users_new VALUES ('1', '9', 'Cy', 'online', '#ffffff');"
+            "ALTER TABLE users RENAME TO users_old; ALTER TABLE users_new RENAME TO users"
+        )
+        async with asyncio.timeout(15):
+            await world.until(lambda w: set(w.users) == {"9"})

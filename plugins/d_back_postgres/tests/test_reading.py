@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import pytest
+from msgspec import UNSET
 
-from d_back_core import Secret, Server, User
+from d_back_core import Secret, Server, ServerSet, User
 from d_back_core.models import EffectiveUser
 from d_back_postgres import PostgresConfig, ServersColumns, UsersColumns
 from d_back_postgres.database import Database
@@ -92,6 +93,54 @@ async def test_odd_values_count_as_not_said(
     assert world.users == {"7": EffectiveUser("7", "7", "offline", "#ffffff")}
 
 
+@pytest.mark.parametrize(
+    ("kind", "true", "false", "unreadable"),
+    [
+        ("boolean", "true", "false", None),
+        ("smallint", "1", "0", "7"),
+        ("numeric(3,2)", "1", "0", "0.5"),
+        ("char(1)", "'Y'", "'n'", "'?'"),
+        ("text", "'on'", "'FALSE'", "''"),
+        ("bit(1)", "B'1'", "B'0'", None),
+    ],
+)
+async def test_flags_of_other_types(
+    dsn: str,
+    sql: Connection,
+    begin: Begin,
+    *,
+    kind: str,
+    true: str,
+    false: str,
+    unreadable: str | None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Numbers and words are read as flags; a guard that cannot be read lets nobody in, and is
+    reported once with its column (R5). A recorder writes them back in the same type."""
+    for column in ("passworded", "is_default", "enabled"):
+        await sql.execute(f"ALTER TABLE servers ALTER {column} TYPE {kind} USING NULL")
+    for number, value in enumerate((true, false, unreadable or "NULL")):
+        await sql.execute(
+            "INSERT INTO servers (server_id, passworded, is_default, enabled)"  # noqa: S608
+            f" VALUES ('{number}', {value}, {value}, {value})"
+        )
+    provider = await begin(dsn)
+    for _ in range(2):
+        servers = await provider.servers()
+    assert servers is not None
+    flags = [(each.passworded, each.default, each.enabled) for each in servers.values()]
+    odd = (UNSET, None, None) if unreadable is None else (True, None, False)
+    assert flags == [(True, True, True), (False, False, False), odd]
+    assert (await provider.users("0"), await provider.users("1")) == ({}, None)
+    assert len(caplog.records) == (0 if unreadable is None else 3)
+    assert all("is not a flag" in record.getMessage() for record in caplog.records)
+    recorded = Server(name="Plaza", default=True, passworded=False, enabled=True)
+    await provider.record([ServerSet(server_id="1", server=recorded)])
+    servers = await provider.servers()
+    assert servers is not None
+    assert (servers["1"].passworded, servers["1"].enabled) == (False, True)
+
+
 FOREIGN = """
 CREATE SCHEMA "my app";
 CREATE TYPE "my app".mood AS ENUM ('online', 'idle', 'dnd', 'offline');
@@ -161,7 +210,7 @@ async def test_bigint_lookups_use_the_index(dsn: str, sql: Connection, begin: Be
     run = provider._run  # noqa: SLF001  the statement itself is what matters
     assert run is not None
     await sql.execute("SET enable_seqscan = off; SET plan_cache_mode = force_custom_plan")
-    statement = run.reading._one_server  # noqa: SLF001
+    statement = run.tables.reading._one_server  # noqa: SLF001
     plan = await sql.fetch(f"EXPLAIN {statement}", "1", "1")
     assert "Index Cond: (server_id = '1'::bigint)" in "\n".join(row[0] for row in plan)
 

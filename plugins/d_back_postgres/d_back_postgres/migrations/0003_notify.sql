@@ -80,3 +80,20 @@ REFERENCING OLD TABLE AS gone FOR EACH STATEMENT EXECUTE FUNCTION {notify}({serv
 
 CREATE OR REPLACE TRIGGER d_back_truncate AFTER TRUNCATE ON {servers}
 FOR EACH STATEMENT EXECUTE FUNCTION {notify}({servers!});
+
+-- Also while rows are loaded with session_replication_role = replica.
+ALTER TABLE {users} ENABLE ALWAYS TRIGGER d_back_insert;
+
+ALTER TABLE {users} ENABLE ALWAYS TRIGGER d_back_update;
+
+ALTER TABLE {users} ENABLE ALWAYS TRIGGER d_back_delete;
+
+ALTER TABLE {users} ENABLE ALWAYS TRIGGER d_back_truncate;
+
+ALTER TABLE {servers} ENABLE ALWAYS TRIGGER d_back_insert;
+
+ALTER TABLE {servers} ENABLE ALWAYS TRIGGER d_back_update;
+
+ALTER TABLE {servers} ENABLE ALWAYS TRIGGER d_back_delete;
+
+ALTER TABLE {servers} ENABLE ALWAYS TRIGGER d_back_truncate;

@@ -143,16 +143,14 @@ def effective_servers(
     public_ids: PublicIds,
     *,
     protected: Iterable[str] = (),
-    flagged: Iterable[str] = (),
-    present: str | None = None,
+    preferred: Iterable[str] = (),
 ) -> dict[str, EffectiveServer]:
     """Return the servers that clients see, with the default server marked.
 
-    ``merged`` is in the order of the chain. ``protected`` are the server_ids that a provider has
-    ever protected and not opened again, ``flagged`` those that a provider calls the default, the
-    highest provider's first, and ``present`` is the default until now. The default does not
-    depend on the order of ``merged``: without a flag it is the open server with the smallest
-    server_id (R3).
+    ``merged`` is in the order of the chain. ``protected``: the server_ids that a provider has
+    protected and not opened since. ``preferred``: server_ids that may be the default, the best one
+    first. The default does not depend on the order of ``merged``: without any of these it is the
+    open server with the smallest server_id (R3).
     """
     public_ids.assign(merged, policies)
     closed = set(protected) | {key for key, policy in policies.items() if policy.protects}
@@ -163,10 +161,9 @@ def effective_servers(
     }
     opened = {server_id: None for server_id in shown if server_id not in closed}
     chosen = [key for key in opened if policies.get(key, NO_POLICY).default]
-    flagged = [key for key in flagged if key in opened]
-    kept = [key for key in opened if key == present]
+    wanted = [key for key in preferred if key in opened]
     smallest = sorted(opened, key=lambda key: (len(key), key))[:1]
-    default = next(iter([*chosen, *flagged, *kept, *smallest]), None)
+    default = next(iter([*chosen, *wanted, *smallest]), None)
     return {
         server_id: EffectiveServer(
             server_id=server_id,

@@ -95,14 +95,14 @@ class ServerList:
         for key in deferred:
             del merged[key]
         flagged = [key for key, server in merged.items() if server.default]
-        present = next((each.server_id for each in self.servers.values() if each.default), None)
+        flagged.sort(key=lambda key: layers.rank(key, "default"))
+        present = [server.server_id for server in self.servers.values() if server.default]
         servers = effective_servers(
             merged,
             self.policies,
             self._public_ids,
             protected=filter(self.is_protected, self._protectors),
-            flagged=sorted(flagged, key=lambda key: layers.rank(key, "default")),
-            present=present,
+            preferred=[*flagged, *present],
         )
         changed = servers != self.servers or list(servers) != list(self.servers)
         self.servers = servers

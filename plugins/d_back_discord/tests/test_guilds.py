@@ -9,7 +9,6 @@ from discord_loopback import Loopback
 from discord_worlds import ADA, BOB, EVE, GENERAL, QUIET, club, update
 
 from d_back_core import (
-    ClientIdChanged,
     Reload,
     Server,
     ServerChanged,
@@ -156,8 +155,9 @@ async def test_guild_joined(begin: Begin, loopback: Loopback) -> None:
     await core.happen("GUILD_CREATE", say.guild(OTHER, "The Other", members=[EVE]))
     await until(lambda: Reload(server_id=OTHER) in core.events)
     assert core.events == [
-        ServerChanged(server_id=OTHER, name="The Other", id="theother"),
-        ClientIdChanged(server_id=OTHER, client_id=say.APPLICATION_ID),
+        ServerChanged(
+            server_id=OTHER, name="The Other", id="theother", client_id=say.APPLICATION_ID
+        ),
         Reload(server_id=OTHER),
     ]
     assert list(await core.users(OTHER)) == [say.uid(99)]
@@ -316,13 +316,14 @@ async def test_same_names(begin: Begin, loopback: Loopback) -> None:
 
 
 async def test_client_id(begin: Begin, loopback: Loopback) -> None:
-    """Clients log in with the bot's own application."""
+    """The client id of every guild is that of the bot's own application."""
     loopback.guilds = [club()]
     core = await begin()
-    told = ClientIdChanged(server_id=say.GUILD_ID, client_id=say.APPLICATION_ID)
-    await until(lambda: told in core.events)
-    assert await core.provider.client_id(say.GUILD_ID) == say.APPLICATION_ID
-    assert await core.provider.client_id(OTHER) is None
+    await core.whole()
+    servers = await core.provider.servers() or {}
+    assert {key: server.client_id for key, server in servers.items()} == {
+        say.GUILD_ID: say.APPLICATION_ID
+    }
 
 
 async def test_intents(begin: Begin, loopback: Loopback) -> None:

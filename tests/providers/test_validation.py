@@ -314,12 +314,39 @@ async def test_r5_a_bad_field_of_a_server_counts_as_not_supplied(
         assert refused(scene) == {f"servers.{field}": 1}
 
 
-@pytest.mark.parametrize("value", ["no", 0, 1, []])
-async def test_r5_a_passworded_that_is_no_flag_protects(value: Any) -> None:  # noqa: ANN401
-    """The one value that does not count as not supplied: in doubt the door is closed."""
-    async with served({"a": Script({"1": Server(name="One", passworded=value)})}) as scene:
+@pytest.mark.parametrize("value", ["maybe", 2, []])
+async def test_r5_a_guard_that_cannot_be_read_closes_the_server(value: Any) -> None:  # noqa: ANN401
+    """An unreadable ``passworded`` protects the server, an unreadable ``enabled`` hides it; both
+    are counted."""
+    servers = {
+        "1": Server(name="One", passworded=value),
+        "2": Server(name="Two", enabled=value),
+        "3": Server(name="Three"),
+    }
+    async with served({"a": Script(servers)}) as scene:
         guest = await scene.connect()
-        assert guest.world.servers["1"].passworded
+        listed = {key: server.passworded for key, server in guest.world.servers.items()}
+        assert listed == {"1": True, "3": False}
+        assert refused(scene) == {"servers.passworded": 1, "servers.enabled": 1}
+
+
+async def test_r5_flags_are_read_as_databases_spell_them() -> None:
+    """0 and 1, "t" and "f" are booleans, in the list and in events."""
+    database: Any = {
+        "1": {"passworded": "f", "enabled": 1},
+        "2": {"passworded": 1, "enabled": "t"},
+        "3": {"enabled": 0},
+    }
+    a = Script({key: Server(name=key, **flags) for key, flags in database.items()})
+    async with served({"a": a}) as scene:
+        guest = await scene.connect()
+        listed = {key: server.passworded for key, server in guest.world.servers.items()}
+        assert listed == {"1": False, "2": True}
+        opened: Any = "f"
+        a.emit(ServerChanged(server_id="2", passworded=opened))
+        await guest.news()
+        assert not guest.world.servers["2"].passworded
+        assert refused(scene) == {}
 
 
 async def test_r5_refused_values_are_counted_and_logged_once_per_provider_and_path(

@@ -7,6 +7,7 @@ import pytest
 from discord_core import Begin, Core, until
 from discord_loopback import Loopback
 from discord_worlds import ADA, BOB, EVE, GENERAL, QUIET, club, update
+from msgspec import structs
 
 from d_back_core import (
     Reload,
@@ -19,6 +20,7 @@ from d_back_core import (
 )
 
 OTHER = "400000000000000001"
+CLUB = Server(name="D-World", id="dworld", client_id=say.APPLICATION_ID)
 LARGE = 600
 
 
@@ -37,7 +39,7 @@ async def test_guild(begin: Begin, loopback: Loopback) -> None:
         say.uid(99): User(username="eve", status="offline", role_color="#ffffff"),
         say.BOT_ID: User(username="zone-bot", status="offline", role_color="#ffffff"),
     }
-    assert await core.provider.servers() == {say.GUILD_ID: Server(name="D-World", id="dworld")}
+    assert await core.provider.servers() == {say.GUILD_ID: CLUB}
     assert loopback.member_requests == []
 
 
@@ -187,7 +189,8 @@ async def test_guild_renamed(begin: Begin, loopback: Loopback) -> None:
     }
     await core.happen("GUILD_UPDATE", renamed)
     assert await core.heard() == [ServerChanged(server_id=say.GUILD_ID, name="New World")]
-    assert await core.provider.servers() == {say.GUILD_ID: Server(name="New World", id="dworld")}
+    renamed_club = structs.replace(CLUB, name="New World")
+    assert await core.provider.servers() == {say.GUILD_ID: renamed_club}
 
 
 async def test_guild_unavailable(

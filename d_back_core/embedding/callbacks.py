@@ -115,9 +115,7 @@ class Callbacks:
     async def authorize(self, server_id: str, credentials: Credentials) -> bool | None:
         """Compare the password of the list of servers; then ask ``on_validate_discord_user`` about
         a client that has logged in with Discord. Only ``True`` is a yes."""
-        password, offered = self._passwords.get(server_id), credentials.password
-        given = password is not None and offered is not None
-        if given and await asyncio.to_thread(password.matches, offered):
+        if await self._is_password(server_id, credentials.password):
             return True
         callback = self._registered.get("authorize")
         token, user = credentials.discord_token, credentials.discord_user
@@ -129,6 +127,12 @@ class Callbacks:
     async def http(self, request: HttpRequest) -> HttpResponse | None:
         """Return what ``on_static_request`` returned."""
         return await static_page(await self._registered["http"](request.path), request.path)
+
+    async def _is_password(self, server_id: str, offered: str | None) -> bool:
+        password = self._passwords.get(server_id)
+        if password is None or offered is None:
+            return False
+        return await asyncio.to_thread(password.matches, offered)
 
     def _keep_passwords(self, answer: Mapping[object, object]) -> None:
         self._passwords.clear()

@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
 import pytest
+from msgspec import UNSET, UnsetType
 from websockets.asyncio.server import ServerConnection, serve
 
 from d_back_core import (
-    ClientIdChanged,
     DBackError,
     JoinError,
     Message,
@@ -32,10 +32,10 @@ ADA = EffectiveUser("7", "Ada", "online", "#ff6b6b")
 BO = EffectiveUser("8", "Bo", "offline", "#ffffff")
 
 
-def town() -> Script:
+def town(client_id: str | UnsetType = UNSET) -> Script:
     return Script(
         {
-            "1": Server(name="Plaza", id="plaza", default=True),
+            "1": Server(name="Plaza", id="plaza", default=True, client_id=client_id),
             "2": Server(name="Garden"),
             "3": Server(name="Vault", passworded=True),
         },
@@ -70,9 +70,7 @@ async def soon(waiting: Awaitable[object]) -> None:
 
 async def test_a_join_is_the_world() -> None:
     """Entering the block joins the default server: its users, ids, and the list of servers."""
-    provider = town()
-    provider.client_id_answer = "99"
-    async with serving(provider) as server, connect(server.url) as world:
+    async with serving(town("99")) as server, connect(server.url) as world:
         assert world.users == {"7": ADA, "8": BO}
         assert (world.public_id, world.name, world.client_id) == ("plaza", "Plaza", "99")
         assert (world.seq, world.joins, world.close_code) == (0, 1, None)
@@ -110,7 +108,7 @@ async def test_the_list_and_the_client_id_are_kept_current() -> None:
     async with serving(provider) as server, connect(server.url) as world:
         provider.emit(
             ServerChanged(server_id="2", name="Park"),
-            ClientIdChanged(server_id="1", client_id="98"),
+            ServerChanged(server_id="1", client_id="98"),
         )
         await soon(world.until(lambda world: world.servers["2"].name == "Park"))
         await soon(world.until(lambda world: world.client_id == "98"))

@@ -1,11 +1,12 @@
 """What is a valid id, text, status, colour and flag, and what becomes of what is not (R5)."""
 
 from itertools import product
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from d_back_core import Credentials, Server, ServerChanged, User, UserChanged
 from d_back_core.models import (
@@ -173,21 +174,43 @@ def test_a_valid_record_is_not_copied() -> None:
     assert checked(record, "users", Refused()) is record
 
 
-@pytest.mark.parametrize("value", [1, 0, "yes", "", [], {}])
-def test_r6_a_passworded_that_is_no_boolean_protects(value: object) -> None:
-    """Whoever meant something by it did not mean an open door."""
+UNREADABLE = [2, -1, 1.0, "", "maybe", "oui", [], {}, b"t"]
+
+
+@pytest.mark.parametrize("value", UNREADABLE)
+@pytest.mark.parametrize(
+    ("field", "read"), [("passworded", True), ("enabled", False), ("default", UNSET)]
+)
+def test_r5_a_guard_that_cannot_be_read_fails_closed(
+    field: str, value: object, *, read: bool | UnsetType
+) -> None:
+    """The server counts as protected or disabled; ``default``, which guards nothing, as not
+    supplied."""
     refused = Refused()
-    assert checked(server(passworded=value), "servers", refused).passworded is True
-    event = ServerChanged(server_id="1", passworded=value)  # type: ignore[arg-type]
-    assert checked(event, "events", refused).passworded is True
-    assert [path for path, _ in refused.seen] == ["servers.passworded", "events.passworded"]
+    record = checked(server(**{field: value}), "servers", refused)
+    fields: Any = {field: value}
+    event = ServerChanged(server_id="1", **fields)
+    assert getattr(record, field) is read
+    assert getattr(checked(event, "events", refused), field) is read
+    assert refused.seen == [(f"servers.{field}", value), (f"events.{field}", value)]
 
 
-@pytest.mark.parametrize(("field", "value"), list(product(["default", "enabled"], [0, 1, "no"])))
-def test_r5_other_flags_are_booleans(field: str, value: object) -> None:
-    """A flag that is no boolean counts as not supplied."""
-    record = checked(server(**{field: value}), "servers", Refused())
-    assert getattr(record, field) is UNSET
+@pytest.mark.parametrize("field", ["default", "enabled", "passworded"])
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        *product([1, "1", "t", "T", "true", "y", "yes", "on", " True "], [True]),
+        *product([0, "0", "f", "F", "false", "n", "no", "off", "False\n"], [False]),
+    ],
+)
+def test_r5_flags_are_read_as_databases_spell_them(
+    field: str, value: object, *, read: bool
+) -> None:
+    """Numbers and texts that mean a boolean become one, and nothing is reported."""
+    refused = Refused()
+    record = checked(server(**{field: value}), "servers", refused)
+    assert getattr(record, field) is read
+    assert not refused.seen
 
 
 @pytest.mark.parametrize("public_id", ["a b", "über", "constructor", "x" * 65, "", 5])

@@ -14,6 +14,7 @@ from d_back_core.models import (
     Message,
     Server,
     ServerChanged,
+    ServerRemoved,
     User,
     UserChanged,
     UserRemoved,
@@ -114,7 +115,9 @@ def events(frame: Mapping[str, Any], everywhere: Iterable[str] = ()) -> list[Eve
             case "message":
                 return [_message(each, entry) for each in servers]
             case "server-list" | "server-list-update":
-                return [_server_changed(key, server(each)) for key, each in entry.items()]  # type: ignore[union-attr]
+                changed = [_server_changed(key, server(each)) for key, each in entry.items()]  # type: ignore[union-attr]
+                removed = [text_id(key) for key in frame.get("removed", ())]
+                return [*changed, *(ServerRemoved(server_id=key) for key in removed)]
     except (KeyError, TypeError, AttributeError) as error:
         kind = frame.get("type")
         raise ValueError(f"a frame of type {kind!r} is incomplete: {error!r}") from error

@@ -44,6 +44,8 @@ SECONDS_PER_TURN = 0.01
 time, whichever comes first."""
 LONGEST_PAUSE = 1.0
 STOP_TIMEOUT = 2.0
+MAX_LOGGED_ERRORS = 100
+"""Number of reasons that a provider remembers, in order not to log them again."""
 
 log = logging.getLogger("d_back.providers")
 
@@ -102,9 +104,9 @@ class Supervisor:
         self._run_number = 0
         self._layers: dict[str | None, float | None] = {}
         """The layers that are asked for, by server_id (None: the list): failing since when."""
-        self._logged_error: str | None = ""
-        """The reason that was logged last; None: that it is ready."""
-        self._was_ready = False
+        self._logged_errors: set[str] = set()
+        """The reasons that were logged since the provider was last ready."""
+        self._logged_ready = self._was_ready = False
         self._task: asyncio.Task[None] | None = None
         self._calls: set[asyncio.Task[Any]] = set()
         self._owes_stop = False
@@ -436,15 +438,19 @@ class Supervisor:
 
     def _log_failure(self, plan: str) -> None:
         """Log a reason that is new as a warning, one that is repeated at debug level."""
-        new = self.last_error != self._logged_error
-        self._logged_error = self.last_error
+        new = self.last_error not in self._logged_errors
+        if len(self._logged_errors) >= MAX_LOGGED_ERRORS:  # texts with a number that changes
+            self._logged_errors.clear()
+        self._logged_errors.add(self.last_error)
+        self._logged_ready = False
         log.log(logging.WARNING if new else logging.DEBUG, "%s; %s", self.last_error, plan)
 
     def _log_ready(self) -> None:
-        if self._logged_error is None or self.health != "ready":
+        if self._logged_ready or self.health != "ready":
             return
         log.info("provider %s is ready%s", self.name, " again" if self._was_ready else "")
-        self._logged_error, self._was_ready = None, True
+        self._logged_errors.clear()
+        self._logged_ready = self._was_ready = True
 
     def _log_blocking(self, hook: str, seconds: float) -> None:
         log.warning("provider %s: %s: blocked the event loop for %.2f s", self.name, hook, seconds)

@@ -302,7 +302,7 @@ class Joins:
         with self._parts.registry.watching(server_id) as server:
             await server.resolver.fresh()
             self._parts.changes.flush()
-            if not server.resolver.layers.in_use:
+            if not server.resolver.layers.keys():  # an empty `Overlay` is in use for any id
                 raise JoinError("unknown_server", protocol.UNKNOWN_SERVER)
             return protocol.user_data(server_id, server.world.shown())
 

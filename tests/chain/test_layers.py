@@ -138,8 +138,7 @@ def test_r6_a_fields_filter_never_opens_a_server() -> None:
 
 
 def test_r3_a_filtered_fallback_touches_only_its_own_servers() -> None:
-    """It speaks for its ids, the unfiltered one below it for all others, and what either says
-    of ids that are not its own is not heard."""
+    """Its records of ids that it does not admit do not count."""
     layers = servers(
         fallback("a", "1"),
         fallback("b"),
@@ -150,21 +149,41 @@ def test_r3_a_filtered_fallback_touches_only_its_own_servers() -> None:
     assert merged == {"1": Server(name="A1"), "2": Server(name="B2"), "3": None}
 
 
-def test_r3_a_filtered_fallback_speaks_for_its_server_by_leaving_it_out() -> None:
-    """A server of its own that it does not list is not there."""
-    layers = servers(fallback("a", "1"), fallback("b"), a={}, b={"1": Server(name="B1")})
-    assert layers.merge("1") is None
+def test_r3_a_fallback_hides_no_server_by_leaving_it_out() -> None:
+    """A server that only a lower fallback lists exists, also if the higher one has a filter."""
+    for higher in (fallback("a", "1"), fallback("a")):
+        layers = servers(higher, fallback("b"), a={}, b={"1": Server(name="B1")})
+        assert layers.merge("1") == Server(name="B1")
 
 
-def test_r3_nobody_below_an_unfiltered_fallback_counts() -> None:
-    """Its list is the list, also for a filtered one below it."""
+def test_r3_each_server_comes_from_the_highest_fallback_that_lists_it() -> None:
+    """The lower fallback fills no gap of a server that a higher one lists."""
     layers = servers(
         fallback("a"),
-        fallback("b", "2"),
+        fallback("b"),
         a={"1": Server(name="A1")},
-        b={"2": Server(name="B2")},
+        b={"1": Server(name="B1", id="b1"), "2": Server(name="B2")},
     )
-    assert [layers.merge(key) for key in ("1", "2")] == [Server(name="A1"), None]
+    assert [layers.merge(key) for key in ("1", "2")] == [Server(name="A1"), Server(name="B2")]
+
+
+@pytest.mark.parametrize("mode", ["fallback", "merge"])
+def test_r3_a_stale_layer_shows_only_what_no_other_provider_lists(
+    mode: Literal["fallback", "merge"],
+) -> None:
+    """It supplies no field of a server that a fresh layer lists, not even from above."""
+    layers = Layers(
+        Server,
+        (Link(name="a", mode=mode), Link(name="x", mode="enrich"), Link(name="b", mode="merge")),
+        {
+            "a": {"1": Server(name="A1", id="a1"), "2": Server(name="A2")},
+            "x": {"2": Server(client_id="9")},
+            "b": {"1": Server(name="B1")},
+        },
+        stale=frozenset({"a"}),
+    )
+    assert layers.merge("1") == Server(name="B1")
+    assert layers.merge("2") == Server(name="A2", client_id="9")
 
 
 def test_r3_two_filtered_fallbacks_share_the_list() -> None:
@@ -264,6 +283,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "default": st.booleans(),
     "passworded": st.booleans(),
     "enabled": st.booleans(),
+    "client_id": st.sampled_from(["8", "9"]),
 }
 
 
@@ -294,7 +314,9 @@ def expected(kind: type, links: list[Link], layers: Mapping[str, Any], key: str)
     if kind is Server:
         heard = [link for link in heard if link.servers is None or key in link.servers]
     fallbacks = [link for link in heard if link.mode == "fallback"]
-    heard = [link for link in heard if link.mode != "fallback" or link is fallbacks[0]]
+    if kind is Server:  # each server is decided on its own
+        fallbacks = [link for link in fallbacks if key in layers[link.name]]
+    heard = [link for link in heard if link.mode != "fallback" or link in fallbacks[:1]]
     if not any(link.mode != "enrich" and key in layers[link.name] for link in heard):
         return None
     fields = {}

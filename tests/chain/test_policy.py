@@ -288,7 +288,7 @@ def listed(
     merged = Layers(Server, links, layers)
     keys = {key: record for key in merged.keys() if (record := merged.merge(key))}  # noqa: SIM118
     listing.swap(keys)
-    listing.refresh(merged)
+    listing.refresh(merged, ())
     return listing.servers
 
 
@@ -335,7 +335,7 @@ def test_r6_a_server_that_a_provider_disables_is_not_there(disabling: str) -> No
 
 
 def test_r3_a_filtered_provider_neither_protects_nor_disables_others_servers() -> None:
-    """What it says of ids that are not its own is not heard."""
+    """Its records of ids that it does not admit do not count."""
     listing = ServerList({}, Changes())
     links = (Link(name="a", servers=frozenset({"1"})), Link(name="b"))
     layers = {"a": {"2": Server(passworded=True, enabled=False)}, "b": {"2": Server()}}

@@ -23,7 +23,6 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from d_back_core import (
-    ClientIdChanged,
     Message,
     Secret,
     Server,
@@ -839,8 +838,8 @@ class Listener:
 
 async def real_frames() -> list[dict[str, Any]]:
     """What a client is told by a real gateway: every type of message."""
-    script = Script({"1": Server(name="One")}, {"1": {"7": User(username="Ada", status="idle")}})
-    script.client_id_answer = "99"
+    servers = {"1": Server(name="One", client_id="99")}
+    script = Script(servers, {"1": {"7": User(username="Ada", status="idle")}})
     config = parse({"chain": {"order": ["mine"]}})
     server = WebSocketServer(port=0, config=config, providers={"mine": script})
     async with server, connect_async(server.url) as client:
@@ -855,7 +854,7 @@ async def real_frames() -> list[dict[str, Any]]:
         )
         while (await told.until("presence"))["data"].get("delete") is not True:
             pass
-        script.emit(ClientIdChanged(server_id="1", client_id=None))
+        script.emit(ServerChanged(server_id="1", client_id=None))
         await told.until("update-clientid")
         await told.ask("user_data", {"type": "get_user_data", "serverId": "1"})
         await told.ask("server_data", {"type": "get_server_data"})

@@ -321,6 +321,7 @@ def test_all_that_a_file_can_say() -> None:
         timeout=Timeout(1.5),
         grace=Duration(90),
         refresh=Timeout(3600),
+        max_age=Duration(2),
     )
     assert club.options == {"token": "t", "pool": {"dsn": "d"}}
     assert config.servers["1"] == Policy(
@@ -379,6 +380,7 @@ fields = ["username", "roleColor"]
 timeout = 1.5
 grace = "1m30s"
 refresh = "1h"
+max_age = "2s"
 token = "t"
 pool = { dsn = "d" }
 
@@ -406,10 +408,10 @@ def test_the_file_above_says_all_that_can_be_said() -> None:
 
 
 def test_a_provider_without_a_table_is_the_plugin_of_its_name() -> None:
-    """With all defaults."""
+    """It has all defaults; ``mode`` is the plugin's own."""
     provider = read("").provider("mock")
     assert provider == Provider(name="mock", core=ProviderConfig(use="mock"), options={})
-    assert provider.core.mode == "fallback"
+    assert (provider.core.mode, provider.core.max_age) == (None, None)
     assert (provider.core.timeout, provider.core.grace) == (5.0, 30.0)
     assert provider.core.refresh is None
 

@@ -13,6 +13,7 @@ from peers import Dial, Frame, Peer, news, until
 
 from d_back_core import ConfigError, Server, User, UserChanged, WebSocketServer
 from d_back_core.config import parse
+from d_back_core.wire.protocol import UNKNOWN_SERVER
 from d_back_testing import ManualClock, Script
 
 ADA = {"uid": "7", "username": "Ada", "status": "online", "roleColor": "#5865f2"}
@@ -370,23 +371,36 @@ async def test_refresh_data_forgets_what_was_broadcast(dial: Dial) -> None:
 
 
 async def test_broadcasts_are_subject_to_the_chain_and_to_policy(dial: Dial) -> None:
-    """Where the callbacks' layer is not in use, and for what policy hides, nothing shows."""
+    """Clients receive nothing if the callbacks' layer is not in use, or if policy hides it."""
     below = Script(users={"1": {"9": User(username="Cy", status="dnd")}})
     policy = {"ignore_users": ["8"], "ignore_channels": ["secret"]}
     servers = always({**ONE, "2": {"name": "Garden"}})
-    users = {"1": {}, "2": {"7": ADA}}
+    users = {"1": None, "2": {"7": ADA}}
     async with serving(users.__getitem__, servers, below=below, s2=policy) as server:
-        fallen_through, own = await dial(server), await dial(server)
-        await fallen_through.join("1")
+        others, own = await dial(server), await dial(server)
+        await others.join("1")
         await own.join("2")
         for server_id in ("1", "2"):
             await server.broadcast_presence(server_id, "8", "online", "Bo")
             await server.broadcast_presence(server_id, "7", "dnd")
             await server.broadcast_message(server_id, "7", "hush", "secret")
             await server.broadcast_message(server_id, "7", "hello", "general")
-        assert await fallen_through.pending() == []
+        assert await others.pending() == []
         said = {"uid": "7", "message": "hello", "channel": "general"}
         assert told(await own.pending()) == [{"uid": "7", "status": "dnd"}, said]
+
+
+async def test_r1_the_layer_of_an_empty_dictionary_is_held(dial: Dial) -> None:
+    """Broadcasts apply to it, over the users of the next fallback, and reach the clients."""
+    below = Script(users={"1": {"9": User(username="Cy", status="dnd")}})
+    async with serving(always({}), below=below) as server:
+        peer = await dial(server)
+        assert (await peer.join("1"))["users"] == {"9": CY}
+        await server.broadcast_presence("1", "7", "online", "Ada", "#5865f2")
+        await server.broadcast_presence("1", "9", "idle")
+        await server.broadcast_message("1", "7", "hello", "general")
+        said = {"uid": "7", "message": "hello", "channel": "general"}
+        assert told(await peer.pending()) == [ADA, {"uid": "9", "status": "idle"}, said]
 
 
 async def test_without_a_user_callback_broadcasts_lie_over_the_others(dial: Dial) -> None:
@@ -435,6 +449,10 @@ async def test_without_a_user_callback_broadcasts_lie_over_the_others(dial: Dial
                 )
             ],
         ),
+        (
+            {"type": "server-list-update", "data": {}, "removed": [1]},
+            [("server-list-update", {}), ("error", {"message": UNKNOWN_SERVER, "code": "gone"})],
+        ),
         ({"type": "refresh_data"}, [("refresh_data", None)]),
     ],
     ids=lambda value: value["type"] if isinstance(value, dict) else "",
@@ -455,19 +473,19 @@ async def test_any_news_of_the_protocol_can_be_broadcast(
 @pytest.mark.parametrize(
     ("frame", "reason"),
     [
-        ({"type": "server-join", "data": {}}, "'server-join' is no news that could be broadcast"),
-        ({"type": "gossip"}, "'gossip' is no news"),
-        ({}, "None is no news"),
+        ({"type": "server-join", "data": {}}, "'server-join' cannot be broadcast"),
+        ({"type": "gossip"}, "'gossip' cannot be broadcast"),
+        ({}, "None cannot be broadcast"),
         ({"type": "presence", "server": "1", "data": {}}, "'presence' is incomplete"),
         ({"type": "message", "server": "1"}, "'message' is incomplete"),
         ({"type": "server-list"}, "'server-list' is incomplete"),
         ({"type": "error"}, "'error' needs a message"),
     ],
 )
-async def test_a_dictionary_that_tells_no_news_is_refused(
+async def test_a_frame_that_cannot_be_broadcast_is_refused(
     frame: dict[str, Any], reason: str
 ) -> None:
-    """ValueError says what is wrong with it, also while the server does not run."""
+    """``ValueError`` says what is wrong with it, also while the server does not run."""
     with pytest.raises(ValueError, match=reason):
         await WebSocketServer().broadcast_message(frame)
 
@@ -517,14 +535,15 @@ async def test_a_password_in_server_data_opens_the_server_and_is_told_to_nobody(
     assert "sesame" not in caplog.text
 
 
-async def test_the_operator_s_password_is_the_one_that_counts(dial: Dial) -> None:
-    """Where the configuration has a password, the callback's does not open the server."""
+async def test_r24_the_password_of_the_callback_counts_beside_the_operator_s(dial: Dial) -> None:
+    """The operator's password is compared first; then the provider decides, by its own."""
     servers = always({"1": {"name": "Vault", "password": "theirs"}})
     async with serving(always({"7": ADA}), servers, s1={"password": "ours"}) as server:
         peer = await dial(server)
-        await peer.ask("1", password="theirs")
+        await peer.ask("1", password="neither")
         assert (await peer.refusal())[0] == "unauthorized"
-        await peer.join("1", password="ours")
+        for password in ("ours", "theirs"):
+            await peer.join("1", password=password)
 
 
 def login(token: str = "a token", uid: str = "7") -> dict[str, Any]:

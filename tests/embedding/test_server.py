@@ -68,9 +68,10 @@ async def test_it_serves_until_it_is_stopped(method: str) -> None:
 
 
 async def test_a_stop_may_come_at_any_time() -> None:
-    """Before the first start, twice, at the same time, and after the end it does no harm."""
-    server = serving()
-    await server.stop()
+    """Before the start, twice, at the same time, and after the end it does no harm."""
+    unused, server = serving(), serving()
+    for _ in range(2):
+        await unused.stop()
     async with server:
         await asyncio.gather(server.stop(), server.stop())
         await server.stop()
@@ -93,13 +94,10 @@ async def test_a_stop_while_it_starts_ends_it() -> None:
 async def test_a_stop_before_the_start_had_its_turn_ends_it() -> None:
     """A task that was only just created for start does not serve after the stop."""
     server = serving()
-    for _ in range(2):
-        task = asyncio.create_task(server.start())
-        await server.stop()
-        await task
+    task = asyncio.create_task(server.start())
+    await server.stop()
+    await task
     assert not await answers(server)
-    async with server:
-        assert await answers(server)
 
 
 async def test_a_start_while_it_runs_joins_the_run() -> None:
@@ -125,38 +123,35 @@ async def test_to_cancel_who_started_it_stops_it() -> None:
     assert not await answers(server)
 
 
-async def test_it_can_be_started_again() -> None:
-    """A stopped server begins a new run, with the same callbacks and a new state."""
+@pytest.mark.parametrize("begun", [False, True])
+async def test_it_cannot_be_started_again(*, begun: bool) -> None:
+    """After a stop, each way to start it raises ``RuntimeError``, and nothing listens."""
     server = serving()
-    server.on_get_user_data(lambda server_id: {"7": ADA})  # noqa: ARG005
-    for _ in range(2):
+    if begun:
         async with server:
             assert await answers(server)
-            assert not server.live.servers
-            await server.live.joins.hold("1")
-    former = server.port
-    task = asyncio.create_task(server.start())
-    await until(lambda: server.port not in {0, former})
     await server.stop()
-    await task
+    for start in (server.start, server.run_forever, server.__aenter__):
+        with pytest.raises(RuntimeError, match="make another one"):
+            await start()
+    assert not await answers(server)
 
 
-def test_it_is_made_before_there_is_a_loop_and_runs_on_any() -> None:
-    """A module can make it; one event loop after the other can run it."""
+def test_it_can_be_made_before_there_is_an_event_loop() -> None:
+    """A module can make it; it belongs to the event loop that starts it."""
     server = serving()
 
-    async def once() -> bool:
+    async def run() -> bool:
         async with server:
             return await answers(server)
 
-    assert asyncio.run(once())
-    assert asyncio.run(once())
+    assert asyncio.run(run())
 
 
 async def test_the_block_is_for_one_run() -> None:
     """To enter it while it runs is an error, which leaves the run alone."""
     async with serving() as server:
-        with pytest.raises(RuntimeError, match="it runs already"):
+        with pytest.raises(RuntimeError, match="runs already"):
             async with server:
                 pass
         assert await answers(server)
@@ -171,15 +166,14 @@ async def test_an_exception_in_the_block_stops_it() -> None:
     assert not await answers(server)
 
 
-async def test_a_port_in_use_is_told_to_everybody_who_started_it() -> None:
-    """ConfigError, with the port in it, from the start that failed and from one that joined."""
+async def test_a_port_in_use_is_an_error_of_every_start() -> None:
+    """The start that failed and one that joined it raise ``ConfigError`` with the port in it."""
     async with serving() as other:
         server = WebSocketServer(port=other.port, providers={"town": town()})
         results = await asyncio.gather(server.start(), server.start(), return_exceptions=True)
         assert all(isinstance(each, ConfigError) for each in results), results
         assert str(other.port) in str(results[0])
-    async with server:
-        assert await answers(server)
+        assert await answers(other)
 
 
 # What it says of itself

@@ -10,7 +10,6 @@ from peers import Dial, Frame, Peer, news, until
 from websockets.exceptions import ConnectionClosed
 
 from d_back_core import (
-    ClientIdChanged,
     Context,
     Credentials,
     Message,
@@ -464,7 +463,7 @@ async def test_nothing_is_sent_before_the_join(dial: Dial) -> None:
         provider.emit(
             Message(server_id="111", uid="7", message="hi", channel="1"),
             UserChanged(server_id="111", uid="7", status="dnd"),
-            ClientIdChanged(server_id="111", client_id="99"),
+            ServerChanged(server_id="111", client_id="99"),
         )
         assert await news(server, peer) == []
 
@@ -480,7 +479,7 @@ async def test_each_client_hears_of_its_own_server_only(dial: Dial) -> None:
             provider.emit(
                 UserChanged(server_id=server_id, uid=uid, status="offline"),
                 Message(server_id=server_id, uid=uid, message="hi", channel="1"),
-                ClientIdChanged(server_id=server_id, client_id="99"),
+                ServerChanged(server_id=server_id, client_id="99"),
             )
         for server_id, peer in peers.items():
             frames = await news(server, peer)
@@ -877,8 +876,8 @@ async def test_a_client_that_leaves_during_its_join_leaves_nothing(dial: Dial) -
 async def test_r25_a_server_that_goes_is_told_and_left(
     dial: Dial, event: ServerRemoved | ServerChanged
 ) -> None:
-    """Its sessions get the list without it and an error; the others the list alone. Nothing
-    more comes of it, and the connections stay."""
+    """All sessions receive its removal from the list, its own an error as well. They receive
+    nothing more of it, and the connections stay."""
     provider = town()
     async with serving(provider) as server:
         peer, other = await dial(server), await dial(server)
@@ -887,7 +886,8 @@ async def test_r25_a_server_that_goes_is_told_and_left(
         provider.emit(event)
         update, error = await news(server, peer)
         assert update["type"] == "server-list-update"
-        assert [*update["data"]] == ["333", "222"]
+        assert [*update["data"]] == ["222"]  # the default now
+        assert update["removed"] == ["111"]
         assert (error["data"]["code"], error["data"]["message"]) == GONE
         assert await news(server, other) == [update]
         provider.emit(UserChanged(server_id="111", uid="7", status="dnd"))
@@ -917,6 +917,7 @@ async def test_r25_a_server_that_becomes_protected_turns_its_sessions_out(dial: 
         await peer.join("plaza")
         provider.emit(ServerChanged(server_id="111", passworded=True))
         update, error = await news(server, peer)
+        assert update["data"].keys() == {"111", "222"}
         assert update["data"]["111"] == {"id": "plaza", "name": "Plaza", "passworded": True}
         assert update["data"]["222"]["default"] is True
         assert (error["data"]["code"], error["data"]["message"]) == UNAUTHORIZED
@@ -988,15 +989,20 @@ async def test_r25_what_becomes_protected_or_gone_while_it_is_asked_for_is_refus
 
 
 async def test_every_change_of_the_list_goes_to_everybody(dial: Dial) -> None:
-    """A server that is new, renamed or gone is in a server-list-update, joined or not."""
+    """``server-list-update`` names a server that is new, renamed or gone, and no other, to all
+    sessions, joined or not."""
     provider = town()
     async with serving(provider) as server:
         peer = await dial(server)
         provider.emit(ServerChanged(server_id="555", name="Harbour"))
         (update,) = await news(server, peer)
-        assert update["data"]["555"] == {"id": "harbour", "name": "Harbour", "passworded": False}
+        harbour = {"id": "harbour", "name": "Harbour", "passworded": False}
+        assert update == {"type": "server-list-update", "data": {"555": harbour}}
         provider.emit(ServerChanged(server_id="555", name="Harbour"))
         assert await news(server, peer) == []
+        provider.emit(ServerChanged(server_id="555", name="Port"))
+        (update,) = await news(server, peer)
+        assert update["data"] == {"555": {**harbour, "name": "Port"}}
         provider.emit(ServerRemoved(server_id="555"))
         (update,) = await news(server, peer)
-        assert "555" not in update["data"]
+        assert update == {"type": "server-list-update", "data": {}, "removed": ["555"]}

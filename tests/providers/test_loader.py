@@ -341,7 +341,7 @@ class Provider:
 """
 
 
-KEYS = "cache, every, fields, grace, mode, pool, refresh, servers, timeout, token, use"
+KEYS = "cache, every, fields, grace, max_age, mode, pool, refresh, servers, timeout, token, use"
 
 
 def config_of(plugin: Plugin, *path: str) -> object:
@@ -360,6 +360,38 @@ def test_r35_a_plugin_gets_its_table_decoded(packages: Packages) -> None:
     values = [config_of(plugin, name) for name in ("token", "cache", "every")]
     assert [type(value) for value in values] == [Secret, File, Duration]
     assert plugin.settings.core.mode == "merge"
+
+
+ATTRIBUTES = """
+class Provider:
+    mode, refresh, max_age = "enrich", 7.0, {"users": 3.0}
+
+    def __init__(self, config): pass
+"""
+
+
+def test_r35_class_attributes_are_defaults_of_the_keys_of_the_core(packages: Packages) -> None:
+    """The core uses them if the provider's table does not set the keys."""
+    packages.install("club", ATTRIBUTES)
+    plugin = load_only("club")
+    assert (plugin.core.mode, plugin.core.refresh) == ("enrich", 7.0)
+    assert (plugin.max_age("users"), plugin.max_age("servers")) == (3.0, None)
+
+
+def test_r35_the_operator_overrides_class_attributes(packages: Packages) -> None:
+    """The keys of the provider's table win over what its class sets."""
+    packages.install("club", ATTRIBUTES)
+    plugin = load_only("club", {"mode": "merge", "refresh": "9s", "max_age": "2s"})
+    assert (plugin.core.mode, plugin.core.refresh) == ("merge", 9.0)
+    assert (plugin.max_age("users"), plugin.max_age("servers")) == (2.0, 2.0)
+
+
+def test_a_provider_is_a_fallback_by_default(packages: Packages) -> None:
+    """Without a key and a class attribute, ``mode`` is ``fallback``, and answers do not age."""
+    packages.install("club")
+    plugin = load_only("club")
+    assert (plugin.core.mode, plugin.core.refresh) == ("fallback", None)
+    assert plugin.max_age("users") is None
 
 
 def test_r35_a_plugin_without_config_gets_none(packages: Packages) -> None:
@@ -423,7 +455,7 @@ def test_r35_a_key_for_a_plugin_that_takes_none_is_named(packages: Packages) -> 
     packages.install("club")
     assert refusal("club", {"timout": 5}) == (
         "d-back.toml: providers.club.timout: unknown key (did you mean 'timeout'? known: fields, "
-        "grace, mode, refresh, servers, timeout, use)"
+        "grace, max_age, mode, refresh, servers, timeout, use)"
     )
 
 

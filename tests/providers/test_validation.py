@@ -10,7 +10,6 @@ from msgspec import UNSET
 from scenario import ADA, BOB, ONE, Gated, Scene, served
 
 from d_back_core import (
-    ClientIdChanged,
     Message,
     Reload,
     Server,
@@ -147,10 +146,9 @@ async def test_r5_a_bad_server_id_drops_the_server(key: Any) -> None:  # noqa: A
             ServerChanged(server_id=key, name="Bad"),
             ServerRemoved(server_id=key),
             UserChanged(server_id=key, uid="7"),
-            ClientIdChanged(server_id=key, client_id="5"),
         )
         assert await guest.news() == []
-        assert refused(scene)["events.server_id"] == 4
+        assert refused(scene)["events.server_id"] == 3
 
 
 @pytest.mark.parametrize(
@@ -288,15 +286,15 @@ async def test_r5_an_empty_message_is_not_complained_about() -> None:
 
 @pytest.mark.parametrize("value", [5, "a b", "é", ["5"], ""])
 async def test_r5_a_bad_client_id_is_not_passed_on(value: Any) -> None:  # noqa: ANN401
-    """Neither from the hook nor from an event."""
-    a, b = Script(ONE, {"1": {"7": ADA}}), Script(ONE, {"1": {}})
-    a.client_id_answer, b.client_id_answer = value, "5"
+    """A bad client id, in the list or in an event, does not hide the one below."""
+    a = Script({"1": Server(client_id=value)}, {"1": {"7": ADA}})
+    b = Script({"1": Server(client_id="5")}, {"1": {}})
     async with served({"a": a, "b": b}, tables={"b": {"mode": "merge"}}) as scene:
         guest = await scene.visit()
         assert guest.world.client_id == "5"
-        a.emit(ClientIdChanged(server_id="1", client_id=value))
+        a.emit(ServerChanged(server_id="1", client_id=value))
         assert await guest.news() == []
-        assert refused(scene) == {"client_id": 1, "events.client_id": 1}
+        assert refused(scene) == {"servers.client_id": 1, "events.client_id": 1}
 
 
 @pytest.mark.parametrize(
@@ -316,12 +314,39 @@ async def test_r5_a_bad_field_of_a_server_counts_as_not_supplied(
         assert refused(scene) == {f"servers.{field}": 1}
 
 
-@pytest.mark.parametrize("value", ["no", 0, 1, []])
-async def test_r5_a_passworded_that_is_no_flag_protects(value: Any) -> None:  # noqa: ANN401
-    """The one value that does not count as not supplied: in doubt the door is closed."""
-    async with served({"a": Script({"1": Server(name="One", passworded=value)})}) as scene:
+@pytest.mark.parametrize("value", ["maybe", 2, []])
+async def test_r5_a_guard_that_cannot_be_read_closes_the_server(value: Any) -> None:  # noqa: ANN401
+    """An unreadable ``passworded`` protects the server, an unreadable ``enabled`` hides it; both
+    are counted."""
+    servers = {
+        "1": Server(name="One", passworded=value),
+        "2": Server(name="Two", enabled=value),
+        "3": Server(name="Three"),
+    }
+    async with served({"a": Script(servers)}) as scene:
         guest = await scene.connect()
-        assert guest.world.servers["1"].passworded
+        listed = {key: server.passworded for key, server in guest.world.servers.items()}
+        assert listed == {"1": True, "3": False}
+        assert refused(scene) == {"servers.passworded": 1, "servers.enabled": 1}
+
+
+async def test_r5_flags_are_read_as_databases_spell_them() -> None:
+    """0 and 1, "t" and "f" are booleans, in the list and in events."""
+    database: Any = {
+        "1": {"passworded": "f", "enabled": 1},
+        "2": {"passworded": 1, "enabled": "t"},
+        "3": {"enabled": 0},
+    }
+    a = Script({key: Server(name=key, **flags) for key, flags in database.items()})
+    async with served({"a": a}) as scene:
+        guest = await scene.connect()
+        listed = {key: server.passworded for key, server in guest.world.servers.items()}
+        assert listed == {"1": False, "2": True}
+        opened: Any = "f"
+        a.emit(ServerChanged(server_id="2", passworded=opened))
+        await guest.news()
+        assert not guest.world.servers["2"].passworded
+        assert refused(scene) == {}
 
 
 async def test_r5_refused_values_are_counted_and_logged_once_per_provider_and_path(
@@ -401,9 +426,8 @@ async def test_r5_text_of_a_derived_class_is_judged_by_what_is_sent() -> None:
 async def test_r5_text_of_a_derived_class_is_as_good_as_any() -> None:
     """It has become plain text where it goes out to clients."""
     record = user(username=Text("Ada"), status=Presence.DND, role_color=Colour.RED)
-    listed: dict[str, Server] = {Text("1"): Server(name=Text("One"), id=Text("one"))}
-    a = Script(listed, {"1": {Text("7"): record}})
-    a.client_id_answer = Text("5")
+    server = Server(name=Text("One"), id=Text("one"), client_id=Text("5"))
+    a = Script({Text("1"): server}, {"1": {Text("7"): record}})
     async with served({"a": a}) as scene:
         guest = await scene.visit()
         assert guest.users == {"7": EffectiveUser("7", "Ada", "dnd", "#ff0000")}
@@ -413,7 +437,7 @@ async def test_r5_text_of_a_derived_class_is_as_good_as_any() -> None:
             Message(
                 server_id=Text("1"), uid=Text("8"), message=Text("hello"), channel=Text("general")
             ),
-            ClientIdChanged(server_id="1", client_id=Text("6")),
+            ServerChanged(server_id="1", client_id=Text("6")),
             ServerChanged(server_id=Text("2"), name=Text("Two")),
         )
         assert len(await guest.news()) == 4

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec import UNSET, UnsetType
 from peers import Dial, news, until
 
-from d_back_core import ClientIdChanged, Credentials, Server, ServerChanged, User
+from d_back_core import Credentials, Server, ServerChanged, User
 from d_back_core.config import parse
 from d_back_core.embedding.server import WebSocketServer
 from d_back_core.secret import Secret, hash_password
@@ -24,12 +25,12 @@ FAILED = (
 LOGIN = {"discordToken": "tok-MARK", "discordUser": {"id": "5", "username": "Bo"}}
 
 
-def town() -> Script:
-    """A protected server and two open ones."""
+def town(client_id: str | UnsetType = UNSET) -> Script:
+    """A protected server and two open ones; ``client_id`` is that of the plaza."""
     return Script(
         {
             "333": Server(name="Vault", id="vault", passworded=True),
-            "111": Server(name="Plaza", id="plaza"),
+            "111": Server(name="Plaza", id="plaza", client_id=client_id),
             "222": Server(name="Garden", id="garden"),
         },
         {"333": {"6": User(username="Di")}, "111": {}, "222": {}},
@@ -302,8 +303,7 @@ async def test_no_credential_is_logged(dial: Dial, caplog: pytest.LogCaptureFixt
 
 async def test_a_join_names_the_client_id(dial: Dial) -> None:
     """server-join has the client id that the provider gave for the server."""
-    provider = town()
-    provider.client_id_answer = "99"
+    provider = town("99")
     async with serving(provider) as server:
         assert (await (await dial(server)).join("plaza"))["clientId"] == "99"
 
@@ -316,15 +316,14 @@ async def test_without_a_client_id_there_is_no_field(dial: Dial) -> None:
 
 async def test_a_new_client_id_reaches_who_joined_that_server(dial: Dial) -> None:
     """update-clientid goes to the sessions of that server, and into later joins."""
-    provider = town()
-    provider.client_id_answer = "99"
+    provider = town("99")
     async with serving(provider) as server:
         peer, other = await dial(server), await dial(server)
         await peer.join("plaza")
         await other.join("garden")
         provider.emit(
-            ClientIdChanged(server_id="111", client_id="99"),
-            ClientIdChanged(server_id="111", client_id="98"),
+            ServerChanged(server_id="111", client_id="99"),
+            ServerChanged(server_id="111", client_id="98"),
         )
         assert await news(server, peer) == [
             {"type": "update-clientid", "server": "111", "data": {"clientId": "98"}}
@@ -335,12 +334,11 @@ async def test_a_new_client_id_reaches_who_joined_that_server(dial: Dial) -> Non
 
 async def test_a_client_id_can_be_taken_back(dial: Dial) -> None:
     """Then it is null, and not in later joins."""
-    provider = town()
-    provider.client_id_answer = "99"
+    provider = town("99")
     async with serving(provider) as server:
         peer = await dial(server)
         await peer.join("plaza")
-        provider.emit(ClientIdChanged(server_id="111", client_id=None))
+        provider.emit(ServerChanged(server_id="111", client_id=None))
         (frame,) = await news(server, peer)
         assert frame["data"] == {"clientId": None}
         assert "clientId" not in await peer.join("plaza")
@@ -348,29 +346,26 @@ async def test_a_client_id_can_be_taken_back(dial: Dial) -> None:
 
 async def test_the_first_provider_with_a_client_id_wins(dial: Dial) -> None:
     """A provider that has none leaves it to the next; one above is not overridden."""
-    above, below = town(), town()
-    below.client_id_answer = "99"
+    above, below = town(), town("99")
     async with serving(above, below, settings={"b": {"mode": "merge"}}) as server:
         peer = await dial(server)
         assert (await peer.join("plaza"))["clientId"] == "99"
-        above.emit(ClientIdChanged(server_id="111", client_id="1"))
+        above.emit(ServerChanged(server_id="111", client_id="1"))
         (frame,) = await news(server, peer)
         assert frame["data"] == {"clientId": "1"}
-        below.emit(ClientIdChanged(server_id="111", client_id="2"))
+        below.emit(ServerChanged(server_id="111", client_id="2"))
         assert await news(server, peer) == []
 
 
-async def test_a_provider_that_cannot_give_a_client_id_stops_no_join(dial: Dial) -> None:
-    """The join goes on without one."""
-    clock = ManualClock()
-    provider = town()
-    provider.hang = {"client_id"}
-    async with serving(provider, clock=clock) as server:
+async def test_a_client_id_below_shows_through_when_the_one_above_is_withdrawn(dial: Dial) -> None:
+    """The sessions of the server receive the client id of the provider below."""
+    above, below = town("1"), town("99")
+    async with serving(above, below, settings={"b": {"mode": "merge"}}) as server:
         peer = await dial(server)
-        await peer.ask("plaza")
-        await until(lambda: "client_id 111" in provider.calls)
-        await clock.advance(5)
-        assert "clientId" not in (await peer.expect("server-join"))["data"]
+        assert (await peer.join("plaza"))["clientId"] == "1"
+        above.emit(ServerChanged(server_id="111", client_id=None))
+        (frame,) = await news(server, peer)
+        assert frame["data"] == {"clientId": "99"}
 
 
 # What a provider may ask on behalf of clients that are elsewhere

@@ -9,7 +9,6 @@ from scenario import ADA, BOB, CID, DOWN, ONE, Gated, configured, served
 
 from d_back_core import (
     Change,
-    ClientIdChanged,
     ConfigError,
     Message,
     Reload,
@@ -29,6 +28,7 @@ from d_back_core.providers.loader import load
 from d_back_testing import Script
 
 GRACE = 30.0
+WITH_CLIENT_ID = ServerSet(server_id="1", server=Server(name="One", id="one", client_id="42"))
 
 
 class Recorder(Gated):
@@ -251,13 +251,13 @@ async def test_a_removed_server_is_recorded() -> None:
 
 
 async def test_client_ids_are_recorded() -> None:
-    """A changed OAuth2 client id reaches the recorder."""
+    """A changed OAuth2 client id is recorded with its server."""
     source, recorder = town(), Recorder()
     async with scene_of(source, recorder) as scene:
         await scene.settle()
-        source.emit(ClientIdChanged(server_id="1", client_id="42"))
+        source.emit(ServerChanged(server_id="1", client_id="42"))
         await scene.settle()
-    assert ClientIdChanged(server_id="1", client_id="42") in recorder.got
+    assert recorder.got[-1] == WITH_CLIENT_ID
 
 
 async def test_r23_while_a_recorder_is_slow_the_newest_state_wins() -> None:
@@ -424,27 +424,29 @@ async def test_r23_a_provider_that_records_no_longer_is_asked_without_waiting() 
         assert "servers" in recorder.calls
 
 
-async def test_r23_a_recorder_hears_of_client_ids_that_nobody_joined_for() -> None:
-    """And one that is added hears of those that are known."""
+async def test_r23_a_recorder_receives_client_ids_before_any_join() -> None:
+    """A recorder that is added later receives those that are known, too."""
     source, recorder = town(), Recorder()
-    source.client_id_answer = "42"
-    known = ClientIdChanged(server_id="1", client_id="42")
+    source.servers_answer = {"1": Server(name="One", client_id="42")}
     async with served({"a": source, "r": recorder}, chain=RECORDED) as scene:
         await scene.settle()
-        assert recorder.got.count(known) == 1
+        assert recorder.got.count(WITH_CLIENT_ID) == 1
         await scene.server.reload(configured("ar"))
         recorder.batches.clear()
         await scene.server.reload(configured("ar", chain=RECORDED))
         await scene.settle()
-        assert known in recorder.got
+        assert WITH_CLIENT_ID in recorder.got
 
 
-async def test_r23_a_recorder_hears_of_a_client_id_that_came_before_its_server() -> None:
-    """A provider may tell it first."""
-    source, recorder = Gated({}, {}), Recorder()
-    async with served({"a": source, "r": recorder}, chain=RECORDED) as scene:
-        source.emit(ClientIdChanged(server_id="1", client_id="42"))
+async def test_r23_a_client_id_that_comes_before_its_server_is_recorded() -> None:
+    """A provider in mode ``enrich`` may supply it before another one lists the server."""
+    ids, source, recorder = Gated({}), Gated({}, {}), Recorder()
+    providers = {"ids": ids, "a": source, "r": recorder}
+    chain = {"order": ["ids", "a"], "recorders": ["r"]}
+    async with served(providers, chain=chain, tables={"ids": {"mode": "enrich"}}) as scene:
+        ids.emit(ServerChanged(server_id="1", client_id="42"))
         await scene.settle()
+        assert not [each for each in recorder.got if isinstance(each, ServerSet)]
         source.emit(ServerChanged(server_id="1", name="One"))
         await scene.settle()
-        assert ClientIdChanged(server_id="1", client_id="42") in recorder.got
+        assert WITH_CLIENT_ID in recorder.got

@@ -1,13 +1,14 @@
 """The wire: what clients may say, and what they are told."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
 from d_back_core.chain.world import Presence, Removal, World
 from d_back_core.errors import ErrorCode, JoinError
@@ -40,13 +41,21 @@ def told(error: JoinError) -> tuple[str, str]:
     return error.code, str(error)
 
 
+def update(before: Iterable[EffectiveServer], now: Iterable[EffectiveServer]) -> bytes:
+    """Return the ``server-list-update`` from one list to another."""
+    former, present = ({each.server_id: each for each in servers} for servers in (before, now))
+    frame = protocol.server_list_update(former, present)
+    assert frame is not None
+    return frame
+
+
 def said(frame: bytes) -> Any:  # noqa: ANN401  any JSON
     return json.loads(frame)
 
 
-def join(server: EffectiveServer, world: World, client_id: str | None) -> bytes:
-    """A ``server-join`` as it is put together when it is sent."""
-    head = protocol.join_head(server, world, client_id)
+def join(server: EffectiveServer, world: World) -> bytes:
+    """Return a ``server-join`` as it is put together when it is sent."""
+    head = protocol.join_head(server, world.epoch, world.seq)
     return head + b"{" + protocol.users_json(world.shown()) + b"}" + protocol.JOIN_END
 
 
@@ -261,8 +270,8 @@ def test_what_d_zone_shows_is_broken_up_in_every_frame() -> None:
     new = Presence(uid="7", status="online", username="toString", role_color="#ffffff")
     frames = [
         protocol.server_list([server]),
-        protocol.server_list([server], update=True),
-        join(server, world, None),
+        update([], [server]),
+        join(server, world),
         protocol.delta("111", 1, new),
         protocol.delta("111", 2, message),
         protocol.user_data("111", [user]),
@@ -288,19 +297,35 @@ def test_the_list_of_servers() -> None:
     }
     servers = [PLAZA, VAULT]
     assert said(protocol.server_list(servers)) == {"type": "server-list", "data": listed}
-    update = said(protocol.server_list(servers, update=True))
-    assert update == {"type": "server-list-update", "data": listed}
     assert said(protocol.server_data(servers)) == {"type": "server_data", "servers": listed}
+
+
+def test_r34_an_update_of_the_list_has_only_what_differs() -> None:
+    """``data`` has the servers that are new or changed, ``removed`` those that are gone."""
+    renamed = structs.replace(PLAZA, name="Square")
+    square = {"id": "plaza", "name": "Square", "default": True, "passworded": False}
+    vault = {"id": "vault", "name": "Vault", "passworded": True}
+    kind = {"type": "server-list-update"}
+    assert said(update([PLAZA], [PLAZA, VAULT])) == {**kind, "data": {"333": vault}}
+    assert said(update([PLAZA, VAULT], [renamed, VAULT])) == {**kind, "data": {"111": square}}
+    assert said(update([PLAZA, VAULT], [VAULT])) == {**kind, "data": {}, "removed": ["111"]}
+
+
+def test_r34_clients_receive_no_update_of_what_they_do_not_see() -> None:
+    """A client id is not in the list, and neither is the order."""
+    before = {"111": PLAZA, "333": VAULT}
+    now = {"333": VAULT, "111": structs.replace(PLAZA, client_id="99")}
+    assert protocol.server_list_update(before, now) is None
 
 
 @pytest.mark.parametrize(
     ("client_id", "field"), [(None, {}), ("", {}), ("99", {"clientId": "99"})]
 )
 def test_a_join(client_id: str | None, field: dict[str, str]) -> None:
-    """``server-join`` has everybody in full, the resolved id, and the place in the sequence;
-    a client id only where there is one."""
+    """``server-join`` has all users in full, the resolved id, and the place in the sequence;
+    a client id only if there is one."""
     world = World("111", {"7": ADA})
-    assert said(join(PLAZA, world, client_id)) == {
+    assert said(join(structs.replace(PLAZA, client_id=client_id), world)) == {
         "type": "server-join",
         "data": {
             "users": {
@@ -386,8 +411,8 @@ def test_the_gateway_and_its_client_speak_the_same() -> None:
     message = Message(server_id="111", uid="7", message="hi", channel="5")
     frames = [
         protocol.server_list([PLAZA]),
-        protocol.server_list([PLAZA], update=True),
-        join(PLAZA, world, "99"),
+        update([PLAZA], [VAULT]),
+        join(structs.replace(PLAZA, client_id="99"), world),
         protocol.delta("111", 1, Presence(uid="7", status="idle")),
         protocol.delta("111", 2, Removal(uid="7")),
         protocol.delta("111", 3, message),

@@ -140,14 +140,14 @@ async def test_a_private_room_is_protected(scene: Scene) -> None:
 
 
 async def test_a_lobby_that_fails_is_shown_as_it_was(scene: Scene, lobby: Lobby) -> None:
-    """It is said once; d-back asks again, and sees what has changed meanwhile."""
+    """The failure is logged once; d-back asks again, and the clients receive what has changed."""
     async with connect(scene.url, "lounge") as world:
         lobby.broken = True
         with logged() as log:
             await scene.advance(30)
         assert sorted(line.partition(": Client")[0] for line in log.warnings) == [
-            "WARNING d_back.chain: provider lobby: servers",
-            "WARNING d_back.chain: provider lobby: users",
+            "WARNING d_back.providers: provider lobby: servers",
+            "WARNING d_back.providers: provider lobby: users",
         ]
         assert len(world.users) == 2
         lobby.broken = False

@@ -38,7 +38,8 @@ class Guilds:
         self._health = health
         self._admitted = admitted
         self._public_ids = public_ids
-        self._client_id: str | None = None
+        self.client_id: str | None = None
+        """The id of the bot's application, with which clients log in."""
         self._waiting: Timer | None = None
 
     def servers(self) -> dict[str, Server] | None:
@@ -49,7 +50,7 @@ class Guilds:
             server_id: Server(
                 name=layer.guild.name,
                 id=self._public_ids[server_id],
-                client_id=self._client_id,
+                client_id=self.client_id,
             )
             for server_id, layer in self.layers.items()
         }
@@ -57,9 +58,6 @@ class Guilds:
     def users(self, server_id: str) -> dict[str, User] | None:
         layer = self.layers.get(server_id)
         return None if layer is None else layer.answer()
-
-    def client_id(self, server_id: str) -> str | None:
-        return self._client_id if server_id in self.layers else None
 
     def layer(self, guild: discord.Guild | None) -> Layer | None:
         """The layer of a guild that is served."""
@@ -221,7 +219,7 @@ class Guilds:
         server_id = layer.server_id
         public_id = self._public_ids[server_id]
         changed = ServerChanged(
-            server_id=server_id, name=layer.guild.name, id=public_id, client_id=self._client_id
+            server_id=server_id, name=layer.guild.name, id=public_id, client_id=self.client_id
         )
         self._around.put(changed)
 
@@ -233,9 +231,9 @@ class Guilds:
         """Publish the id of the bot's application, with which clients log in, if it is new."""
         application = self.client.application_id if self.client is not None else None
         client_id = None if application is None else str(application)
-        if client_id == self._client_id:
+        if client_id == self.client_id:
             return
-        self._client_id = client_id
+        self.client_id = client_id
         for server_id in self.layers if self.listed else ():
             self._around.put(ServerChanged(server_id=server_id, client_id=client_id))
 

@@ -114,7 +114,7 @@ class Run:
         """Whether the token is of this application, of the person who claims it (where anybody
         does: a token alone speaks for its owner), and they are a member of that guild."""
         layer = self.guilds.layers.get(server_id)
-        application_id = self.guilds.client_id(server_id)
+        application_id = self.guilds.client_id
         if layer is None or application_id is None or credentials.discord_token is None:
             return None
         claimed = credentials.discord_user

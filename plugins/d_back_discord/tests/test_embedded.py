@@ -77,7 +77,8 @@ async def test_before_the_bot(core: Core, bot: Bot, run: Run) -> None:
     users = await core.whole()
     assert users[say.uid(1)] == User(username="Ada L.", status="online", role_color="#ff0000")
     assert core.degraded == []
-    assert await core.provider.client_id(say.GUILD_ID) == say.APPLICATION_ID
+    servers = await core.provider.servers() or {}
+    assert servers[say.GUILD_ID].client_id == say.APPLICATION_ID
 
 
 async def test_after_the_bot(core: Core, bot: Bot, run: Run) -> None:

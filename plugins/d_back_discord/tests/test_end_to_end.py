@@ -92,7 +92,7 @@ async def test_protected(loopback: Loopback) -> None:
 
 
 async def test_refused(loopback: Loopback, caplog: pytest.LogCaptureFixture) -> None:
-    """A refused token is one line of the log, and no try again."""
+    """A refused token is logged in one line, and the start is not tried again."""
     loopback.token = "another"
     server = configured(loopback)
     loopback.token = "token"
@@ -100,5 +100,5 @@ async def test_refused(loopback: Loopback, caplog: pytest.LogCaptureFixture) -> 
         lines = [line for line in caplog.messages if "token" in line]
     assert len(lines) == 1
     assert lines[0].startswith("provider discord: start: ConfigError: token: Discord refuses it")
-    assert lines[0].endswith("; not tried again")
+    assert lines[0].endswith("; not tried again until the configuration changes")
     assert len(loopback.requests) == 1

@@ -7,9 +7,9 @@ import pytest
 from discord_core import Begin, Core, until
 from discord_loopback import Loopback
 from discord_worlds import ADA, BOB, EVE, GENERAL, QUIET, club, update
+from msgspec import structs
 
 from d_back_core import (
-    ClientIdChanged,
     Reload,
     Server,
     ServerChanged,
@@ -20,6 +20,7 @@ from d_back_core import (
 )
 
 OTHER = "400000000000000001"
+CLUB = Server(name="D-World", id="dworld", client_id=say.APPLICATION_ID)
 LARGE = 600
 
 
@@ -38,7 +39,7 @@ async def test_guild(begin: Begin, loopback: Loopback) -> None:
         say.uid(99): User(username="eve", status="offline", role_color="#ffffff"),
         say.BOT_ID: User(username="zone-bot", status="offline", role_color="#ffffff"),
     }
-    assert await core.provider.servers() == {say.GUILD_ID: Server(name="D-World", id="dworld")}
+    assert await core.provider.servers() == {say.GUILD_ID: CLUB}
     assert loopback.member_requests == []
 
 
@@ -156,8 +157,9 @@ async def test_guild_joined(begin: Begin, loopback: Loopback) -> None:
     await core.happen("GUILD_CREATE", say.guild(OTHER, "The Other", members=[EVE]))
     await until(lambda: Reload(server_id=OTHER) in core.events)
     assert core.events == [
-        ServerChanged(server_id=OTHER, name="The Other", id="theother"),
-        ClientIdChanged(server_id=OTHER, client_id=say.APPLICATION_ID),
+        ServerChanged(
+            server_id=OTHER, name="The Other", id="theother", client_id=say.APPLICATION_ID
+        ),
         Reload(server_id=OTHER),
     ]
     assert list(await core.users(OTHER)) == [say.uid(99)]
@@ -187,7 +189,8 @@ async def test_guild_renamed(begin: Begin, loopback: Loopback) -> None:
     }
     await core.happen("GUILD_UPDATE", renamed)
     assert await core.heard() == [ServerChanged(server_id=say.GUILD_ID, name="New World")]
-    assert await core.provider.servers() == {say.GUILD_ID: Server(name="New World", id="dworld")}
+    renamed_club = structs.replace(CLUB, name="New World")
+    assert await core.provider.servers() == {say.GUILD_ID: renamed_club}
 
 
 async def test_guild_unavailable(
@@ -316,13 +319,14 @@ async def test_same_names(begin: Begin, loopback: Loopback) -> None:
 
 
 async def test_client_id(begin: Begin, loopback: Loopback) -> None:
-    """Clients log in with the bot's own application."""
+    """The client id of every guild is that of the bot's own application."""
     loopback.guilds = [club()]
     core = await begin()
-    told = ClientIdChanged(server_id=say.GUILD_ID, client_id=say.APPLICATION_ID)
-    await until(lambda: told in core.events)
-    assert await core.provider.client_id(say.GUILD_ID) == say.APPLICATION_ID
-    assert await core.provider.client_id(OTHER) is None
+    await core.whole()
+    servers = await core.provider.servers() or {}
+    assert {key: server.client_id for key, server in servers.items()} == {
+        say.GUILD_ID: say.APPLICATION_ID
+    }
 
 
 async def test_intents(begin: Begin, loopback: Loopback) -> None:

@@ -34,9 +34,11 @@ class Listed(Struct, frozen=True, tag="server-list"):
 
 
 class ListChanged(Struct, frozen=True, tag="server-list-update"):
-    """The servers that there are from now on."""
+    """The list has changed: the servers that are new or changed, and those that are gone."""
 
     data: dict[str, ListedServer]
+    removed: list[str] = []
+    """server_ids."""
 
 
 class Member(Struct, frozen=True, rename="camel", gc=False):

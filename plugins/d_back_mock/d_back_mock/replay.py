@@ -143,11 +143,9 @@ class Replay:
         match moment.frame:
             case Listed(data=listed):
                 self._list(listed)
-            case ListChanged(data=listed):
+            case ListChanged(data=listed, removed=removed):
                 self._list(listed)
-                for server_id in self._servers.keys() - listed.keys():
-                    del self._servers[server_id], self._users[server_id]
-                    self._happened.append(ServerRemoved(server_id=server_id))
+                self._unlist(removed)
             case Joined(data=snapshot):
                 self._join(moment, snapshot.request.server, snapshot.users)
             case PresenceChanged(server=server_id) if server_id in self._users:
@@ -167,6 +165,13 @@ class Replay:
         self._listed = self._listed | listed
         for server_id in self._servers.keys() & listed.keys():
             self._say(server_id, listed[server_id])
+
+    def _unlist(self, removed: list[str]) -> None:
+        for server_id in removed:
+            self._listed.pop(server_id, None)
+            self._users.pop(server_id, None)
+            if self._servers.pop(server_id, None) is not None:
+                self._happened.append(ServerRemoved(server_id=server_id))
 
     def _say(self, server_id: str, listed: ListedServer) -> None:
         server = Server(

@@ -54,6 +54,10 @@ def listed(seconds: float, servers: Line = LISTED, kind: str = "server-list") ->
     return at(seconds, {"type": kind, "data": servers})
 
 
+def unlisted(seconds: float, server_id: str) -> Line:
+    return at(seconds, {"type": "server-list-update", "data": {}, "removed": [server_id]})
+
+
 def joined(seconds: float, *users: Line, server: str = "plaza") -> Line:
     data = {
         "users": {user["uid"]: user for user in users},
@@ -226,18 +230,22 @@ async def test_several_servers_in_one_file(day: Day) -> None:
 
 
 async def test_the_list_goes_along(day: Day) -> None:
-    """A server that is renamed, protected or gone is so again."""
+    """A server that is renamed, protected or gone is so again; an update leaves the others as
+    they are."""
     named = {**LISTED["1"], "name": "Park", "passworded": True}
     day.write(
         listed(0),
         joined(0, ADA),
         listed(0, {"1": named}, "server-list-update"),
         listed(0, {"2": LISTED["2"]}, "server-list"),
-        listed(0, {"2": LISTED["2"]}, "server-list-update"),
+        listed(0, {"3": LISTED["2"]}, "server-list-update"),
+        presence(0, "7", "dnd"),
+        unlisted(0, "1"),
     )
     provider = await day.play(repeat=False)
-    assert await day.take(2) == [
+    assert await day.take(3) == [
         ServerChanged(server_id="1", name="Park", id="plaza", default=True, passworded=True),
+        UserChanged(server_id="1", uid="7", status="dnd"),
         ServerRemoved(server_id="1"),
     ]
     assert await provider.servers() == {}

@@ -117,11 +117,9 @@ class Discord:
 def closed_by_discord() -> Script:
     servers = {
         "1": Server(name="The club", id="club", passworded=True),
-        "2": Server(name="The pub", id="pub", default=True),
+        "2": Server(name="The pub", id="pub", default=True, client_id="4242"),
     }
-    script = Script(servers, {"1": MEMBERS, "2": {}})
-    script.client_id_answer = "4242"
-    return script
+    return Script(servers, {"1": MEMBERS, "2": {}})
 
 
 async def test_discord_sends_people_back_with_a_token(browser: Browser) -> None:

@@ -8,7 +8,16 @@ import pytest
 from page_browser import LOST, MEMBERS, ONE, club, cut_off, gateway, visiting
 from playwright.async_api import Browser, WebSocketRoute
 
-from d_back_core import Message, Server, Status, User, UserChanged, UserRemoved
+from d_back_core import (
+    Message,
+    Server,
+    ServerChanged,
+    ServerRemoved,
+    Status,
+    User,
+    UserChanged,
+    UserRemoved,
+)
 from d_back_testing import Script
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -103,6 +112,24 @@ async def test_what_is_said_is_typed_above_the_cube_and_kept_in_the_log(
         assert not await visitor.page.locator("#hush").is_visible()
 
 
+async def test_the_list_of_servers_follows_its_updates(browser: Browser) -> None:
+    """An update of the list leaves the servers that it does not name as they are."""
+    script = club()
+    async with gateway({"club": script}) as server, visiting(browser, server) as visitor:
+        await visitor.open()
+        await visitor.until(LISTED, "The club")
+        script.emit(ServerChanged(server_id="2", name="The pub"))
+        await visitor.until(LISTED, "The club, The pub")
+        script.emit(ServerChanged(server_id="2", name="The bar", passworded=True))
+        await visitor.until(LISTED, "The club, The bar (closed)")
+        script.emit(ServerRemoved(server_id="2"))
+        await visitor.until(LISTED, "The club")
+
+
+LISTED = """(wanted) => {
+    const options = [...document.querySelectorAll("#server option")];
+    return options.map((option) => option.textContent).join(", ") === wanted;
+}"""
 TYPED = """() => {
     window.typed = [];
     new MutationObserver(() => {

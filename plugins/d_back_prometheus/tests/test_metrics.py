@@ -73,14 +73,14 @@ async def test_the_health_of_every_provider(town: Script) -> None:
     assert value(answer, 'd_back_provider_health{health="failed",provider="town"}') == 0
 
 
-async def test_what_a_provider_tells_of_itself(town: Script) -> None:
-    """Each of a provider's figures is a gauge, with the value that it told last."""
+async def test_the_gauges_of_a_provider_are_metrics(town: Script) -> None:
+    """Each name is a label, with the last value that the provider set."""
     async with serving(town) as server:
         assert town.context is not None
         town.context.gauge("reconnects", 1)
         town.context.gauge("reconnects", 2)
         answer = await scrape(server)
-    assert value(answer, 'd_back_provider_figure{gauge="reconnects",provider="town"}') == 2
+    assert value(answer, 'd_back_provider_figure{figure="reconnects",provider="town"}') == 2
 
 
 async def test_no_label_holds_user_data(town: Script) -> None:

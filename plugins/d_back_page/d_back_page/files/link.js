@@ -71,11 +71,12 @@ export class Link extends EventTarget {
     this.lastHeard = Date.now();
     switch (frame.type) {
       case "server-list":
-        this.#list(frame.data);
+        this.servers = new Map(Object.entries(frame.data));
+        this.#tell("list");
         this.#ask(true);
         break;
       case "server-list-update":
-        this.#list(frame.data);
+        this.#updateList(frame);
         break;
       case "server-join":
         this.clientId = frame.data.clientId ?? this.clientId;
@@ -102,8 +103,10 @@ export class Link extends EventTarget {
     }
   }
 
-  #list(servers) {
-    this.servers = new Map(Object.entries(servers));
+  /** `data` has the servers that are new or changed, `removed` the server_ids that are gone. */
+  #updateList({ data, removed = [] }) {
+    for (const serverId of removed) this.servers.delete(serverId);
+    for (const [serverId, server] of Object.entries(data)) this.servers.set(serverId, server);
     this.#tell("list");
   }
 

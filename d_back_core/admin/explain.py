@@ -100,7 +100,7 @@ def providers(live: Live) -> list[ProviderReport]:
             ProviderReport(
                 plugin=supervisor.core.use,
                 recorder=stats.name in live.config.chain.recorders,
-                error=supervisor.last_error if stats.health != "ready" else "",
+                error=supervisor.health.last_error if stats.health != "ready" else "",
                 stats=stats,
             )
         )

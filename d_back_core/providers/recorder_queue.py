@@ -90,7 +90,7 @@ class RecorderQueue:
 
     async def flush(self) -> None:
         """Return when the queue is stored, or when the recorder's timeout has passed."""
-        if not self.supervisor.running or self.supervisor.failing_since is not None:
+        if not self.supervisor.running or self.supervisor.health.failing_since is not None:
             return
         try:
             async with self._clock.timeout(self.supervisor.core.timeout):

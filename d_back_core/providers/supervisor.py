@@ -8,11 +8,6 @@ A *run* lasts from a successful ``start`` to the failure of the stream (or to th
 
 The waits grow from run to run. They begin small again only after a run has lasted longer than the
 longest wait: a provider that logs in and fails at once must not log in every second.
-
-Health has two inputs: the run (``failing_since``: the run failed, or the provider reported that
-its data may be out of date) and the layers (`layer_changed`: calls of ``servers`` and ``users``
-that fail). After a failure the provider is degraded; when its grace has run out it has failed.
-A new run alone proves nothing: each layer stays degraded until it has a new answer.
 """
 
 import asyncio
@@ -21,21 +16,20 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from time import perf_counter
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import tenacity
 
-from d_back_core.clock import Clock, Timer
+from d_back_core.clock import Clock
 from d_back_core.config import ChainConfig, ProviderConfig
 from d_back_core.errors import ConfigError, ProviderError
 from d_back_core.hookspecs import Context
 from d_back_core.models import Credentials, Event
 from d_back_core.providers.blocking import TimedAwaitable
+from d_back_core.providers.health import KEPT, Health
 from d_back_core.providers.loader import Plugin
 from d_back_core.retrying import LONGEST_WAIT, retrying
 from d_back_core.stats import Stats
-
-Health = Literal["starting", "ready", "degraded", "failed"]
 
 DEFAULT_REFRESH = 30.0
 EVENTS_PER_TURN = 256
@@ -82,94 +76,34 @@ class Supervisor:
         self.name = plugin.name
         self.core = plugin.core
         self.plugin = plugin
-        self.starting = True
+        self.health = Health(plugin.name, plugin.core.grace, clock, self._on_health_changed)
         self.running = False
         """True from a successful ``start`` to the end of that run."""
-        self.has_failed = False
-        """True once a run or a layer has failed: its return is delayed (R9)."""
-        self.failing_since: float | None = None
-        self.ready_since = 0.0
-        self.last_error = ""
+        self.ended = False
         self.next_retry: float | None = None
         self.calls = 0
         self.failures = 0
         self.latency: float | None = None
         """Seconds that the last answer took."""
         self.gauges: dict[str, float] = {}
-        self.ended = False
         self._clock = clock
         self._chain = chain
         self._listener = listener
-        self._begun_at = 0.0
         self._run_number = 0
-        self._layers: dict[str | None, float | None] = {}
-        """The layers that are asked for, by server_id (None: the list): failing since when."""
-        self._logged_errors: set[str] = set()
-        """The reasons that were logged since the provider was last ready."""
-        self._logged_ready = self._was_ready = False
         self._task: asyncio.Task[None] | None = None
         self._calls: set[asyncio.Task[Any]] = set()
         self._owes_stop = False
         self._settled_start = asyncio.Event()
-        self._grace: Timer | None = None
-
-    # Health
-
-    @property
-    def health(self) -> Health:
-        """``starting`` until the first attempt is over; then as the header says."""
-        if self.starting:
-            return "starting"
-        if self._run_number == 0 or self.expired(None):
-            return "failed"
-        users = [since for key, since in self._layers.items() if key is not None]
-        asked = users or list(self._layers.values())
-        if asked and all(since is not None and self.expired(since) for since in asked):
-            return "failed"
-        failing = any(since is not None for since in (self.failing_since, *self._layers.values()))
-        return "degraded" if failing else "ready"
-
-    @property
-    def since(self) -> float:
-        """The time from which on it has had this health."""
-        if self.starting:
-            return self._begun_at
-        failing = [self.failing_since, *self._layers.values()]
-        earliest = min((at for at in failing if at is not None), default=None)
-        if earliest is None:
-            return self.ready_since
-        lost = self._run_number > 0 and self.health == "failed"
-        return earliest + self.core.grace if lost else earliest
-
-    def expired(self, layer_failing_since: float | None) -> bool:
-        """Return True if the grace of a layer, failing since then (None: not), has run out."""
-        since = [at for at in (self.failing_since, layer_failing_since) if at is not None]
-        return bool(since) and self._clock.time() >= min(since) + self.core.grace
-
-    def layer_changed(self, key: str | None, failing_since: float | None, error: str = "") -> None:
-        """A layer (server_id; None: the list) is asked for, and is failing since then or not."""
-        self._layers[key] = failing_since
-        if failing_since is not None:
-            self.has_failed = True
-            self.last_error = error or self.last_error
-            self._log_failure("what it returned last is kept for a while")
-        self._log_ready()
-
-    def layer_released(self, key: str | None) -> None:
-        """The layer is no longer asked for."""
-        self._layers.pop(key, None)
 
     def reconfigure(self, core: ProviderConfig, chain: ChainConfig) -> None:
         """Continue with other settings of the core."""
         self.core, self._chain = core, chain
-        if self.failing_since is not None:
-            self._wake_when_grace_ends(self.failing_since)
+        self.health.set_grace(core.grace)
 
     # From begin to end
 
     def begin(self) -> None:
         """Start the provider in the background; see `settled`."""
-        self._begun_at = self._clock.time()
         self._task = asyncio.create_task(self._run(), name=f"provider {self.name}")
         self._task.add_done_callback(self._on_task_done)
 
@@ -181,8 +115,7 @@ class Supervisor:
         """Stop the provider. Nothing of it is reported after this call has begun."""
         self.ended = True
         task, self._task = self._task, None
-        if self._grace is not None:
-            self._grace.cancel()
+        self.health.close()
         if task is not None:
             task.cancel()
             await asyncio.wait([task], timeout=STOP_TIMEOUT)
@@ -254,7 +187,7 @@ class Supervisor:
                     await self._run_once()
                 except ConfigError as error:
                     self._on_failure(ProviderError(self.name, "start", error))
-                    self._log_failure("not tried again until the configuration changes")
+                    self.health.log_failure("not tried again until the configuration changes")
                     return
                 except ProviderError:
                     if self._clock.time() - began > LONGEST_WAIT:
@@ -369,88 +302,55 @@ class Supervisor:
             log.error("the supervision of provider %s failed", self.name, exc_info=error)
             self.running = False
             self._on_failure(ProviderError(self.name, "supervision", error))
-            self._log_failure("not tried again until the configuration changes")
+            self.health.log_failure("not tried again until the configuration changes")
 
     # What changes the health
 
     def _on_started(self) -> None:
         self._run_number += 1
-        self.starting, self.running = False, True
+        self.running = True
         self._on_current()
         self._settled_start.set()
 
     def _on_degraded(self, run: int, reason: str) -> None:
         """`Context.degraded` of one run; of a run that is over it does nothing."""
-        if run == self._run_number and self.running and not self.ended:
-            self._set_failing()
-            self.last_error = f"provider {self.name} is degraded: {reason}"
-            self._log_failure("what it returned last is kept for a while")
-            self._listener.on_health_changed(self.name)
+        if self._is_present(run):
+            self.health.fail(f"provider {self.name} is degraded: {reason}")
+            self.health.log_failure(KEPT)
+            self._on_health_changed()
 
     def _on_recovered(self, run: int) -> None:
         """`Context.recovered` of one run; of a run that is over it does nothing."""
-        live = run == self._run_number and self.running and not self.ended
-        if live and self.failing_since is not None:
+        if self._is_present(run) and self.health.failing_since is not None:
             self._on_current()
 
+    def _is_present(self, run: int) -> bool:
+        return run == self._run_number and self.running and not self.ended
+
     def _on_current(self) -> None:
-        """The run has begun, or the provider reported that its source is there again."""
-        failing_since, self.failing_since = self.failing_since, None
+        """The run has begun, or the provider reports that its source is there again."""
         self.next_retry = None
-        self.ready_since = self._clock.time()
-        if self._grace is not None:
-            self._grace.cancel()
+        failing_since = self.health.run_began()
         if failing_since is not None:
-            # First: the layers are out of date until they have been fetched again.
+            # Before the log: the layers are out of date until they have been fetched again.
             self._listener.invalidate(self.name, failing_since)
-        self._log_ready()
-        self._listener.on_health_changed(self.name)
+        self.health.log_ready()
+        self._on_health_changed()
 
     def _on_failure(self, error: ProviderError) -> None:
-        self._set_failing()
-        self.last_error = str(error)
+        self.health.fail(str(error))
         log.debug("provider %s failed", self.name, exc_info=error)
-        self.starting = False
         self._settled_start.set()
+        self._on_health_changed()
+
+    def _on_health_changed(self) -> None:
         self._listener.on_health_changed(self.name)
-
-    def _set_failing(self) -> None:
-        self.has_failed = True
-        if self.failing_since is None:
-            self.failing_since = self._clock.time()
-            self._wake_when_grace_ends(self.failing_since)
-
-    def _wake_when_grace_ends(self, since: float) -> None:
-        if self._grace is not None:
-            self._grace.cancel()
-        left = max(0.0, since + self.core.grace - self._clock.time())
-        self._grace = self._clock.call_later(
-            left, lambda: self._listener.on_health_changed(self.name)
-        )
-
-    # What the log shows: each reason once, and when it is over
 
     def _on_attempt_failed(self, state: tenacity.RetryCallState) -> None:
         if state.next_action is not None:
             seconds = state.next_action.sleep
             self.next_retry = self._clock.time() + seconds
-            self._log_failure(f"next attempt in {seconds:.1f} s")
-
-    def _log_failure(self, plan: str) -> None:
-        """Log a reason that is new as a warning, one that is repeated at debug level."""
-        new = self.last_error not in self._logged_errors
-        if len(self._logged_errors) >= MAX_LOGGED_ERRORS:  # texts with a number that changes
-            self._logged_errors.clear()
-        self._logged_errors.add(self.last_error)
-        self._logged_ready = False
-        log.log(logging.WARNING if new else logging.DEBUG, "%s; %s", self.last_error, plan)
-
-    def _log_ready(self) -> None:
-        if self._logged_ready or self.health != "ready":
-            return
-        log.info("provider %s is ready%s", self.name, " again" if self._was_ready else "")
-        self._logged_errors.clear()
-        self._logged_ready = self._was_ready = True
+            self.health.log_failure(f"next attempt in {seconds:.1f} s")
 
     def _log_blocking(self, hook: str, seconds: float) -> None:
         log.warning("provider %s: %s: blocked the event loop for %.2f s", self.name, hook, seconds)

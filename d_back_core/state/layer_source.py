@@ -138,17 +138,17 @@ class LayerSource(Generic[R]):
     @property
     def failing(self) -> bool:
         """True if the provider or its last call has failed; there may be grace left."""
-        return self.failing_since is not None or self.supervisor.failing_since is not None
+        return self.failing_since is not None or self.supervisor.health.failing_since is not None
 
     @property
     def expired(self) -> bool:
         """True if the grace of this layer has run out."""
-        return self.supervisor.expired(self.failing_since)
+        return self.supervisor.health.expired(self.failing_since)
 
     @property
     def ready_since(self) -> float:
         """The time from which on this layer has been available without interruption."""
-        return max(self._recovered_at, self.supervisor.ready_since)
+        return max(self._recovered_at, self.supervisor.health.ready_since)
 
     @property
     def asking(self) -> bool:
@@ -165,7 +165,7 @@ class LayerSource(Generic[R]):
         """True if the provider can add records and has neither answered nor failed."""
         if not self.lists or self.removed or self.answered or self.records is not None:
             return False
-        return self.supervisor.starting or (self.supervisor.running and not self.failing)
+        return self.supervisor.health.starting or (self.supervisor.running and not self.failing)
 
     def is_first_awaited(self, patience: float) -> bool:
         """True if the provider may still give its first answer with records: joins wait for it
@@ -173,11 +173,11 @@ class LayerSource(Generic[R]):
         supervisor = self.supervisor
         if not self.lists:
             return False
-        if supervisor.starting:
+        if supervisor.health.starting:
             return True
         if not supervisor.running or self.failing or self.records is not None:
             return False
-        late = self._subject.clock.time() >= supervisor.ready_since + patience
+        late = self._subject.clock.time() >= supervisor.health.ready_since + patience
         return not (late and self.state is State.SILENT)
 
     @property
@@ -200,11 +200,11 @@ class LayerSource(Generic[R]):
             if call.in_flight:
                 call.repeat = True
                 return
-            if call.began >= self.supervisor.ready_since:
+            if call.began >= self.supervisor.health.ready_since:
                 return  # its next attempt comes; a new run of the provider does not wait for it
             self._cancel()
         self._call = call = _Call(by_age=by_age, began=self._subject.clock.time())
-        self.supervisor.layer_changed(self._subject.server_id, self.failing_since)
+        self.supervisor.health.layer_changed(self._subject.server_id, self.failing_since)
         call.task = self._subject.spawn(self._fetch(call))
 
     @property
@@ -234,7 +234,7 @@ class LayerSource(Generic[R]):
     def release(self) -> None:
         """Hold nothing; an answer that is under way is discarded."""
         self._cancel()
-        self.supervisor.layer_released(self._subject.server_id)
+        self.supervisor.health.layer_released(self._subject.server_id)
         self.records = self.failing_since = self._base = None
         self.state = State.IDLE
 
@@ -262,10 +262,10 @@ class LayerSource(Generic[R]):
         self.records = self._base = None
         if self.state is not State.IDLE:
             self.state = State.SILENT
-            healthy = self.supervisor.running and self.supervisor.failing_since is None
+            healthy = self.supervisor.running and self.supervisor.health.failing_since is None
             if healthy and self._call is None:  # it answered None: that is no failure any more
                 self.failing_since = None
-                self.supervisor.layer_changed(self._subject.server_id, None)
+                self.supervisor.health.layer_changed(self._subject.server_id, None)
 
     def apply(self, key: str, patch: Patch) -> bool:
         """Change the layer by an event; False if there is no layer to change."""
@@ -288,7 +288,7 @@ class LayerSource(Generic[R]):
 
     def _disown(self) -> None:
         self._cancel()
-        self.supervisor.layer_released(self._subject.server_id)
+        self.supervisor.health.layer_released(self._subject.server_id)
         self.failing_since = self._base = None
         self.has_failed = False
 
@@ -334,10 +334,10 @@ class LayerSource(Generic[R]):
         self.records, self._overlay = records, overlay
         self.state = State.SILENT if records is None else State.HELD
         self._empty_answers = 0 if records else self._empty_answers + 1
-        if self.failing_since is not None and self.supervisor.failing_since is None:
+        if self.failing_since is not None and self.supervisor.health.failing_since is None:
             self._recovered_at = self._subject.clock.time()
             self.failing_since = None
-        self.supervisor.layer_changed(self._subject.server_id, self.failing_since)
+        self.supervisor.health.layer_changed(self._subject.server_id, self.failing_since)
 
     def _rebased(self, call: _Call, answer: dict[str, R] | None) -> dict[str, R] | None:
         """The answer. If it replaces one that was only too old, the changes by events since then
@@ -354,7 +354,7 @@ class LayerSource(Generic[R]):
             self._call.in_flight = self._call.by_age = False
         self.mark_failing(self._subject.clock.time())
         error = str(state.outcome and state.outcome.exception())
-        self.supervisor.layer_changed(self._subject.server_id, self.failing_since, error)
+        self.supervisor.health.layer_changed(self._subject.server_id, self.failing_since, error)
         self._changed()
 
     async def _answer(self) -> tuple[dict[str, R] | None, bool]:

@@ -109,8 +109,8 @@ class ProviderSet:
             ProviderStats(
                 name=name,
                 mode=self.links[name].mode if name in self.links else "",
-                health=each.health,
-                since=now - each.since,
+                health=each.health.state,
+                since=now - each.health.since,
                 next_retry=None if each.next_retry is None else max(0.0, each.next_retry - now),
                 calls=each.calls,
                 failures=each.failures,
@@ -129,9 +129,9 @@ class ProviderSet:
     def errors(self) -> dict[str, str]:
         """Return the last error of each provider that is not ready; for operators."""
         return {
-            name: each.last_error
+            name: each.health.last_error
             for name, each in self.supervisors.items()
-            if each.last_error and each.health != "ready"
+            if each.health.last_error and each.health.state != "ready"
         }
 
     async def _end_queues(self, named: Collection[str]) -> None:

@@ -286,14 +286,14 @@ class Resolver(Generic[R, E]):
         supervisor = source.supervisor
         if source.removed:
             return "skip"
-        if supervisor.starting:
+        if supervisor.health.starting:
             return "wait"
         if not supervisor.running and source.asking:
             source.cancel()  # an answer of the run that is over is not taken (R15)
         if source.expired or (not supervisor.running and source.records is None):
             return "skip"
         if source.failing_since is not None:
-            self._wake(source.failing_since + supervisor.core.grace)
+            self._wake(supervisor.health.grace_ends(source.failing_since))
         self._retry(source)
         return self._verdict_by_answer(source)
 
@@ -328,7 +328,7 @@ class Resolver(Generic[R, E]):
         lower one only after it has been ready for ``failback_after`` (R9)."""
         name = source.link.name
         in_use = self.layers.in_use.keys() - self.layers.stale
-        has_failed = source.has_failed or source.supervisor.has_failed
+        has_failed = source.has_failed or source.supervisor.health.has_failed
         if source.link.mode != "fallback" or name in in_use or self.stale or not has_failed:
             return True
         names = list(self.sources)

@@ -235,7 +235,7 @@ class ServerState:
     def _log_failover(self, former: Iterable[str], names: Iterable[str]) -> None:
         """Log one line: which server, from which providers to which, and why."""
         lost = [name for name in former if name not in names]
-        reasons = [self.resolver.sources[name].supervisor.last_error for name in lost]
+        reasons = [self.resolver.sources[name].supervisor.health.last_error for name in lost]
         why = "; ".join(reason for reason in reasons if reason)
         log.info(
             "server %s: its users now come from %s, before from %s%s",

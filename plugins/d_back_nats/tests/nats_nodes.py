@@ -161,7 +161,7 @@ async def revision_of(line: Line, bucket: str = "d-back") -> int:
 
 def health_of(server: WebSocketServer, name: str = "nats") -> str:
     """How the provider is."""
-    return server.live.providers.supervisors[name].health
+    return server.live.providers.supervisors[name].health.state
 
 
 def provider_of(server: WebSocketServer) -> NatsProvider:

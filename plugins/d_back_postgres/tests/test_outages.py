@@ -27,7 +27,7 @@ PASSWORD = "hush-1b6e0f7a"
 
 
 def postgres_health(server: WebSocketServer) -> str:
-    return server.live.providers.supervisors["postgres"].health
+    return server.live.providers.supervisors["postgres"].health.state
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -117,7 +117,8 @@ async def in_time(condition: Callable[[], Awaitable[bool]]) -> None:
 
 def health_of(server: WebSocketServer) -> tuple[str, str]:
     supervisor = server.live.providers.supervisors["postgres"]
-    return supervisor.health, supervisor.last_error.removeprefix("provider postgres is degraded: ")
+    health = supervisor.health
+    return health.state, health.last_error.removeprefix("provider postgres is degraded: ")
 
 
 def town() -> Script:

@@ -70,7 +70,7 @@ class Scene:
 
     def health(self, name: str) -> str:
         """The health of a provider: ``starting``, ``ready``, ``degraded`` or ``failed``."""
-        return self.live.providers.supervisors[name].health
+        return self.live.providers.supervisors[name].health.state
 
     async def stop(self, advancing: float = 0) -> None:
         """Let the guests go and stop the gateway; so much time passes meanwhile."""

@@ -38,11 +38,11 @@ def effective(
     policies: Mapping[str, Policy] | None = None,
     *,
     protected: tuple[str, ...] = (),
-    flagged: tuple[str, ...] = (),
+    preferred: tuple[str, ...] = (),
 ) -> dict[str, EffectiveServer]:
     """What clients may know of these servers."""
     return effective_servers(
-        servers, policies or {}, PublicIds(), protected=protected, flagged=flagged
+        servers, policies or {}, PublicIds(), protected=protected, preferred=preferred
     )
 
 
@@ -236,13 +236,13 @@ def test_r6_what_a_provider_protected_stays_protected() -> None:
 
 def test_r3_the_operator_s_default_comes_first() -> None:
     """Before any provider's flag and before the order."""
-    servers = effective(TWO, {"2": Policy(default=True)}, flagged=("1",))
+    servers = effective(TWO, {"2": Policy(default=True)}, preferred=("1",))
     assert default_of(servers) == "2"
 
 
 def test_r3_the_highest_provider_s_flag_comes_next() -> None:
-    """``flagged`` is in the order of the chain."""
-    assert default_of(effective(TWO, flagged=("2", "1"))) == "2"
+    """``preferred`` is in the order of the chain."""
+    assert default_of(effective(TWO, preferred=("2", "1"))) == "2"
 
 
 def test_r3_without_a_flag_it_is_the_first_in_order() -> None:
@@ -259,7 +259,7 @@ def test_r3_without_a_flag_it_is_the_first_in_order() -> None:
 )
 def test_r3_a_closed_server_is_not_the_default(policies: dict[str, Policy]) -> None:
     """Not even where the operator and every provider say so."""
-    assert default_of(effective(TWO, policies, flagged=("1",))) == "2"
+    assert default_of(effective(TWO, policies, preferred=("1",))) == "2"
 
 
 def test_r3_with_no_open_server_there_is_no_default() -> None:
@@ -411,7 +411,7 @@ def test_to_listen_to_nothing_is_silence() -> None:
 @pytest.mark.parametrize("wanted", [None, "", " ", "default", " default ", "null", "\t"])
 def test_a_client_that_names_nothing_means_the_default(wanted: str | None) -> None:
     """All that d-zone sends on a first visit."""
-    servers = effective(TWO, flagged=("2",))
+    servers = effective(TWO, preferred=("2",))
     assert means_default(wanted)
     found = resolve(servers, wanted)
     assert found is not None

@@ -37,8 +37,9 @@ def check(ctx: click.Context, /, *, live: bool) -> None:
     config = _config(ctx)
     server = WebSocketServer(config=config)
     click.echo(f"{config.source}: is valid; would listen on {server.url}")
+    cores = {plugin.name: plugin.core for plugin in server.live.plugins}
     for place, name in enumerate(config.chain.order, 1):
-        core = config.provider(name).core
+        core = cores[name]
         click.echo(f"{place}. {name}: plugin {core.use}, {core.mode}{_filters(core)}")
     for name in config.chain.recorders:
         click.echo(f"   {name}: recorder")

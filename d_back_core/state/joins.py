@@ -174,12 +174,15 @@ class Joins:
         """Return True if a client at that address could join with these credentials."""
         self._parts.changes.flush()
         found = self._parts.server_list.servers.get(server_id)
-        if found is None:
-            return False
-        try:
-            self._still_open(found, await self._authorize(found, credentials, address))
-        except JoinError:
-            return False
+        if found is None or not found.passworded:
+            return found is not None
+        with self._parts.registry.watching(server_id) as server:
+            # As for a join: a provider without a list contributes to a server by its users.
+            await server.resolver.fresh()
+            try:
+                self._still_open(found, await self._authorize(found, credentials, address))
+            except JoinError:
+                return False
         return True
 
     def announce(self, frame: bytes, server_id: str | None) -> None:

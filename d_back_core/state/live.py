@@ -48,7 +48,8 @@ class Live:
         self.clock = clock
         self.counters = Counters()
         self.providers = ProviderSet(clock)
-        self._plugins = plugins
+        self.plugins = plugins
+        """The providers of the configuration, with the defaults of their classes."""
         self._tasks = Tasks(log, ended=self._on_task_ended)
         self._applying = asyncio.Lock()
         self._changes = Changes(self._deliver)
@@ -95,7 +96,7 @@ class Live:
     async def start(self) -> None:
         """Start the providers. Returns when each is ready or has failed and the list of servers
         is known, or after ``chain.startup_timeout`` (R8)."""
-        await self.providers.adopt(self.config, self._plugins, self.reports)
+        await self.providers.adopt(self.config, self.plugins, self.reports)
         self.registry.set_chain(self.list_resolver, None)
         timeout = self.config.chain.startup_timeout
         try:
@@ -115,7 +116,7 @@ class Live:
             # Recorders receive again what is in use if it may be new to one of them.
             repoliced = config.servers != self.config.servers and self.providers.records_public
             report_all = repoliced or self.providers.recorders != recorders
-            self.config = config
+            self.config, self.plugins = config, plugins
             self._access.throttle.free = config.limits.failed_joins
             self.joins.patience = config.chain.startup_timeout
             self.server_list.policies = config.servers

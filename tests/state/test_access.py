@@ -8,7 +8,7 @@ import pytest
 from msgspec import UNSET, UnsetType
 from peers import Dial, news, until
 
-from d_back_core import Credentials, Server, ServerChanged, User
+from d_back_core import Credentials, Server, ServerChanged, User, hookimpl
 from d_back_core.config import parse
 from d_back_core.embedding.server import WebSocketServer
 from d_back_core.secret import Secret, hash_password
@@ -386,6 +386,30 @@ async def test_r35_a_provider_asks_for_clients_of_another_machine() -> None:
         assert await ask("333", Credentials(discord_token="tok"), "192.0.2.3") is True
         assert await ask("111", Credentials(), "192.0.2.4") is True
         assert await ask("999", Credentials(password="open sesame"), "192.0.2.5") is False
+
+
+class Doorman:
+    """A provider without a list of servers; it contributes to a server by its users."""
+
+    @hookimpl
+    async def users(self, server_id: str) -> dict[str, User]:  # noqa: ARG002
+        return {"7": User(username="Ada")}
+
+    @hookimpl
+    async def authorize(self, credentials: Credentials) -> bool:
+        return credentials.discord_token == "tok"
+
+
+async def test_r35_a_provider_without_a_list_decides_about_clients_of_another_machine() -> None:
+    """It is asked as for a join here, also about a server that no client watches."""
+    listing = town()
+    providers = {"doorman": Doorman(), "a": listing}
+    config = parse({"gateway": {"port": 0}, "chain": {"order": [*providers]}})
+    async with WebSocketServer(config=config, providers=providers):
+        assert listing.context is not None
+        ask = listing.context.authorize
+        assert await ask("333", Credentials(discord_token="tok"), "192.0.2.1") is True
+        assert await ask("333", Credentials(discord_token="no"), "192.0.2.2") is False
 
 
 async def test_r35_guesses_from_elsewhere_are_limited_by_the_clients_address() -> None:

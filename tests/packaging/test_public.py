@@ -120,7 +120,7 @@ async def test_metrics() -> None:
     readme = Path(__file__).parents[1] / "plugins" / "d_back_prometheus" / "README.md"
     listed = re.findall(r"`(d_back_\w+)", readme.read_text(encoding="utf-8"))
     table = {"chain": {"order": ["script"]}, "gateway": {"http": ["prometheus"]}}
-    script = {"script": testing.Script({}, {})}
+    script = {"script": testing.ScriptedProvider({}, {})}
     async with WebSocketServer(0, config=config.parse(table), providers=script) as server:
         reader, writer = await asyncio.open_connection("localhost", server.port)
         writer.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")

@@ -9,17 +9,7 @@ from itertools import cycle, pairwise
 from typing import Any
 
 import pytest
-from scenario import (
-    ADA,
-    BOB,
-    DOWN,
-    ONE,
-    Gated,
-    Scene,
-    configured,
-    prepared,
-    served,
-)
+from sample_users import ADA, BOB, ONE
 
 from d_back_core import ConfigError, Context, Reload, Server, Status, User, UserChanged, hookimpl
 from d_back_core.models import Event
@@ -27,18 +17,19 @@ from d_back_core.providers import blocking
 from d_back_core.providers import supervisor as supervision
 from d_back_core.retrying import LONGEST_WAIT
 from d_back_core.wire.protocol import Error
-from d_back_testing import Script
+from d_back_testing import RunningGateway, ScriptedProvider, configured, prepared, served
+from d_back_testing.scripted_provider import DOWN
 
 GRACE = 30.0
 RETRY = 70.0
 """Longer than any wait between two attempts."""
 
 
-def club() -> Gated:
-    return Gated(ONE, {"1": {"7": ADA}})
+def club() -> ScriptedProvider:
+    return ScriptedProvider(ONE, {"1": {"7": ADA}})
 
 
-async def opened(scene: Scene) -> asyncio.Task[Any]:
+async def opened(scene: RunningGateway) -> asyncio.Task[Any]:
     """Begin to start the gateway, and let happen whatever does not need time."""
     opening = asyncio.create_task(scene.server.__aenter__())
     for _ in range(10):  # as much as it takes to listen, and more
@@ -53,15 +44,15 @@ async def opened(scene: Scene) -> asyncio.Task[Any]:
 @pytest.mark.parametrize("mode", ["fallback", "merge"])
 async def test_r8_listening_begins_when_every_provider_is_ready(mode: str) -> None:
     """A client that comes early enough to see less would be told what is not so."""
-    a, b = club(), Gated(ONE, {"1": {"8": BOB}})
+    a, b = club(), ScriptedProvider(ONE, {"1": {"8": BOB}})
     b.hold("start")
     async with prepared({"a": a, "b": b}, tables={"b": {"mode": mode}}) as scene:
         opening = await opened(scene)
         assert scene.health("b") == "starting"
         assert not opening.done()
-        b.let_go("start")
+        b.release("start")
         await opening
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         assert guest.users.keys() == ({"7", "8"} if mode == "merge" else {"7"})
 
 
@@ -71,12 +62,12 @@ async def test_r8_a_provider_that_fails_does_not_keep_others_waiting() -> None:
     a.start_answer = DOWN
     async with served({"a": a, "b": b}) as scene:
         assert scene.health("a") == "failed"
-        assert (await scene.visit()).users.keys() == {"7"}
+        assert (await scene.connect_and_join()).users.keys() == {"7"}
 
 
 async def test_r8_listening_begins_after_startup_timeout_in_any_case() -> None:
     """A provider that hangs in its start keeps the gateway from nothing."""
-    a, b = club(), Gated(ONE, {"1": {"8": BOB}})
+    a, b = club(), ScriptedProvider(ONE, {"1": {"8": BOB}})
     a.hang.add("start")
     chain = {"startup_timeout": "4s"}
     tables = {"a": {"timeout": "1s"}}
@@ -86,7 +77,7 @@ async def test_r8_listening_begins_after_startup_timeout_in_any_case() -> None:
         assert not opening.done()
         await scene.advance(0.1)
         await opening
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         assert guest.users.keys() == {"8"}
 
 
@@ -98,7 +89,7 @@ async def test_r8_the_list_of_servers_is_waited_for_too() -> None:
         opening = await opened(scene)
         assert scene.health("a") == "ready"
         assert not opening.done()
-        a.let_go("servers")
+        a.release("servers")
         await opening
         guest = await scene.connect()
         assert guest.world.servers.keys() == {"1"}
@@ -107,7 +98,7 @@ async def test_r8_the_list_of_servers_is_waited_for_too() -> None:
 async def test_r8_a_starting_provider_counts_as_answering() -> None:
     """The fallback below it is asked for its list, but for users only once the other has failed
     to start."""
-    a, b = club(), Gated(ONE, {"1": {"8": BOB}})
+    a, b = club(), ScriptedProvider(ONE, {"1": {"8": BOB}})
     a.hang.add("start")
     async with prepared({"a": a, "b": b}, policies={"1": {"eager": True}}) as scene:
         opening = await opened(scene)
@@ -169,13 +160,13 @@ async def test_r10_a_config_error_out_of_start_is_permanent(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Only the operator can mend it: there is no retry, and the others serve."""
-    a, b = club(), Gated(ONE, {"1": {"8": BOB}})
+    a, b = club(), ScriptedProvider(ONE, {"1": {"8": BOB}})
     a.start_answer = ConfigError("the token is refused")
     async with served({"a": a, "b": b}) as scene:
         await scene.advance(10 * RETRY)
         assert a.calls == ["start", "stop"]
         assert scene.health("a") == "failed"
-        assert (await scene.visit()).users.keys() == {"8"}
+        assert (await scene.connect_and_join()).users.keys() == {"8"}
     assert a.calls == ["start", "stop"]
     assert caplog.text.count("the token is refused") == 1
 
@@ -197,7 +188,7 @@ async def test_r10_a_config_error_is_tried_again_with_a_new_configuration() -> N
     async with served({"a": a}) as scene:
         a.start_answer = None
         await scene.server.reload(configured("a", {"a": {"token": "new"}}))
-        assert (await scene.visit()).users.keys() == {"7"}
+        assert (await scene.connect_and_join()).users.keys() == {"7"}
 
 
 async def test_r17_stop_is_called_once_for_a_start() -> None:
@@ -247,7 +238,7 @@ async def test_r17_a_changed_table_stops_the_old_keeps_its_layer_and_swaps_at_th
     """The client sees the difference between the two, and nothing in between."""
     a = club()
     async with served({"a": a}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         a.calls.clear()
         a.users_answers["1"] = {"7": ADA, "8": BOB}
         a.hold("start")
@@ -255,40 +246,40 @@ async def test_r17_a_changed_table_stops_the_old_keeps_its_layer_and_swaps_at_th
         await scene.server.reload(configured("a", {"a": {"token": "new"}}))
         await scene.settle()
         assert a.calls == ["stop", "start"]
-        assert await guest.news() == []
-        a.let_go("start")
+        assert await guest.new_frames() == []
+        a.release("start")
         await scene.settle()
         assert a.calls[:3] == ["stop", "start", "events"]
         assert "users 1" in a.calls
-        assert await guest.news() == []
-        a.let_go("users")
-        assert len(await guest.news()) == 1
+        assert await guest.new_frames() == []
+        a.release("users")
+        assert len(await guest.new_frames()) == 1
         assert guest.users.keys() == {"7", "8"}
 
 
 @pytest.mark.parametrize("mode", ["merge", "enrich"])
 async def test_r17_a_changed_overlay_keeps_its_layer_until_its_snapshot(mode: str) -> None:
     """Nobody stands in for it meanwhile, and nothing of it is missing."""
-    a, b = club(), Gated(ONE, {"1": {"7": User(role_color="#123456"), "8": BOB}})
+    a, b = club(), ScriptedProvider(ONE, {"1": {"7": User(role_color="#123456"), "8": BOB}})
     async with served({"b": b, "a": a}, tables={"b": {"mode": mode}}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         b.users_answers["1"] = {"7": User(role_color="#654321"), "8": BOB}
         b.hold("start")
         await scene.server.reload(configured("ba", {"b": {"mode": mode, "token": "new"}}))
-        assert await guest.news() == []
-        b.let_go("start")
-        assert len(await guest.news()) == 1
+        assert await guest.new_frames() == []
+        b.release("start")
+        assert len(await guest.new_frames()) == 1
         assert guest.users["7"].role_color == "#654321"
 
 
 async def test_r17_an_untouched_table_keeps_its_instance() -> None:
     """A reload that changes the place or the mode of a provider does not start it again."""
-    a, b = club(), Gated(ONE, {"1": {"8": BOB}})
+    a, b = club(), ScriptedProvider(ONE, {"1": {"8": BOB}})
     async with served({"a": a, "b": b}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         tables = {"a": {"mode": "merge"}, "b": {"mode": "merge"}}
         await scene.server.reload(configured("ba", tables))
-        await guest.news()
+        await guest.new_frames()
         assert guest.users.keys() == {"7", "8"}
         for script in (a, b):
             assert [call for call in script.calls if call in {"start", "stop"}] == ["start"]
@@ -296,15 +287,15 @@ async def test_r17_an_untouched_table_keeps_its_instance() -> None:
 
 async def test_r17_a_provider_that_leaves_the_order_is_stopped() -> None:
     """Its layer stays until the next one has answered."""
-    a, b = club(), Gated(ONE, {"1": {"8": BOB}})
+    a, b = club(), ScriptedProvider(ONE, {"1": {"8": BOB}})
     async with served({"a": a, "b": b}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         b.hold("users")
         await scene.server.reload(configured("b"))
         assert a.calls[-1] == "stop"
-        assert await guest.news() == []
-        b.let_go("users")
-        assert len(await guest.news()) == 2
+        assert await guest.new_frames() == []
+        b.release("users")
+        assert len(await guest.new_frames()) == 2
         assert guest.users.keys() == {"8"}
 
 
@@ -314,9 +305,9 @@ async def test_r17_a_provider_that_leaves_the_order_while_it_fails_is_not_asked_
 ) -> None:
     """Its stop was the last call, whether its layer stays for a while or not."""
     a = club()
-    b = Gated(ONE, {"1": {"8": BOB} if next_one == "answers" else None})
+    b = ScriptedProvider(ONE, {"1": {"8": BOB} if next_one == "answers" else None})
     async with served({"a": a, "b": b}) as scene:
-        await scene.visit()
+        await scene.connect_and_join()
         a.users_answers["1"] = a.servers_answer = DOWN
         a.emit(Reload())
         await scene.settle()
@@ -344,7 +335,7 @@ async def test_r16_what_a_failed_stream_missed_is_fetched_again() -> None:
     """The layer is degraded until its new answer, which the clients receive as deltas."""
     a = club()
     async with served({"a": a}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         a.users_answers["1"] = {"7": BOB}
         a.hold("users")
         a.emit(DOWN)
@@ -354,9 +345,9 @@ async def test_r16_what_a_failed_stream_missed_is_fetched_again() -> None:
         assert a.calls.count("start") == 2
         assert a.calls.count("users 1") == 2
         assert scene.health("a") == "degraded"
-        assert await guest.news() == []
-        a.let_go("users")
-        await guest.news()
+        assert await guest.new_frames() == []
+        a.release("users")
+        await guest.new_frames()
         assert scene.health("a") == "ready"
         assert guest.users["7"].username == "Bob"
 
@@ -395,7 +386,7 @@ async def test_r10_a_provider_whose_users_fails_is_degraded_and_then_failed() ->
     """Its stream goes on meanwhile; the next answer makes it ready."""
     a = club()
     async with served({"a": a}) as scene:
-        await scene.visit()
+        await scene.connect_and_join()
         a.users_answers["1"] = DOWN
         a.emit(Reload(server_id="1"))
         await scene.settle()
@@ -422,34 +413,34 @@ async def test_r16_a_stream_that_returns_after_it_has_failed_is_well() -> None:
     """There is no stream left that could fail: the provider is polled from now on."""
     a = club()
     async with served({"a": a}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         a.emit(DOWN, None)
         await scene.advance(10 * GRACE)
         assert a.calls.count("events") == 2
         assert scene.health("a") == "ready"
         a.users_answers["1"] = {"7": BOB}
         await scene.advance(GRACE)
-        await guest.news()
+        await guest.new_frames()
         assert guest.users["7"].username == "Bob"
 
 
 async def test_r14_what_happens_between_start_and_the_first_event_is_not_lost() -> None:
     """The provider subscribed in its start; the stream is drained from the beginning."""
-    a = Gated(ONE, {"1": {"7": ADA}})
+    a = ScriptedProvider(ONE, {"1": {"7": ADA}})
     a.emit(UserChanged(server_id="1", uid="7", status="dnd"))
     a.hold("users")
     async with served({"a": a}) as scene:
         guest = await scene.connect()
         await guest.ask("1")
-        await guest.news()
+        await guest.new_frames()
         a.emit(UserChanged(server_id="1", uid="7", status="idle"))
-        await guest.news()
-        a.let_go("users")
-        await guest.news()
+        await guest.new_frames()
+        a.release("users")
+        await guest.new_frames()
         assert guest.users["7"].status == "idle"
 
 
-class Torrent(Script):
+class Torrent(ScriptedProvider):
     """Its stream never really awaits anything."""
 
     def __init__(self, events: list[Event]) -> None:
@@ -507,7 +498,7 @@ async def test_r19_a_torrent_of_real_changes_does_not_starve_other_clients() -> 
 # Providers that misbehave, hook by hook
 
 
-class Rude(Gated):
+class Rude(ScriptedProvider):
     """Raises what is no ordinary error."""
 
     def __init__(self) -> None:
@@ -537,25 +528,25 @@ async def test_a_cancellation_out_of_start_is_a_failed_start() -> None:
         assert scene.health("a") == "failed"
         a.rude.clear()
         await scene.advance(RETRY)
-        assert (await scene.visit()).users.keys() == {"7"}
+        assert (await scene.connect_and_join()).users.keys() == {"7"}
 
 
 @pytest.mark.parametrize("hook", ["users", "authorize"])
 async def test_a_cancellation_out_of_a_call_is_a_failed_call(hook: str) -> None:
     """A join that needs the call does not wait for ever."""
-    a, b = Rude(), Gated(ONE, {"1": {"8": BOB}})
+    a, b = Rude(), ScriptedProvider(ONE, {"1": {"8": BOB}})
     a.rude.add(hook)
     protected = {"1": {"passworded": True}} if hook == "authorize" else {}
     async with served({"a": a, "b": b}, policies=protected) as scene:
         guest = await scene.connect()
         await guest.ask("1")
-        assert len(await guest.news()) == 1
+        assert len(await guest.new_frames()) == 1
         assert guest.users.keys() == ({"8"} if hook == "users" else set())
 
 
 async def test_a_cancellation_out_of_servers_is_a_failed_call() -> None:
     """The next one is asked."""
-    a, b = Rude(), Gated(ONE, {"1": {"8": BOB}})
+    a, b = Rude(), ScriptedProvider(ONE, {"1": {"8": BOB}})
     a.rude.add("servers")
     async with served({"a": a, "b": b}) as scene:
         assert (await scene.connect()).world.servers.keys() == {"1"}
@@ -574,7 +565,7 @@ async def test_a_cancellation_out_of_a_stream_is_a_failed_stream() -> None:
         assert a.calls.count("events") == 2
 
 
-class Ghost(Gated):
+class Ghost(ScriptedProvider):
     """Its streams sit out their cancellation; each has a queue of its own."""
 
     def __init__(self) -> None:
@@ -599,14 +590,14 @@ async def test_r15_the_stream_of_a_former_run_is_not_heard(
     monkeypatch.setattr(supervision, "STOP_TIMEOUT", 0.01)
     a = Ghost()
     async with served({"a": a}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         await scene.server.reload(configured("a", {"a": {"token": "new"}}))
         await scene.settle()
         former, present = a.streams
         former.put_nowait(UserChanged(server_id="1", uid="7", status="dnd"))
-        assert await guest.news() == []
+        assert await guest.new_frames() == []
         present.put_nowait(UserChanged(server_id="1", uid="7", status="idle"))
-        await guest.news()
+        await guest.new_frames()
         assert guest.users["7"].status == "idle"
         former.put_nowait(None)
         present.put_nowait(None)
@@ -636,7 +627,7 @@ async def test_the_gateway_stops_although_a_call_sits_out_its_cancellation(
     """What goes on then is the provider's; the gateway has ended."""
     monkeypatch.setattr(supervision, "STOP_TIMEOUT", 0.01)
     a = club()
-    a.stubborn = True
+    a.ignores_cancellation = True
     a.hold(hook)
     async with prepared({"a": a}) as scene:
         opening = await opened(scene)
@@ -644,19 +635,19 @@ async def test_the_gateway_stops_although_a_call_sits_out_its_cancellation(
             await opening
             guest = await scene.connect()
             await guest.ask("1")
-            await guest.news()
+            await guest.new_frames()
         await scene.stop(advancing=1)
         await asyncio.wait([opening])
         assert hook in {call.split()[0] for call in a.calls}
-        a.let_go(hook)
+        a.release(hook)
 
 
 async def test_r24_a_provider_that_has_not_started_yet_is_not_asked_who_may_join() -> None:
     """Its former instance's layer is still in use; the answer is no until it can be asked."""
-    a = Gated({"1": Server(name="One", passworded=True)}, {"1": {"7": ADA}})
+    a = ScriptedProvider({"1": Server(name="One", passworded=True)}, {"1": {"7": ADA}})
     a.authorize_answer = True
     async with served({"a": a}) as scene:
-        await scene.visit()
+        await scene.connect_and_join()
         a.hold("start")
         a.calls.clear()
         await scene.server.reload(configured("a", {"a": {"token": "new"}}))
@@ -664,10 +655,10 @@ async def test_r24_a_provider_that_has_not_started_yet_is_not_asked_who_may_join
         assert a.calls == ["stop", "start"]
         guest = await scene.connect()
         await guest.ask("1")
-        (frame,) = await guest.news()
+        (frame,) = await guest.new_frames()
         assert isinstance(frame, Error)
         assert "authorize 1" not in a.calls
-        a.let_go("start")
+        a.release("start")
         await scene.settle()
         await guest.join("1")
 
@@ -679,7 +670,7 @@ async def test_health_goes_from_starting_to_ready_to_degraded_to_failed_and_back
     async with prepared({"a": a}) as scene:
         opening = await opened(scene)
         assert scene.health("a") == "starting"
-        a.let_go("start")
+        a.release("start")
         await opening
         assert scene.health("a") == "ready"
         a.break_stream()
@@ -697,7 +688,7 @@ async def test_a_failure_is_one_line_in_the_log(caplog: pytest.LogCaptureFixture
     a traceback."""
     a = club()
     async with served({"a": a}) as scene:
-        await scene.visit()
+        await scene.connect_and_join()
         a.users_answers["1"] = a.servers_answer = RuntimeError("no database")
         a.emit(Reload())
         for _ in range(5):
@@ -721,7 +712,7 @@ async def test_a_call_that_blocks_the_event_loop_is_named(
     a = club()
     async with served({"a": a}) as scene:
         monkeypatch.setattr(blocking, "TOO_LONG", 0.0)
-        await scene.visit()
+        await scene.connect_and_join()
         assert "provider a: users: blocked the event loop" in caplog.text
         a.emit(UserChanged(server_id="1", uid="7", status="dnd"))
         await scene.settle()
@@ -827,7 +818,7 @@ each_oddity = pytest.mark.parametrize(
 @each_oddity
 async def test_an_odd_provider_disturbs_nobody_else(hook: str, odd: Odd) -> None:
     """The other provider's data reaches the clients, and afterwards nothing is left."""
-    a, b = OddProvider(hook, odd), Gated(ONE, {"1": {"8": BOB}})
+    a, b = OddProvider(hook, odd), ScriptedProvider(ONE, {"1": {"8": BOB}})
     policies = {"1": {"passworded": hook == "authorize"}}
     tables = {"b": {"mode": "merge"}}
     async with prepared({"a": a, "b": b}, tables=tables, policies=policies) as scene:
@@ -838,11 +829,11 @@ async def test_an_odd_provider_disturbs_nobody_else(hook: str, odd: Odd) -> None
         guest = await scene.connect()
         await guest.ask("1")
         await scene.advance(RETRY)
-        await guest.news()
+        await guest.new_frames()
         assert hook == "stop" or hook in a.calls
         if hook != "authorize":
             b.emit(UserChanged(server_id="1", uid="8", status="dnd"))
-            await guest.news()
+            await guest.new_frames()
             assert guest.users["8"].status == "dnd"
         await scene.stop(advancing=1)
 
@@ -860,7 +851,7 @@ async def test_the_gateway_stops_in_the_midst_of_an_odd_call(hook: str, odd: Odd
             await opening
             guest = await scene.connect()
             await guest.ask("1")
-            await guest.news()
+            await guest.new_frames()
         assert hook == "stop" or hook in a.calls
         await scene.stop(advancing=1)
         await opening

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from msgspec import UNSET
-from scenario import ADA, BOB, ONE, Gated, Scene, served
+from sample_users import ADA, BOB, ONE
 
 from d_back_core import (
     Message,
@@ -21,7 +21,7 @@ from d_back_core import (
 )
 from d_back_core.models import EffectiveUser
 from d_back_core.wire.protocol import MessageFrame
-from d_back_testing import Script
+from d_back_testing import RunningGateway, ScriptedProvider, served
 
 SURROGATE = "\ud800"
 BELOW = User(username="Below", status="dnd", role_color="#bbbbbb")
@@ -76,7 +76,7 @@ def user(**fields: object) -> User:
     return User(**fields)  # type: ignore[arg-type]
 
 
-def refused(scene: Scene, name: str = "a") -> Mapping[str, int]:
+def refused(scene: RunningGateway, name: str = "a") -> Mapping[str, int]:
     """What was refused of that provider, by path."""
     return scene.live.providers.validation_logs[name].counts
 
@@ -85,10 +85,10 @@ def refused(scene: Scene, name: str = "a") -> Mapping[str, int]:
 async def test_r5_a_bad_field_does_not_hide_a_good_one_below(field: str, value: object) -> None:
     """It counts as not supplied; the other fields of the record count."""
     whole = {"username": "Ada", "status": "online", "role_color": "#aaaaaa"}
-    a = Script(ONE, {"1": {"7": user(**whole | {field: value})}})
-    b = Script(ONE, {"1": {"7": BELOW}})
+    a = ScriptedProvider(ONE, {"1": {"7": user(**whole | {field: value})}})
+    b = ScriptedProvider(ONE, {"1": {"7": BELOW}})
     async with served({"a": a, "b": b}, tables={"b": {"mode": "merge"}}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         expected: dict[str, Any] = whole | {field: getattr(BELOW, field)}
         assert guest.users == {"7": EffectiveUser(uid="7", **expected)}
         assert refused(scene) == {f"users.{field}": 1}
@@ -97,12 +97,12 @@ async def test_r5_a_bad_field_does_not_hide_a_good_one_below(field: str, value: 
 @bad_fields
 async def test_r5_a_bad_field_of_an_event_changes_nothing(field: str, value: object) -> None:
     """What was said before stays; the other fields of the event count."""
-    a = Script(ONE, {"1": {"7": ADA}})
+    a = ScriptedProvider(ONE, {"1": {"7": ADA}})
     async with served({"a": a}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         said: dict[str, Any] = {"status": "idle", "username": "A", field: value}
         a.emit(UserChanged(server_id="1", uid="7", **said))
-        await guest.news()
+        await guest.new_frames()
         expected = {"username": "A", "status": "idle", "role_color": "#aaaaaa"}
         expected[field] = getattr(ADA, field)
         assert guest.users == {"7": EffectiveUser(uid="7", **expected)}  # type: ignore[arg-type]
@@ -112,9 +112,9 @@ async def test_r5_a_bad_field_of_an_event_changes_nothing(field: str, value: obj
 @bad_ids
 async def test_r5_a_bad_uid_drops_the_record(key: Any) -> None:  # noqa: ANN401  it is wrong
     """The others of the same answer are there."""
-    a = Script(ONE, {"1": {key: BOB, "7": ADA}})
+    a = ScriptedProvider(ONE, {"1": {key: BOB, "7": ADA}})
     async with served({"a": a}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         assert guest.users.keys() == {"7"}
         assert refused(scene) == {"users: key": 1}
 
@@ -122,22 +122,22 @@ async def test_r5_a_bad_uid_drops_the_record(key: Any) -> None:  # noqa: ANN401 
 @bad_ids
 async def test_r5_a_bad_uid_drops_the_event(key: Any) -> None:  # noqa: ANN401  it is wrong
     """Of a user, and of a message."""
-    a = Script(ONE, {"1": {"7": ADA}})
+    a = ScriptedProvider(ONE, {"1": {"7": ADA}})
     async with served({"a": a}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         a.emit(
             UserChanged(server_id="1", uid=key, status="dnd"),
             UserRemoved(server_id="1", uid=key),
             Message(server_id="1", uid=key, message="hello", channel="c"),
         )
-        assert await guest.news() == []
+        assert await guest.new_frames() == []
         assert refused(scene) == {"events.uid": 3}
 
 
 @bad_ids
 async def test_r5_a_bad_server_id_drops_the_server(key: Any) -> None:  # noqa: ANN401  it is wrong
     """In the list, and in events of every kind."""
-    a = Script({key: Server(name="Bad"), "1": Server(name="One")})
+    a = ScriptedProvider({key: Server(name="Bad"), "1": Server(name="One")})
     async with served({"a": a}) as scene:
         guest = await scene.connect()
         assert guest.world.servers.keys() == {"1"}
@@ -147,7 +147,7 @@ async def test_r5_a_bad_server_id_drops_the_server(key: Any) -> None:  # noqa: A
             ServerRemoved(server_id=key),
             UserChanged(server_id=key, uid="7"),
         )
-        assert await guest.news() == []
+        assert await guest.new_frames() == []
         assert refused(scene)["events.server_id"] == 3
 
 
@@ -158,9 +158,9 @@ async def test_r5_a_bad_server_id_drops_the_server(key: Any) -> None:  # noqa: A
 )
 async def test_r5_what_is_no_user_is_dropped(record: Any) -> None:  # noqa: ANN401  it is wrong
     """The others of the same answer are there."""
-    a = Script(ONE, {"1": {"8": record, "7": ADA}})
+    a = ScriptedProvider(ONE, {"1": {"8": record, "7": ADA}})
     async with served({"a": a}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         assert guest.users.keys() == {"7"}
         assert refused(scene) == {"users: record": 1}
 
@@ -168,7 +168,7 @@ async def test_r5_what_is_no_user_is_dropped(record: Any) -> None:  # noqa: ANN4
 @pytest.mark.parametrize("record", [{"name": "Two"}, "Two", None, ADA])
 async def test_r5_what_is_no_server_is_dropped(record: Any) -> None:  # noqa: ANN401  it is wrong
     """The others of the same answer are there."""
-    async with served({"a": Script({"2": record, "1": Server(name="One")})}) as scene:
+    async with served({"a": ScriptedProvider({"2": record, "1": Server(name="One")})}) as scene:
         guest = await scene.connect()
         assert guest.world.servers.keys() == {"1"}
         assert refused(scene) == {"servers: record": 1}
@@ -192,9 +192,9 @@ class Broken(Mapping[str, User]):
 )
 async def test_r5_what_is_no_mapping_is_a_failed_call(answer: Any) -> None:  # noqa: ANN401
     """The next provider is asked."""
-    a, b = Script(ONE, {"1": answer}), Script(ONE, {"1": {"8": BOB}})
+    a, b = ScriptedProvider(ONE, {"1": answer}), ScriptedProvider(ONE, {"1": {"8": BOB}})
     async with served({"a": a, "b": b}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         assert guest.users.keys() == {"8"}
 
 
@@ -203,7 +203,7 @@ async def test_r5_a_list_of_servers_that_is_no_mapping_is_a_failed_call(
     answer: Any,  # noqa: ANN401  it is wrong
 ) -> None:
     """The next provider is asked."""
-    async with served({"a": Script(answer), "b": Script(ONE)}) as scene:
+    async with served({"a": ScriptedProvider(answer), "b": ScriptedProvider(ONE)}) as scene:
         guest = await scene.connect()
         assert guest.world.servers.keys() == {"1"}
 
@@ -211,11 +211,11 @@ async def test_r5_a_list_of_servers_that_is_no_mapping_is_a_failed_call(
 @pytest.mark.parametrize("event", [7, "Reload", {}, ADA, UserChanged, object], ids=repr)
 async def test_r5_an_event_of_a_wrong_class_is_dropped(event: Any) -> None:  # noqa: ANN401
     """The stream goes on."""
-    a = Script(ONE, {"1": {"7": ADA}})
+    a = ScriptedProvider(ONE, {"1": {"7": ADA}})
     async with served({"a": a}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         a.emit(event, UserChanged(server_id="1", uid="7", status="dnd"))
-        assert len(await guest.news()) == 1
+        assert len(await guest.new_frames()) == 1
         assert refused(scene) == {"events": 1}
         assert scene.health("a") == "ready"
 
@@ -223,9 +223,9 @@ async def test_r5_an_event_of_a_wrong_class_is_dropped(event: Any) -> None:  # n
 @pytest.mark.parametrize("server_id", [7, "", "a b", ["1"]])
 async def test_r5_a_reload_of_a_bad_server_reloads_nothing(server_id: Any) -> None:  # noqa: ANN401
     """It names no server that there is."""
-    a = Script(ONE, {"1": {"7": ADA}})
+    a = ScriptedProvider(ONE, {"1": {"7": ADA}})
     async with served({"a": a}) as scene:
-        await scene.visit()
+        await scene.connect_and_join()
         calls = len(a.calls)
         a.emit(Reload(server_id=server_id))
         await scene.settle()
@@ -250,12 +250,12 @@ async def test_r5_a_reload_of_a_bad_server_reloads_nothing(server_id: Any) -> No
 )
 async def test_r5_an_unfit_channel_is_mapped_to_a_fit_one(channel: Any, *, fit: bool) -> None:  # noqa: ANN401
     """Always to the same, so that the client can tell channels apart."""
-    a = Script(ONE, {"1": {"7": ADA}})
+    a = ScriptedProvider(ONE, {"1": {"7": ADA}})
     async with served({"a": a}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         for text in ("one", "two"):
             a.emit(Message(server_id="1", uid="7", message=text, channel=channel))
-        one, two = await guest.news()
+        one, two = await guest.new_frames()
         assert isinstance(one, MessageFrame)
         assert isinstance(two, MessageFrame)
         assert one.data.channel == two.data.channel
@@ -267,18 +267,18 @@ async def test_r5_an_unfit_channel_is_mapped_to_a_fit_one(channel: Any, *, fit: 
 @pytest.mark.parametrize("text", ["", "  ", 7, None, b"hello", f"hello {SURROGATE}"])
 async def test_r5_a_message_that_is_no_text_is_dropped(text: Any) -> None:  # noqa: ANN401
     """Also an empty one (R11)."""
-    a = Script(ONE, {"1": {"7": ADA}})
+    a = ScriptedProvider(ONE, {"1": {"7": ADA}})
     async with served({"a": a}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         a.emit(Message(server_id="1", uid="7", message=text, channel="c"))
-        assert await guest.news() == []
+        assert await guest.new_frames() == []
 
 
 async def test_r5_an_empty_message_is_not_complained_about() -> None:
     """A picture without words is nothing wrong."""
-    a = Script(ONE, {"1": {"7": ADA}})
+    a = ScriptedProvider(ONE, {"1": {"7": ADA}})
     async with served({"a": a}) as scene:
-        await scene.visit()
+        await scene.connect_and_join()
         a.emit(Message(server_id="1", uid="7", message="", channel="c"))
         await scene.settle()
         assert refused(scene) == {}
@@ -287,13 +287,13 @@ async def test_r5_an_empty_message_is_not_complained_about() -> None:
 @pytest.mark.parametrize("value", [5, "a b", "é", ["5"], ""])
 async def test_r5_a_bad_client_id_is_not_passed_on(value: Any) -> None:  # noqa: ANN401
     """A bad client id, in the list or in an event, does not hide the one below."""
-    a = Script({"1": Server(client_id=value)}, {"1": {"7": ADA}})
-    b = Script({"1": Server(client_id="5")}, {"1": {}})
+    a = ScriptedProvider({"1": Server(client_id=value)}, {"1": {"7": ADA}})
+    b = ScriptedProvider({"1": Server(client_id="5")}, {"1": {}})
     async with served({"a": a, "b": b}, tables={"b": {"mode": "merge"}}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         assert guest.world.client_id == "5"
         a.emit(ServerChanged(server_id="1", client_id=value))
-        assert await guest.news() == []
+        assert await guest.new_frames() == []
         assert refused(scene) == {"servers.client_id": 1, "events.client_id": 1}
 
 
@@ -305,8 +305,8 @@ async def test_r5_a_bad_field_of_a_server_counts_as_not_supplied(
     field: str, value: object
 ) -> None:
     """The provider below supplies it."""
-    a = Script({"1": Server(**{field: value})})  # type: ignore[arg-type]
-    b = Script({"1": Server(name="Below", id="below")})
+    a = ScriptedProvider({"1": Server(**{field: value})})  # type: ignore[arg-type]
+    b = ScriptedProvider({"1": Server(name="Below", id="below")})
     async with served({"a": a, "b": b}, tables={"b": {"mode": "merge"}}) as scene:
         guest = await scene.connect()
         (server,) = guest.world.servers.values()
@@ -323,7 +323,7 @@ async def test_r5_a_guard_that_cannot_be_read_closes_the_server(value: Any) -> N
         "2": Server(name="Two", enabled=value),
         "3": Server(name="Three"),
     }
-    async with served({"a": Script(servers)}) as scene:
+    async with served({"a": ScriptedProvider(servers)}) as scene:
         guest = await scene.connect()
         listed = {key: server.passworded for key, server in guest.world.servers.items()}
         assert listed == {"1": True, "3": False}
@@ -337,14 +337,14 @@ async def test_r5_flags_are_read_as_databases_spell_them() -> None:
         "2": {"passworded": 1, "enabled": "t"},
         "3": {"enabled": 0},
     }
-    a = Script({key: Server(name=key, **flags) for key, flags in database.items()})
+    a = ScriptedProvider({key: Server(name=key, **flags) for key, flags in database.items()})
     async with served({"a": a}) as scene:
         guest = await scene.connect()
         listed = {key: server.passworded for key, server in guest.world.servers.items()}
         assert listed == {"1": False, "2": True}
         opened: Any = "f"
         a.emit(ServerChanged(server_id="2", passworded=opened))
-        await guest.news()
+        await guest.new_frames()
         assert not guest.world.servers["2"].passworded
         assert refused(scene) == {}
 
@@ -354,9 +354,9 @@ async def test_r5_refused_values_are_counted_and_logged_once_per_provider_and_pa
 ) -> None:
     """However many there are; another path and another provider have lines of their own."""
     crowd = {str(number): user(status="away", username=7) for number in range(100)}
-    a, b = Script(ONE, {"1": crowd}), Script(ONE, {"1": crowd})
+    a, b = ScriptedProvider(ONE, {"1": crowd}), ScriptedProvider(ONE, {"1": crowd})
     async with served({"a": a, "b": b}, tables={"b": {"mode": "merge"}}) as scene:
-        await scene.visit()
+        await scene.connect_and_join()
         a.emit(*(UserChanged(server_id="1", uid="7", status="away") for _ in range(3)))  # type: ignore[arg-type]
         await scene.settle()
         assert refused(scene) == {"users.status": 100, "users.username": 100, "events.status": 3}
@@ -378,12 +378,12 @@ class Unprintable:
 
 async def test_r5_a_refused_value_that_cannot_be_printed_harms_nobody() -> None:
     """It is counted all the same."""
-    a = Script(ONE, {"1": {"7": user(username=Unprintable())}})
+    a = ScriptedProvider(ONE, {"1": {"7": user(username=Unprintable())}})
     async with served({"a": a}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         assert guest.users.keys() == {"7"}
         a.emit(Unprintable())  # type: ignore[arg-type]
-        await guest.news()
+        await guest.new_frames()
         assert refused(scene) == {"users.username": 1, "events": 1}
         assert scene.health("a") == "ready"
 
@@ -417,9 +417,9 @@ class Sly(str):
 async def test_r5_text_of_a_derived_class_is_judged_by_what_is_sent() -> None:
     """How it compares and hashes is its own business; it goes out as the characters it has."""
     word, status = Sly("__proto__"), Sly("evil")
-    a = Script(ONE, {"1": {word: ADA, "7": user(status=status)}})
+    a = ScriptedProvider(ONE, {"1": {word: ADA, "7": user(status=status)}})
     async with served({"a": a}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         assert guest.users == {"7": EffectiveUser("7", "7", "offline", "#ffffff")}
 
 
@@ -427,9 +427,9 @@ async def test_r5_text_of_a_derived_class_is_as_good_as_any() -> None:
     """It has become plain text where it goes out to clients."""
     record = user(username=Text("Ada"), status=Presence.DND, role_color=Colour.RED)
     server = Server(name=Text("One"), id=Text("one"), client_id=Text("5"))
-    a = Script({Text("1"): server}, {"1": {Text("7"): record}})
+    a = ScriptedProvider({Text("1"): server}, {"1": {Text("7"): record}})
     async with served({"a": a}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         assert guest.users == {"7": EffectiveUser("7", "Ada", "dnd", "#ff0000")}
         assert guest.world.client_id == "5"
         a.emit(
@@ -440,7 +440,7 @@ async def test_r5_text_of_a_derived_class_is_as_good_as_any() -> None:
             ServerChanged(server_id="1", client_id=Text("6")),
             ServerChanged(server_id=Text("2"), name=Text("Two")),
         )
-        assert len(await guest.news()) == 4
+        assert len(await guest.new_frames()) == 4
         assert guest.users["8"].username == "Bob"
         assert guest.world.servers["2"].name == "Two"
 
@@ -459,14 +459,16 @@ class Guild(Server, frozen=True, kw_only=True):
 
 async def test_r5_a_record_of_a_derived_class_is_as_good_as_any() -> None:
     """Also where an event changes it."""
-    a = Script({"1": Guild(name="One")}, {"1": {"7": Member(username="Ada", avatar="x")}})
+    a = ScriptedProvider(
+        {"1": Guild(name="One")}, {"1": {"7": Member(username="Ada", avatar="x")}}
+    )
     async with served({"a": a}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         a.emit(
             UserChanged(server_id="1", uid="7", status="dnd"),
             ServerChanged(server_id="1", name="First"),
         )
-        await guest.news()
+        await guest.new_frames()
         assert guest.users == {"7": EffectiveUser("7", "Ada", "dnd", "#ffffff")}
         assert guest.world.servers["1"].name == "First"
         assert scene.health("a") == "ready"
@@ -475,24 +477,24 @@ async def test_r5_a_record_of_a_derived_class_is_as_good_as_any() -> None:
 async def test_r5_a_record_that_is_changed_after_it_was_given_is_of_no_interest() -> None:
     """A provider may keep the mapping that it gave, and go on using it."""
     users = {"7": ADA}
-    a = Gated(ONE, {"1": users})
+    a = ScriptedProvider(ONE, {"1": users})
     async with served({"a": a}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         users["8"] = BOB
         a.emit(UserChanged(server_id="1", uid="7", status="dnd"))
-        await guest.news()
+        await guest.new_frames()
         assert guest.users.keys() == {"7"}
         assert users == {"7": ADA, "8": BOB}
 
 
 async def test_r5_words_that_would_freeze_the_client_are_broken_up() -> None:
     """In names and in chat; the ids cannot have them."""
-    a = Script(ONE, {"1": {"7": User(username="constructor")}})
+    a = ScriptedProvider(ONE, {"1": {"7": User(username="constructor")}})
     async with served({"a": a}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         assert guest.users["7"].username == "constructor\u200b"
         a.emit(Message(server_id="1", uid="7", message="so __proto__ it is", channel="c"))
-        (frame,) = await guest.news()
+        (frame,) = await guest.new_frames()
         assert isinstance(frame, MessageFrame)
         assert frame.data.message == "so __proto__\u200b it is"
 
@@ -506,12 +508,12 @@ def test_a_user_of_these_tests_has_what_it_is_given() -> None:
 async def test_r5_a_number_of_thousands_of_digits_spoils_nothing() -> None:
     """Python refuses to print one; it is refused like any other."""
     huge = 10**5000
-    a = Gated(ONE, {"1": {huge: ADA, "7": BOB}})  # type: ignore[dict-item]
+    a = ScriptedProvider(ONE, {"1": {huge: ADA, "7": BOB}})  # type: ignore[dict-item]
     async with served({"a": a}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         assert guest.users.keys() == {"7"}
         a.emit(UserChanged(server_id="1", uid=huge))  # type: ignore[arg-type]
         a.emit(Message(server_id="1", uid="7", message="hi", channel=huge))  # type: ignore[arg-type]
-        (frame,) = await guest.news()
+        (frame,) = await guest.new_frames()
         assert isinstance(frame, MessageFrame)
         assert scene.health("a") == "ready"

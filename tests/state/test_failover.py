@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 
 import pytest
-from scenario import ADA, BOB, CID, DOWN, ONE, Gated, Guest, Scene, configured, served
+from sample_users import ADA, BOB, CID, ONE
 
 from d_back_core import Context, Message, Reload, Server, User, UserChanged, UserRemoved
 from d_back_core.models import Event
 from d_back_core.wire.protocol import MessageFrame, PresenceFrame, ServerMessage
-from d_back_testing import Script
+from d_back_testing import ManualClient, RunningGateway, ScriptedProvider, configured, served
+from d_back_testing.scripted_provider import DOWN
 
 GRACE = 30.0
 FAILBACK = 5.0
@@ -19,32 +20,32 @@ OTHER_ADA = User(username="Ada", status="dnd", role_color="#aaaaaa")
 HELLO = Message(server_id="1", uid="7", message="hello", channel="c")
 
 
-def better() -> Gated:
+def better() -> ScriptedProvider:
     """The provider that stands first: Ada and Bob are there."""
-    return Gated(ONE, {"1": {"7": ADA, "8": BOB}})
+    return ScriptedProvider(ONE, {"1": {"7": ADA, "8": BOB}})
 
 
-def lesser() -> Gated:
+def lesser() -> ScriptedProvider:
     """The one below it: it sees Ada in another status, and Cid in place of Bob."""
-    return Gated(ONE, {"1": {"7": OTHER_ADA, "9": CID}})
+    return ScriptedProvider(ONE, {"1": {"7": OTHER_ADA, "9": CID}})
 
 
-def context(script: Script) -> Context:
+def context(script: ScriptedProvider) -> Context:
     assert script.context is not None
     return script.context
 
 
-async def lose(scene: Scene, script: Script) -> None:
+async def lose(scene: RunningGateway, script: ScriptedProvider) -> None:
     """Let the provider say that it is out of date until its grace has run out."""
     context(script).degraded("the line is dead")
     await scene.advance(GRACE)
 
 
-def shows_better(guest: Guest) -> bool:
+def shows_better(guest: ManualClient) -> bool:
     return guest.users.keys() == {"7", "8"}
 
 
-def shows_lesser(guest: Guest) -> bool:
+def shows_lesser(guest: ManualClient) -> bool:
     return guest.users.keys() == {"7", "9"}
 
 
@@ -62,13 +63,13 @@ async def test_r7_the_next_one_is_fetched_before_the_layers_are_swapped() -> Non
     """Until it has answered, the state of the failed one stays."""
     a, b = better(), lesser()
     async with served({"a": a, "b": b}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         b.hold("users")
         await lose(scene, a)
         assert b.calls[-1] == "users 1"
-        assert await guest.news() == []
-        b.let_go("users")
-        await guest.news()
+        assert await guest.new_frames() == []
+        b.release("users")
+        await guest.new_frames()
         assert shows_lesser(guest)
 
 
@@ -76,33 +77,33 @@ async def test_r7_the_exchange_is_one_change_without_delete_and_add() -> None:
     """A user whom both know gets what differs, and no user more than one delta."""
     a, b = better(), lesser()
     async with served({"a": a, "b": b}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         await lose(scene, a)
-        assert changes(await guest.news()) == {"7": "dnd", "8": "deleted", "9": "dnd"}
+        assert changes(await guest.new_frames()) == {"7": "dnd", "8": "deleted", "9": "dnd"}
 
 
 async def test_r7_a_user_who_is_the_same_in_both_is_not_mentioned() -> None:
     """The exchange sends differences only."""
-    a, b = better(), Script(ONE, {"1": {"7": ADA}})
+    a, b = better(), ScriptedProvider(ONE, {"1": {"7": ADA}})
     async with served({"a": a, "b": b}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         await lose(scene, a)
-        assert changes(await guest.news()) == {"8": "deleted"}
+        assert changes(await guest.new_frames()) == {"8": "deleted"}
 
 
 async def test_r7_nothing_changes_before_the_grace_has_run_out() -> None:
     """The last state stays, and the next one is not asked."""
     a, b = better(), lesser()
     async with served({"a": a, "b": b}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         context(a).degraded("the line is dead")
         await scene.advance(GRACE - 0.1)
         assert scene.health("a") == "degraded"
-        assert await guest.news() == []
+        assert await guest.new_frames() == []
         assert "users 1" not in b.calls
         await scene.advance(0.1)
         assert scene.health("a") == "failed"
-        await guest.news()
+        await guest.new_frames()
         assert shows_lesser(guest)
 
 
@@ -110,13 +111,13 @@ async def test_r7_who_recovers_within_its_grace_was_never_away() -> None:
     """It is fetched again, and what differs goes out; the next one is not asked."""
     a, b = better(), lesser()
     async with served({"a": a, "b": b}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         context(a).degraded("the line is dead")
         await scene.advance(GRACE - 0.1)
         a.users_answers["1"] = {"7": OTHER_ADA, "8": BOB}
         context(a).recovered()
         await scene.advance(GRACE)
-        assert changes(await guest.news()) == {"7": "dnd"}
+        assert changes(await guest.new_frames()) == {"7": "dnd"}
         assert "users 1" not in b.calls
 
 
@@ -125,15 +126,15 @@ async def test_r7_the_last_state_stays_where_nobody_else_answers(
     answer: Exception | None,
 ) -> None:
     """It is marked stale; who joins now gets it too."""
-    a, b = better(), Script(ONE, {"1": answer})
+    a, b = better(), ScriptedProvider(ONE, {"1": answer})
     async with served({"a": a, "b": b}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         assert not scene.resolver().stale
         await lose(scene, a)
         await scene.advance(RETRY)
-        assert await guest.news() == []
+        assert await guest.new_frames() == []
         assert scene.resolver().stale
-        late = await scene.visit()
+        late = await scene.connect_and_join()
         assert shows_better(late)
 
 
@@ -141,11 +142,11 @@ async def test_r7_the_last_state_stays_where_nobody_else_is() -> None:
     """A chain of one provider never shows an empty server because it failed."""
     a = better()
     async with served({"a": a}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         a.users_answers["1"] = DOWN
         a.break_stream()
         await scene.advance(10 * RETRY)
-        assert await guest.news() == []
+        assert await guest.new_frames() == []
         assert scene.resolver().stale
         assert guest.world.servers.keys() == {"1"}
 
@@ -155,11 +156,11 @@ async def test_r7_a_stale_state_is_replaced_at_once_by_whoever_comes() -> None:
     a, b = better(), lesser()
     b.users_answers["1"] = None
     async with served({"a": a, "b": b}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         await lose(scene, a)
         b.users_answers["1"] = {"9": CID}
         b.emit(Reload(server_id="1"))
-        await guest.news()
+        await guest.new_frames()
         assert guest.users.keys() == {"9"}
         assert not scene.resolver().stale
 
@@ -168,11 +169,11 @@ async def test_r7_a_stale_state_is_refreshed_at_once_when_its_provider_is_back()
     """Nobody else answers, so there is no reason to wait."""
     a = better()
     async with served({"a": a}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         await lose(scene, a)
         a.users_answers["1"] = {"7": OTHER_ADA}
         context(a).recovered()
-        assert changes(await guest.news()) == {"7": "dnd", "8": "deleted"}
+        assert changes(await guest.new_frames()) == {"7": "dnd", "8": "deleted"}
         assert not scene.resolver().stale
 
 
@@ -182,30 +183,33 @@ async def test_r7_the_lesser_one_that_fails_in_turn_keeps_its_state_until_there_
     """Failing over from a failed provider to a failed one changes nothing."""
     a, b = better(), lesser()
     async with served({"a": a, "b": b}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         await lose(scene, a)
-        await guest.news()
+        await guest.new_frames()
         await lose(scene, b)
-        assert await guest.news() == []
+        assert await guest.new_frames() == []
         assert scene.resolver().stale
         context(a).recovered()
         await scene.advance(FAILBACK)
-        await guest.news()
+        await guest.new_frames()
         assert shows_better(guest)
 
 
 @pytest.mark.parametrize("mode", ["merge", "enrich"])
 async def test_a_lost_overlay_takes_what_it_supplied_with_it(mode: str) -> None:
     """A fallback answers, so there is something to show in its place."""
-    overlay, a = Script(ONE, {"1": {"7": User(role_color="#123456"), "9": CID}}), better()
+    overlay, a = (
+        ScriptedProvider(ONE, {"1": {"7": User(role_color="#123456"), "9": CID}}),
+        better(),
+    )
     async with served({"overlay": overlay, "a": a}, tables={"overlay": {"mode": mode}}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         await lose(scene, overlay)
-        found = changes(await guest.news())
+        found = changes(await guest.new_frames())
         assert found == {"7": "online"} | ({"9": "deleted"} if mode == "merge" else {})
         assert guest.users["7"].role_color == "#aaaaaa"
         context(overlay).recovered()
-        await guest.news()
+        await guest.new_frames()
         assert guest.users["7"].role_color == "#123456"
 
 
@@ -213,14 +217,14 @@ async def test_r9_a_better_fallback_returns_only_after_failback_after() -> None:
     """It must have been ready for so long without interruption."""
     a, b = better(), lesser()
     async with served({"a": a, "b": b}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         await lose(scene, a)
-        await guest.news()
+        await guest.new_frames()
         context(a).recovered()
         await scene.advance(FAILBACK - 0.1)
-        assert await guest.news() == []
+        assert await guest.new_frames() == []
         await scene.advance(0.1)
-        assert changes(await guest.news()) == {"7": "online", "8": "idle", "9": "deleted"}
+        assert changes(await guest.new_frames()) == {"7": "online", "8": "idle", "9": "deleted"}
 
 
 async def test_r9_one_that_starts_late_returns_only_after_failback_after() -> None:
@@ -228,16 +232,16 @@ async def test_r9_one_that_starts_late_returns_only_after_failback_after() -> No
     a, b = better(), lesser()
     a.start_answer = DOWN
     async with served({"a": a, "b": b}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         assert shows_lesser(guest)
         a.start_answer = None
         while scene.health("a") != "ready":
             await scene.advance(0.1)
         await scene.advance(FAILBACK - 0.1)
-        assert await guest.news() == []
+        assert await guest.new_frames() == []
         assert "users 1" not in a.calls
         await scene.advance(0.1)
-        await guest.news()
+        await guest.new_frames()
         assert shows_better(guest)
 
 
@@ -246,20 +250,20 @@ async def test_r9_a_layer_that_answers_again_returns_only_after_failback_after()
     a, b = better(), lesser()
     good = a.users_answers["1"]
     async with served({"a": a, "b": b}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         a.users_answers["1"] = DOWN
         a.emit(Reload(server_id="1"))
         await scene.advance(GRACE + 1)
-        await guest.news()
+        await guest.new_frames()
         assert shows_lesser(guest)
         asked = a.calls.count("users 1")
         a.users_answers["1"] = good
         while a.calls.count("users 1") == asked:
             await scene.advance(0.1)
         await scene.advance(FAILBACK - 0.2)
-        assert await guest.news() == []
+        assert await guest.new_frames() == []
         await scene.advance(0.2)
-        await guest.news()
+        await guest.new_frames()
         assert shows_better(guest)
 
 
@@ -267,18 +271,18 @@ async def test_r9_flapping_does_not_flap_the_world() -> None:
     """One that is never ready for long enough does not come back, until it is."""
     a, b = better(), lesser()
     async with served({"a": a, "b": b}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         await lose(scene, a)
-        await guest.news()
+        await guest.new_frames()
         for _ in range(5):
             context(a).recovered()
             await scene.advance(FAILBACK - 0.1)
             context(a).degraded("again")
             await scene.advance(1)
-            assert await guest.news() == []
+            assert await guest.new_frames() == []
         context(a).recovered()
         await scene.advance(FAILBACK)
-        await guest.news()
+        await guest.new_frames()
         assert shows_better(guest)
 
 
@@ -286,15 +290,15 @@ async def test_r9_the_lesser_one_s_layer_is_let_go_after_failback() -> None:
     """Its events change nothing any more, and it is fetched whole when it is needed again."""
     a, b = better(), lesser()
     async with served({"a": a, "b": b}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         await lose(scene, a)
         context(a).recovered()
         await scene.advance(FAILBACK)
-        await guest.news()
+        await guest.new_frames()
         b.emit(UserChanged(server_id="1", uid="10", username="Eve"))
-        assert await guest.news() == []
+        assert await guest.new_frames() == []
         await lose(scene, a)
-        await guest.news()
+        await guest.new_frames()
         assert b.calls.count("users 1") == 2
         assert shows_lesser(guest)
 
@@ -302,14 +306,14 @@ async def test_r9_the_lesser_one_s_layer_is_let_go_after_failback() -> None:
 async def test_r10_a_failed_users_starts_the_grace_of_that_layer_only() -> None:
     """The provider's other servers, and its list, stay; the provider counts as degraded."""
     users = {"1": {"7": ADA}, "2": {"7": ADA}}
-    a, b = Gated(TWO, users), Script(ONE, {"1": {"9": CID}, "2": {"9": CID}})
+    a, b = ScriptedProvider(TWO, users), ScriptedProvider(ONE, {"1": {"9": CID}, "2": {"9": CID}})
     async with served({"a": a, "b": b}) as scene:
-        first, second = await scene.visit("1"), await scene.visit("2")
+        first, second = await scene.connect_and_join("1"), await scene.connect_and_join("2")
         a.users_answers["1"] = DOWN
         a.emit(Reload())
         await scene.advance(GRACE + 1)
-        assert changes(await first.news()) == {"7": "deleted", "9": "dnd"}
-        assert await second.news() == []
+        assert changes(await first.new_frames()) == {"7": "deleted", "9": "dnd"}
+        assert await second.new_frames() == []
         assert first.world.servers.keys() == {"1", "2"}
         assert scene.health("a") == "degraded"
 
@@ -317,16 +321,16 @@ async def test_r10_a_failed_users_starts_the_grace_of_that_layer_only() -> None:
 async def test_r10_a_failed_stream_starts_the_grace_of_all_its_layers() -> None:
     """Users of every server, and the list of servers, fail over."""
     users = {"1": {"7": ADA}, "2": {"7": ADA}}
-    a = Gated(TWO, users)
+    a = ScriptedProvider(TWO, users)
     three = {**TWO, "3": Server(name="Three")}
-    b = Script(three, {"1": {"9": CID}, "2": {"9": CID}})
+    b = ScriptedProvider(three, {"1": {"9": CID}, "2": {"9": CID}})
     async with served({"a": a, "b": b}) as scene:
-        first, second = await scene.visit("1"), await scene.visit("2")
+        first, second = await scene.connect_and_join("1"), await scene.connect_and_join("2")
         a.break_stream()
         await scene.advance(GRACE)
         assert scene.health("a") == "failed"
-        await first.news()
-        await second.news()
+        await first.new_frames()
+        await second.new_frames()
         assert first.users.keys() == second.users.keys() == {"9"}
         assert first.world.servers.keys() == {"1", "2", "3"}
 
@@ -336,7 +340,7 @@ async def test_r10_a_failed_start_leaves_all_layers_to_others() -> None:
     a, b = better(), lesser()
     a.start_answer = DOWN
     async with served({"a": a, "b": b}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         assert scene.health("a") == "failed"
         assert shows_lesser(guest)
         assert a.calls == ["start", "stop"]
@@ -346,15 +350,15 @@ async def test_r10_a_stream_that_holds_again_brings_all_layers_back() -> None:
     """Everything is fetched again, as the stream may have missed something."""
     a, b = better(), lesser()
     async with served({"a": a, "b": b}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         a.break_stream()
         await scene.advance(GRACE)
-        await guest.news()
+        await guest.new_frames()
         assert shows_lesser(guest)
         a.broken = False
         await scene.advance(RETRY + 2 * FAILBACK)
         assert scene.health("a") == "ready"
-        await guest.news()
+        await guest.new_frames()
         assert shows_better(guest)
 
 
@@ -362,14 +366,14 @@ async def test_r11_events_for_a_layer_that_is_not_held_are_dropped() -> None:
     """What the next provider said before it came into use is not applied; it is fetched."""
     a, b = better(), lesser()
     async with served({"a": a, "b": b}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         b.emit(
             UserChanged(server_id="1", uid="10", username="Eve"),
             UserRemoved(server_id="1", uid="7"),
         )
-        assert await guest.news() == []
+        assert await guest.new_frames() == []
         await lose(scene, a)
-        await guest.news()
+        await guest.new_frames()
         assert shows_lesser(guest)
 
 
@@ -377,15 +381,15 @@ async def test_r11_a_layer_that_comes_back_is_fetched_whole() -> None:
     """What its events said while it was not in use does not matter."""
     a, b = better(), lesser()
     async with served({"a": a, "b": b}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         await lose(scene, a)
         a.emit(UserChanged(server_id="1", uid="10", username="Eve"))
-        await guest.news()
+        await guest.new_frames()
         assert shows_lesser(guest)
         a.users_answers["1"] = {"7": ADA, "8": BOB, "11": CID}
         context(a).recovered()
         await scene.advance(FAILBACK)
-        await guest.news()
+        await guest.new_frames()
         assert guest.users.keys() == {"7", "8", "11"}
 
 
@@ -393,15 +397,15 @@ async def test_r11_chat_comes_from_the_provider_in_use_only() -> None:
     """Before and after failing over."""
     a, b = better(), lesser()
     async with served({"a": a, "b": b}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         b.emit(HELLO)
-        assert await guest.news() == []
+        assert await guest.new_frames() == []
         await lose(scene, a)
-        await guest.news()
+        await guest.new_frames()
         a.emit(HELLO)
-        assert await guest.news() == []
+        assert await guest.new_frames() == []
         b.emit(HELLO)
-        (frame,) = await guest.news()
+        (frame,) = await guest.new_frames()
         assert isinstance(frame, MessageFrame)
 
 
@@ -409,11 +413,11 @@ async def test_r11_chat_passes_while_its_provider_is_degraded() -> None:
     """The layer is in use until the grace has run out."""
     a, b = better(), lesser()
     async with served({"a": a, "b": b}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         context(a).degraded("the line is bad")
         await scene.advance(GRACE - 1)
         a.emit(HELLO)
-        (frame,) = await guest.news()
+        (frame,) = await guest.new_frames()
         assert isinstance(frame, MessageFrame)
 
 
@@ -432,9 +436,9 @@ async def test_r11_the_author_is_looked_for_when_the_message_is_sent(
     """What the same turn brought before it counts."""
     a = better()
     async with served({"a": a}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         a.emit(*events, Message(server_id="1", uid="10", message="hello", channel="c"))
-        frames = await guest.news()
+        frames = await guest.new_frames()
         assert any(isinstance(frame, MessageFrame) for frame in frames) is passes
 
 
@@ -442,54 +446,58 @@ async def test_r11_a_message_is_sent_before_its_author_goes() -> None:
     """In the order in which they were said."""
     a = better()
     async with served({"a": a}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         a.emit(HELLO, UserRemoved(server_id="1", uid="7"))
-        kinds = [type(frame) for frame in await guest.news()]
+        kinds = [type(frame) for frame in await guest.new_frames()]
         assert kinds == [MessageFrame, PresenceFrame]
 
 
 async def test_r11_an_author_whom_a_lower_layer_adds_may_be_quoted_by_a_higher_one() -> None:
     """What counts is the world, not the layer of the one that brings the message."""
-    a, b = Script(ONE, {"1": {}}), Script(ONE, {"1": {"7": ADA}})
+    a, b = ScriptedProvider(ONE, {"1": {}}), ScriptedProvider(ONE, {"1": {"7": ADA}})
     async with served({"a": a, "b": b}, tables={"b": {"mode": "merge"}}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         a.emit(HELLO)
-        (frame,) = await guest.news()
+        (frame,) = await guest.new_frames()
         assert isinstance(frame, MessageFrame)
 
 
 async def test_r18_fallbacks_are_asked_in_sequence() -> None:
     """The next one only once the one above it has nothing to say."""
-    a, b, c = Gated(ONE), Gated(ONE), Gated(ONE, {"1": {"7": ADA}})
+    a, b, c = (
+        ScriptedProvider(ONE),
+        ScriptedProvider(ONE),
+        ScriptedProvider(ONE, {"1": {"7": ADA}}),
+    )
     async with served({"a": a, "b": b, "c": c}) as scene:
         for script in (a, b, c):
             script.hold("users")
         guest = await scene.connect()
         await guest.ask("1")
         for now, later in ((a, [b, c]), (b, [c]), (c, [])):
-            await guest.news()
+            await guest.new_frames()
             assert "users 1" in now.calls
             assert not any("users 1" in other.calls for other in later)
-            now.let_go("users")
-        await guest.news()
+            now.release("users")
+        await guest.new_frames()
         assert guest.users.keys() == {"7"}
 
 
 async def test_r18_merge_and_enrich_are_asked_at_the_same_time() -> None:
     """None of them waits for a fallback or for another one."""
     names = {"a": "fallback", "b": "merge", "c": "enrich", "d": "merge"}
-    scripts = {name: Gated(ONE, {"1": {name: ADA}}) for name in names}
+    scripts = {name: ScriptedProvider(ONE, {"1": {name: ADA}}) for name in names}
     tables = {name: {"mode": mode} for name, mode in names.items()}
     async with served(scripts, tables=tables) as scene:
         for script in scripts.values():
             script.hold("users")
         guest = await scene.connect()
         await guest.ask("1")
-        assert await guest.news() == []
+        assert await guest.new_frames() == []
         assert all("users 1" in script.calls for script in scripts.values())
         for script in scripts.values():
-            script.let_go("users")
-        await guest.news()
+            script.release("users")
+        await guest.new_frames()
         assert guest.users.keys() == {"a", "b", "d"}
 
 
@@ -500,11 +508,11 @@ async def test_r18_a_provider_that_hangs_is_left_after_its_timeout() -> None:
     async with served({"a": a, "b": b}, tables={"a": {"timeout": "2s"}}) as scene:
         guest = await scene.connect()
         await guest.ask("1")
-        assert await guest.news() == []
+        assert await guest.new_frames() == []
         await scene.advance(1.9)
-        assert await guest.news() == []
+        assert await guest.new_frames() == []
         await scene.advance(0.1)
-        await guest.news()
+        await guest.new_frames()
         assert shows_lesser(guest)
 
 
@@ -512,7 +520,7 @@ async def test_r18_a_call_that_takes_too_long_is_cancelled() -> None:
     """The provider need not go on with what nobody waits for."""
     a = better()
     async with served({"a": a}) as scene:
-        await scene.visit()
+        await scene.connect_and_join()
         a.hold("users")
         a.emit(Reload(server_id="1"))
         await scene.advance(4.9)
@@ -527,7 +535,7 @@ async def test_r18_a_failed_provider_is_not_asked_before_its_retry() -> None:
     a.users_answers["1"] = DOWN
     async with served({"a": a, "b": b}) as scene:
         for _ in range(3):
-            assert shows_lesser(await scene.visit())
+            assert shows_lesser(await scene.connect_and_join())
         assert a.calls.count("users 1") == 1
 
 
@@ -537,7 +545,7 @@ async def test_r18_a_provider_that_does_not_start_is_not_asked() -> None:
     a.start_answer = DOWN
     async with served({"a": a, "b": b}) as scene:
         context(a).recovered()
-        assert shows_lesser(await scene.visit())
+        assert shows_lesser(await scene.connect_and_join())
         assert a.calls == ["start", "stop"]
         assert scene.health("a") == "failed"
 
@@ -547,13 +555,13 @@ async def test_r10_another_grace_counts_from_the_same_failure(grace: int) -> Non
     """Shorter or longer than the one that has begun."""
     a, b = better(), lesser()
     async with served({"a": a, "b": b}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         assert a.context is not None
         a.context.degraded("lost")
         await scene.advance(1)
         await scene.server.reload(configured("ab", {"a": {"grace": grace}}))
         await scene.advance(grace - 1.1)
-        assert await guest.news() == []
+        assert await guest.new_frames() == []
         await scene.advance(0.2)
-        await guest.news()
+        await guest.new_frames()
         assert shows_lesser(guest)

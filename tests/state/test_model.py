@@ -15,7 +15,6 @@ from typing import Any, Literal, TypeAlias, assert_never
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scenario import DOWN, Gated, Guest, Scene, configured, served
 
 from d_back_core import (
     Message,
@@ -38,6 +37,8 @@ from d_back_core.wire.protocol import (
     ServerListUpdate,
     ServerMessage,
 )
+from d_back_testing import ManualClient, RunningGateway, ScriptedProvider, configured, served
+from d_back_testing.scripted_provider import DOWN
 
 EXAMPLES = int(os.environ.get("D_BACK_MODEL_EXAMPLES", "0"))
 """Programs that are run, other ones each time; 0: some that are always the same."""
@@ -473,7 +474,7 @@ programs = st.builds(
 # Running them
 
 
-class Source(Gated):
+class Source(ScriptedProvider):
     """A provider that says what the model's truth is, as far as it can."""
 
     def __init__(self, truth: Truth) -> None:
@@ -505,12 +506,12 @@ class Source(Gated):
         return self.truth.servers if server_id is None else self.truth.users[server_id]
 
 
-class Watchful(Guest):
+class Watchful(ManualClient):
     """A guest to whom no delta may say what it knows already."""
 
-    def take(self, frame: ServerMessage) -> None:
+    def apply(self, frame: ServerMessage) -> None:
         before = dict(self.users)
-        super().take(frame)
+        super().apply(frame)
         if isinstance(frame, PresenceFrame):
             assert self.users != before, frame
 
@@ -519,7 +520,7 @@ class Watchful(Guest):
 class Visitor:
     """A guest, and the server that it is in."""
 
-    guest: Guest
+    guest: ManualClient
     server_id: str | None = None
 
 
@@ -530,7 +531,11 @@ class Run:
     """Of all runs."""
 
     def __init__(
-        self, scene: Scene, watcher: Guest, model: Model, sources: dict[str, Source]
+        self,
+        scene: RunningGateway,
+        watcher: ManualClient,
+        model: Model,
+        sources: dict[str, Source],
     ) -> None:
         self.scene = scene
         self.observer = watcher
@@ -713,7 +718,7 @@ class Run:
         """What comes of a join; all time passes if somebody who is asked hangs."""
         for seconds in (0, 0, 0, ALL_TIMERS, 0):
             await self.scene.advance(seconds)
-            for frame in await visitor.guest.news():
+            for frame in await visitor.guest.new_frames():
                 if isinstance(frame, ServerJoin | Error):
                     return frame
         raise AssertionError("no answer")
@@ -737,7 +742,7 @@ class Run:
 
     async def watch(self) -> None:
         """See which servers were not in the list for a while."""
-        for frame in await self.observer.news():
+        for frame in await self.observer.new_frames():
             if isinstance(frame, ServerListUpdate):
                 self.missed |= set(frame.removed or ())
 
@@ -760,7 +765,7 @@ class Run:
     async def compare_chat(self, visitor: Visitor) -> None:
         """Take the frames; whatever else is so, the client's copy is that of the gateway."""
         heard = []
-        for frame in await visitor.guest.news():
+        for frame in await visitor.guest.new_frames():
             match frame:
                 case MessageFrame():
                     heard.append((frame.server, frame.data.uid, frame.data.message))

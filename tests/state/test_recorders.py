@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from scenario import ADA, BOB, CID, DOWN, ONE, Gated, configured, served
+from sample_users import ADA, BOB, CID, ONE
 
 from d_back_core import (
     Change,
@@ -25,13 +25,14 @@ from d_back_core import (
 )
 from d_back_core.config import parse
 from d_back_core.providers.loader import load
-from d_back_testing import Script
+from d_back_testing import ScriptedProvider, configured, served
+from d_back_testing.scripted_provider import DOWN
 
 GRACE = 30.0
 WITH_CLIENT_ID = ServerSet(server_id="1", server=Server(name="One", id="one", client_id="42"))
 
 
-class Recorder(Gated):
+class Recorder(ScriptedProvider):
     """A provider that remembers what it is given."""
 
     def __init__(self, *args: Any) -> None:  # noqa: ANN401  those of a script
@@ -57,8 +58,8 @@ class PublicRecorder(Recorder):
     records = "public"
 
 
-def town() -> Gated:
-    return Gated(ONE, {"1": {"7": ADA, "8": BOB}})
+def town() -> ScriptedProvider:
+    return ScriptedProvider(ONE, {"1": {"7": ADA, "8": BOB}})
 
 
 def users_of(changes: list[Change]) -> dict[str, User | None]:
@@ -83,7 +84,7 @@ async def test_r22_a_recorded_server_is_eager() -> None:
     assert users_of(recorder.got) == {"7": ADA, "8": BOB}
 
 
-def scene_of(town: Script, recorder: Recorder, **tables: Any) -> Any:  # noqa: ANN401  a scene
+def scene_of(town: ScriptedProvider, recorder: Recorder, **tables: Any) -> Any:  # noqa: ANN401  a scene
     chain = {"order": ["town"], "recorders": ["recorder"]}
     return served({"town": town, "recorder": recorder}, chain=chain, **tables)
 
@@ -151,7 +152,7 @@ async def test_r22_an_outage_erases_nothing() -> None:
         source.break_stream()
         source.servers_answer = source.users_answers["1"] = DOWN
         await scene.advance(GRACE + 1)
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         assert guest.users.keys() == {"9"}
         assert recorder.got[before:] == []
 
@@ -172,8 +173,8 @@ async def test_r22_a_user_who_left_meanwhile_is_forgotten_when_the_source_is_bac
 
 async def test_r21_a_recorder_hears_only_of_the_layers_above_it() -> None:
     """What a layer below says, or lends to the merge, is not recorded."""
-    above = Gated(ONE, {"1": {"7": User(username="Ada")}})
-    below = Gated(None, {"1": {"7": User(status="dnd"), "9": CID}})
+    above = ScriptedProvider(ONE, {"1": {"7": User(username="Ada")}})
+    below = ScriptedProvider(None, {"1": {"7": User(status="dnd"), "9": CID}})
     recorder = Recorder()
     providers = {"above": above, "recorder": recorder, "below": below}
     tables = {"below": {"mode": "merge"}}
@@ -192,8 +193,10 @@ def test_r21_a_recorder_at_the_top_of_the_order_is_an_error() -> None:
 def test_a_recorder_that_records_nothing_is_an_error() -> None:
     """A plugin without the hook cannot be named as a recorder."""
     config = parse({"chain": {"order": ["a"], "recorders": ["b"]}})
-    with pytest.raises(ConfigError, match=r"provider 'b' \(Script\) does not implement record"):
-        load(config, {"a": Script(), "b": Script()})
+    with pytest.raises(
+        ConfigError, match=r"provider 'b' \(ScriptedProvider\) does not implement record"
+    ):
+        load(config, {"a": ScriptedProvider(), "b": ScriptedProvider()})
 
 
 async def test_r23_chat_is_for_public_recorders_only() -> None:
@@ -228,7 +231,7 @@ async def test_public_recorders_get_the_state_after_the_policy() -> None:
 
 async def test_r6_protection_is_recorded() -> None:
     """What a source protects is still protected when the memory speaks for it."""
-    source = Gated({"1": Server(name="One", passworded=True)}, {"1": {}})
+    source = ScriptedProvider({"1": Server(name="One", passworded=True)}, {"1": {}})
     recorder = Recorder()
     async with scene_of(source, recorder) as scene:
         await scene.settle()
@@ -266,15 +269,15 @@ async def test_r23_while_a_recorder_is_slow_the_newest_state_wins() -> None:
     async with scene_of(source, recorder) as scene:
         await scene.settle()
         recorder.hold("record")
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         for status in ("dnd", "idle", "offline", "online", "dnd"):
             source.emit(UserChanged(server_id="1", uid="7", status=status))
             source.emit(UserChanged(server_id="1", uid="8", status=status))
         await scene.settle()
-        assert len(await guest.news()) > 0
+        assert len(await guest.new_frames()) > 0
         assert guest.users["7"].status == "dnd"
         before = len(recorder.got)
-        recorder.let_go("record")
+        recorder.release("record")
         await scene.settle()
         # One batch was under way when the others came.
         assert len(recorder.got) - before <= 3
@@ -324,7 +327,7 @@ async def test_what_waits_is_stored_on_stop() -> None:
         await scene.settle()
         stopping = asyncio.create_task(scene.server.stop())
         await scene.settle()
-        recorder.let_go("record")
+        recorder.release("record")
         await stopping
     assert users_of(recorder.got)["7"] == User(username="Ada", status="idle", role_color="#aaaaaa")
     assert recorder.calls[-1] == "stop"
@@ -339,7 +342,7 @@ async def test_r21_a_recorder_that_is_added_hears_what_there_is() -> None:
     """It need not wait for changes to know the community."""
     recorder = Recorder()
     async with served({"a": town(), "r": recorder}) as scene:
-        await scene.visit()
+        await scene.connect_and_join()
         await scene.server.reload(configured("ar", chain=RECORDED))
         await scene.settle()
         assert users_of(recorder.got).keys() == {"7", "8"}
@@ -399,7 +402,7 @@ async def test_r23_a_recorder_that_is_taken_away_stores_what_waits_before_it_sto
         await scene.settle()
         reloading = asyncio.create_task(scene.server.reload(configured("a")))
         await scene.settle()
-        recorder.let_go("record")
+        recorder.release("record")
         await reloading
         assert recorder.calls == ["record", "stop"]
         assert "9" in users_of(recorder.got)
@@ -440,7 +443,7 @@ async def test_r23_a_recorder_receives_client_ids_before_any_join() -> None:
 
 async def test_r23_a_client_id_that_comes_before_its_server_is_recorded() -> None:
     """A provider in mode ``enrich`` may supply it before another one lists the server."""
-    ids, source, recorder = Gated({}), Gated({}, {}), Recorder()
+    ids, source, recorder = ScriptedProvider({}), ScriptedProvider({}, {}), Recorder()
     providers = {"ids": ids, "a": source, "r": recorder}
     chain = {"order": ["ids", "a"], "recorders": ["r"]}
     async with served(providers, chain=chain, tables={"ids": {"mode": "enrich"}}) as scene:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from msgspec import structs
-from scenario import ADA, BOB, CID, ONE, Gated, configured, served
+from sample_users import ADA, BOB, CID, ONE
 
 from d_back_core import ConfigError, File, HttpRequest, Server, User, hookimpl
 from d_back_core.client import ClientWorld, connect
@@ -20,26 +20,27 @@ from d_back_core.config import GatewayConfig
 from d_back_core.state import snapshot
 from d_back_core.wire.frames import Piece
 from d_back_core.wire.protocol import Error, PresenceFrame, ServerJoin, ServerListUpdate
+from d_back_testing import ScriptedProvider, configured, served
 
 PATIENCE = 60.0
 FAILBACK = 5.0
 OTHER_ADA = User(username="Ada", status="dnd", role_color="#aaaaaa")
 
 
-def providers() -> dict[str, Gated]:
+def providers() -> dict[str, ScriptedProvider]:
     return {
-        "a": Gated(ONE, {"1": {"7": ADA, "8": BOB}}),
-        "b": Gated(ONE, {"1": {"7": OTHER_ADA, "9": CID}}),
+        "a": ScriptedProvider(ONE, {"1": {"7": ADA, "8": BOB}}),
+        "b": ScriptedProvider(ONE, {"1": {"7": OTHER_ADA, "9": CID}}),
     }
 
 
 async def test_a_new_order_reaches_clients_as_deltas() -> None:
     """The world of the new first provider comes in, user by user, without a new join."""
     async with served(providers()) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         await scene.server.reload(configured(["b", "a"]))
         await scene.advance(FAILBACK)
-        frames = await guest.news()
+        frames = await guest.new_frames()
         assert guest.users.keys() == {"7", "9"}
         assert guest.users["7"].status == "dnd"
         assert all(isinstance(frame, PresenceFrame) for frame in frames)
@@ -49,20 +50,20 @@ async def test_a_new_order_reaches_clients_as_deltas() -> None:
 async def test_a_new_mode_reaches_clients() -> None:
     """A second fallback that becomes an overlay adds its users."""
     async with served(providers()) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         await scene.server.reload(configured(["a", "b"], {"b": {"mode": "merge"}}))
         await scene.settle()
-        await guest.news()
+        await guest.new_frames()
         assert guest.users.keys() == {"7", "8", "9"}
 
 
 async def test_a_new_field_filter_reaches_clients() -> None:
     """What a provider may supply is narrowed live."""
     async with served(providers()) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         await scene.server.reload(configured(["a", "b"], {"a": {"fields": ["username"]}}))
         await scene.settle()
-        await guest.news()
+        await guest.new_frames()
         assert guest.users["7"].status == "offline"
 
 
@@ -80,18 +81,18 @@ async def test_r17_a_changed_table_stops_the_old_instance_and_keeps_its_layer() 
     """Clients see nothing of a provider that is replaced by itself."""
     given = providers()
     async with served(given) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         given["a"].hold("start")
         # Its own options make the table another one.
         reload = scene.server.reload(configured(["a", "b"], {"a": {"key": "new"}}))
         await reload
         await scene.settle()
         assert given["a"].calls[-2:] == ["stop", "start"]
-        assert await guest.news() == []
+        assert await guest.new_frames() == []
         given["a"].users_answers["1"] = {"7": OTHER_ADA}
-        given["a"].let_go("start")
+        given["a"].release("start")
         await scene.settle()
-        await guest.news()
+        await guest.new_frames()
         assert guest.users == {"7": guest.users["7"]}
         assert guest.users["7"].status == "dnd"
 
@@ -100,15 +101,15 @@ async def test_r7_a_removed_provider_stays_until_the_next_one_has_answered() -> 
     """There is no moment without users."""
     given = providers()
     async with served(given) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         given["b"].hold("users")
         await scene.server.reload(configured(["b"]))
         await scene.settle()
-        assert await guest.news() == []
+        assert await guest.new_frames() == []
         assert given["a"].calls[-1] == "stop"
-        given["b"].let_go("users")
+        given["b"].release("users")
         await scene.settle()
-        await guest.news()
+        await guest.new_frames()
         assert guest.users.keys() == {"7", "9"}
 
 
@@ -116,10 +117,10 @@ async def test_a_new_provider_is_started() -> None:
     """A provider that was not in the order before is started and asked."""
     given = providers()
     async with served(given, chain={"order": ["a"]}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         await scene.server.reload(configured(["a", "b"], {"b": {"mode": "merge"}}))
         await scene.settle()
-        await guest.news()
+        await guest.new_frames()
         assert given["b"].calls[0] == "start"
         assert "9" in guest.users
 
@@ -127,10 +128,10 @@ async def test_a_new_provider_is_started() -> None:
 async def test_r25_a_server_that_becomes_protected_turns_its_clients_out() -> None:
     """They are told why, stay connected, and can join again with the password."""
     async with served(providers()) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         policies = {"1": {"password": "open sesame"}}
         await scene.server.reload(configured(["a", "b"], policies=policies))
-        frames = await guest.news()
+        frames = await guest.new_frames()
         assert [frame.data.code for frame in frames if isinstance(frame, Error)] == [
             "unauthorized"
         ]
@@ -140,26 +141,26 @@ async def test_r25_a_server_that_becomes_protected_turns_its_clients_out() -> No
 async def test_policies_reach_clients() -> None:
     """A user whom the operator hides goes; one that comes to light is introduced."""
     async with served(providers(), policies={"1": {"ignore_users": ["8"]}}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         assert guest.users.keys() == {"7"}
         policies = {"1": {"ignore_users": ["7"]}}
         await scene.server.reload(configured(["a", "b"], policies=policies))
         await scene.settle()
-        await guest.news()
+        await guest.new_frames()
         assert guest.users.keys() == {"8"}
 
 
 async def test_r34_the_list_goes_out_under_its_own_type() -> None:
     """A changed list is never sent as a second server-list."""
     async with served(providers()) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         await scene.server.reload(configured(["a", "b"], policies={"1": {"enabled": False}}))
-        frames = await guest.news()
+        frames = await guest.new_frames()
         assert isinstance(frames[0], ServerListUpdate)
         assert frames[0].data == {}
 
 
-class Pages(Gated):
+class Pages(ScriptedProvider):
     """A provider that serves no path, when it is let go."""
 
     @hookimpl
@@ -170,14 +171,14 @@ class Pages(Gated):
 async def test_r17_a_page_that_is_asked_for_survives_the_removal_of_a_provider() -> None:
     """The next one of the list is gone when the first has answered: its turn is left out."""
     given = providers() | {"c": Pages(), "d": Pages()}
-    gateway = {"http": ["c", "d"]}
-    async with served(given, gateway=gateway) as scene:
+    table = {"http": ["c", "d"]}
+    async with served(given, gateway=table) as scene:
         given["c"].hold("http")
         asked = asyncio.create_task(scene.live.page(HttpRequest(method="GET", path="/x")))
         await scene.settle()
         assert "http" in given["c"].calls
         await scene.server.reload(configured(["a", "b", "c"], gateway={"http": ["c"]}))
-        given["c"].let_go("http")
+        given["c"].release("http")
         assert await asked is None
         assert "http" not in given["d"].calls
 
@@ -186,26 +187,26 @@ async def test_an_invalid_configuration_changes_nothing() -> None:
     """A provider that is not installed leaves all as it was."""
     given = providers()
     async with served(given) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         with pytest.raises(ConfigError, match="'nobody': is not installed"):
             await scene.server.reload(configured(["nobody", "a"]))
         unreal = GatewayConfig(static_dir=File("/nowhere"))
         config = structs.replace(scene.server.config, gateway=unreal)
         with pytest.raises(ConfigError, match="is not a directory"):
             await scene.server.reload(config)
-        assert await guest.news() == []
+        assert await guest.new_frames() == []
         assert "stop" not in given["a"].calls
 
 
 async def test_r15_reloads_are_serialised() -> None:
     """Of two reloads at once the later one holds."""
     async with served(providers()) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         await asyncio.gather(
             scene.server.reload(configured(["b"])), scene.server.reload(configured(["a"]))
         )
         await scene.settle()
-        await guest.news()
+        await guest.new_frames()
         assert guest.users.keys() == {"7", "8"}
 
 
@@ -214,10 +215,10 @@ async def test_what_only_a_new_start_can_change_is_said(
 ) -> None:
     """Another host is logged, and the port stays open."""
     async with served(providers()) as scene:
-        gateway = GatewayConfig(host="127.0.0.1")
-        await scene.server.reload(structs.replace(scene.server.config, gateway=gateway))
+        changed = GatewayConfig(host="127.0.0.1")
+        await scene.server.reload(structs.replace(scene.server.config, gateway=changed))
         assert "gateway.host: takes effect at the next start" in caplog.text
-        await scene.visit()
+        await scene.connect_and_join()
 
 
 # As the operator does it: a file, a process, a signal.
@@ -339,24 +340,24 @@ async def test_servers_given_to_no_reload_stay() -> None:
     given = providers()
     given["a"].servers_answer = {"1": Server(name="One"), "2": Server(name="Two")}
     async with served(given) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         await scene.server.reload(configured(["a", "b"]))
         await scene.settle()
-        assert await guest.news() == []
+        assert await guest.new_frames() == []
 
 
 async def test_r17_who_is_being_stopped_is_asked_nothing() -> None:
     """Whatever its stream said last."""
-    a, b = Gated(ONE, {"1": {"7": ADA}}), Gated(ONE, {"1": {"8": BOB}})
+    a, b = ScriptedProvider(ONE, {"1": {"7": ADA}}), ScriptedProvider(ONE, {"1": {"8": BOB}})
     async with served({"a": a, "b": b}) as scene:
-        await scene.visit()
+        await scene.connect_and_join()
         a.hold("stop")
         reloading = asyncio.create_task(scene.server.reload(configured("b")))
         await scene.settle()
         assert a.calls[-1] == "stop"
         scene.live.reports.invalidate("a")
         await scene.settle()
-        a.let_go("stop")
+        a.release("stop")
         await reloading
         await scene.settle()
         assert a.calls[-1] == "stop"
@@ -364,7 +365,7 @@ async def test_r17_who_is_being_stopped_is_asked_nothing() -> None:
 
 async def test_r17_another_instance_is_asked_for_its_client_id() -> None:
     """Another token may be that of another application."""
-    a = Gated({"1": Server(name="One", client_id="old")}, {"1": {"7": ADA}})
+    a = ScriptedProvider({"1": Server(name="One", client_id="old")}, {"1": {"7": ADA}})
     async with served({"a": a}) as scene:
         assert (await scene.join()).client_id == "old"
         a.servers_answer = {"1": Server(name="One", client_id="new")}
@@ -375,17 +376,20 @@ async def test_r17_another_instance_is_asked_for_its_client_id() -> None:
 
 async def test_a_policy_holds_at_once_though_the_new_chain_is_not_there_yet() -> None:
     """Who is to be hidden does not wait for a provider."""
-    a, b = Gated(ONE, {"1": {"7": ADA, "8": BOB}}), Gated(ONE, {"1": {"9": CID}})
+    a, b = (
+        ScriptedProvider(ONE, {"1": {"7": ADA, "8": BOB}}),
+        ScriptedProvider(ONE, {"1": {"9": CID}}),
+    )
     async with served({"a": a, "b": b}) as scene:
-        guest = await scene.visit()
+        guest = await scene.connect_and_join()
         await scene.advance(FAILBACK)
         b.hold("users")
         hiding = configured("ba", policies={"1": {"ignore_users": ["7"]}})
         await scene.server.reload(hiding)
-        await guest.news()
+        await guest.new_frames()
         assert guest.users.keys() == {"8"}
-        b.let_go("users")
-        await guest.news()
+        b.release("users")
+        await guest.new_frames()
         assert guest.users.keys() == {"9"}
 
 
@@ -400,11 +404,11 @@ async def test_r24_a_password_that_a_reload_changes_lets_nobody_in_who_is_on_the
         return encoded(parts)
 
     monkeypatch.setattr(snapshot, "_encoded", held)
-    a = Gated(ONE, {"1": {str(number): ADA for number in range(1100)}})
+    a = ScriptedProvider(ONE, {"1": {str(number): ADA for number in range(1100)}})
     async with served({"a": a}, policies={"1": {"password": "old"}}) as scene:
         guest = await scene.connect()
         await guest.ask("1", password="old")
-        await guest.news()
+        await guest.new_frames()
         await scene.server.reload(configured("a", policies={"1": {"password": "new"}}))
         encode.set()
         while not isinstance(frame := await guest.receive(), Error | ServerJoin):

@@ -4,13 +4,14 @@ default, and what closes one (R3, R6, R25)."""
 from collections.abc import Mapping
 
 import pytest
-from scenario import ADA, BOB, DOWN, ONE, Gated, Guest, Scene, configured, served
+from sample_users import ADA, BOB, ONE
 from websockets.exceptions import ConnectionClosed
 
 from d_back_core import Message, Reload, Server, ServerChanged, ServerRemoved, User, UserChanged
 from d_back_core.models import Event
 from d_back_core.wire.protocol import Error, GetUserData, ServerListUpdate, ServerMessage, UserData
-from d_back_testing import Script
+from d_back_testing import ManualClient, RunningGateway, ScriptedProvider, configured, served
+from d_back_testing.scripted_provider import DOWN
 
 GRACE = 30.0
 FAILBACK = 5.0
@@ -25,14 +26,14 @@ def guarded(server_id: str = "1") -> dict[str, Server]:
     return {server_id: Server(name=f"Server {server_id}", passworded=True)}
 
 
-async def lose(scene: Scene, script: Script) -> None:
+async def lose(scene: RunningGateway, script: ScriptedProvider) -> None:
     """Let the provider say that it is out of date until its grace has run out."""
     assert script.context is not None
     script.context.degraded("the line is dead")
     await scene.advance(GRACE)
 
 
-async def is_protected(scene: Scene, server_id: str = "1") -> bool:
+async def is_protected(scene: RunningGateway, server_id: str = "1") -> bool:
     """Whether it says so in the list, and lets nobody in."""
     guest = await scene.connect()
     await guest.ask(server_id)
@@ -42,7 +43,7 @@ async def is_protected(scene: Scene, server_id: str = "1") -> bool:
     return passworded
 
 
-def default(guest: Guest) -> list[str]:
+def default(guest: ManualClient) -> list[str]:
     """Which servers are marked as the default one."""
     return [key for key, server in guest.world.servers.items() if server.default is True]
 
@@ -59,28 +60,28 @@ def codes(frames: list[ServerMessage]) -> list[str]:
 async def test_r3_each_server_is_decided_on_its_own() -> None:
     """Both lists are shown; of a server that both list, the record of the higher fallback counts,
     and while it fails that of the lower one."""
-    a = Script({key: Server(name=f"A {key}") for key in "12"})
-    b = Script({key: Server(name=f"B {key}") for key in "23"})
+    a = ScriptedProvider({key: Server(name=f"A {key}") for key in "12"})
+    b = ScriptedProvider({key: Server(name=f"B {key}") for key in "23"})
     async with served({"a": a, "b": b}) as scene:
         guest = await scene.connect()
         assert guest.world.servers.keys() == {"1", "2", "3"}
         assert [each.name for each in guest.world.servers.values()] == ["A 1", "A 2", "B 3"]
         await lose(scene, a)
-        await guest.news()
+        await guest.new_frames()
         assert guest.world.servers.keys() == {"1", "2", "3"}
         assert guest.world.servers["1"].name == "A 1"
         assert guest.world.servers["2"].name == "B 2"
         assert a.context is not None
         a.context.recovered()
         await scene.advance(FAILBACK)
-        await guest.news()
+        await guest.new_frames()
         assert guest.world.servers["2"].name == "A 2"
 
 
 async def test_r3_a_filtered_fallback_leaves_the_rest_of_the_list_to_the_next() -> None:
     """It lists the servers of its filter only; the next one's record counts for all others."""
-    a = Script({"1": Server(name="Mine"), "2": Server(name="Not mine")})
-    b = Script(listing("1", "2", "3", "4"))
+    a = ScriptedProvider({"1": Server(name="Mine"), "2": Server(name="Not mine")})
+    b = ScriptedProvider(listing("1", "2", "3", "4"))
     async with served({"a": a, "b": b}, tables={"a": {"servers": ["1", "4"]}}) as scene:
         guest = await scene.connect()
         names = {key: server.name for key, server in guest.world.servers.items()}
@@ -89,7 +90,7 @@ async def test_r3_a_filtered_fallback_leaves_the_rest_of_the_list_to_the_next() 
 
 async def test_r3_a_filtered_fallback_below_an_unfiltered_one_adds_its_servers() -> None:
     """It is asked for its list like every other provider."""
-    a, b = Script(listing("1")), Script(listing("2"))
+    a, b = ScriptedProvider(listing("1")), ScriptedProvider(listing("2"))
     async with served({"a": a, "b": b}, tables={"b": {"servers": ["2"]}}) as scene:
         guest = await scene.connect()
         assert guest.world.servers.keys() == {"1", "2"}
@@ -98,7 +99,10 @@ async def test_r3_a_filtered_fallback_below_an_unfiltered_one_adds_its_servers()
 @pytest.mark.parametrize("mode", ["merge", "enrich"])
 async def test_r3_merge_adds_servers_and_enrich_adds_none(mode: str) -> None:
     """As with users."""
-    a, b = Script(listing("1")), Script({"1": Server(id="first"), "2": Server(name="Two")})
+    a, b = (
+        ScriptedProvider(listing("1")),
+        ScriptedProvider({"1": Server(id="first"), "2": Server(name="Two")}),
+    )
     async with served({"a": a, "b": b}, tables={"b": {"mode": mode}}) as scene:
         guest = await scene.connect()
         assert guest.world.servers.keys() == ({"1", "2"} if mode == "merge" else {"1"})
@@ -108,7 +112,7 @@ async def test_r3_merge_adds_servers_and_enrich_adds_none(mode: str) -> None:
 async def test_r3_a_filtered_provider_touches_no_other_server_at_all() -> None:
     """It neither protects nor disables nor marks a server that is not its own."""
     other = Server(passworded=True, enabled=False, default=True, name="Other", id="other")
-    a, b = Script({"2": other}), Script(listing("1", "2"))
+    a, b = ScriptedProvider({"2": other}), ScriptedProvider(listing("1", "2"))
     tables = {"a": {"servers": ["1"], "mode": "merge"}}
     async with served({"a": a, "b": b}, tables=tables) as scene:
         guest = await scene.connect()
@@ -116,29 +120,29 @@ async def test_r3_a_filtered_provider_touches_no_other_server_at_all() -> None:
         assert default(guest) == ["1"]
         assert not await is_protected(scene, "2")
         a.emit(ServerChanged(server_id="2", passworded=True, enabled=False))
-        assert await guest.news() == []
+        assert await guest.new_frames() == []
 
 
 async def test_servers_of_the_list_are_told_to_everybody_when_they_change() -> None:
     """Also to those who joined nothing."""
-    a = Script(listing("1"))
+    a = ScriptedProvider(listing("1"))
     async with served({"a": a}) as scene:
         guest = await scene.connect()
         a.emit(ServerChanged(server_id="2", name="Two"))
-        await guest.news()
+        await guest.new_frames()
         assert guest.world.servers["2"].name == "Two"
         a.emit(ServerRemoved(server_id="1"))
-        await guest.news()
+        await guest.new_frames()
         assert guest.world.servers.keys() == {"2"}
 
 
 async def test_a_list_that_stays_as_it_is_is_not_told_again() -> None:
     """Neither after a `Reload` nor after an event that changes nothing."""
-    a = Script(listing("1"))
+    a = ScriptedProvider(listing("1"))
     async with served({"a": a}) as scene:
         guest = await scene.connect()
         a.emit(Reload(), ServerChanged(server_id="1", name="Server 1"))
-        assert await guest.news() == []
+        assert await guest.new_frames() == []
 
 
 # R3: the default server
@@ -175,7 +179,7 @@ async def test_r3_the_default_server(
     records: Mapping[str, Server], policies: dict[str, object], expected: list[str]
 ) -> None:
     """Policy, then the flag, among open servers; else the first open one."""
-    async with served({"a": Script(records)}, policies=policies) as scene:
+    async with served({"a": ScriptedProvider(records)}, policies=policies) as scene:
         assert default(await scene.connect()) == expected
 
 
@@ -187,13 +191,15 @@ async def test_r3_the_flag_of_the_highest_provider_wins(order: str) -> None:
         "b": {"3": Server(default=True)},
     }
     tables = {"a": {"mode": "merge"}, "b": {"mode": "merge"}}
-    async with served({name: Script(records[name]) for name in order}, tables=tables) as scene:
+    async with served(
+        {name: ScriptedProvider(records[name]) for name in order}, tables=tables
+    ) as scene:
         assert default(await scene.connect()) == [{"a": "2", "b": "3"}[order[0]]]
 
 
 async def test_r3_without_an_open_server_the_default_join_is_refused_and_ended() -> None:
     """One error, and 1013 at once: d-zone would ask for ever."""
-    async with served({"a": Script(guarded())}) as scene:
+    async with served({"a": ScriptedProvider(guarded())}) as scene:
         guest = await scene.connect()
         await guest.ask("default")
         frame = await guest.receive()
@@ -207,11 +213,11 @@ async def test_r3_without_an_open_server_the_default_join_is_refused_and_ended()
 
 async def test_r3_the_default_moves_away_from_a_server_that_becomes_protected() -> None:
     """Whoever asks for the default one next comes into an open one."""
-    a = Script(listing("1", "2"), USERS)
+    a = ScriptedProvider(listing("1", "2"), USERS)
     async with served({"a": a}) as scene:
         guest = await scene.connect()
         a.emit(ServerChanged(server_id="1", passworded=True))
-        await guest.news()
+        await guest.new_frames()
         assert default(guest) == ["2"]
         await guest.join("default")
         assert guest.users["7"].username == "Bob"
@@ -222,8 +228,8 @@ async def test_r3_the_default_moves_away_from_a_server_that_becomes_protected() 
 
 async def test_r6_failing_over_never_opens_a_server() -> None:
     """The next provider does not know that it is protected, or says that it is not."""
-    a = Script(guarded(), USERS)
-    b = Script({"1": Server(name="One", passworded=False)}, USERS)
+    a = ScriptedProvider(guarded(), USERS)
+    b = ScriptedProvider({"1": Server(name="One", passworded=False)}, USERS)
     async with served({"a": a, "b": b}) as scene:
         assert await is_protected(scene)
         await lose(scene, a)
@@ -234,7 +240,7 @@ async def test_r6_failing_over_never_opens_a_server() -> None:
 
 async def test_r6_a_server_stays_protected_when_its_provider_leaves_the_order() -> None:
     """It has not said otherwise."""
-    a, b = Script(guarded(), USERS), Script(listing("1"), USERS)
+    a, b = ScriptedProvider(guarded(), USERS), ScriptedProvider(listing("1"), USERS)
     async with served({"a": a, "b": b}) as scene:
         await scene.server.reload(configured("b"))
         await scene.settle()
@@ -245,8 +251,8 @@ async def test_r6_a_server_stays_protected_when_its_provider_leaves_the_order() 
 @pytest.mark.parametrize("said", [False, True], ids=["open", "protected"])
 async def test_r6_only_the_provider_that_protected_it_opens_it_again(*, said: bool) -> None:
     """Another one that says that it is open opens nothing."""
-    a = Script(guarded(), USERS)
-    b = Script({"1": Server(passworded=said)}, USERS)
+    a = ScriptedProvider(guarded(), USERS)
+    b = ScriptedProvider({"1": Server(passworded=said)}, USERS)
     async with served({"a": a, "b": b}, tables={"b": {"mode": "merge"}}) as scene:
         assert await is_protected(scene)
         b.emit(ServerChanged(server_id="1", passworded=False))
@@ -259,7 +265,7 @@ async def test_r6_only_the_provider_that_protected_it_opens_it_again(*, said: bo
 
 async def test_r6_a_provider_that_comes_back_may_open_it() -> None:
     """It is ready, and says otherwise than before."""
-    a, b = Script(guarded(), USERS), Script(listing("1"), USERS)
+    a, b = ScriptedProvider(guarded(), USERS), ScriptedProvider(listing("1"), USERS)
     async with served({"a": a, "b": b}) as scene:
         await lose(scene, a)
         a.servers_answer = {"1": Server(name="One", passworded=False)}
@@ -273,14 +279,17 @@ async def test_r6_a_provider_that_comes_back_may_open_it() -> None:
 
 async def test_r6_a_lower_layer_that_protects_is_heard() -> None:
     """Protection is the OR of all layers, whatever stands above says."""
-    a, b = Script({"1": Server(passworded=False)}, USERS), Script(guarded(), USERS)
+    a, b = (
+        ScriptedProvider({"1": Server(passworded=False)}, USERS),
+        ScriptedProvider(guarded(), USERS),
+    )
     async with served({"a": a, "b": b}, tables={"b": {"mode": "enrich"}}) as scene:
         assert await is_protected(scene)
 
 
 async def test_r6_saying_nothing_of_it_opens_nothing() -> None:
     """Neither a snapshot nor an event without it, nor a snapshot without the server."""
-    a = Script(guarded(), USERS)
+    a = ScriptedProvider(guarded(), USERS)
     async with served({"a": a}) as scene:
         a.emit(ServerChanged(server_id="1", name="First"))
         await scene.settle()
@@ -294,14 +303,17 @@ async def test_r6_saying_nothing_of_it_opens_nothing() -> None:
 
 async def test_r6_the_operator_s_protection_is_opened_by_nobody_else() -> None:
     """A provider that says that it is open says nothing of the policy."""
-    a = Script({"1": Server(passworded=False)}, USERS)
+    a = ScriptedProvider({"1": Server(passworded=False)}, USERS)
     async with served({"a": a}, policies={"1": {"passworded": True}}) as scene:
         assert await is_protected(scene)
 
 
 async def test_r6_a_fields_filter_does_not_open_a_server() -> None:
     """It narrows what is shown, not what is closed."""
-    a, b = Script({"1": Server(passworded=True, enabled=True)}), Script(listing("1"), USERS)
+    a, b = (
+        ScriptedProvider({"1": Server(passworded=True, enabled=True)}),
+        ScriptedProvider(listing("1"), USERS),
+    )
     tables = {"a": {"mode": "enrich", "fields": ["name"]}}
     async with served({"a": a, "b": b}, tables=tables) as scene:
         assert await is_protected(scene)
@@ -310,23 +322,26 @@ async def test_r6_a_fields_filter_does_not_open_a_server() -> None:
 @pytest.mark.parametrize("above", [True, None], ids=["says enabled", "says nothing"])
 async def test_r6_any_layer_in_use_may_disable_a_server(above: bool | None) -> None:  # noqa: FBT001
     """Whatever stands above it says; and it ends with that layer."""
-    a, b = Script({"1": Server(name="One", enabled=above)}), Script({"1": Server(enabled=False)})
+    a, b = (
+        ScriptedProvider({"1": Server(name="One", enabled=above)}),
+        ScriptedProvider({"1": Server(enabled=False)}),
+    )
     async with served({"a": a, "b": b}, tables={"b": {"mode": "enrich"}}) as scene:
         guest = await scene.connect()
         assert guest.world.servers == {}
         await lose(scene, b)
-        await guest.news()
+        await guest.new_frames()
         assert guest.world.servers.keys() == {"1"}
 
 
 async def test_r6_a_server_that_the_operator_disabled_stays_so() -> None:
     """Whatever providers say."""
-    a = Script({"1": Server(enabled=True)}, USERS)
+    a = ScriptedProvider({"1": Server(enabled=True)}, USERS)
     async with served({"a": a}, policies={"1": {"enabled": False}}) as scene:
         guest = await scene.connect()
         assert guest.world.servers == {}
         await guest.ask("1")
-        assert codes(await guest.news()) == ["unknown_server"]
+        assert codes(await guest.new_frames()) == ["unknown_server"]
 
 
 # R25: who is in a server that is closed
@@ -345,14 +360,14 @@ async def test_r25_an_event_that_closes_a_server_ends_its_subscriptions(
     events: list[Event], code: str
 ) -> None:
     """Its sessions get one error and nothing more of it, and stay connected."""
-    a = Script(listing("1", "2"), USERS)
+    a = ScriptedProvider(listing("1", "2"), USERS)
     async with served({"a": a}) as scene:
-        guest, other = await scene.visit("1"), await scene.visit("2")
+        guest, other = await scene.connect_and_join("1"), await scene.connect_and_join("2")
         a.emit(*events)
-        assert codes(await guest.news()) == [code]
-        assert codes(await other.news()) == []
+        assert codes(await guest.new_frames()) == [code]
+        assert codes(await other.new_frames()) == []
         a.emit(UserChanged(server_id="1", uid="7", status="dnd"))
-        assert await guest.news() == []
+        assert await guest.new_frames() == []
         await guest.join("2")
         assert guest.users["7"].username == "Bob"
 
@@ -369,39 +384,39 @@ async def test_r25_a_reload_that_closes_a_server_ends_its_subscriptions(
     policy: dict[str, object], code: str
 ) -> None:
     """The operator closes it while people are in it."""
-    a = Script(listing("1"), USERS)
+    a = ScriptedProvider(listing("1"), USERS)
     async with served({"a": a}) as scene:
-        guest = await scene.visit("1")
+        guest = await scene.connect_and_join("1")
         await scene.server.reload(configured("a", policies={"1": policy}))
-        assert codes(await guest.news()) == [code]
+        assert codes(await guest.new_frames()) == [code]
         a.emit(UserChanged(server_id="1", uid="7", status="dnd"))
-        assert await guest.news() == []
+        assert await guest.new_frames() == []
 
 
 async def test_r7_a_server_that_only_a_failed_provider_listed_stays() -> None:
     """With its last state, for the sessions that joined it and for new ones."""
-    a, b = Script(listing("1"), USERS), Script(listing("2"), USERS)
+    a, b = ScriptedProvider(listing("1"), USERS), ScriptedProvider(listing("2"), USERS)
     async with served({"a": a, "b": b}) as scene:
-        guest = await scene.visit("1")
+        guest = await scene.connect_and_join("1")
         await lose(scene, a)
-        assert codes(await guest.news()) == []
+        assert codes(await guest.new_frames()) == []
         assert guest.users["7"].username == "Ada"
-        other = await scene.visit("1")
+        other = await scene.connect_and_join("1")
         assert other.users["7"].username == "Ada"
         assert other.world.servers.keys() == {"1", "2"}
 
 
 async def test_r25_a_ready_provider_that_no_longer_lists_a_server_ends_its_subscriptions() -> None:
     """No other provider lists it, so it is gone; its sessions may join again when it is back."""
-    a, b = Script(listing("1"), USERS), Script(listing("2"), USERS)
+    a, b = ScriptedProvider(listing("1"), USERS), ScriptedProvider(listing("2"), USERS)
     async with served({"a": a, "b": b}) as scene:
-        guest = await scene.visit("1")
+        guest = await scene.connect_and_join("1")
         a.servers_answer = {}
         a.emit(Reload())
-        assert codes(await guest.news()) == ["gone"]
+        assert codes(await guest.new_frames()) == ["gone"]
         a.servers_answer = listing("1")
         a.emit(Reload())
-        await guest.news()
+        await guest.new_frames()
         await guest.join("1")
         assert guest.users["7"].username == "Ada"
 
@@ -410,73 +425,73 @@ async def test_r25_what_happens_after_the_door_is_closed_is_not_heard_by_who_was
     None
 ):
     """Also where both come in the same turn of the loop."""
-    a = Script(listing("1"), USERS)
+    a = ScriptedProvider(listing("1"), USERS)
     async with served({"a": a}) as scene:
-        guest = await scene.visit("1")
+        guest = await scene.connect_and_join("1")
         a.emit(
             ServerChanged(server_id="1", passworded=True),
             Message(server_id="1", uid="7", message="a secret", channel="c"),
             UserChanged(server_id="1", uid="7", username="Secret"),
         )
-        assert codes(await guest.news()) == ["unauthorized"]
+        assert codes(await guest.new_frames()) == ["unauthorized"]
 
 
 async def test_r25_who_is_in_a_protected_server_stays_when_it_is_protected_once_more() -> None:
     """They were authorized; another provider that protects it too changes nothing for them."""
-    a, b = Script(guarded(), USERS), Script(listing("1"))
+    a, b = ScriptedProvider(guarded(), USERS), ScriptedProvider(listing("1"))
     a.authorize_answer = True
     async with served({"a": a, "b": b}, tables={"b": {"mode": "merge"}}) as scene:
-        guest = await scene.visit("1")
+        guest = await scene.connect_and_join("1")
         b.emit(ServerChanged(server_id="1", passworded=True))
         a.emit(UserChanged(server_id="1", uid="7", status="dnd"))
-        assert len(await guest.news()) == 1
+        assert len(await guest.new_frames()) == 1
         assert guest.users["7"].status == "dnd"
 
 
 async def test_r25_a_join_under_way_to_a_server_that_becomes_protected_is_refused() -> None:
     """It was open when it was asked for."""
-    a = Gated(listing("1"), USERS)
+    a = ScriptedProvider(listing("1"), USERS)
     async with served({"a": a}) as scene:
         a.hold("users")
         guest = await scene.connect()
         await guest.ask("1")
-        await guest.news()
+        await guest.new_frames()
         a.emit(ServerChanged(server_id="1", passworded=True))
-        await guest.news()
-        a.let_go("users")
-        assert codes(await guest.news()) == ["unauthorized"]
+        await guest.new_frames()
+        a.release("users")
+        assert codes(await guest.new_frames()) == ["unauthorized"]
 
 
 async def test_r25_a_join_under_way_to_a_server_that_goes_is_refused() -> None:
     """It was there when it was asked for."""
-    a = Gated(listing("1"), USERS)
+    a = ScriptedProvider(listing("1"), USERS)
     async with served({"a": a}) as scene:
         a.hold("users")
         guest = await scene.connect()
         await guest.ask("1")
-        await guest.news()
+        await guest.new_frames()
         a.emit(ServerRemoved(server_id="1"))
-        await guest.news()
-        a.let_go("users")
-        assert codes(await guest.news()) == ["gone"]
+        await guest.new_frames()
+        a.release("users")
+        assert codes(await guest.new_frames()) == ["gone"]
 
 
 async def test_r25_users_of_a_server_that_becomes_protected_are_not_told() -> None:
     """`get_user_data` is under the same authorization as a join."""
-    a = Gated(listing("1"), USERS)
+    a = ScriptedProvider(listing("1"), USERS)
     async with served({"a": a}) as scene:
-        guest = await scene.visit("1")
+        guest = await scene.connect_and_join("1")
         await guest.send(GetUserData(server_id="1"))
         await guest.until(UserData)
         a.emit(ServerChanged(server_id="1", passworded=True))
-        await guest.news()
+        await guest.new_frames()
         await guest.send(GetUserData(server_id="1"))
-        assert codes(await guest.news()) == ["unauthorized"]
+        assert codes(await guest.new_frames()) == ["unauthorized"]
 
 
 async def test_r24_who_was_asked_decides_only_where_it_contributes() -> None:
     """A provider that says nothing of the server lets nobody in, and is not asked."""
-    a, b = Script(guarded(), {"1": {"7": ADA}}), Script(ONE, {"1": {"7": BOB}})
+    a, b = ScriptedProvider(guarded(), {"1": {"7": ADA}}), ScriptedProvider(ONE, {"1": {"7": BOB}})
     b.authorize_answer = True
     async with served({"a": a, "b": b}) as scene:
         assert await is_protected(scene)
@@ -489,20 +504,20 @@ async def test_r24_who_was_asked_decides_only_where_it_contributes() -> None:
 
 async def test_a_list_that_cannot_be_had_at_the_start_comes_later() -> None:
     """Clients that are connected are told; until then there is nothing to join."""
-    a = Script(DOWN, USERS)
+    a = ScriptedProvider(DOWN, USERS)
     async with served({"a": a}) as scene:
         guest = await scene.connect()
         assert guest.world.servers == {}
         a.servers_answer = listing("1")
         await scene.advance(1)
-        await guest.news()
+        await guest.new_frames()
         await guest.join("1")
         assert guest.users["7"].username == "Ada"
 
 
 async def test_r6_who_protects_a_server_before_anybody_lists_it_is_remembered() -> None:
     """An overlay may know of it first, and may be gone when it is listed."""
-    overlay, a = Gated({"1": Server(passworded=True)}, {}), Gated({}, {})
+    overlay, a = ScriptedProvider({"1": Server(passworded=True)}, {}), ScriptedProvider({}, {})
     async with served({"e": overlay, "a": a}, tables={"e": {"mode": "enrich"}}) as scene:
         await scene.server.reload(configured("a"))
         a.emit(ServerChanged(server_id="1", name="One"))
@@ -512,7 +527,7 @@ async def test_r6_who_protects_a_server_before_anybody_lists_it_is_remembered() 
 
 async def test_r6_a_server_that_goes_and_comes_in_one_turn_stays_protected() -> None:
     """Only a word of the provider that protected it opens it again."""
-    async with served({"a": Gated(ONE)}) as scene:
+    async with served({"a": ScriptedProvider(ONE)}) as scene:
         scene.live.reports.on_event("a", ServerChanged(server_id="1", passworded=True))
         scene.live.reports.on_event("a", ServerRemoved(server_id="1"))
         scene.live.reports.on_event("a", ServerChanged(server_id="1", name="One"))
@@ -522,7 +537,7 @@ async def test_r6_a_server_that_goes_and_comes_in_one_turn_stays_protected() -> 
 
 async def test_r3_the_list_is_in_the_order_of_the_chain_whenever_a_server_came() -> None:
     """A reload of the same chain moves nothing, the default server least of all."""
-    a, b = Gated({}, {}), Gated({"2": Server(name="Two")}, {})
+    a, b = ScriptedProvider({}, {}), ScriptedProvider({"2": Server(name="Two")}, {})
     merging = {"a": {"mode": "merge"}, "b": {"mode": "merge"}}
     async with served({"a": a, "b": b}, tables=merging) as scene:
         a.emit(ServerChanged(server_id="1", name="One"))

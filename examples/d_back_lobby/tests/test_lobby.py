@@ -11,7 +11,7 @@ from aiohttp.test_utils import TestServer
 from d_back_core import Secret
 from d_back_core.client import ClientWorld, connect
 from d_back_lobby import Options, Provider
-from d_back_testing import ProviderContract, Scene, logged, served
+from d_back_testing import ProviderContract, RunningGateway, logged, served
 
 ROOMS = {"r1": "Lounge", "r2": "Arena"}
 ADA = {"id": "7", "name": "Ada", "state": "playing", "team": "#ff6b6b"}
@@ -97,14 +97,14 @@ async def lobby() -> AsyncIterator[Lobby]:
 
 
 @pytest.fixture
-async def scene(lobby: Lobby) -> AsyncIterator[Scene]:
+async def scene(lobby: Lobby) -> AsyncIterator[RunningGateway]:
     """A gateway with the provider; its clock stands still."""
     tables = {"lobby": {"refresh": "10s", "grace": "30s"}}
     async with served({"lobby": Provider(lobby.options)}, tables=tables) as scene:
         yield scene
 
 
-async def test_clients_see_who_is_in_a_room(scene: Scene) -> None:
+async def test_clients_see_who_is_in_a_room(scene: RunningGateway) -> None:
     """With name, state and team."""
     async with connect(scene.url, "lounge") as world:
         seen = {user.username: (user.status, user.role_color) for user in world.users.values()}
@@ -112,7 +112,7 @@ async def test_clients_see_who_is_in_a_room(scene: Scene) -> None:
 
 
 async def test_clients_see_what_has_changed_when_it_is_asked_again(
-    scene: Scene, lobby: Lobby
+    scene: RunningGateway, lobby: Lobby
 ) -> None:
     """Every ``refresh``; nothing is reloaded."""
     async with connect(scene.url, "lounge") as world:
@@ -123,7 +123,7 @@ async def test_clients_see_what_has_changed_when_it_is_asked_again(
         assert world.joins == 1
 
 
-async def test_what_has_not_changed_is_not_sent_again(scene: Scene, lobby: Lobby) -> None:
+async def test_what_has_not_changed_is_not_sent_again(scene: RunningGateway, lobby: Lobby) -> None:
     """The lobby says so, and the provider knows what it was."""
     async with connect(scene.url, "lounge") as world:
         lobby.asked.clear()
@@ -132,14 +132,14 @@ async def test_what_has_not_changed_is_not_sent_again(scene: Scene, lobby: Lobby
         assert len(world.users) == 2
 
 
-async def test_a_private_room_is_protected(scene: Scene) -> None:
+async def test_a_private_room_is_protected(scene: RunningGateway) -> None:
     """Nobody vouches for anybody, so nobody is let in."""
     async with connect(scene.url, "lounge") as world:
         protected = {each.id: each.passworded for each in world.servers.values()}
     assert protected == {"lounge": False, "arena": True}
 
 
-async def test_a_lobby_that_fails_is_shown_as_it_was(scene: Scene, lobby: Lobby) -> None:
+async def test_a_lobby_that_fails_is_shown_as_it_was(scene: RunningGateway, lobby: Lobby) -> None:
     """The failure is logged once; d-back asks again, and the clients receive what has changed."""
     async with connect(scene.url, "lounge") as world:
         lobby.broken = True

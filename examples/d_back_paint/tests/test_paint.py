@@ -9,7 +9,7 @@ import pytest
 from d_back_core import File, Server, User
 from d_back_core.client import ClientWorld
 from d_back_paint import Options, Provider
-from d_back_testing import ProviderContract, Scene, Script, logged, served
+from d_back_testing import ProviderContract, RunningGateway, ScriptedProvider, logged, served
 
 COLOURS = """
 [1]
@@ -37,9 +37,9 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def scene(path: Path) -> AsyncIterator[Scene]:
+async def scene(path: Path) -> AsyncIterator[RunningGateway]:
     """A club with Ada, who has a colour, and Bob, who has none."""
-    club = Script(
+    club = ScriptedProvider(
         {"1": Server(name="The club")},
         {"1": {"7": User(username="Ada", role_color="#111111"), "8": User(username="Bob")}},
     )
@@ -67,13 +67,13 @@ class TestContract(ProviderContract):
         return Provider(Options(path=File(path)))
 
 
-async def test_colours_lie_over_those_of_others(scene: Scene) -> None:
+async def test_colours_lie_over_those_of_others(scene: RunningGateway) -> None:
     """And add nobody: the one with uid 99 is not there."""
     world = await scene.join("the-club")
     assert colours(world) == {"Ada": "#ff0000", "Bob": "#ffffff"}
 
 
-async def test_a_change_of_the_file_reaches_clients(scene: Scene, path: Path) -> None:
+async def test_a_change_of_the_file_reaches_clients(scene: RunningGateway, path: Path) -> None:
     """New, other and gone colours; for one that is gone, the other provider's shows."""
     world = await scene.join("the-club")
     write(path, '[1]\n7 = "#ff0001"\n8 = "#ff0002"\n')
@@ -84,7 +84,7 @@ async def test_a_change_of_the_file_reaches_clients(scene: Scene, path: Path) ->
     await until(world, lambda world: colours(world) == {"Ada": "#111111", "Bob": "#ffffff"})
 
 
-async def test_a_file_in_the_old_one_s_place_is_seen(scene: Scene, path: Path) -> None:
+async def test_a_file_in_the_old_one_s_place_is_seen(scene: RunningGateway, path: Path) -> None:
     """As most editors write."""
     world = await scene.join("the-club")
     other = path.with_suffix(".new")
@@ -102,7 +102,7 @@ async def test_a_file_in_the_old_one_s_place_is_seen(scene: Scene, path: Path) -
     ],
 )
 async def test_a_mistake_changes_nothing(
-    scene: Scene, path: Path, broken: str, where: str
+    scene: RunningGateway, path: Path, broken: str, where: str
 ) -> None:
     """The log says where it is; what comes after it counts again."""
     world = await scene.join("the-club")

@@ -26,7 +26,7 @@ from d_back_core.client import ClientWorld
 from d_back_core.config import parse
 from d_back_core.embedding.server import WebSocketServer
 from d_back_core.wire import protocol
-from d_back_testing import Script
+from d_back_testing import ScriptedProvider
 from d_back_watch.lines import JsonLines, PlainLines
 from d_back_watch.screen import Watch
 from d_back_watch.words import harmless, told
@@ -36,8 +36,8 @@ HOSTILE = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202eEve\r\n"
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
-def town(extra: Mapping[str, User] | None = None) -> Script:
-    return Script(
+def town(extra: Mapping[str, User] | None = None) -> ScriptedProvider:
+    return ScriptedProvider(
         {
             "1": Server(name="Plaza", id="plaza", default=True),
             "3": Server(name="Vault", id="vault", passworded=True),
@@ -53,7 +53,7 @@ def town(extra: Mapping[str, User] | None = None) -> Script:
     )
 
 
-def serving(provider: Script, port: int = 0) -> WebSocketServer:
+def serving(provider: ScriptedProvider, port: int = 0) -> WebSocketServer:
     table = {
         "gateway": {"port": port},
         "chain": {"order": ["a"]},
@@ -423,7 +423,7 @@ def test_a_change_that_nobody_sees_is_not_told() -> None:
     data = protocol.WirePresence(uid="7", status="idle", username="Ada", role_color="#ffffff")
     frame = protocol.PresenceFrame(server="1", seq=1, data=data)
     assert told(frame, world) == ("Ada", "#ffffff", "came, idle", False)
-    world.fold(frame)
+    world.apply(frame)
     data = protocol.WirePresence(uid="7", status="idle", role_color="#000000")
     assert told(protocol.PresenceFrame(server="1", seq=2, data=data), world) is None
 

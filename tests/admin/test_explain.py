@@ -39,9 +39,9 @@ TABLES = {"colors": {"mode": "enrich"}}
 
 async def test_every_field_names_its_provider_and_what_lost() -> None:
     """A colour that an overlay overrides is shown beside the one that won."""
-    async with served(chain(), tables=TABLES) as scene:
-        await scene.connect_and_join()
-        [ada] = explain(scene.live, "one", "7").users or []
+    async with served(chain(), tables=TABLES) as gateway:
+        await gateway.connect_and_join()
+        [ada] = explain(gateway.live, "one", "7").users or []
     color = ada.fields["role_color"]
     assert (color.value, color.provider) == ("#123456", "colors")
     assert color.lost == {"town": "#aaaaaa"}
@@ -51,26 +51,26 @@ async def test_every_field_names_its_provider_and_what_lost() -> None:
 async def test_a_default_has_no_provider() -> None:
     """What nobody supplies is marked as the default."""
     providers = {"town": ScriptedProvider(ONE, {"1": {"7": User()}})}
-    async with served(providers) as scene:
-        await scene.connect_and_join()
-        [user] = explain(scene.live, "1").users or []
+    async with served(providers) as gateway:
+        await gateway.connect_and_join()
+        [user] = explain(gateway.live, "1").users or []
     assert user.fields["status"].value == "offline"
     assert user.fields["status"].provider is None
 
 
 async def test_servers_name_whose_users_they_show() -> None:
     """The provider in use is named, the spare one is not."""
-    async with served(chain(), tables=TABLES) as scene:
-        await scene.connect_and_join()
-        [server] = explain(scene.live).servers
+    async with served(chain(), tables=TABLES) as gateway:
+        await gateway.connect_and_join()
+        [server] = explain(gateway.live).servers
     assert server.providers == ["colors", "town"]
     assert (server.users, server.sessions, server.stale) == (2, 1, False)
 
 
 async def test_a_server_that_nobody_watches_is_not_held() -> None:
     """Its users are not counted, as nobody was asked for them."""
-    async with served(chain(), tables=TABLES) as scene:
-        [server] = explain(scene.live).servers
+    async with served(chain(), tables=TABLES) as gateway:
+        [server] = explain(gateway.live).servers
     assert server.users is None
     assert server.providers == []
 
@@ -80,11 +80,11 @@ async def test_a_provider_s_health_and_error() -> None:
     providers = chain()
     town = providers["town"]
     assert isinstance(town, ScriptedProvider)
-    async with served(providers, tables=TABLES) as scene:
-        await scene.connect_and_join()
+    async with served(providers, tables=TABLES) as gateway:
+        await gateway.connect_and_join()
         town.break_stream()
-        await scene.settle()
-        state = explain(scene.live).providers[1]
+        await gateway.settle()
+        state = explain(gateway.live).providers[1]
     assert state.stats.name == "town"
     assert state.stats.health == "degraded"
     assert "down" in state.error
@@ -96,32 +96,32 @@ async def test_a_failing_layer_degrades_its_provider() -> None:
     providers = chain()
     town = providers["town"]
     assert isinstance(town, ScriptedProvider)
-    async with served(providers, tables=TABLES) as scene:
-        await scene.connect_and_join()
+    async with served(providers, tables=TABLES) as gateway:
+        await gateway.connect_and_join()
         town.users_answers["1"] = DOWN
         assert town.context is not None
         town.context.degraded("x")
         town.context.recovered()
-        await scene.settle()
-        states = {each.stats.name: each for each in explain(scene.live).providers}
+        await gateway.settle()
+        states = {each.stats.name: each for each in explain(gateway.live).providers}
     assert states["town"].stats.health == "degraded"
     assert "users" in states["town"].error
 
 
 async def test_an_unknown_server_is_an_error() -> None:
     """It is named in the sentence."""
-    async with served(chain(), tables=TABLES) as scene:
+    async with served(chain(), tables=TABLES) as gateway:
         with pytest.raises(JoinError, match="there is no server 'nowhere'"):
-            explain(scene.live, "nowhere")
+            explain(gateway.live, "nowhere")
 
 
 async def test_api_health_holds_no_error_texts() -> None:
     """Anybody may see the states of the providers, and nothing that could be a secret."""
     secret = RuntimeError("password=hunter2")
     providers = {"town": ScriptedProvider(secret, {})}
-    async with served(providers) as scene:
-        await scene.settle()
-        answer = scene.live.health()
+    async with served(providers) as gateway:
+        await gateway.settle()
+        answer = gateway.live.health()
     assert b"hunter2" not in answer
     [town] = json.loads(answer)["providers"]
     assert town["name"] == "town"

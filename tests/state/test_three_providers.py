@@ -32,9 +32,9 @@ def ordered(*order: str) -> Config:
 class WriteObserver:
     """Looks at what the client sees, step by step."""
 
-    def __init__(self, scene: RunningGateway, guest: ManualClient) -> None:
-        self._scene = scene
-        self._guest = guest
+    def __init__(self, gateway: RunningGateway, client: ManualClient) -> None:
+        self._scene = gateway
+        self._guest = client
 
     async def sees(self, name: str, within: float) -> None:
         """The client comes to see the members of that provider within the time, through nothing
@@ -77,9 +77,9 @@ async def test_a_client_sees_the_right_members_whatever_happens() -> None:
     """Never a wrong set for longer than grace and timeout, never a disconnect."""
     given = chain_of_three()
     times = dict.fromkeys("abc", TIMES)
-    async with served(given, tables=times, chain={"failback_after": FAILBACK}) as scene:
-        guest = await scene.connect_and_join()
-        watcher = WriteObserver(scene, guest)
+    async with served(given, tables=times, chain={"failback_after": FAILBACK}) as gateway:
+        client = await gateway.connect_and_join()
+        watcher = WriteObserver(gateway, client)
         await watcher.sees("a", 0)
 
         kill(given["a"])  # mid-flight: half a burst has come
@@ -95,10 +95,10 @@ async def test_a_client_sees_the_right_members_whatever_happens() -> None:
         await watcher.sees("a", LONGEST_RETRY + 2 * FAILBACK + TIMEOUT)
         await watcher.goes_on_to_see("a", 10)
 
-        await scene.server.reload(ordered("c", "b", "a"))
+        await gateway.server.reload(ordered("c", "b", "a"))
         await watcher.sees("c", FAILBACK + TIMEOUT)
-        await scene.server.reload(ordered("a", "b", "c"))
+        await gateway.server.reload(ordered("a", "b", "c"))
         await watcher.sees("a", FAILBACK + TIMEOUT)
 
-        assert guest.world.joins == 1
-        assert guest.connection.close_code is None
+        assert client.world.joins == 1
+        assert client.connection.close_code is None

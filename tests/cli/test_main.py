@@ -248,8 +248,8 @@ def test_help_names_every_command(operator: Operator) -> None:
     """Also those that are imported late."""
     done = operator.run("--help")
     assert done.returncode == 0
-    commands = ("check", "explain", "hash-password", "init", "plugins", "schema", "watch")
-    for command in commands:
+    commands = ("check", "explain", "hash-password", "init", "new-plugin", "plugins", "schema")
+    for command in (*commands, "watch"):
         assert re.search(rf"^  {command} +[A-Z]", done.stdout, re.MULTILINE), command
 
 

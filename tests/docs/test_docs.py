@@ -447,7 +447,11 @@ def test_toml_examples(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def command_sections() -> dict[str, click.Command]:
     found: dict[str, click.Command] = {"`d-back`": cli.main}
-    return found | {f"`d-back {name}`": each for name, each in commands.COMMANDS.items()}
+    for name in (*commands.COMMANDS, *commands.SEPARATE):
+        command = commands.COMMANDS.get(name) or commands.installed_command(name)
+        assert command, name
+        found[f"`d-back {name}`"] = command
+    return found
 
 
 @pytest.mark.parametrize(("heading", "command"), command_sections().items())

@@ -58,7 +58,8 @@ def test_a_command_is_in_the_help(packages: Packages) -> None:
             "import no_such_library\n",
             (
                 "d_back_test_greeter.py:7: cannot be imported: ModuleNotFoundError: No module "
-                "named 'no_such_library'; install 'no_such_library', and let d-back-greeter depend on it"
+                "named 'no_such_library'; install 'no_such_library', and let d-back-greeter "
+                "depend on it"
             ),
         ),
         (

@@ -58,15 +58,15 @@ def test_a_command_is_in_the_help(packages: Packages) -> None:
             "import no_such_library\n",
             (
                 "d_back_test_greeter.py:7: cannot be imported: ModuleNotFoundError: No module "
-                "named 'no_such_library'; install 'no_such_library', and let d-back-greeter "
-                "depend on it"
+                "named 'no_such_library'; install 'no_such_library', and add it to the "
+                "dependencies of d-back-greeter"
             ),
         ),
         (
             GREET.replace("greet", "great"),
             (
-                "d_back_test_greeter.py: the entry point names 'greet', which is not in the module "
-                "(did you mean 'great'? known: great); correct it in its pyproject.toml"
+                "d_back_test_greeter.py: the entry point names 'greet', which is not in the "
+                "module (did you mean 'great'? known: great); correct it in its pyproject.toml"
             ),
         ),
         (

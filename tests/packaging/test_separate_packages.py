@@ -69,7 +69,7 @@ def test_a_missing_package_is_named(
         text=True,
         check=False,
     )
-    message = f"'d-back {command}' comes with {distribution}: pip install {distribution}"
+    message = f"'d-back {command}' needs {distribution} (pip install {distribution})"
     assert (done.stdout, done.stderr) == ("", f"Error: {message}\n")
     assert done.returncode == 1
 

@@ -1,4 +1,4 @@
-"""A small asyncio client: joins a server and folds what it is told into a copy of the world.
+"""A small asyncio client: joins a server and keeps a copy of its users up to date.
 
 ::
 
@@ -6,7 +6,8 @@
         async for frame in world.events():
             print(len(world.users), frame)
 
-A connection that is lost is made again, with growing waits, and the world goes on where it was.
+If the connection is lost, the client reconnects with growing delays and resumes: the copy is
+brought up to date without a new snapshot if the gateway still has all changes since then.
 """
 
 import asyncio
@@ -27,44 +28,96 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketExce
 from d_back_core.errors import DBackError, JoinError
 from d_back_core.models import EffectiveUser
 from d_back_core.wire import protocol
+from d_back_core.wire.protocol import (
+    ClientId,
+    Error,
+    ErrorReason,
+    Joined,
+    MessageFrame,
+    PresenceFrame,
+    RefreshData,
+    Request,
+    Resumed,
+    ServerData,
+    ServerJoin,
+    ServerList,
+    ServerListUpdate,
+    ServerMessage,
+    UpdateClientId,
+    UserData,
+    WireMessage,
+    WirePresence,
+    WireServer,
+    WireUser,
+)
+
+__all__ = [
+    "FINAL_CODES",
+    "UNREACHABLE",
+    "ClientId",
+    "ClientWorld",
+    "EffectiveUser",
+    "Error",
+    "ErrorReason",
+    "Joined",
+    "Listener",
+    "MessageFrame",
+    "PresenceFrame",
+    "RefreshData",
+    "Request",
+    "Resumed",
+    "ServerData",
+    "ServerJoin",
+    "ServerList",
+    "ServerListUpdate",
+    "ServerMessage",
+    "UpdateClientId",
+    "UserData",
+    "WireMessage",
+    "WirePresence",
+    "WireServer",
+    "WireUser",
+    "connect",
+    "decoded",
+]
 
 FINAL_CODES = frozenset({1000, 1008})
-"""Close codes after which it is not tried again."""
+"""Close codes after which the client does not reconnect."""
 FIRST_WAIT, LAST_WAIT = 1.0, 30.0
-"""Seconds: a lost connection is made again after up to the first, and then after up to twice as
-long each time, up to the last."""
+"""Seconds. The first reconnect waits a random time up to ``FIRST_WAIT``. The upper bound doubles
+with each failed attempt, up to ``LAST_WAIT``."""
 UNREACHABLE: tuple[type[Exception], ...] = (OSError, WebSocketException)
-"""What `connect` raises where nobody, or no gateway, answers."""
-_SENT_OUT = frozenset({"gone", "unauthorized"})
+"""The exceptions of `connect` if it does not reach a gateway."""
+_UNSUBSCRIBED = frozenset({"gone", "unauthorized"})
 """Error codes that end a subscription."""
-_MAY_PASS = frozenset({"gone", "no_server", "unknown_server", "rate_limited"})
-"""Error codes with which a server that was joined once may still come back."""
+_TEMPORARY = frozenset({"gone", "no_server", "unknown_server", "rate_limited"})
+"""Error codes after which a join may succeed later, if it has succeeded before."""
 
-_decoder: msgspec.json.Decoder[protocol.ServerMessage] = msgspec.json.Decoder(
-    protocol.ServerMessage
-)
+_decoder: msgspec.json.Decoder[ServerMessage] = msgspec.json.Decoder(ServerMessage)
 _encoder = msgspec.json.Encoder()
 
 
 class Listener:
-    """Hears what a `connect` is told, at once and in order; it may not wait.
+    """Receives every frame of a `connect`, in order, before it is applied.
 
-    This one does nothing: derive from it.
+    The methods are called synchronously and must not block. The methods of this class do nothing:
+    derive from it.
     """
 
     def received(self, frame: bytes, world: "ClientWorld") -> None:
-        """A frame as it came, from the first one on; the world is still without it."""
+        """Called with each frame as it was received, from the first one on. ``world`` is the
+        state before this frame."""
 
     def lost(self, code: int | None) -> None:
-        """The connection was lost with that close code and will be made again. None: it was
-        given up, as the server is gone."""
+        """Called when the connection is lost and the client is about to reconnect. ``code`` is
+        the close code; None if the client closed the connection because the server is gone."""
 
 
 class ClientWorld:
-    """A server as this client sees it, kept current in the background."""
+    """The client's copy of one server, kept up to date in the background."""
 
     def __init__(self) -> None:
-        self.servers: dict[str, protocol.WireServer] = {}
+        self.servers: dict[str, WireServer] = {}
         """The list of servers, by server_id."""
         self.public_id = ""
         self.name = ""
@@ -73,21 +126,21 @@ class ClientWorld:
         self.seq = 0
         self.users: dict[str, EffectiveUser] = {}
         self.joins = 0
-        """How many snapshots it was sent."""
+        """The number of snapshots that the gateway has sent."""
         self.resumes = 0
-        """How many connections went on where the former one was lost."""
+        """The number of reconnects that resumed without a snapshot."""
         self.connected = False
-        """Whether it is current: False while a lost connection is being made again."""
+        """True while the copy is up to date; False while the client reconnects."""
         self.close_code: int | None = None
-        """Why it has ended; None while it has not."""
-        self._streams: set[asyncio.Queue[protocol.ServerMessage | None]] = set()
-        self._folded = asyncio.Condition()
+        """The close code of the last connection; None while the client runs."""
+        self._streams: set[asyncio.Queue[ServerMessage | None]] = set()
+        self._changed = asyncio.Condition()
 
-    async def events(self) -> AsyncIterator[protocol.ServerMessage]:
-        """Every frame from now on, each already folded in; ends with the connection."""
+    async def events(self) -> AsyncIterator[ServerMessage]:
+        """Yield every frame from now on, after it has been applied. Ends when the client ends."""
         if self.close_code is not None:
             return
-        stream: asyncio.Queue[protocol.ServerMessage | None] = asyncio.Queue()
+        stream: asyncio.Queue[ServerMessage | None] = asyncio.Queue()
         self._streams.add(stream)
         try:
             while (frame := await stream.get()) is not None:
@@ -96,35 +149,35 @@ class ClientWorld:
             self._streams.discard(stream)
 
     async def until(self, condition: Callable[["ClientWorld"], object]) -> None:
-        """Return when the condition holds; it is looked at after every frame. Raises
-        `DBackError` where the connection ends before."""
-        async with self._folded:
-            await self._folded.wait_for(lambda: condition(self) or self.close_code is not None)
+        """Return when the condition holds. It is evaluated after every frame. Raises `DBackError`
+        if the client ends first."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: condition(self) or self.close_code is not None)
         if not condition(self):
             raise DBackError(f"the connection ended with {self.close_code}")
 
-    def fold(self, frame: protocol.ServerMessage) -> None:
-        """Apply one frame; a gap in the sequence raises `DBackError`."""
+    def apply(self, frame: ServerMessage) -> None:
+        """Apply one frame. Raises `DBackError` if it does not follow from the frames before."""
         match frame:
-            case protocol.ServerList(data=servers):
+            case ServerList(data=servers):
                 self.servers = servers
-            case protocol.ServerListUpdate(data=changed, removed=removed):
-                kept = self.servers.keys() - set([] if removed is UNSET else removed)
-                self.servers = {key: self.servers[key] for key in self.servers if key in kept}
-                self.servers |= changed
-            case protocol.ServerJoin(data=joined):
+            case ServerListUpdate(data=changed, removed=removed):
+                gone = set() if removed is UNSET else set(removed)
+                kept = {key: each for key, each in self.servers.items() if key not in gone}
+                self.servers = kept | changed
+            case ServerJoin(data=joined):
                 self._join(joined)
-            case protocol.Resumed(epoch=epoch, seq=seq):
+            case Resumed(epoch=epoch, seq=seq):
                 self._resume(epoch, seq)
-            case protocol.PresenceFrame(data=presence):
+            case PresenceFrame(data=presence):
                 self._follow(frame)
-                self._fold_presence(presence)
-            case protocol.MessageFrame():
+                self._apply_presence(presence)
+            case MessageFrame():
                 self._follow(frame)
-            case protocol.UpdateClientId(data=update):
+            case UpdateClientId(data=update):
                 self.client_id = update.client_id
 
-    def _join(self, joined: protocol.Joined) -> None:
+    def _join(self, joined: Joined) -> None:
         self.joins += 1
         self.connected = True
         self.public_id = joined.request.server
@@ -135,18 +188,18 @@ class ClientWorld:
 
     def _resume(self, epoch: str, seq: int) -> None:
         if epoch != self.epoch:
-            raise DBackError(f"resumed in another epoch: {epoch} instead of {self.epoch}")
+            raise DBackError(f"resumed in another epoch: {epoch}, expected {self.epoch}")
         if seq < self.seq:
-            raise DBackError(f"resumed in the past: {seq} came after {self.seq}")
+            raise DBackError(f"resumed in the past: {seq} after {self.seq}")
         self.connected = True
         self.seq = seq
 
-    def _follow(self, frame: protocol.PresenceFrame | protocol.MessageFrame) -> None:
+    def _follow(self, frame: PresenceFrame | MessageFrame) -> None:
         if frame.resync is UNSET and frame.seq not in {self.seq, self.seq + 1}:
-            raise DBackError(f"a gap in the sequence: {frame.seq} came after {self.seq}")
+            raise DBackError(f"a gap in the sequence: {frame.seq} after {self.seq}")
         self.seq = frame.seq
 
-    def _fold_presence(self, presence: protocol.WirePresence) -> None:
+    def _apply_presence(self, presence: WirePresence) -> None:
         known = self.users.get(presence.uid)
         if presence.delete is True:
             self.users.pop(presence.uid, None)
@@ -157,20 +210,21 @@ class ClientWorld:
         if color is UNSET and known is not None:
             color = known.role_color
         if name is UNSET or color is UNSET:
-            raise DBackError(f"a user who was never introduced: {presence.uid}")
-        user = protocol.WireUser(presence.uid, name, presence.status, color)
+            raise DBackError(f"a presence of an unknown user lacks name or color: {presence.uid}")
+        user = WireUser(presence.uid, name, presence.status, color)
         self.users[presence.uid] = _user(user)
 
-    async def tell(self, frame: protocol.ServerMessage | None) -> None:
-        """Wake whoever waits for a frame (None: there will be no more)."""
+    async def publish(self, frame: ServerMessage | None) -> None:
+        """Yield a frame from all `events`, and evaluate the conditions of `until`. None ends the
+        `events`."""
         for stream in self._streams:
             stream.put_nowait(frame)
-        await self.wake()
+        await self.notify()
 
-    async def wake(self) -> None:
-        """Let those who wait in `until` look again."""
-        async with self._folded:
-            self._folded.notify_all()
+    async def notify(self) -> None:
+        """Evaluate the conditions of `until`."""
+        async with self._changed:
+            self._changed.notify_all()
 
 
 @asynccontextmanager
@@ -186,14 +240,14 @@ async def connect(  # noqa: PLR0913  credentials are offered in three ways
 ) -> AsyncIterator[ClientWorld]:
     """Join a server (None: the default one) and follow it until the block ends.
 
-    ``password``, or ``discord_token`` with the ``discord_user`` whose it is, let into a protected
-    server. Raises `JoinError` where the gateway refuses, and one of `UNREACHABLE` where it cannot
-    be reached. A broken rule of the protocol, such as a gap in the sequence, is raised at the end
-    of the block; so is a `JoinError` where a server lets nobody in any more.
+    For a protected server, pass ``password``, or ``discord_token`` with its ``discord_user``.
+    Raises `JoinError` if the gateway refuses the join, and one of `UNREACHABLE` if it cannot be
+    reached. At the end of the block it raises `DBackError` if a frame violated the protocol, such
+    as a gap in the sequence, and `JoinError` if the server no longer accepts the client.
 
-    A connection that is lost is made again, with growing waits of up to half a minute; so is one
-    to a server that has gone, or that is not there yet after a restart. ``reconnect=False``: a
-    lost connection is the end.
+    If the connection is lost, the client reconnects with growing delays of up to half a minute.
+    It also waits for a server that is gone, or that is not listed yet after a restart. With
+    ``reconnect=False``, the client ends when the connection is lost.
     """
     request = protocol.ConnectRequest(
         server=server,
@@ -201,13 +255,13 @@ async def connect(  # noqa: PLR0913  credentials are offered in three ways
         discord_token=discord_token,
         discord_user=discord_user,
     )
-    visit = _Visit(url, request, listener or Listener())
+    client = _Client(url, request, listener or Listener())
     connection = await open_connection(url, max_size=None)
     try:
-        await visit.enter(connection)
-        following = asyncio.create_task(visit.follow(connection, reconnect=reconnect))
+        await client.join(connection)
+        following = asyncio.create_task(client.follow(connection, reconnect=reconnect))
         try:
-            yield visit.world
+            yield client.world
         finally:
             following.cancel()
             await asyncio.wait([following])
@@ -217,8 +271,12 @@ async def connect(  # noqa: PLR0913  credentials are offered in three ways
         await connection.close()
 
 
-class _Visit:
-    """A world, and the connections that keep it current, one after another."""
+class _Client:
+    """Keeps one `ClientWorld` up to date, over one connection after another.
+
+    `join` either joins or, once the world has an epoch, resumes. `follow` owns the connection
+    that it gets and every later one.
+    """
 
     def __init__(self, url: str, request: protocol.ConnectRequest, listener: Listener) -> None:
         self.world = ClientWorld()
@@ -226,96 +284,98 @@ class _Visit:
         self._request = request
         self._listener = listener
 
-    async def enter(self, connection: ClientConnection) -> None:
-        """Ask to join, or to go on, and fold frames until that is answered; raises
-        `JoinError`."""
+    async def join(self, connection: ClientConnection) -> None:
+        """Ask to join or to resume, and apply frames up to the answer. Raises `JoinError`."""
         request = self._request
         if self.world.epoch:
             known = protocol.Resume(epoch=self.world.epoch, seq=self.world.seq)
             request = structs.replace(request, resume=known)
         await connection.send(_encoder.encode(protocol.Connect(data=request)), text=True)
         frame = None
-        while not isinstance(frame, protocol.ServerJoin | protocol.Resumed):
+        while not isinstance(frame, ServerJoin | Resumed):
             frame = await self._receive(connection)
-            if isinstance(frame, protocol.Error):
+            if isinstance(frame, Error):
                 raise _join_error(frame)
-        self.world.resumes += isinstance(frame, protocol.Resumed)
+        self.world.resumes += isinstance(frame, Resumed)
 
     async def follow(self, connection: ClientConnection, *, reconnect: bool) -> None:
-        """Keep the world current until there is nothing more to come."""
+        """Keep the world up to date until the client ends."""
         code: int | None = None
         try:
-            code = await self._stay(connection, reconnect=reconnect)
+            code = await self._receive_until_lost(connection, reconnect=reconnect)
             while reconnect and code not in FINAL_CODES:
                 await connection.close()
                 self.world.connected = False
                 self._listener.lost(code)
-                await self.world.wake()
-                connection, code = await self._again()
+                await self.world.notify()
+                connection, code = await self._reconnect()
         finally:
             await connection.close()
             self.world.connected = False
             self.world.close_code = code or 1006
-            await self.world.tell(None)
+            await self.world.publish(None)
 
-    async def _again(self) -> tuple[ClientConnection, int | None]:
-        """Connect until it has gone on, and stay; returns the connection and its close code."""
-        # Not at once: a gateway that restarts has all its clients come back, and one that lets
-        # in and throws out would be asked without end.
+    async def _reconnect(self) -> tuple[ClientConnection, int | None]:
+        """Reconnect, and receive until the connection is lost again. Returns that connection and
+        its close code."""
+        # Wait before the first attempt too: all clients of a gateway that restarts reconnect at
+        # the same time, and a gateway that accepts and then closes would be asked in a tight loop.
         await asyncio.sleep(random.uniform(0, FIRST_WAIT))  # noqa: S311  guards nothing
         async for attempt in AsyncRetrying(
             wait=wait_random_exponential(multiplier=FIRST_WAIT, max=LAST_WAIT),
-            retry=retry_if_exception(_may_pass),
+            retry=retry_if_exception(_is_temporary),
             reraise=True,
         ):
             with attempt:
-                connection = await self._entered()
-        return connection, await self._stay(connection, reconnect=True)
+                connection = await self._open()
+        return connection, await self._receive_until_lost(connection, reconnect=True)
 
-    async def _entered(self) -> ClientConnection:
+    async def _open(self) -> ClientConnection:
         connection = await open_connection(self._url, max_size=None)
         try:
-            await self.enter(connection)
+            await self.join(connection)
         except ConnectionClosed:
             if connection.close_code not in FINAL_CODES:
                 raise
-        except BaseException:  # nobody else knows of it yet, also where this is cancelled
+        except BaseException:  # no other code can close it yet, also on cancellation
             await connection.close()
             raise
         return connection
 
-    async def _stay(self, connection: ClientConnection, *, reconnect: bool) -> int | None:
-        """Fold what comes until the connection is lost; returns its close code, or None where
-        the server is gone."""
+    async def _receive_until_lost(
+        self, connection: ClientConnection, *, reconnect: bool
+    ) -> int | None:
+        """Apply frames until the connection is lost. Returns its close code, or None if the
+        server is gone."""
         try:
             while True:
                 frame = await self._receive(connection)
-                if isinstance(frame, protocol.Error) and frame.data.code in _SENT_OUT:
+                if isinstance(frame, Error) and frame.data.code in _UNSUBSCRIBED:
                     error = _join_error(frame)
-                    if reconnect and _may_pass(error):
+                    if reconnect and _is_temporary(error):
                         return None
                     raise error
         except ConnectionClosed:
             return connection.close_code or 1006
 
-    async def _receive(self, connection: ClientConnection) -> protocol.ServerMessage | None:
+    async def _receive(self, connection: ClientConnection) -> ServerMessage | None:
         text = await connection.recv(decode=False)
         self._listener.received(text, self.world)
         frame = decoded(text)
         if frame is not None:
-            self.world.fold(frame)
-            await self.world.tell(frame)
+            self.world.apply(frame)
+            await self.world.publish(frame)
         return frame
 
 
-def _join_error(frame: protocol.Error) -> JoinError:
+def _join_error(frame: Error) -> JoinError:
     return JoinError(frame.data.code, frame.data.message)  # type: ignore[arg-type]
 
 
-def _may_pass(error: BaseException) -> bool:
-    """Whether trying again may help."""
+def _is_temporary(error: BaseException) -> bool:
+    """True if a retry may succeed."""
     if isinstance(error, JoinError):
-        return error.code in _MAY_PASS
+        return error.code in _TEMPORARY
     if isinstance(error, InvalidStatus):
         status = error.response.status_code
         return status == HTTPStatus.TOO_MANY_REQUESTS or process_exception(error) is None
@@ -324,9 +384,9 @@ def _may_pass(error: BaseException) -> bool:
     return isinstance(error, Exception) and process_exception(error) is None
 
 
-def decoded(frame: bytes) -> protocol.ServerMessage | None:
-    """A frame of the gateway; None where it is of a type that this version does not know. Raises
-    `DBackError` where it is no JSON at all."""
+def decoded(frame: bytes) -> ServerMessage | None:
+    """Decode a frame of the gateway. Returns None if this version does not know its type. Raises
+    `DBackError` if it is not JSON."""
     try:
         return _decoder.decode(frame)
     except msgspec.ValidationError:
@@ -335,5 +395,5 @@ def decoded(frame: bytes) -> protocol.ServerMessage | None:
         raise DBackError(f"not a frame of d-back: {error}") from error
 
 
-def _user(user: protocol.WireUser) -> EffectiveUser:
+def _user(user: WireUser) -> EffectiveUser:
     return EffectiveUser(user.uid, user.username, user.status, user.role_color)  # type: ignore[arg-type]

@@ -35,8 +35,10 @@ class Packages:
         *,
         at: str | None = None,
         plugin: str | None = None,
+        group: str = "d_back.providers",
     ) -> str:
-        """A distribution ``d-back-NAME`` that brings a plugin of that name; its module's name."""
+        """Install a distribution ``d-back-NAME`` with an entry point of that name, and return the
+        name of its module."""
         module = f"d_back_test_{name}".replace("-", "_")
         (self.folder / f"{module}.py").write_text(HEADER + source)
         info = self.folder / f"d_back_{name}-1.0.dist-info"
@@ -44,7 +46,7 @@ class Packages:
         metadata = f"Metadata-Version: 2.1\nName: d-back-{name}\nVersion: 1.0\n"
         (info / "METADATA").write_text(metadata)
         value = at or f"{module}:Provider"
-        (info / "entry_points.txt").write_text(f"[d_back.providers]\n{plugin or name} = {value}\n")
+        (info / "entry_points.txt").write_text(f"[{group}]\n{plugin or name} = {value}\n")
         self.modules.append(module)
         return module
 

@@ -35,7 +35,11 @@ class Terminal:
         self._stream = pyte.ByteStream(self.screen)
         self._ours, theirs = os.openpty()
         ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-        known = {key: text for key, text in os.environ.items() if not key.startswith("D_BACK_")}
+        known = {
+            key: text
+            for key, text in os.environ.items()
+            if not key.startswith("D_BACK_") and key not in {"COLUMNS", "LINES"}  # the size is set
+        }
         self.process = subprocess.Popen(  # noqa: S603  it is ours
             [sys.executable, "-m", "d_back_core", *arguments],
             cwd=folder,

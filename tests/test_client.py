@@ -26,14 +26,14 @@ from d_back_core.config import parse
 from d_back_core.embedding.server import WebSocketServer
 from d_back_core.models import EffectiveUser
 from d_back_core.wire import protocol
-from d_back_testing import Script
+from d_back_testing import ScriptedProvider
 
 ADA = EffectiveUser("7", "Ada", "online", "#ff6b6b")
 BO = EffectiveUser("8", "Bo", "offline", "#ffffff")
 
 
-def town(client_id: str | UnsetType = UNSET) -> Script:
-    return Script(
+def town(client_id: str | UnsetType = UNSET) -> ScriptedProvider:
+    return ScriptedProvider(
         {
             "1": Server(name="Plaza", id="plaza", default=True, client_id=client_id),
             "2": Server(name="Garden"),
@@ -50,7 +50,7 @@ def town(client_id: str | UnsetType = UNSET) -> Script:
     )
 
 
-def serving(provider: Script, port: int = 0) -> WebSocketServer:
+def serving(provider: ScriptedProvider, port: int = 0) -> WebSocketServer:
     table = {
         "gateway": {"port": port},
         "chain": {"order": ["a"]},
@@ -224,7 +224,7 @@ async def test_a_refused_join_is_raised_with_its_code(
 
 async def test_without_an_open_server_the_join_is_refused() -> None:
     """As any other, although the connection ends with it."""
-    async with serving(Script({})) as server:
+    async with serving(ScriptedProvider({})) as server:
         with pytest.raises(JoinError) as caught:
             await connect(server.url).__aenter__()
         assert caught.value.code == "no_server"
@@ -296,7 +296,7 @@ async def test_a_gap_in_the_sequence_is_raised(seq: int) -> None:
         await say(connection, JOIN, new)
 
     async with acting(act) as url:
-        with pytest.raises(DBackError, match=f"{seq} came after 3"):
+        with pytest.raises(DBackError, match=f"{seq} after 3"):
             async with connect(url) as world:
                 await soon(world.until(lambda world: world.close_code))
 
@@ -308,7 +308,7 @@ async def test_a_user_who_was_never_introduced_is_raised() -> None:
         await say(connection, JOIN, presence(4))
 
     async with acting(act) as url:
-        with pytest.raises(DBackError, match="never introduced: 7"):
+        with pytest.raises(DBackError, match="lacks name or color: 7"):
             async with connect(url) as world:
                 await soon(world.until(lambda world: world.close_code))
 

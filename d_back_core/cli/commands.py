@@ -170,15 +170,14 @@ def schema(what: str) -> None:
 def installed_command(name: str) -> click.Command | None:
     """Import and return a command of an installed package; None if there is none.
 
-    A stand-alone command (entry-point group ``d_back.commands``) comes first, then the commands of
-    a provider plugin. Raises `PluginError`.
+    A stand-alone command (entry-point group ``d_back.commands``) takes precedence over the
+    commands of a provider plugin. Raises `PluginError`.
     """
     if candidates := installed_commands().get(name):
         plugin = only(candidates)
         command = load_entry_point(plugin)
         if not isinstance(command, click.Command):
-            remedy = "write module:command in its pyproject.toml"
-            raise plugin.error("the entry point is not a click.Command", remedy)
+            raise plugin.error("the entry point is not a click.Command", plugin.remedy)
         return command
     if candidates := installed().get(name):
         group = click.Group(name, help=f"Commands of the provider plugin {name}.")

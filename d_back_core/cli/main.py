@@ -49,6 +49,20 @@ class _Group(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({*super().list_commands(ctx), *_commands().COMMANDS, *installed_commands()})
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """As the base class, but a package that is broken does not break the help of the rest."""
+        names = self.list_commands(ctx)
+        width = formatter.width - 6 - max(map(len, names))
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, self._summary(ctx, name, width)) for name in names])
+
+    def _summary(self, ctx: click.Context, name: str, width: int) -> str:
+        try:
+            command = self.get_command(ctx, name)
+        except ConfigError:
+            return f"(broken: run d-back {name})"
+        return command.get_short_help_str(width) if command else ""
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         found = super().get_command(ctx, cmd_name) or _commands().COMMANDS.get(cmd_name)
         return found or _commands().installed_command(cmd_name)

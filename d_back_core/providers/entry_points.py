@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+import click
 from importlib_metadata import EntryPoint, entry_points
 from msgspec import Struct
 
@@ -51,9 +52,20 @@ class InstalledPlugin(Struct, frozen=True):
         found = module_file(self.entry_point.value.partition(":")[0].strip())
         return found or (str(dist.locate_file("")) if dist else "?")
 
+    @property
+    def kind(self) -> str:
+        """``provider`` or ``command``."""
+        return "command" if self.entry_point.group == COMMAND_GROUP else "provider"
+
+    @property
+    def remedy(self) -> str:
+        """The form of the entry point, for errors."""
+        target = "command" if self.kind == "command" else "Class"
+        return f"write module:{target} in its pyproject.toml"
+
     def __str__(self) -> str:
         where = self.entry_point.value
-        return f"provider '{self.name}' ({self.distribution} {self.version}, {where})"
+        return f"{self.kind} '{self.name}' ({self.distribution} {self.version}, {where})"
 
     def error(self, what: str, remedy: str, place: str | None = None) -> PluginError:
         """Return the reason why it does not load, in one line. ``place``: a file, or FILE:LINE."""
@@ -105,8 +117,10 @@ def only(candidates: Sequence[InstalledPlugin]) -> InstalledPlugin:
             f"{each.distribution} {each.version} ({each.entry_point.value}, {each.file})"
             for each in sorted(candidates, key=lambda each: each.distribution)
         )
-        name = candidates[0].name
-        raise PluginError(f"provider '{name}' is installed by {owners}: uninstall one of them")
+        first = candidates[0]
+        raise PluginError(
+            f"{first.kind} '{first.name}' is installed by {owners}: uninstall one of them"
+        )
     return candidates[0]
 
 
@@ -129,7 +143,7 @@ def provider_class(plugin: InstalledPlugin) -> type:
             plugin.entry_point.attr or "", _classes(sys.modules[plugin.entry_point.module])
         )
         what = f"the entry point is not a class{known}"
-        raise plugin.error(what, "write module:Class in its pyproject.toml")
+        raise plugin.error(what, plugin.remedy)
     return cls
 
 
@@ -139,7 +153,7 @@ def load(plugin: InstalledPlugin) -> object:
         module, attribute = plugin.entry_point.module, plugin.entry_point.attr or ""
     except ValueError as error:
         what = f"the entry point '{plugin.entry_point.value}' is not valid"
-        raise plugin.error(what, "write module:Class in its pyproject.toml") from error
+        raise plugin.error(what, plugin.remedy) from error
     try:
         found: object = import_module(module)
     except (Exception, SystemExit) as error:  # a plugin's module can raise anything at import
@@ -149,7 +163,7 @@ def load(plugin: InstalledPlugin) -> object:
     try:
         return reduce(getattr, names, found)
     except AttributeError as error:
-        known = nearest(attribute, _classes(found))
+        known = nearest(attribute, _choices(plugin, found))
         what = f"the entry point names '{attribute}', which is not in the module{known}"
         raise plugin.error(what, "correct it in its pyproject.toml") from error
 
@@ -207,6 +221,13 @@ def _remedy(plugin: InstalledPlugin, error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError) and root:
         return f"install '{root}', and add it to the dependencies of {plugin.distribution}"
     return ""
+
+
+def _choices(plugin: InstalledPlugin, module: object) -> list[str]:
+    """Return the names in a module that the entry point can refer to."""
+    if plugin.kind == "provider":
+        return _classes(module)
+    return [name for name, value in vars(module).items() if isinstance(value, click.Command)]
 
 
 def _classes(module: object) -> list[str]:

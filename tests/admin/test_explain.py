@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from scenario import ADA, BOB, CID, DOWN, ONE, Gated, served
+from sample_users import ADA, BOB, CID, ONE
 
 from d_back_core import Context, File, JoinError, Server, User
 from d_back_core.admin.control_socket import Question, ask
@@ -18,7 +18,8 @@ from d_back_core.admin.explain import explain
 from d_back_core.config import Config, GatewayConfig, parse
 from d_back_core.embedding.server import WebSocketServer
 from d_back_core.providers.loader import load
-from d_back_testing import Script
+from d_back_testing import ScriptedProvider, served
+from d_back_testing.scripted_provider import DOWN
 
 PATIENCE = 60.0
 COLORS = {"7": User(role_color="#123456"), "99": User(role_color="#654321")}
@@ -27,9 +28,9 @@ COLORS = {"7": User(role_color="#123456"), "99": User(role_color="#654321")}
 def chain() -> dict[str, object]:
     """Colours that win, members, and members that are not asked."""
     return {
-        "colors": Gated(None, {"1": COLORS}),
-        "town": Gated(ONE, {"1": {"7": ADA, "8": BOB}}),
-        "spare": Gated(ONE, {"1": {"9": CID}}),
+        "colors": ScriptedProvider(None, {"1": COLORS}),
+        "town": ScriptedProvider(ONE, {"1": {"7": ADA, "8": BOB}}),
+        "spare": ScriptedProvider(ONE, {"1": {"9": CID}}),
     }
 
 
@@ -38,9 +39,9 @@ TABLES = {"colors": {"mode": "enrich"}}
 
 async def test_every_field_names_its_provider_and_what_lost() -> None:
     """A colour that an overlay overrides is shown beside the one that won."""
-    async with served(chain(), tables=TABLES) as scene:
-        await scene.visit()
-        [ada] = explain(scene.live, "one", "7").users or []
+    async with served(chain(), tables=TABLES) as gateway:
+        await gateway.connect_and_join()
+        [ada] = explain(gateway.live, "one", "7").users or []
     color = ada.fields["role_color"]
     assert (color.value, color.provider) == ("#123456", "colors")
     assert color.lost == {"town": "#aaaaaa"}
@@ -49,27 +50,27 @@ async def test_every_field_names_its_provider_and_what_lost() -> None:
 
 async def test_a_default_has_no_provider() -> None:
     """What nobody supplies is marked as the default."""
-    providers = {"town": Gated(ONE, {"1": {"7": User()}})}
-    async with served(providers) as scene:
-        await scene.visit()
-        [user] = explain(scene.live, "1").users or []
+    providers = {"town": ScriptedProvider(ONE, {"1": {"7": User()}})}
+    async with served(providers) as gateway:
+        await gateway.connect_and_join()
+        [user] = explain(gateway.live, "1").users or []
     assert user.fields["status"].value == "offline"
     assert user.fields["status"].provider is None
 
 
 async def test_servers_name_whose_users_they_show() -> None:
     """The provider in use is named, the spare one is not."""
-    async with served(chain(), tables=TABLES) as scene:
-        await scene.visit()
-        [server] = explain(scene.live).servers
+    async with served(chain(), tables=TABLES) as gateway:
+        await gateway.connect_and_join()
+        [server] = explain(gateway.live).servers
     assert server.providers == ["colors", "town"]
     assert (server.users, server.sessions, server.stale) == (2, 1, False)
 
 
 async def test_a_server_that_nobody_watches_is_not_held() -> None:
     """Its users are not counted, as nobody was asked for them."""
-    async with served(chain(), tables=TABLES) as scene:
-        [server] = explain(scene.live).servers
+    async with served(chain(), tables=TABLES) as gateway:
+        [server] = explain(gateway.live).servers
     assert server.users is None
     assert server.providers == []
 
@@ -78,12 +79,12 @@ async def test_a_provider_s_health_and_error() -> None:
     """What went wrong, since when, and when it is tried again."""
     providers = chain()
     town = providers["town"]
-    assert isinstance(town, Gated)
-    async with served(providers, tables=TABLES) as scene:
-        await scene.visit()
+    assert isinstance(town, ScriptedProvider)
+    async with served(providers, tables=TABLES) as gateway:
+        await gateway.connect_and_join()
         town.break_stream()
-        await scene.settle()
-        state = explain(scene.live).providers[1]
+        await gateway.settle()
+        state = explain(gateway.live).providers[1]
     assert state.stats.name == "town"
     assert state.stats.health == "degraded"
     assert "down" in state.error
@@ -94,33 +95,33 @@ async def test_a_failing_layer_degrades_its_provider() -> None:
     """R10: health is per layer, and shows at the provider."""
     providers = chain()
     town = providers["town"]
-    assert isinstance(town, Gated)
-    async with served(providers, tables=TABLES) as scene:
-        await scene.visit()
+    assert isinstance(town, ScriptedProvider)
+    async with served(providers, tables=TABLES) as gateway:
+        await gateway.connect_and_join()
         town.users_answers["1"] = DOWN
         assert town.context is not None
         town.context.degraded("x")
         town.context.recovered()
-        await scene.settle()
-        states = {each.stats.name: each for each in explain(scene.live).providers}
+        await gateway.settle()
+        states = {each.stats.name: each for each in explain(gateway.live).providers}
     assert states["town"].stats.health == "degraded"
     assert "users" in states["town"].error
 
 
 async def test_an_unknown_server_is_an_error() -> None:
     """It is named in the sentence."""
-    async with served(chain(), tables=TABLES) as scene:
+    async with served(chain(), tables=TABLES) as gateway:
         with pytest.raises(JoinError, match="there is no server 'nowhere'"):
-            explain(scene.live, "nowhere")
+            explain(gateway.live, "nowhere")
 
 
 async def test_api_health_holds_no_error_texts() -> None:
     """Anybody may see the states of the providers, and nothing that could be a secret."""
     secret = RuntimeError("password=hunter2")
-    providers = {"town": Script(secret, {})}
-    async with served(providers) as scene:
-        await scene.settle()
-        answer = scene.live.health()
+    providers = {"town": ScriptedProvider(secret, {})}
+    async with served(providers) as gateway:
+        await gateway.settle()
+        answer = gateway.live.health()
     assert b"hunter2" not in answer
     [town] = json.loads(answer)["providers"]
     assert town["name"] == "town"
@@ -130,7 +131,9 @@ async def test_api_health_holds_no_error_texts() -> None:
 def controlled(path: Path) -> WebSocketServer:
     gateway = GatewayConfig(control=File(path))
     config = Config(gateway=gateway, chain=parse({"chain": {"order": ["town"]}}).chain)
-    return WebSocketServer(0, config=config, providers={"town": Gated(ONE, {"1": {"7": ADA}})})
+    return WebSocketServer(
+        0, config=config, providers={"town": ScriptedProvider(ONE, {"1": {"7": ADA}})}
+    )
 
 
 async def test_the_control_socket_answers(tmp_path: Path) -> None:
@@ -178,7 +181,7 @@ async def test_nonsense_on_the_control_socket_is_harmless(tmp_path: Path) -> Non
 
 async def test_r38_a_probe_neither_streams_nor_records() -> None:
     """A probe starts each provider, asks once, and stops it."""
-    town = Gated(ONE, {"1": {"7": ADA}})
+    town = ScriptedProvider(ONE, {"1": {"7": ADA}})
     config = parse({"chain": {"order": ["town"]}})
     [plugin] = load(config, {"town": town})
     probe = plugin.probing()
@@ -191,7 +194,7 @@ async def test_r38_a_probe_is_told_that_it_is_one() -> None:
     """A provider can leave out what a single question does not need."""
     seen: list[bool] = []
 
-    class Curious(Gated):
+    class Curious(ScriptedProvider):
         async def _called(self, hook: str, server_id: str = "") -> None:
             if hook == "start" and isinstance(self.context, Context):
                 seen.append(self.context.probe)

@@ -34,7 +34,7 @@ from d_back_core import (
 from d_back_core.cli import main as cli
 from d_back_core.config import parse
 from d_back_core.embedding.server import WebSocketServer
-from d_back_testing import Script
+from d_back_testing import ScriptedProvider
 
 PATIENCE = 30.0
 """Seconds after which a process that does not end, or does not listen, is taken for lost."""
@@ -248,8 +248,8 @@ def test_help_names_every_command(operator: Operator) -> None:
     """Also those that are imported late."""
     done = operator.run("--help")
     assert done.returncode == 0
-    commands = ("check", "explain", "hash-password", "init", "plugins", "schema", "watch")
-    for command in commands:
+    commands = ("check", "explain", "hash-password", "init", "new-plugin", "plugins", "schema")
+    for command in (*commands, "watch"):
         assert re.search(rf"^  {command} +[A-Z]", done.stdout, re.MULTILINE), command
 
 
@@ -839,7 +839,7 @@ class Listener:
 async def real_frames() -> list[dict[str, Any]]:
     """What a client is told by a real gateway: every type of message."""
     servers = {"1": Server(name="One", client_id="99")}
-    script = Script(servers, {"1": {"7": User(username="Ada", status="idle")}})
+    script = ScriptedProvider(servers, {"1": {"7": User(username="Ada", status="idle")}})
     config = parse({"chain": {"order": ["mine"]}})
     server = WebSocketServer(port=0, config=config, providers={"mine": script})
     async with server, connect_async(server.url) as client:

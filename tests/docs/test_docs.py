@@ -72,7 +72,7 @@ from d_back_core.hookspecs import ProviderSpec
 from d_back_core.providers.plugin_checks import hooks_specified
 from d_back_core.providers.supervisor import Health
 from d_back_core.wire import protocol
-from d_back_testing import ManualClock, Script
+from d_back_testing import ManualClock, ScriptedProvider
 
 Json: TypeAlias = dict[str, Any]
 
@@ -172,7 +172,7 @@ async def conversation(dial: Dial) -> list[Json]:
         VEGETA: User(username="vegeta897", status="online", role_color="#ff6b6b"),
         COGS: User(username="Cog-Creators", status="idle", role_color="#4ecdc4"),
     }
-    script = Script(servers, {DWORLD: members, OAUTH: {}})
+    script = ScriptedProvider(servers, {DWORLD: members, OAUTH: {}})
     script.client_id_answer = "1234567890123456789"
     table = {"chain": {"order": ["script"]}, "limits": {"message_burst": BURST}}
     config = configuration.parse(table)
@@ -292,7 +292,9 @@ async def test_http_example() -> None:
     """What the page shows of a refused request is what is served."""
     (shown,) = [block for block in blocks("protocol.md", "text") if "$ curl" in block.text]
     command, answer = shown.text.splitlines()
-    script = Script({OAUTH: Server(name="OAuth2", id="oauth", passworded=True)}, {OAUTH: {}})
+    script = ScriptedProvider(
+        {OAUTH: Server(name="OAuth2", id="oauth", passworded=True)}, {OAUTH: {}}
+    )
     async with WebSocketServer(0, providers={"script": script}) as server:
         path = command.split(str(configuration.GatewayConfig().port))[1]
         assert json.dumps(await served(server, path)) == json.dumps(json.loads(answer))
@@ -445,7 +447,11 @@ def test_toml_examples(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def command_sections() -> dict[str, click.Command]:
     found: dict[str, click.Command] = {"`d-back`": cli.main}
-    return found | {f"`d-back {name}`": each for name, each in commands.COMMANDS.items()}
+    for name in (*commands.COMMANDS, *commands.SEPARATE):
+        command = commands.COMMANDS.get(name) or commands.installed_command(name)
+        assert command, name
+        found[f"`d-back {name}`"] = command
+    return found
 
 
 @pytest.mark.parametrize(("heading", "command"), command_sections().items())

@@ -86,6 +86,7 @@ def seen(world: ClientWorld) -> dict[str, tuple[str, str]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 async def test_the_examples_work_together_from_their_wheels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

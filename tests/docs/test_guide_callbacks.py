@@ -10,7 +10,7 @@ from websockets.asyncio.client import connect
 from d_back.mock import MockDataProvider
 from d_back.server import WebSocketServer
 from d_back_core import Server, User
-from d_back_testing import ManualClock, Script
+from d_back_testing import ManualClock, ScriptedProvider
 
 ADA = {"uid": "7", "username": "Ada", "status": "online", "roleColor": "#5865f2"}
 BO = {"uid": "8", "username": "Bo", "status": "idle", "roleColor": "#ffffff"}
@@ -81,7 +81,7 @@ async def test_a_hybrid_function_takes_what_it_finds(dial: Dial) -> None:
 
 async def test_the_hybrid_chain_is_three_lines(dial: Dial) -> None:
     """A callback above configured providers: where it has nothing, they answer."""
-    below = Script({"1": Server(name="Plaza"), "2": Server(name="Garden")})
+    below = ScriptedProvider({"1": Server(name="Plaza"), "2": Server(name="Garden")})
     below.users_answers = {"1": {"9": User(username="Cy")}, "2": {"9": User(username="Cy")}}
     server = WebSocketServer(port=0, providers={"below": below})
     server.on_get_user_data(lambda server_id: {"7": dict(ADA)} if server_id == "1" else {})

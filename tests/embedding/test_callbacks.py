@@ -14,7 +14,7 @@ from peers import Dial, Frame, Peer, news, until
 from d_back_core import ConfigError, Server, User, UserChanged, WebSocketServer
 from d_back_core.config import parse
 from d_back_core.wire.protocol import UNKNOWN_SERVER
-from d_back_testing import ManualClock, Script
+from d_back_testing import ManualClock, ScriptedProvider
 
 ADA = {"uid": "7", "username": "Ada", "status": "online", "roleColor": "#5865f2"}
 BO = {"uid": "8", "username": "Bo", "status": "idle", "roleColor": "#ffffff"}
@@ -27,7 +27,7 @@ def serving(
     users: Callable[..., Any] | None = None,
     servers: Callable[..., Any] | None = None,
     *,
-    below: Script | None = None,
+    below: ScriptedProvider | None = None,
     clock: ManualClock | None = None,
     ttl: float = 0,
     **policies: dict[str, Any],
@@ -39,7 +39,7 @@ def serving(
         "servers": {name[1:]: policy for name, policy in policies.items()},
     }
     server = WebSocketServer(
-        config=parse(table), providers={"below": below or Script()}, clock=clock
+        config=parse(table), providers={"below": below or ScriptedProvider()}, clock=clock
     )
     if users is not None:
         server.on_get_user_data(users, ttl=ttl)
@@ -124,7 +124,9 @@ async def test_a_callback_can_be_registered_while_clients_are_joined(dial: Dial)
     """Once it has been there for as long as any better provider has to be, the world is the
     callback's; who is joined gets the difference."""
     clock = ManualClock()
-    below = Script({"1": Server(name="Plaza")}, {"1": {"9": User(username="Cy", status="dnd")}})
+    below = ScriptedProvider(
+        {"1": Server(name="Plaza")}, {"1": {"9": User(username="Cy", status="dnd")}}
+    )
     async with WebSocketServer(0, providers={"below": below}, clock=clock) as server:
         peer = await dial(server)
         assert (await peer.join())["users"] == {"9": CY}
@@ -138,7 +140,7 @@ async def test_a_callback_can_be_registered_while_clients_are_joined(dial: Dial)
 def test_the_name_of_the_callbacks_is_taken() -> None:
     """A provider cannot be called as the callbacks are."""
     with pytest.raises(ConfigError, match="'callbacks' is the name of the server's own provider"):
-        WebSocketServer(providers={"callbacks": Script()})
+        WebSocketServer(providers={"callbacks": ScriptedProvider()})
 
 
 # What it may answer
@@ -147,7 +149,9 @@ def test_the_name_of_the_callbacks_is_taken() -> None:
 async def test_r1_an_empty_dictionary_falls_through(dial: Dial) -> None:
     """From a callback, {} is "not available", for a server's users and for the list; an empty
     server in the list is not there."""
-    below = Script({"2": Server(name="Below")}, {"2": {"9": User(username="Cy", status="dnd")}})
+    below = ScriptedProvider(
+        {"2": Server(name="Below")}, {"2": {"9": User(username="Cy", status="dnd")}}
+    )
     nothing: list[Any] = [{}, {"1": {}}, None]
     for empty in nothing:
         async with serving(always({}), always(empty), below=below) as server:
@@ -192,7 +196,7 @@ async def test_a_failing_callback_leaves_the_joined_their_world(
 ) -> None:
     """One that raises or returns nonsense: who is joined keeps the world, who joins that server
     within the grace gets the same one, and who joins another gets the chain's next answer."""
-    below = Script(users={"2": {"9": User(username="Cy", status="dnd")}})
+    below = ScriptedProvider(users={"2": {"9": User(username="Cy", status="dnd")}})
     answers: dict[str, Any] = {"now": {"7": ADA}}
 
     def users(server_id: str) -> Any:  # noqa: ANN401, ARG001
@@ -214,7 +218,7 @@ async def test_a_failing_callback_leaves_the_joined_their_world(
 async def test_r7_after_the_grace_the_next_answer_comes_in_exchange(dial: Dial) -> None:
     """A callback that goes on failing loses its layer to the next provider's, as deltas."""
     clock = ManualClock()
-    below = Script(users={"1": {"7": User(username="Ada"), "9": User(username="Cy")}})
+    below = ScriptedProvider(users={"1": {"7": User(username="Ada"), "9": User(username="Cy")}})
     answers = [{"7": ADA}]
     async with serving(lambda server_id: answers.pop(), below=below, clock=clock) as server:  # noqa: ARG005
         peer = await dial(server)
@@ -254,7 +258,7 @@ async def test_a_hanging_callback_delays_a_join_by_its_timeout_once(dial: Dial) 
 async def test_joins_at_the_same_time_share_one_call(dial: Dial) -> None:
     """While the callback is being asked, whoever joins waits for the same answer, whatever
     happens to other providers."""
-    asked, answer, below = [], asyncio.Event(), Script()
+    asked, answer, below = [], asyncio.Event(), ScriptedProvider()
 
     async def users(server_id: str) -> dict[str, Any]:
         asked.append(server_id)
@@ -372,7 +376,7 @@ async def test_refresh_data_forgets_what_was_broadcast(dial: Dial) -> None:
 
 async def test_broadcasts_are_subject_to_the_chain_and_to_policy(dial: Dial) -> None:
     """Clients receive nothing if the callbacks' layer is not in use, or if policy hides it."""
-    below = Script(users={"1": {"9": User(username="Cy", status="dnd")}})
+    below = ScriptedProvider(users={"1": {"9": User(username="Cy", status="dnd")}})
     policy = {"ignore_users": ["8"], "ignore_channels": ["secret"]}
     servers = always({**ONE, "2": {"name": "Garden"}})
     users = {"1": None, "2": {"7": ADA}}
@@ -392,7 +396,7 @@ async def test_broadcasts_are_subject_to_the_chain_and_to_policy(dial: Dial) -> 
 
 async def test_r1_the_layer_of_an_empty_dictionary_is_held(dial: Dial) -> None:
     """Broadcasts apply to it, over the users of the next fallback, and reach the clients."""
-    below = Script(users={"1": {"9": User(username="Cy", status="dnd")}})
+    below = ScriptedProvider(users={"1": {"9": User(username="Cy", status="dnd")}})
     async with serving(always({}), below=below) as server:
         peer = await dial(server)
         assert (await peer.join("1"))["users"] == {"9": CY}
@@ -406,7 +410,9 @@ async def test_r1_the_layer_of_an_empty_dictionary_is_held(dial: Dial) -> None:
 async def test_without_a_user_callback_broadcasts_lie_over_the_others(dial: Dial) -> None:
     """A program that registers nothing, as with the mock of d-back 0.0.x, changes the users of
     whoever brings them, adds its own, and lets them talk."""
-    below = Script({"1": Server(name="Plaza")}, {"1": {"9": User(username="Cy", status="dnd")}})
+    below = ScriptedProvider(
+        {"1": Server(name="Plaza")}, {"1": {"9": User(username="Cy", status="dnd")}}
+    )
     async with WebSocketServer(0, providers={"below": below}) as server:
         peer = await dial(server)
         await peer.join()
@@ -506,7 +512,7 @@ async def test_a_nonsense_broadcast_harms_nobody(dial: Dial) -> None:
 
 async def test_an_event_of_a_lower_provider_is_hidden_by_the_callbacks(dial: Dial) -> None:
     """The callbacks are at the top: what lies below their layer does not show."""
-    below = Script(users={"1": {"7": User(username="Below", status="idle")}})
+    below = ScriptedProvider(users={"1": {"7": User(username="Below", status="idle")}})
     async with serving(always({"7": ADA}), below=below) as server:
         peer = await dial(server)
         await peer.join()
@@ -567,7 +573,7 @@ async def test_r24_only_a_true_of_the_validation_lets_in(
             raise verdict
         return verdict
 
-    below = Script({"1": Server(name="Vault", passworded=True)}, {"1": {"9": User()}})
+    below = ScriptedProvider({"1": Server(name="Vault", passworded=True)}, {"1": {"9": User()}})
     below.authorize_answer = True
     server = WebSocketServer(0, providers={"below": below})
     server.on_get_user_data(always({}))
@@ -591,7 +597,7 @@ async def test_r24_a_validation_that_hangs_is_a_no(dial: Dial) -> None:
         await asyncio.Event().wait()
         return True
 
-    below = Script({"1": Server(name="Vault", passworded=True)}, {"1": {"7": User()}})
+    below = ScriptedProvider({"1": Server(name="Vault", passworded=True)}, {"1": {"7": User()}})
     server = WebSocketServer(0, providers={"below": below}, clock=clock)
     server.on_validate_discord_user(validate)
     async with server:
@@ -605,7 +611,9 @@ async def test_r24_a_validation_that_hangs_is_a_no(dial: Dial) -> None:
 async def test_get_user_data_answers_for_no_server_that_is_kept_from_clients(dial: Dial) -> None:
     """A user callback alone answers for any id; but not for one that is disabled or protected,
     and not for one that it has nothing for."""
-    below = Script({"2": Server(name="Off", enabled=False), "3": Server(passworded=True)})
+    below = ScriptedProvider(
+        {"2": Server(name="Off", enabled=False), "3": Server(passworded=True)}
+    )
     server = WebSocketServer(
         config=parse(
             {

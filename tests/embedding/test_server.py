@@ -22,13 +22,13 @@ import d_back_core
 import d_back_mock
 from d_back_core import ConfigError, Server, User, WebSocketServer
 from d_back_core.config import parse
-from d_back_testing import ManualClock, Script
+from d_back_testing import ManualClock, ScriptedProvider
 
 ADA = {"uid": "7", "username": "Ada", "status": "online", "roleColor": "#5865f2"}
 
 
-def town() -> Script:
-    return Script({"1": Server(name="Plaza")}, {"1": {"7": User(username="Ada")}})
+def town() -> ScriptedProvider:
+    return ScriptedProvider({"1": Server(name="Plaza")}, {"1": {"7": User(username="Ada")}})
 
 
 def serving(**options: Any) -> WebSocketServer:  # noqa: ANN401

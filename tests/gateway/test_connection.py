@@ -15,7 +15,7 @@ import pytest
 import trustme
 from peers import until
 from raw import OFFER, Raw, raw
-from scenario import ADA, ONE
+from sample_users import ADA, ONE
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import broadcast
 
@@ -23,14 +23,16 @@ from d_back_core import Server, Status, UserChanged
 from d_back_core.config import parse
 from d_back_core.embedding.server import WebSocketServer
 from d_back_core.gateway.connection import Connection
-from d_back_testing import Script
+from d_back_testing import ScriptedProvider
 
 PATIENCE = 60.0
 CLOSE = 8
 
 
 @asynccontextmanager
-async def in_step(server: WebSocketServer, town: Script) -> AsyncIterator[tuple[Raw, Any]]:
+async def in_step(
+    server: WebSocketServer, town: ScriptedProvider
+) -> AsyncIterator[tuple[Raw, Any]]:
     """A client that has joined and is written to directly, and the server's end of it."""
     async with raw(server) as client:
         client.say(1, b'{"type":"connect"}')
@@ -44,21 +46,23 @@ async def in_step(server: WebSocketServer, town: Script) -> AsyncIterator[tuple[
         yield client, connection
 
 
-def serving(town: Script, **gateway: object) -> WebSocketServer:
+def serving(town: ScriptedProvider, **gateway: object) -> WebSocketServer:
     table = {"chain": {"order": ["town"]}, "gateway": {"host": "127.0.0.1", **gateway}}
     return WebSocketServer(0, config=parse(table), providers={"town": town})
 
 
-def change(town: Script, status: Status) -> None:
+def change(town: ScriptedProvider, status: Status) -> None:
     town.emit(UserChanged(server_id="1", uid="7", status=status))
 
 
 @pytest.fixture
-def town() -> Script:
-    return Script(ONE, {"1": {"7": ADA}})
+def town() -> ScriptedProvider:
+    return ScriptedProvider(ONE, {"1": {"7": ADA}})
 
 
-async def test_r28_clients_get_the_bytes_that_the_library_would_send(town: Script) -> None:
+async def test_r28_clients_get_the_bytes_that_the_library_would_send(
+    town: ScriptedProvider,
+) -> None:
     """A delta arrives as the library's ``send`` and its ``broadcast`` would frame it."""
     async with (
         asyncio.timeout(PATIENCE),
@@ -76,7 +80,7 @@ async def test_r28_clients_get_the_bytes_that_the_library_would_send(town: Scrip
 
 
 @pytest.mark.parametrize("first", ["server", "client", "both"])
-async def test_r28_nothing_follows_a_close_frame(town: Script, first: str) -> None:
+async def test_r28_nothing_follows_a_close_frame(town: ScriptedProvider, first: str) -> None:
     """Whoever closes first: what happens meanwhile is not sent any more."""
     async with (
         asyncio.timeout(PATIENCE),
@@ -101,7 +105,7 @@ async def test_r28_nothing_follows_a_close_frame(town: Script, first: str) -> No
 
 
 async def test_a_lost_connection_gives_its_descriptor_up_while_it_is_its_own(
-    town: Script,
+    town: ScriptedProvider,
 ) -> None:
     """Another connection can get the number only after that: nobody hears what is not theirs."""
     async with (
@@ -136,7 +140,7 @@ async def test_a_lost_connection_gives_its_descriptor_up_while_it_is_its_own(
         await until(lambda: not server.connections)
 
 
-async def test_an_aborted_connection_is_written_to_no_more(town: Script) -> None:
+async def test_an_aborted_connection_is_written_to_no_more(town: ScriptedProvider) -> None:
     """From the call on, and not only from the end of the connection."""
     async with (
         asyncio.timeout(PATIENCE),
@@ -167,7 +171,7 @@ def encrypted(tmp_path_factory: pytest.TempPathFactory) -> Encrypted:
 
 
 async def test_over_tls_nothing_is_written_past_the_encryption(
-    town: Script, encrypted: Encrypted
+    town: ScriptedProvider, encrypted: Encrypted
 ) -> None:
     """Deltas arrive there too, on the plain path."""
     async with (
@@ -187,7 +191,9 @@ async def test_over_tls_nothing_is_written_past_the_encryption(
         assert connection.descriptor is None
 
 
-async def test_r29_over_tls_what_waits_is_bounded_too(town: Script, encrypted: Encrypted) -> None:
+async def test_r29_over_tls_what_waits_is_bounded_too(
+    town: ScriptedProvider, encrypted: Encrypted
+) -> None:
     """A client that does not read is held up, and brought up to date when it does."""
     async with (
         asyncio.timeout(PATIENCE),
@@ -216,7 +222,7 @@ async def test_r29_over_tls_what_waits_is_bounded_too(town: Script, encrypted: E
 async def test_a_long_list_of_servers_is_compressed_once(offer: bytes, first: int) -> None:
     """For clients that take it; the others get the same list as it is."""
     servers: Mapping[str, Server] = {str(n): Server(name=f"Server {n}") for n in range(1, 300)}
-    town = Script(servers, {})
+    town = ScriptedProvider(servers, {})
     async with asyncio.timeout(PATIENCE), serving(town) as server:
         async with raw(server, offer=offer) as client, raw(server, offer=offer) as other:
             frame = await client.frame()

@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import pytest
-from scenario import ADA, ONE, open_sockets
+from sample_users import ADA, ONE
 
 from d_back_core import Status, UserChanged
 from d_back_core.client import connect
 from d_back_core.config import parse
 from d_back_core.embedding.server import WebSocketServer
-from d_back_testing import Script
+from d_back_testing import ScriptedProvider, open_sockets
 
 PATIENCE = 60.0
 REQUEST = (
@@ -174,7 +174,7 @@ async def join_storm(server: WebSocketServer) -> None:
 
 @asynccontextmanager
 async def bystander(
-    server: WebSocketServer, town: Script
+    server: WebSocketServer, town: ScriptedProvider
 ) -> AsyncIterator[Callable[[], Awaitable[None]]]:
     """A client that behaves; the yielded check is that it has missed nothing."""
     async with connect(server.url, reconnect=False) as world:
@@ -218,7 +218,7 @@ async def test_a_flood_leaves_nothing_behind(
     attack: Attack, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Tasks, sockets and memory are back where they were; the bystander missed nothing."""
-    town = Script(ONE, {"1": {"7": ADA}})
+    town = ScriptedProvider(ONE, {"1": {"7": ADA}})
     config = parse({"chain": {"order": ["town"]}, "gateway": {"host": "127.0.0.1"}})
     async with (
         asyncio.timeout(PATIENCE),

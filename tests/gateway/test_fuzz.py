@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed
 from d_back_core import Server, User, UserChanged
 from d_back_core.config import parse
 from d_back_core.embedding.server import WebSocketServer
-from d_back_testing import Script
+from d_back_testing import ScriptedProvider
 
 MARK = "s3cr3t-MARK"
 CLOSING = {1002, 1007, 1008, 1009}
@@ -36,7 +36,7 @@ class Ground:
     def __init__(
         self,
         server: WebSocketServer,
-        provider: Script,
+        provider: ScriptedProvider,
         bystander: Peer,
         log: pytest.LogCaptureFixture,
     ) -> None:
@@ -98,7 +98,7 @@ def is_garden(frame: Frame) -> bool:
 async def ground(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Ground]:
     """A gateway with an open and a protected server, and somebody who has joined the open one."""
     caplog.set_level(logging.INFO)
-    provider = Script(
+    provider = ScriptedProvider(
         {
             "111": Server(name="Plaza", id="plaza", default=True),
             "222": Server(name="Garden", id="garden"),

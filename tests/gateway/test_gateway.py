@@ -22,17 +22,17 @@ from websockets.typing import Origin
 from d_back_core import ConfigError, Server, User
 from d_back_core.config import parse
 from d_back_core.embedding.server import WebSocketServer
-from d_back_testing import Script
+from d_back_testing import ScriptedProvider
 
 PATIENCE = 60.0
 PAGES = ["/", "/index.html", "/healthz", "/nothing"]
 
 
-def town() -> Script:
-    return Script({"1": Server(name="Plaza")}, {"1": {"7": User(username="Ada")}})
+def town() -> ScriptedProvider:
+    return ScriptedProvider({"1": Server(name="Plaza")}, {"1": {"7": User(username="Ada")}})
 
 
-def serving(provider: Script | None = None, **gateway: Any) -> WebSocketServer:  # noqa: ANN401
+def serving(provider: ScriptedProvider | None = None, **gateway: Any) -> WebSocketServer:  # noqa: ANN401
     """A gateway with these keys of ``[gateway]``."""
     config = parse({"gateway": {"port": 0, **gateway}, "chain": {"order": ["a"]}})
     return WebSocketServer(config=config, providers={"a": provider or town()})

@@ -5,10 +5,10 @@ import asyncio
 import pytest
 from peers import until
 from raw import raw
-from scenario import ADA, ONE, served
+from sample_users import ADA, ONE
 
 from d_back_core.gateway.keepalive import INTERVAL, SLOTS, Keepalive
-from d_back_testing import ManualClock, Script
+from d_back_testing import ManualClock, ScriptedProvider, served
 
 PATIENCE = 60.0
 PING, CLOSE = b"\x89\x00", b"\x88"
@@ -19,19 +19,19 @@ async def test_r32_a_client_that_does_not_answer_its_ping_is_ended() -> None:
     """It is pinged within the interval, and closed with 1011 when another one is over."""
     async with (
         asyncio.timeout(PATIENCE),
-        served({"town": Script(ONE, {"1": {"7": ADA}})}) as scene,
-        raw(scene.server) as client,
+        served({"town": ScriptedProvider(ONE, {"1": {"7": ADA}})}) as gateway,
+        raw(gateway.server) as client,
     ):
         await client.frame()
-        await scene.clock.advance(INTERVAL)
+        await gateway.clock.advance(INTERVAL)
         assert await client.frame() == PING
-        await scene.clock.advance(INTERVAL / 2)
-        assert len(scene.server.connections) == 1
-        await scene.clock.advance(INTERVAL / 2)
+        await gateway.clock.advance(INTERVAL / 2)
+        assert len(gateway.server.connections) == 1
+        await gateway.clock.advance(INTERVAL / 2)
         closing = await client.frame()
         assert closing[:1] == CLOSE
         assert closing[2:] == KEEPALIVE_PING_TIMEOUT
-        await until(lambda: not scene.server.connections)
+        await until(lambda: not gateway.server.connections)
 
 
 @pytest.mark.parametrize(("opcode", "payload"), [(10, b""), (1, b'{"type":"connect"}')])
@@ -39,13 +39,13 @@ async def test_r32_a_sign_of_life_keeps_a_client(opcode: int, payload: bytes) ->
     """Whoever answers, or says anything else, stays, however long nothing happens."""
     async with (
         asyncio.timeout(PATIENCE),
-        served({"town": Script(ONE, {"1": {"7": ADA}})}) as scene,
-        raw(scene.server) as client,
+        served({"town": ScriptedProvider(ONE, {"1": {"7": ADA}})}) as gateway,
+        raw(gateway.server) as client,
     ):
         await client.frame()
-        [connection] = scene.server.connections
+        [connection] = gateway.server.connections
         for _ in range(5):
-            await scene.clock.advance(INTERVAL)
+            await gateway.clock.advance(INTERVAL)
             while await client.frame() != PING:
                 pass
             client.say(opcode, payload)

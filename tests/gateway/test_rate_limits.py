@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import trustme
 from peers import until
-from scenario import ADA, BOB, ONE, PATIENCE, Gated
+from sample_users import ADA, BOB, ONE
 from websockets.asyncio.client import ClientConnection, connect, unix_connect
 from websockets.exceptions import InvalidStatus
 
@@ -20,19 +20,20 @@ from d_back_core.config import GatewayConfig, Tls, parse
 from d_back_core.config.decoding import File
 from d_back_core.embedding.server import WebSocketServer
 from d_back_core.gateway.rate_limits import Bucket, LoginThrottle, limit_key
-from d_back_testing import ManualClock, Script
+from d_back_testing import ManualClock, ScriptedProvider
+from d_back_testing.manual_client import RECEIVE_TIMEOUT
 
 TRUSTED = {"trusted_proxies": ["127.0.0.0/8", "::1"]}
 VISITOR = {"X-Forwarded-For": "203.0.113.7"}
 
 
-def town() -> Gated:
+def town() -> ScriptedProvider:
     servers = {"1": Server(name="One"), "2": Server(name="Two", passworded=True)}
-    return Gated(servers, {"1": {"7": ADA}, "2": {"8": BOB}})
+    return ScriptedProvider(servers, {"1": {"7": ADA}, "2": {"8": BOB}})
 
 
 def serving(
-    provider: Script | None = None,
+    provider: ScriptedProvider | None = None,
     clock: ManualClock | None = None,
     **tables: Any,  # noqa: ANN401  those of a d-back.toml
 ) -> WebSocketServer:
@@ -59,7 +60,7 @@ async def http(
 ) -> tuple[int, str, bytes]:
     """Status, head and body."""
     lines = [f"{method} {path} HTTP/1.1", "Host: localhost", *headers, "", ""]
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(RECEIVE_TIMEOUT):
         reader, writer = await asyncio.open_connection("localhost", server.port)
         writer.write("\r\n".join(lines).encode())
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
@@ -281,7 +282,7 @@ async def test_a_handshake_that_fails_gives_its_place_back() -> None:
 async def test_who_says_nothing_is_not_waited_for() -> None:
     """The handshake has a time limit."""
     async with serving(limits={"handshake_timeout": "50ms"}) as server:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(RECEIVE_TIMEOUT):
             reader, writer = await asyncio.open_connection("localhost", server.port)
             assert await reader.read() == b""
             writer.close()
@@ -393,7 +394,7 @@ async def test_a_preflight_is_answered() -> None:
 
 async def test_it_is_ready_when_the_chain_answers() -> None:
     """While nobody can say what servers there are, it is not."""
-    source = Gated(None, {})
+    source = ScriptedProvider(None, {})
     async with serving(source) as server:
         assert (await http(server, "/readyz"))[0] == 503
         source.servers_answer = ONE

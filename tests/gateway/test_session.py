@@ -23,7 +23,7 @@ from d_back_core import (
 )
 from d_back_core.config import Config, parse
 from d_back_core.embedding.server import WebSocketServer
-from d_back_testing import ManualClock, Script
+from d_back_testing import ManualClock, ScriptedProvider
 
 GONE = ("gone", "Sorry, couldn't connect to that Discord server.")
 UNKNOWN = ("unknown_server", "Sorry, couldn't connect to that Discord server.")
@@ -37,7 +37,7 @@ ADA = {"uid": "7", "username": "Ada", "status": "online", "roleColor": "#ff6b6b"
 BO = {"uid": "8", "username": "Bo", "status": "idle", "roleColor": "#ffffff"}
 
 
-def town(kind: type[Script] = Script) -> Script:
+def town(kind: type[ScriptedProvider] = ScriptedProvider) -> ScriptedProvider:
     """Two open servers, a protected one, and one that is disabled."""
     return kind(
         {
@@ -58,7 +58,7 @@ def town(kind: type[Script] = Script) -> Script:
 
 
 def serving(
-    provider: Script, *, clock: ManualClock | None = None, **servers: dict[str, Any]
+    provider: ScriptedProvider, *, clock: ManualClock | None = None, **servers: dict[str, Any]
 ) -> WebSocketServer:
     """A gateway for one provider; ``servers`` are policies, by server_id behind an ``s``."""
     policies = {name[1:]: policy for name, policy in servers.items()}
@@ -188,7 +188,7 @@ async def test_a_join_brings_everybody_in_full(dial: Dial) -> None:
 
 async def test_the_default_is_an_open_server(dial: Dial) -> None:
     """A protected server is not the default, whoever says so; the first open one is."""
-    provider = Script(
+    provider = ScriptedProvider(
         {
             "1": Server(name="Vault", default=True, passworded=True),
             "2": Server(name="Ruin", default=True, enabled=False),
@@ -226,7 +226,7 @@ async def test_r3_without_an_open_server_the_default_join_ends(
 ) -> None:
     """With nothing open there is one error, and the connection is closed with 1013 at once:
     d-zone would ask for ever."""
-    async with serving(Script(servers)) as server:
+    async with serving(ScriptedProvider(servers)) as server:
         peer = await dial(server)
         await peer.ask()
         assert await peer.refusal() == NO_SERVER
@@ -236,7 +236,7 @@ async def test_r3_without_an_open_server_the_default_join_ends(
 
 async def test_r3_a_server_that_was_named_may_be_asked_for_again(dial: Dial) -> None:
     """Only the default join ends the connection."""
-    async with serving(Script({"1": Server(name="Vault", passworded=True)})) as server:
+    async with serving(ScriptedProvider({"1": Server(name="Vault", passworded=True)})) as server:
         peer = await dial(server)
         for wanted, refusal in (("nowhere", UNKNOWN), ("vault", UNAUTHORIZED)):
             await peer.ask(wanted)
@@ -433,7 +433,7 @@ async def test_r5_wrong_values_count_as_not_said(dial: Dial) -> None:
 
 async def test_words_that_freeze_d_zone_are_broken(dial: Dial) -> None:
     """Neither a server's name nor a user's nor chat can stop the page of every viewer."""
-    provider = Script(
+    provider = ScriptedProvider(
         {"1": Server(name="The constructor", id="x")}, {"1": {"7": User(username="toString")}}
     )
     async with serving(provider) as server:
@@ -753,7 +753,7 @@ async def test_rare_mistakes_are_forgiven(dial: Dial) -> None:
 # One join at a time
 
 
-class Gate(Script):
+class Gate(ScriptedProvider):
     """Decides who may join only when it is opened."""
 
     opened: asyncio.Event
@@ -939,7 +939,7 @@ async def test_r25_authorized_sessions_of_a_protected_server_stay(dial: Dial) ->
         assert len(await news(server, peer)) == 1
 
 
-class SlowUsers(Script):
+class SlowUsers(ScriptedProvider):
     """Says who is there only when it is opened."""
 
     opened: asyncio.Event

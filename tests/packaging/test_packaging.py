@@ -24,7 +24,7 @@ from d_back_core import Counters, ProviderStats, Server, Stats, User, WebSocketS
 from d_back_core import config as configuration
 from d_back_prometheus import PrometheusConfig, PrometheusProvider
 from d_back_prometheus.metrics import Metrics
-from d_back_testing import Script
+from d_back_testing import ScriptedProvider
 
 PACKAGING = ROOT / "packaging"
 PATIENCE = 30.0
@@ -115,7 +115,7 @@ async def test_health_check_of_the_image() -> None:
     command = json.loads(check.partition("CMD ")[2])
     assert command[0] == "python"
     command[0] = sys.executable
-    script = Script({"1": Server(name="Plaza")}, {"1": {}})
+    script = ScriptedProvider({"1": Server(name="Plaza")}, {"1": {}})
     server = WebSocketServer(0, host="127.0.0.1", providers={"script": script})
     async with server:
         port = str(server.port)
@@ -179,7 +179,7 @@ async def gateway() -> AsyncIterator[WebSocketServer]:
             "limits": {"trusted_proxies": ["127.0.0.1"], "connections_per_address": 1},
         }
     )
-    script = Script({"1": Server(name="Plaza")}, {"1": {"7": User(username="Ada")}})
+    script = ScriptedProvider({"1": Server(name="Plaza")}, {"1": {"7": User(username="Ada")}})
     given = {"script": script, "prometheus": PrometheusProvider(PrometheusConfig())}
     async with WebSocketServer(0, "127.0.0.1", config=config, providers=given) as server:
         assert await get(server.port, "/metrics", None) == 200

@@ -4,6 +4,7 @@ undocumented. The other tests of ``docs/en/`` look at hooks, keys, messages and 
 import asyncio
 import inspect
 import re
+import typing
 from pathlib import Path
 
 import pytest
@@ -36,8 +37,15 @@ NAMES = {
     "WebSocketServer",
 }
 """Every public name of ``d_back_core``; one that is added or taken away is a decision."""
-CLIENT = {"ClientWorld", "Listener", "connect"}
-"""Those of `d_back_core.client`."""
+CLIENT = {
+    *("ClientWorld", "Listener", "connect", "decoded", "FINAL_CODES", "UNREACHABLE"),
+    *("ServerMessage", "ServerList", "ServerListUpdate", "ServerJoin", "Resumed"),
+    *("PresenceFrame", "MessageFrame", "UpdateClientId", "RefreshData", "Error"),
+    *("UserData", "ServerData"),
+    *("EffectiveUser", "WireServer", "WireUser", "WirePresence", "WireMessage"),
+    *("Joined", "Request", "ClientId", "ErrorReason"),
+}
+"""Every public name of `d_back_core.client`."""
 
 
 def test_the_public_names_are_those_that_were_decided() -> None:
@@ -80,10 +88,25 @@ def test_each_name_for_tests_is_documented(name: str) -> None:
     assert f"::: d_back_testing.{name}\n" in read("reference.md")
 
 
-@pytest.mark.parametrize("name", sorted(CLIENT))
-def test_the_client_s_names_are_there(name: str) -> None:
-    """Under the names that the pages give."""
-    assert getattr(client, name).__module__ == "d_back_core.client"
+def test_the_public_names_of_the_client() -> None:
+    """`d_back_core.client` exports the names that were decided, and no other."""
+    assert set(client.__all__) == CLIENT
+    assert len(client.__all__) == len(CLIENT)
+    assert all(hasattr(client, name) for name in CLIENT)
+
+
+def test_the_client_exports_every_part_of_a_message() -> None:
+    """A program can name the type of everything that `ClientWorld.events` yields."""
+    for kind in structs_in(client.ServerMessage):
+        assert getattr(client, kind.__name__) is kind
+
+
+def structs_in(hint: object) -> set[type[Struct]]:
+    """The structs of a type, of their fields, and so on."""
+    if isinstance(hint, type) and issubclass(hint, Struct):
+        fields = typing.get_type_hints(hint, include_extras=True).values()
+        return {hint}.union(*map(structs_in, fields))
+    return set[type[Struct]]().union(*map(structs_in, typing.get_args(hint)))
 
 
 def test_the_hook_version_is_told() -> None:
@@ -117,10 +140,10 @@ def test_json_is_described(heading: str, kinds: list[type[Struct]]) -> None:
 
 async def test_metrics() -> None:
     """The README of d-back-prometheus lists those that are served, and no other."""
-    readme = Path(__file__).parents[1] / "plugins" / "d_back_prometheus" / "README.md"
+    readme = Path(__file__).parents[2] / "plugins" / "d_back_prometheus" / "README.md"
     listed = re.findall(r"`(d_back_\w+)", readme.read_text(encoding="utf-8"))
     table = {"chain": {"order": ["script"]}, "gateway": {"http": ["prometheus"]}}
-    script = {"script": testing.Script({}, {})}
+    script = {"script": testing.ScriptedProvider({}, {})}
     async with WebSocketServer(0, config=config.parse(table), providers=script) as server:
         reader, writer = await asyncio.open_connection("localhost", server.port)
         writer.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -132,7 +155,7 @@ async def test_metrics() -> None:
 
 def test_metrics_that_are_worth_an_alarm() -> None:
     """Each one that the page names is in that list."""
-    readme = Path(__file__).parents[1] / "plugins" / "d_back_prometheus" / "README.md"
+    readme = Path(__file__).parents[2] / "plugins" / "d_back_prometheus" / "README.md"
     told = re.findall(r"`(d_back_\w+)`", sections("operations.md")["Metrics"])
     assert told
     assert set(told) <= set(re.findall(r"`(d_back_\w+)", readme.read_text(encoding="utf-8")))

@@ -1,5 +1,5 @@
-"""Somebody who has never seen the source publishes a provider: one command, one file to edit, and
-nothing installed but wheels."""
+"""An author without the source publishes a provider: one command, one file to edit, and nothing
+installed but wheels."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from wheelhouse import ROOT, Wheelhouse
 
 from d_back_core.client import ClientWorld, connect
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 TOY = "self.names = {str(uid): name for uid, name in enumerate(config.members, 1)}"
 STARS = 'self.names = {"hip-91262": "Vega", "hip-102098": "Deneb"}'
@@ -18,16 +18,16 @@ STARS = 'self.names = {"hip-91262": "Vega", "hip-102098": "Deneb"}'
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Wheelhouse:
-    """The wheel of the core, and whom git knows."""
+    """The wheels of the core and of d-back-testing."""
     house = Wheelhouse(tmp_path_factory.mktemp("stranger"))
-    house.build(ROOT)
+    house.build(ROOT, ROOT / "plugins/d_back_testing")
     return house
 
 
 @pytest.fixture(scope="module")
 def published(house: Wheelhouse) -> Path:
-    """The author's folder, after all that an author does, up to the wheel."""
-    author = house.environment("author", "d-back-core")
+    """The author's folder, after every step up to the wheel."""
+    author = house.environment("author", "d-back-core", "d-back-testing")
     house.run(author / "d-back", "new-plugin", "stars")
     folder = house.folder / "d-back-stars"
     edit(folder / "d_back_stars" / "provider.py")
@@ -37,21 +37,21 @@ def published(house: Wheelhouse) -> Path:
 
 
 def edit(file: Path) -> None:
-    """The one file, as an author would: other members, from elsewhere."""
+    """Edit the one file as an author would: replace the members."""
     text = file.read_text()
     assert TOY in text
     file.write_text(text.replace(TOY, STARS))
 
 
 async def until(world: ClientWorld, condition: Callable[[ClientWorld], object]) -> None:
-    """Wait for what must happen; the minute is for machines that are busy."""
+    """Wait for the condition, with a limit that suits busy machines."""
     async with asyncio.timeout(60):
         await world.until(condition)
 
 
 @pytest.mark.usefixtures("published")
 async def test_a_stranger_s_provider_reaches_clients(house: Wheelhouse) -> None:
-    """From the command to a client that sees the new provider's users, and what they do."""
+    """A client sees the users of the new provider, and their changes."""
     operator = house.environment("operator", "d-back-core", "d-back-stars")
     config = house.folder / "d-back.toml"
     config.write_text('chain.order = ["stars"]\nproviders.stars.every = "50ms"\n')
@@ -63,7 +63,7 @@ async def test_a_stranger_s_provider_reaches_clients(house: Wheelhouse) -> None:
 
 
 def test_a_plugin_can_be_tried_without_installing_it(house: Wheelhouse, published: Path) -> None:
-    """As the generated README says; without a configuration it is what is served."""
+    """The command of the generated README serves it without a configuration."""
     readme = (published / "README.md").read_text()
     (command,) = [line.split() for line in readme.splitlines() if "uvx --from" in line]
     elsewhere = house.folder / "elsewhere"
@@ -75,6 +75,6 @@ def test_a_plugin_can_be_tried_without_installing_it(house: Wheelhouse, publishe
 
 
 def test_the_author_s_other_commands_work(house: Wheelhouse, published: Path) -> None:
-    """Those that the generated README shows."""
+    """The commands of the generated README succeed."""
     for command in ("ruff check", "ruff format", "mypy .", "d-back check --live"):
         house.run("uv", "run", *command.split(), cwd=published)

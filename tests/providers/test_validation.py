@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from msgspec import UNSET
-from scenario import ADA, BOB, ONE, Gated, Scene, served
+from sample_users import ADA, BOB, ONE
 
 from d_back_core import (
     Message,
@@ -21,7 +21,7 @@ from d_back_core import (
 )
 from d_back_core.models import EffectiveUser
 from d_back_core.wire.protocol import MessageFrame
-from d_back_testing import Script
+from d_back_testing import RunningGateway, ScriptedProvider, served
 
 SURROGATE = "\ud800"
 BELOW = User(username="Below", status="dnd", role_color="#bbbbbb")
@@ -76,79 +76,79 @@ def user(**fields: object) -> User:
     return User(**fields)  # type: ignore[arg-type]
 
 
-def refused(scene: Scene, name: str = "a") -> Mapping[str, int]:
+def refused(gateway: RunningGateway, name: str = "a") -> Mapping[str, int]:
     """What was refused of that provider, by path."""
-    return scene.live.providers.validation_logs[name].counts
+    return gateway.live.providers.validation_logs[name].counts
 
 
 @bad_fields
 async def test_r5_a_bad_field_does_not_hide_a_good_one_below(field: str, value: object) -> None:
     """It counts as not supplied; the other fields of the record count."""
     whole = {"username": "Ada", "status": "online", "role_color": "#aaaaaa"}
-    a = Script(ONE, {"1": {"7": user(**whole | {field: value})}})
-    b = Script(ONE, {"1": {"7": BELOW}})
-    async with served({"a": a, "b": b}, tables={"b": {"mode": "merge"}}) as scene:
-        guest = await scene.visit()
+    a = ScriptedProvider(ONE, {"1": {"7": user(**whole | {field: value})}})
+    b = ScriptedProvider(ONE, {"1": {"7": BELOW}})
+    async with served({"a": a, "b": b}, tables={"b": {"mode": "merge"}}) as gateway:
+        client = await gateway.connect_and_join()
         expected: dict[str, Any] = whole | {field: getattr(BELOW, field)}
-        assert guest.users == {"7": EffectiveUser(uid="7", **expected)}
-        assert refused(scene) == {f"users.{field}": 1}
+        assert client.users == {"7": EffectiveUser(uid="7", **expected)}
+        assert refused(gateway) == {f"users.{field}": 1}
 
 
 @bad_fields
 async def test_r5_a_bad_field_of_an_event_changes_nothing(field: str, value: object) -> None:
     """What was said before stays; the other fields of the event count."""
-    a = Script(ONE, {"1": {"7": ADA}})
-    async with served({"a": a}) as scene:
-        guest = await scene.visit()
+    a = ScriptedProvider(ONE, {"1": {"7": ADA}})
+    async with served({"a": a}) as gateway:
+        client = await gateway.connect_and_join()
         said: dict[str, Any] = {"status": "idle", "username": "A", field: value}
         a.emit(UserChanged(server_id="1", uid="7", **said))
-        await guest.news()
+        await client.new_frames()
         expected = {"username": "A", "status": "idle", "role_color": "#aaaaaa"}
         expected[field] = getattr(ADA, field)
-        assert guest.users == {"7": EffectiveUser(uid="7", **expected)}  # type: ignore[arg-type]
-        assert refused(scene) == {f"events.{field}": 1}
+        assert client.users == {"7": EffectiveUser(uid="7", **expected)}  # type: ignore[arg-type]
+        assert refused(gateway) == {f"events.{field}": 1}
 
 
 @bad_ids
 async def test_r5_a_bad_uid_drops_the_record(key: Any) -> None:  # noqa: ANN401  it is wrong
     """The others of the same answer are there."""
-    a = Script(ONE, {"1": {key: BOB, "7": ADA}})
-    async with served({"a": a}) as scene:
-        guest = await scene.visit()
-        assert guest.users.keys() == {"7"}
-        assert refused(scene) == {"users: key": 1}
+    a = ScriptedProvider(ONE, {"1": {key: BOB, "7": ADA}})
+    async with served({"a": a}) as gateway:
+        client = await gateway.connect_and_join()
+        assert client.users.keys() == {"7"}
+        assert refused(gateway) == {"users: key": 1}
 
 
 @bad_ids
 async def test_r5_a_bad_uid_drops_the_event(key: Any) -> None:  # noqa: ANN401  it is wrong
     """Of a user, and of a message."""
-    a = Script(ONE, {"1": {"7": ADA}})
-    async with served({"a": a}) as scene:
-        guest = await scene.visit()
+    a = ScriptedProvider(ONE, {"1": {"7": ADA}})
+    async with served({"a": a}) as gateway:
+        client = await gateway.connect_and_join()
         a.emit(
             UserChanged(server_id="1", uid=key, status="dnd"),
             UserRemoved(server_id="1", uid=key),
             Message(server_id="1", uid=key, message="hello", channel="c"),
         )
-        assert await guest.news() == []
-        assert refused(scene) == {"events.uid": 3}
+        assert await client.new_frames() == []
+        assert refused(gateway) == {"events.uid": 3}
 
 
 @bad_ids
 async def test_r5_a_bad_server_id_drops_the_server(key: Any) -> None:  # noqa: ANN401  it is wrong
     """In the list, and in events of every kind."""
-    a = Script({key: Server(name="Bad"), "1": Server(name="One")})
-    async with served({"a": a}) as scene:
-        guest = await scene.connect()
-        assert guest.world.servers.keys() == {"1"}
-        assert refused(scene) == {"servers: key": 1}
+    a = ScriptedProvider({key: Server(name="Bad"), "1": Server(name="One")})
+    async with served({"a": a}) as gateway:
+        client = await gateway.connect()
+        assert client.world.servers.keys() == {"1"}
+        assert refused(gateway) == {"servers: key": 1}
         a.emit(
             ServerChanged(server_id=key, name="Bad"),
             ServerRemoved(server_id=key),
             UserChanged(server_id=key, uid="7"),
         )
-        assert await guest.news() == []
-        assert refused(scene)["events.server_id"] == 3
+        assert await client.new_frames() == []
+        assert refused(gateway)["events.server_id"] == 3
 
 
 @pytest.mark.parametrize(
@@ -158,20 +158,20 @@ async def test_r5_a_bad_server_id_drops_the_server(key: Any) -> None:  # noqa: A
 )
 async def test_r5_what_is_no_user_is_dropped(record: Any) -> None:  # noqa: ANN401  it is wrong
     """The others of the same answer are there."""
-    a = Script(ONE, {"1": {"8": record, "7": ADA}})
-    async with served({"a": a}) as scene:
-        guest = await scene.visit()
-        assert guest.users.keys() == {"7"}
-        assert refused(scene) == {"users: record": 1}
+    a = ScriptedProvider(ONE, {"1": {"8": record, "7": ADA}})
+    async with served({"a": a}) as gateway:
+        client = await gateway.connect_and_join()
+        assert client.users.keys() == {"7"}
+        assert refused(gateway) == {"users: record": 1}
 
 
 @pytest.mark.parametrize("record", [{"name": "Two"}, "Two", None, ADA])
 async def test_r5_what_is_no_server_is_dropped(record: Any) -> None:  # noqa: ANN401  it is wrong
     """The others of the same answer are there."""
-    async with served({"a": Script({"2": record, "1": Server(name="One")})}) as scene:
-        guest = await scene.connect()
-        assert guest.world.servers.keys() == {"1"}
-        assert refused(scene) == {"servers: record": 1}
+    async with served({"a": ScriptedProvider({"2": record, "1": Server(name="One")})}) as gateway:
+        client = await gateway.connect()
+        assert client.world.servers.keys() == {"1"}
+        assert refused(gateway) == {"servers: record": 1}
 
 
 class Broken(Mapping[str, User]):
@@ -192,10 +192,10 @@ class Broken(Mapping[str, User]):
 )
 async def test_r5_what_is_no_mapping_is_a_failed_call(answer: Any) -> None:  # noqa: ANN401
     """The next provider is asked."""
-    a, b = Script(ONE, {"1": answer}), Script(ONE, {"1": {"8": BOB}})
-    async with served({"a": a, "b": b}) as scene:
-        guest = await scene.visit()
-        assert guest.users.keys() == {"8"}
+    a, b = ScriptedProvider(ONE, {"1": answer}), ScriptedProvider(ONE, {"1": {"8": BOB}})
+    async with served({"a": a, "b": b}) as gateway:
+        client = await gateway.connect_and_join()
+        assert client.users.keys() == {"8"}
 
 
 @pytest.mark.parametrize("answer", [[], ["1"], "1", 7, Broken()], ids=lambda each: repr(each)[:9])
@@ -203,34 +203,34 @@ async def test_r5_a_list_of_servers_that_is_no_mapping_is_a_failed_call(
     answer: Any,  # noqa: ANN401  it is wrong
 ) -> None:
     """The next provider is asked."""
-    async with served({"a": Script(answer), "b": Script(ONE)}) as scene:
-        guest = await scene.connect()
-        assert guest.world.servers.keys() == {"1"}
+    async with served({"a": ScriptedProvider(answer), "b": ScriptedProvider(ONE)}) as gateway:
+        client = await gateway.connect()
+        assert client.world.servers.keys() == {"1"}
 
 
 @pytest.mark.parametrize("event", [7, "Reload", {}, ADA, UserChanged, object], ids=repr)
 async def test_r5_an_event_of_a_wrong_class_is_dropped(event: Any) -> None:  # noqa: ANN401
     """The stream goes on."""
-    a = Script(ONE, {"1": {"7": ADA}})
-    async with served({"a": a}) as scene:
-        guest = await scene.visit()
+    a = ScriptedProvider(ONE, {"1": {"7": ADA}})
+    async with served({"a": a}) as gateway:
+        client = await gateway.connect_and_join()
         a.emit(event, UserChanged(server_id="1", uid="7", status="dnd"))
-        assert len(await guest.news()) == 1
-        assert refused(scene) == {"events": 1}
-        assert scene.health("a") == "ready"
+        assert len(await client.new_frames()) == 1
+        assert refused(gateway) == {"events": 1}
+        assert gateway.health("a") == "ready"
 
 
 @pytest.mark.parametrize("server_id", [7, "", "a b", ["1"]])
 async def test_r5_a_reload_of_a_bad_server_reloads_nothing(server_id: Any) -> None:  # noqa: ANN401
     """It names no server that there is."""
-    a = Script(ONE, {"1": {"7": ADA}})
-    async with served({"a": a}) as scene:
-        await scene.visit()
+    a = ScriptedProvider(ONE, {"1": {"7": ADA}})
+    async with served({"a": a}) as gateway:
+        await gateway.connect_and_join()
         calls = len(a.calls)
         a.emit(Reload(server_id=server_id))
-        await scene.settle()
-        assert refused(scene) == {"events.server_id": 1}
-        assert scene.health("a") == "ready"
+        await gateway.settle()
+        assert refused(gateway) == {"events.server_id": 1}
+        assert gateway.health("a") == "ready"
         assert a.calls[calls:] == []
 
 
@@ -250,12 +250,12 @@ async def test_r5_a_reload_of_a_bad_server_reloads_nothing(server_id: Any) -> No
 )
 async def test_r5_an_unfit_channel_is_mapped_to_a_fit_one(channel: Any, *, fit: bool) -> None:  # noqa: ANN401
     """Always to the same, so that the client can tell channels apart."""
-    a = Script(ONE, {"1": {"7": ADA}})
-    async with served({"a": a}) as scene:
-        guest = await scene.visit()
+    a = ScriptedProvider(ONE, {"1": {"7": ADA}})
+    async with served({"a": a}) as gateway:
+        client = await gateway.connect_and_join()
         for text in ("one", "two"):
             a.emit(Message(server_id="1", uid="7", message=text, channel=channel))
-        one, two = await guest.news()
+        one, two = await client.new_frames()
         assert isinstance(one, MessageFrame)
         assert isinstance(two, MessageFrame)
         assert one.data.channel == two.data.channel
@@ -267,34 +267,34 @@ async def test_r5_an_unfit_channel_is_mapped_to_a_fit_one(channel: Any, *, fit: 
 @pytest.mark.parametrize("text", ["", "  ", 7, None, b"hello", f"hello {SURROGATE}"])
 async def test_r5_a_message_that_is_no_text_is_dropped(text: Any) -> None:  # noqa: ANN401
     """Also an empty one (R11)."""
-    a = Script(ONE, {"1": {"7": ADA}})
-    async with served({"a": a}) as scene:
-        guest = await scene.visit()
+    a = ScriptedProvider(ONE, {"1": {"7": ADA}})
+    async with served({"a": a}) as gateway:
+        client = await gateway.connect_and_join()
         a.emit(Message(server_id="1", uid="7", message=text, channel="c"))
-        assert await guest.news() == []
+        assert await client.new_frames() == []
 
 
 async def test_r5_an_empty_message_is_not_complained_about() -> None:
     """A picture without words is nothing wrong."""
-    a = Script(ONE, {"1": {"7": ADA}})
-    async with served({"a": a}) as scene:
-        await scene.visit()
+    a = ScriptedProvider(ONE, {"1": {"7": ADA}})
+    async with served({"a": a}) as gateway:
+        await gateway.connect_and_join()
         a.emit(Message(server_id="1", uid="7", message="", channel="c"))
-        await scene.settle()
-        assert refused(scene) == {}
+        await gateway.settle()
+        assert refused(gateway) == {}
 
 
 @pytest.mark.parametrize("value", [5, "a b", "é", ["5"], ""])
 async def test_r5_a_bad_client_id_is_not_passed_on(value: Any) -> None:  # noqa: ANN401
     """A bad client id, in the list or in an event, does not hide the one below."""
-    a = Script({"1": Server(client_id=value)}, {"1": {"7": ADA}})
-    b = Script({"1": Server(client_id="5")}, {"1": {}})
-    async with served({"a": a, "b": b}, tables={"b": {"mode": "merge"}}) as scene:
-        guest = await scene.visit()
-        assert guest.world.client_id == "5"
+    a = ScriptedProvider({"1": Server(client_id=value)}, {"1": {"7": ADA}})
+    b = ScriptedProvider({"1": Server(client_id="5")}, {"1": {}})
+    async with served({"a": a, "b": b}, tables={"b": {"mode": "merge"}}) as gateway:
+        client = await gateway.connect_and_join()
+        assert client.world.client_id == "5"
         a.emit(ServerChanged(server_id="1", client_id=value))
-        assert await guest.news() == []
-        assert refused(scene) == {"servers.client_id": 1, "events.client_id": 1}
+        assert await client.new_frames() == []
+        assert refused(gateway) == {"servers.client_id": 1, "events.client_id": 1}
 
 
 @pytest.mark.parametrize(
@@ -305,13 +305,13 @@ async def test_r5_a_bad_field_of_a_server_counts_as_not_supplied(
     field: str, value: object
 ) -> None:
     """The provider below supplies it."""
-    a = Script({"1": Server(**{field: value})})  # type: ignore[arg-type]
-    b = Script({"1": Server(name="Below", id="below")})
-    async with served({"a": a, "b": b}, tables={"b": {"mode": "merge"}}) as scene:
-        guest = await scene.connect()
-        (server,) = guest.world.servers.values()
+    a = ScriptedProvider({"1": Server(**{field: value})})  # type: ignore[arg-type]
+    b = ScriptedProvider({"1": Server(name="Below", id="below")})
+    async with served({"a": a, "b": b}, tables={"b": {"mode": "merge"}}) as gateway:
+        client = await gateway.connect()
+        (server,) = client.world.servers.values()
         assert (server.name, server.id) == ("Below", "below")
-        assert refused(scene) == {f"servers.{field}": 1}
+        assert refused(gateway) == {f"servers.{field}": 1}
 
 
 @pytest.mark.parametrize("value", ["maybe", 2, []])
@@ -323,11 +323,11 @@ async def test_r5_a_guard_that_cannot_be_read_closes_the_server(value: Any) -> N
         "2": Server(name="Two", enabled=value),
         "3": Server(name="Three"),
     }
-    async with served({"a": Script(servers)}) as scene:
-        guest = await scene.connect()
-        listed = {key: server.passworded for key, server in guest.world.servers.items()}
+    async with served({"a": ScriptedProvider(servers)}) as gateway:
+        client = await gateway.connect()
+        listed = {key: server.passworded for key, server in client.world.servers.items()}
         assert listed == {"1": True, "3": False}
-        assert refused(scene) == {"servers.passworded": 1, "servers.enabled": 1}
+        assert refused(gateway) == {"servers.passworded": 1, "servers.enabled": 1}
 
 
 async def test_r5_flags_are_read_as_databases_spell_them() -> None:
@@ -337,16 +337,16 @@ async def test_r5_flags_are_read_as_databases_spell_them() -> None:
         "2": {"passworded": 1, "enabled": "t"},
         "3": {"enabled": 0},
     }
-    a = Script({key: Server(name=key, **flags) for key, flags in database.items()})
-    async with served({"a": a}) as scene:
-        guest = await scene.connect()
-        listed = {key: server.passworded for key, server in guest.world.servers.items()}
+    a = ScriptedProvider({key: Server(name=key, **flags) for key, flags in database.items()})
+    async with served({"a": a}) as gateway:
+        client = await gateway.connect()
+        listed = {key: server.passworded for key, server in client.world.servers.items()}
         assert listed == {"1": False, "2": True}
         opened: Any = "f"
         a.emit(ServerChanged(server_id="2", passworded=opened))
-        await guest.news()
-        assert not guest.world.servers["2"].passworded
-        assert refused(scene) == {}
+        await client.new_frames()
+        assert not client.world.servers["2"].passworded
+        assert refused(gateway) == {}
 
 
 async def test_r5_refused_values_are_counted_and_logged_once_per_provider_and_path(
@@ -354,13 +354,13 @@ async def test_r5_refused_values_are_counted_and_logged_once_per_provider_and_pa
 ) -> None:
     """However many there are; another path and another provider have lines of their own."""
     crowd = {str(number): user(status="away", username=7) for number in range(100)}
-    a, b = Script(ONE, {"1": crowd}), Script(ONE, {"1": crowd})
-    async with served({"a": a, "b": b}, tables={"b": {"mode": "merge"}}) as scene:
-        await scene.visit()
+    a, b = ScriptedProvider(ONE, {"1": crowd}), ScriptedProvider(ONE, {"1": crowd})
+    async with served({"a": a, "b": b}, tables={"b": {"mode": "merge"}}) as gateway:
+        await gateway.connect_and_join()
         a.emit(*(UserChanged(server_id="1", uid="7", status="away") for _ in range(3)))  # type: ignore[arg-type]
-        await scene.settle()
-        assert refused(scene) == {"users.status": 100, "users.username": 100, "events.status": 3}
-        assert refused(scene, "b") == {"users.status": 100, "users.username": 100}
+        await gateway.settle()
+        assert refused(gateway) == {"users.status": 100, "users.username": 100, "events.status": 3}
+        assert refused(gateway, "b") == {"users.status": 100, "users.username": 100}
     said = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
     assert sorted(said) == [
         "provider a: events.status: refused 'away'",
@@ -378,14 +378,14 @@ class Unprintable:
 
 async def test_r5_a_refused_value_that_cannot_be_printed_harms_nobody() -> None:
     """It is counted all the same."""
-    a = Script(ONE, {"1": {"7": user(username=Unprintable())}})
-    async with served({"a": a}) as scene:
-        guest = await scene.visit()
-        assert guest.users.keys() == {"7"}
+    a = ScriptedProvider(ONE, {"1": {"7": user(username=Unprintable())}})
+    async with served({"a": a}) as gateway:
+        client = await gateway.connect_and_join()
+        assert client.users.keys() == {"7"}
         a.emit(Unprintable())  # type: ignore[arg-type]
-        await guest.news()
-        assert refused(scene) == {"users.username": 1, "events": 1}
-        assert scene.health("a") == "ready"
+        await client.new_frames()
+        assert refused(gateway) == {"users.username": 1, "events": 1}
+        assert gateway.health("a") == "ready"
 
 
 class Text(str):
@@ -417,21 +417,21 @@ class Sly(str):
 async def test_r5_text_of_a_derived_class_is_judged_by_what_is_sent() -> None:
     """How it compares and hashes is its own business; it goes out as the characters it has."""
     word, status = Sly("__proto__"), Sly("evil")
-    a = Script(ONE, {"1": {word: ADA, "7": user(status=status)}})
-    async with served({"a": a}) as scene:
-        guest = await scene.visit()
-        assert guest.users == {"7": EffectiveUser("7", "7", "offline", "#ffffff")}
+    a = ScriptedProvider(ONE, {"1": {word: ADA, "7": user(status=status)}})
+    async with served({"a": a}) as gateway:
+        client = await gateway.connect_and_join()
+        assert client.users == {"7": EffectiveUser("7", "7", "offline", "#ffffff")}
 
 
 async def test_r5_text_of_a_derived_class_is_as_good_as_any() -> None:
     """It has become plain text where it goes out to clients."""
     record = user(username=Text("Ada"), status=Presence.DND, role_color=Colour.RED)
     server = Server(name=Text("One"), id=Text("one"), client_id=Text("5"))
-    a = Script({Text("1"): server}, {"1": {Text("7"): record}})
-    async with served({"a": a}) as scene:
-        guest = await scene.visit()
-        assert guest.users == {"7": EffectiveUser("7", "Ada", "dnd", "#ff0000")}
-        assert guest.world.client_id == "5"
+    a = ScriptedProvider({Text("1"): server}, {"1": {Text("7"): record}})
+    async with served({"a": a}) as gateway:
+        client = await gateway.connect_and_join()
+        assert client.users == {"7": EffectiveUser("7", "Ada", "dnd", "#ff0000")}
+        assert client.world.client_id == "5"
         a.emit(
             UserChanged(server_id=Text("1"), uid=Text("8"), username=Text("Bob")),
             Message(
@@ -440,9 +440,9 @@ async def test_r5_text_of_a_derived_class_is_as_good_as_any() -> None:
             ServerChanged(server_id="1", client_id=Text("6")),
             ServerChanged(server_id=Text("2"), name=Text("Two")),
         )
-        assert len(await guest.news()) == 4
-        assert guest.users["8"].username == "Bob"
-        assert guest.world.servers["2"].name == "Two"
+        assert len(await client.new_frames()) == 4
+        assert client.users["8"].username == "Bob"
+        assert client.world.servers["2"].name == "Two"
 
 
 class Member(User, frozen=True, kw_only=True):
@@ -459,40 +459,42 @@ class Guild(Server, frozen=True, kw_only=True):
 
 async def test_r5_a_record_of_a_derived_class_is_as_good_as_any() -> None:
     """Also where an event changes it."""
-    a = Script({"1": Guild(name="One")}, {"1": {"7": Member(username="Ada", avatar="x")}})
-    async with served({"a": a}) as scene:
-        guest = await scene.visit()
+    a = ScriptedProvider(
+        {"1": Guild(name="One")}, {"1": {"7": Member(username="Ada", avatar="x")}}
+    )
+    async with served({"a": a}) as gateway:
+        client = await gateway.connect_and_join()
         a.emit(
             UserChanged(server_id="1", uid="7", status="dnd"),
             ServerChanged(server_id="1", name="First"),
         )
-        await guest.news()
-        assert guest.users == {"7": EffectiveUser("7", "Ada", "dnd", "#ffffff")}
-        assert guest.world.servers["1"].name == "First"
-        assert scene.health("a") == "ready"
+        await client.new_frames()
+        assert client.users == {"7": EffectiveUser("7", "Ada", "dnd", "#ffffff")}
+        assert client.world.servers["1"].name == "First"
+        assert gateway.health("a") == "ready"
 
 
 async def test_r5_a_record_that_is_changed_after_it_was_given_is_of_no_interest() -> None:
     """A provider may keep the mapping that it gave, and go on using it."""
     users = {"7": ADA}
-    a = Gated(ONE, {"1": users})
-    async with served({"a": a}) as scene:
-        guest = await scene.visit()
+    a = ScriptedProvider(ONE, {"1": users})
+    async with served({"a": a}) as gateway:
+        client = await gateway.connect_and_join()
         users["8"] = BOB
         a.emit(UserChanged(server_id="1", uid="7", status="dnd"))
-        await guest.news()
-        assert guest.users.keys() == {"7"}
+        await client.new_frames()
+        assert client.users.keys() == {"7"}
         assert users == {"7": ADA, "8": BOB}
 
 
 async def test_r5_words_that_would_freeze_the_client_are_broken_up() -> None:
     """In names and in chat; the ids cannot have them."""
-    a = Script(ONE, {"1": {"7": User(username="constructor")}})
-    async with served({"a": a}) as scene:
-        guest = await scene.visit()
-        assert guest.users["7"].username == "constructor\u200b"
+    a = ScriptedProvider(ONE, {"1": {"7": User(username="constructor")}})
+    async with served({"a": a}) as gateway:
+        client = await gateway.connect_and_join()
+        assert client.users["7"].username == "constructor\u200b"
         a.emit(Message(server_id="1", uid="7", message="so __proto__ it is", channel="c"))
-        (frame,) = await guest.news()
+        (frame,) = await client.new_frames()
         assert isinstance(frame, MessageFrame)
         assert frame.data.message == "so __proto__\u200b it is"
 
@@ -506,12 +508,12 @@ def test_a_user_of_these_tests_has_what_it_is_given() -> None:
 async def test_r5_a_number_of_thousands_of_digits_spoils_nothing() -> None:
     """Python refuses to print one; it is refused like any other."""
     huge = 10**5000
-    a = Gated(ONE, {"1": {huge: ADA, "7": BOB}})  # type: ignore[dict-item]
-    async with served({"a": a}) as scene:
-        guest = await scene.visit()
-        assert guest.users.keys() == {"7"}
+    a = ScriptedProvider(ONE, {"1": {huge: ADA, "7": BOB}})  # type: ignore[dict-item]
+    async with served({"a": a}) as gateway:
+        client = await gateway.connect_and_join()
+        assert client.users.keys() == {"7"}
         a.emit(UserChanged(server_id="1", uid=huge))  # type: ignore[arg-type]
         a.emit(Message(server_id="1", uid="7", message="hi", channel=huge))  # type: ignore[arg-type]
-        (frame,) = await guest.news()
+        (frame,) = await client.new_frames()
         assert isinstance(frame, MessageFrame)
-        assert scene.health("a") == "ready"
+        assert gateway.health("a") == "ready"

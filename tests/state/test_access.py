@@ -12,7 +12,7 @@ from d_back_core import Credentials, Server, ServerChanged, User, hookimpl
 from d_back_core.config import parse
 from d_back_core.embedding.server import WebSocketServer
 from d_back_core.secret import Secret, hash_password
-from d_back_testing import ManualClock, Script
+from d_back_testing import ManualClock, ScriptedProvider
 
 UNAUTHORIZED = (
     "unauthorized",
@@ -25,9 +25,9 @@ FAILED = (
 LOGIN = {"discordToken": "tok-MARK", "discordUser": {"id": "5", "username": "Bo"}}
 
 
-def town(client_id: str | UnsetType = UNSET) -> Script:
+def town(client_id: str | UnsetType = UNSET) -> ScriptedProvider:
     """A protected server and two open ones; ``client_id`` is that of the plaza."""
-    return Script(
+    return ScriptedProvider(
         {
             "333": Server(name="Vault", id="vault", passworded=True),
             "111": Server(name="Plaza", id="plaza", client_id=client_id),
@@ -38,7 +38,7 @@ def town(client_id: str | UnsetType = UNSET) -> Script:
 
 
 def serving(
-    *providers: Script,
+    *providers: ScriptedProvider,
     clock: ManualClock | None = None,
     policy: dict[str, Any] | None = None,
     settings: dict[str, dict[str, Any]] | None = None,
@@ -217,7 +217,7 @@ async def test_r24_the_first_provider_that_decides_counts(
 
 async def test_r24_a_provider_that_says_nothing_of_the_server_is_not_asked(dial: Dial) -> None:
     """Only those that contribute to a server decide about it."""
-    provider, stranger = town(), Script({}, {})
+    provider, stranger = town(), ScriptedProvider({}, {})
     stranger.authorize_answer = True
     stranger.users_answers = {"333": None}
     settings = {"a": {"mode": "merge"}}

@@ -25,7 +25,7 @@ def catch_up(world: World, client: ClientWorld, joined_at: int) -> None:
         seq = world.seq if number == len(changes) else backlog.seq
         frame = decoded(protocol.delta("1", seq, change, resync=True))
         assert frame is not None
-        client.fold(frame)
+        client.apply(frame)
 
 
 def test_r29_who_was_never_introduced_to_a_resumed_client_is_sent_in_full() -> None:

@@ -22,7 +22,7 @@ from d_back_core import (
 )
 from d_back_core.config import parse
 from d_back_core.embedding.server import WebSocketServer
-from d_back_testing import Script
+from d_back_testing import ScriptedProvider
 
 SERVERS = {"1": "plaza", "2": "garden", "3": "vault"}
 UIDS = ("7", "8", "9")
@@ -30,7 +30,7 @@ CROWD = 1100
 """Users of whom a snapshot is not made again for every join."""
 
 
-class Town(Script):
+class Town(ScriptedProvider):
     """Knows who is there, tells of each change at once, and takes its time for every answer."""
 
     def __init__(self, pace: int, crowd: int = 0) -> None:

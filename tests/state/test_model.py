@@ -15,7 +15,6 @@ from typing import Any, Literal, TypeAlias, assert_never
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scenario import DOWN, Gated, Guest, Scene, configured, served
 
 from d_back_core import (
     Message,
@@ -38,6 +37,8 @@ from d_back_core.wire.protocol import (
     ServerListUpdate,
     ServerMessage,
 )
+from d_back_testing import ManualClient, RunningGateway, ScriptedProvider, configured, served
+from d_back_testing.scripted_provider import DOWN
 
 EXAMPLES = int(os.environ.get("D_BACK_MODEL_EXAMPLES", "0"))
 """Programs that are run, other ones each time; 0: some that are always the same."""
@@ -356,13 +357,13 @@ class Reconfigure:
 
 @dataclass(frozen=True)
 class Join:
-    guest: int
+    client: int
     server_id: str
 
 
 @dataclass(frozen=True)
 class Leave:
-    guest: int
+    client: int
 
 
 @dataclass(frozen=True)
@@ -382,7 +383,7 @@ class Program:
     users: dict[str, dict[str, Records]]
     eager: bool
     joins: list[str]
-    """The servers that the guests join first of all."""
+    """The servers that the clients join first of all."""
     steps: list[Step]
 
 
@@ -437,7 +438,7 @@ any_news = st.one_of(
 )
 troubles = st.sampled_from(["raises", "hangs", "cannot say", "stream", "well", "well"])
 turns = st.tuples(names, st.none() | server_ids | server_ids, troubles)
-guests = st.integers(0, 1)
+clients = st.integers(0, 1)
 steps: st.SearchStrategy[Step] = st.one_of(
     st.builds(Burst, st.lists(any_news, min_size=1, max_size=1)),
     st.builds(Burst, st.lists(news, min_size=1, max_size=1)),
@@ -445,8 +446,8 @@ steps: st.SearchStrategy[Step] = st.one_of(
     st.builds(Refetch, names, st.none() | server_ids),
     st.builds(Turn, st.lists(turns, min_size=1, max_size=3)),
     st.builds(Reconfigure, chains()),
-    st.builds(Join, guests, server_ids),
-    st.builds(Leave, guests),
+    st.builds(Join, clients, server_ids),
+    st.builds(Leave, clients),
     st.builds(Wait, st.sampled_from([0.1, 1.0, 4.9, 5.0, 6.0, 29.0, 30.0, 45.0, 70.0])),
     st.builds(Wait, st.none()),
 )
@@ -473,7 +474,7 @@ programs = st.builds(
 # Running them
 
 
-class Source(Gated):
+class Source(ScriptedProvider):
     """A provider that says what the model's truth is, as far as it can."""
 
     def __init__(self, truth: Truth) -> None:
@@ -505,21 +506,21 @@ class Source(Gated):
         return self.truth.servers if server_id is None else self.truth.users[server_id]
 
 
-class Watchful(Guest):
-    """A guest to whom no delta may say what it knows already."""
+class Watchful(ManualClient):
+    """A client to whom no delta may say what it knows already."""
 
-    def take(self, frame: ServerMessage) -> None:
+    def apply(self, frame: ServerMessage) -> None:
         before = dict(self.users)
-        super().take(frame)
+        super().apply(frame)
         if isinstance(frame, PresenceFrame):
             assert self.users != before, frame
 
 
 @dataclass
 class Visitor:
-    """A guest, and the server that it is in."""
+    """A client, and the server that it is in."""
 
-    guest: Guest
+    client: ManualClient
     server_id: str | None = None
 
 
@@ -530,9 +531,13 @@ class Run:
     """Of all runs."""
 
     def __init__(
-        self, scene: Scene, watcher: Guest, model: Model, sources: dict[str, Source]
+        self,
+        gateway: RunningGateway,
+        watcher: ManualClient,
+        model: Model,
+        sources: dict[str, Source],
     ) -> None:
-        self.scene = scene
+        self.gateway = gateway
         self.observer = watcher
         """Joins nothing, and sees every list."""
         self.model = model
@@ -583,7 +588,7 @@ class Run:
             self.tell(each)
         if relists:
             self.model.relist()
-            await self.scene.advance(0)
+            await self.gateway.advance(0)
             if self.model.held.keys() - before:  # somebody is being asked
                 self.stable = False
 
@@ -679,10 +684,10 @@ class Run:
         await self.calm_down()
         listed = self.model.listed().keys()
         worlds = {server_id: self.model.world(server_id) for server_id in self.model.held}
-        frames = {number: len(each.guest.frames) for number, each in self.visitors.items()}
+        frames = {number: len(each.client.frames) for number, each in self.visitors.items()}
         self.stable = False
         self.model.chain = chain
-        await self.scene.server.reload(configuration(chain, eager=self.model.eager))
+        await self.gateway.server.reload(configuration(chain, eager=self.model.eager))
         if any(truth.trouble or not truth.streams for truth in self.model.truths.values()):
             return
         await self.calm_down()
@@ -690,8 +695,8 @@ class Run:
         for number, visitor in self.visitors.items():
             if visitor.server_id is None:
                 continue
-            both = worlds[visitor.server_id].keys() & visitor.guest.users.keys()
-            for frame in visitor.guest.frames[frames[number] :]:
+            both = worlds[visitor.server_id].keys() & visitor.client.users.keys()
+            for frame in visitor.client.frames[frames[number] :]:
                 if isinstance(frame, PresenceFrame) and frame.data.uid in both:
                     assert frame.data.delete is not True
 
@@ -700,8 +705,8 @@ class Run:
             await self.calm_down()
         visitor = self.visitors.get(number)
         if visitor is None:
-            visitor = self.visitors[number] = Visitor(await self.scene.connect(Watchful))
-        await visitor.guest.ask(server_id)
+            visitor = self.visitors[number] = Visitor(await self.gateway.connect(Watchful))
+        await visitor.client.ask(server_id)
         answer = await self.answer(visitor)
         if self.stable:
             assert isinstance(answer, ServerJoin) is (server_id in self.model.listed())
@@ -712,8 +717,8 @@ class Run:
     async def answer(self, visitor: Visitor) -> ServerJoin | Error:
         """What comes of a join; all time passes if somebody who is asked hangs."""
         for seconds in (0, 0, 0, ALL_TIMERS, 0):
-            await self.scene.advance(seconds)
-            for frame in await visitor.guest.news():
+            await self.gateway.advance(seconds)
+            for frame in await visitor.client.new_frames():
                 if isinstance(frame, ServerJoin | Error):
                     return frame
         raise AssertionError("no answer")
@@ -721,13 +726,13 @@ class Run:
     async def leave(self, number: int) -> None:
         visitor = self.visitors.pop(number, None)
         if visitor is not None:
-            await visitor.guest.connection.close()
+            await visitor.client.connection.close()
 
     async def wait(self, seconds: float | None) -> None:
         if seconds is not None:
-            await self.scene.advance(seconds)
+            await self.gateway.advance(seconds)
             return
-        await self.scene.advance(ALL_TIMERS)
+        await self.gateway.advance(ALL_TIMERS)
         await self.watch()
         for server_id in self.missed & self.model.held.keys():  # it begins anew
             del self.model.held[server_id]
@@ -737,7 +742,7 @@ class Run:
 
     async def watch(self) -> None:
         """See which servers were not in the list for a while."""
-        for frame in await self.observer.news():
+        for frame in await self.observer.new_frames():
             if isinstance(frame, ServerListUpdate):
                 self.missed |= set(frame.removed or ())
 
@@ -749,7 +754,7 @@ class Run:
             self.calm = True
 
     async def compare(self) -> None:
-        await self.scene.settle()
+        await self.gateway.settle()
         for visitor in self.visitors.values():
             await self.compare_chat(visitor)
         if self.stable:
@@ -760,7 +765,7 @@ class Run:
     async def compare_chat(self, visitor: Visitor) -> None:
         """Take the frames; whatever else is so, the client's copy is that of the gateway."""
         heard = []
-        for frame in await visitor.guest.news():
+        for frame in await visitor.client.new_frames():
             match frame:
                 case MessageFrame():
                     heard.append((frame.server, frame.data.uid, frame.data.message))
@@ -773,14 +778,14 @@ class Run:
                     raise AssertionError(frame)
         if visitor.server_id is None:
             return
-        held = self.scene.live.servers[visitor.server_id].world
-        assert visitor.guest.users == {user.uid: user for user in held.shown()}
-        assert visitor.guest.world.seq == held.seq
+        held = self.gateway.live.servers[visitor.server_id].world
+        assert visitor.client.users == {user.uid: user for user in held.shown()}
+        assert visitor.client.world.seq == held.seq
         if self.calm:
             assert heard == [each for each in self.expected if each[0] == visitor.server_id]
 
     def compare_all(self) -> None:
-        model, live = self.model, self.scene.live
+        model, live = self.model, self.gateway.live
         listed = model.listed()
         assert {key: server.name for key, server in live.server_list.servers.items()} == listed
         assert live.list_resolver.stale is model.list.stale
@@ -789,11 +794,11 @@ class Run:
             assert list(feed.layers.in_use) == [link.name for link in in_use.layers]
             assert feed.stale is in_use.stale
         for visitor in self.visitors.values():
-            names = {key: each.name for key, each in visitor.guest.world.servers.items()}
+            names = {key: each.name for key, each in visitor.client.world.servers.items()}
             assert names == listed
             if visitor.server_id is not None:
                 assert visitor.server_id in listed
-                assert visitor.guest.users == model.world(visitor.server_id)
+                assert visitor.client.users == model.world(visitor.server_id)
 
 
 def configuration(chain: list[Link], *, eager: bool) -> Config:
@@ -818,11 +823,11 @@ async def run(program: Program) -> None:
     }
     sources = {name: Source(truth) for name, truth in truths.items()}
     given = {link.name: sources[link.name] for link in program.chain}
-    async with served(given, **tables(program.chain, eager=program.eager)) as scene:
-        await scene.advance(ALL_TIMERS)  # all have been well for long
+    async with served(given, **tables(program.chain, eager=program.eager)) as gateway:
+        await gateway.advance(ALL_TIMERS)  # all have been well for long
         model = Model(program.chain, truths, eager=program.eager)
         model.settle()
-        running = Run(scene, await scene.connect(), model, sources)
+        running = Run(gateway, await gateway.connect(), model, sources)
         joins = [Join(number, server_id) for number, server_id in enumerate(program.joins)]
         for step in (*joins, *program.steps, Wait(None)):
             await running.step(step)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from scenario import ADA, BOB, CID, DOWN, ONE, Gated, configured, served
+from sample_users import ADA, BOB, CID, ONE
 
 from d_back_core import (
     Change,
@@ -25,13 +25,14 @@ from d_back_core import (
 )
 from d_back_core.config import parse
 from d_back_core.providers.loader import load
-from d_back_testing import Script
+from d_back_testing import ScriptedProvider, configured, served
+from d_back_testing.scripted_provider import DOWN
 
 GRACE = 30.0
 WITH_CLIENT_ID = ServerSet(server_id="1", server=Server(name="One", id="one", client_id="42"))
 
 
-class Recorder(Gated):
+class Recorder(ScriptedProvider):
     """A provider that remembers what it is given."""
 
     def __init__(self, *args: Any) -> None:  # noqa: ANN401  those of a script
@@ -57,8 +58,8 @@ class PublicRecorder(Recorder):
     records = "public"
 
 
-def town() -> Gated:
-    return Gated(ONE, {"1": {"7": ADA, "8": BOB}})
+def town() -> ScriptedProvider:
+    return ScriptedProvider(ONE, {"1": {"7": ADA, "8": BOB}})
 
 
 def users_of(changes: list[Change]) -> dict[str, User | None]:
@@ -78,12 +79,12 @@ def users_of(changes: list[Change]) -> dict[str, User | None]:
 async def test_r22_a_recorded_server_is_eager() -> None:
     """A recorder is given the users of a server that nobody has joined."""
     recorder = Recorder()
-    async with scene_of(town(), recorder) as scene:
-        await scene.settle()
+    async with gateway_of(town(), recorder) as gateway:
+        await gateway.settle()
     assert users_of(recorder.got) == {"7": ADA, "8": BOB}
 
 
-def scene_of(town: Script, recorder: Recorder, **tables: Any) -> Any:  # noqa: ANN401  a scene
+def gateway_of(town: ScriptedProvider, recorder: Recorder, **tables: Any) -> Any:  # noqa: ANN401  a gateway
     chain = {"order": ["town"], "recorders": ["recorder"]}
     return served({"town": town, "recorder": recorder}, chain=chain, **tables)
 
@@ -91,8 +92,8 @@ def scene_of(town: Script, recorder: Recorder, **tables: Any) -> Any:  # noqa: A
 async def test_r12_a_server_is_recorded_with_its_public_id() -> None:
     """The public id in use is stored, so that it is the same after a restart."""
     recorder = Recorder()
-    async with scene_of(town(), recorder) as scene:
-        await scene.settle()
+    async with gateway_of(town(), recorder) as gateway:
+        await gateway.settle()
     expected = ServerSet(server_id="1", server=Server(name="One", id="one"))
     assert expected in recorder.got
 
@@ -100,8 +101,8 @@ async def test_r12_a_server_is_recorded_with_its_public_id() -> None:
 async def test_a_whole_snapshot_is_said_to_be_complete() -> None:
     """A recorder may forget whom a whole snapshot does not hold."""
     recorder = Recorder()
-    async with scene_of(town(), recorder) as scene:
-        await scene.settle()
+    async with gateway_of(town(), recorder) as gateway:
+        await gateway.settle()
     assert Snapshot(server_id=None, keys=frozenset({"1"})) in recorder.got
     assert Snapshot(server_id="1", keys=frozenset({"7", "8"})) in recorder.got
 
@@ -115,8 +116,8 @@ async def test_what_is_only_a_part_is_not_said_to_be_complete() -> None:
         {"recorder": {"servers": ["1"]}},
     ):
         recorder = Recorder()
-        async with scene_of(town(), recorder, tables=tables) as scene:
-            await scene.settle()
+        async with gateway_of(town(), recorder, tables=tables) as gateway:
+            await gateway.settle()
         assert "1" in [each.server_id for each in recorder.got if isinstance(each, ServerSet)]
         assert [
             each
@@ -128,13 +129,13 @@ async def test_what_is_only_a_part_is_not_said_to_be_complete() -> None:
 async def test_events_are_recorded() -> None:
     """A change, a new user and a removal each reach the recorder."""
     source, recorder = town(), Recorder()
-    async with scene_of(source, recorder) as scene:
+    async with gateway_of(source, recorder) as gateway:
         source.emit(
             UserChanged(server_id="1", uid="7", status="dnd"),
             UserChanged(server_id="1", uid="9", username="Cid"),
             UserRemoved(server_id="1", uid="8"),
         )
-        await scene.settle()
+        await gateway.settle()
         state = users_of(recorder.got)
     assert state["7"] == User(username="Ada", status="dnd", role_color="#aaaaaa")
     assert state["9"] == User(username="Cid")
@@ -145,14 +146,14 @@ async def test_r22_an_outage_erases_nothing() -> None:
     """A provider that fails past its grace takes nothing out of the memory."""
     source, recorder = town(), Recorder(ONE, {"1": {"9": CID}})
     chain = {"order": ["town", "recorder"], "recorders": ["recorder"]}
-    async with served({"town": source, "recorder": recorder}, chain=chain) as scene:
-        await scene.settle()
+    async with served({"town": source, "recorder": recorder}, chain=chain) as gateway:
+        await gateway.settle()
         before = len(recorder.got)
         source.break_stream()
         source.servers_answer = source.users_answers["1"] = DOWN
-        await scene.advance(GRACE + 1)
-        guest = await scene.visit()
-        assert guest.users.keys() == {"9"}
+        await gateway.advance(GRACE + 1)
+        client = await gateway.connect_and_join()
+        assert client.users.keys() == {"9"}
         assert recorder.got[before:] == []
 
 
@@ -160,26 +161,26 @@ async def test_r22_a_user_who_left_meanwhile_is_forgotten_when_the_source_is_bac
     """The snapshot of a source that returns is whole, and says who is gone."""
     source, recorder = town(), Recorder(ONE, {"1": {"9": CID}})
     chain = {"order": ["town", "recorder"], "recorders": ["recorder"]}
-    async with served({"town": source, "recorder": recorder}, chain=chain) as scene:
+    async with served({"town": source, "recorder": recorder}, chain=chain) as gateway:
         source.break_stream()
         source.users_answers["1"] = DOWN
-        await scene.advance(GRACE + 1)
+        await gateway.advance(GRACE + 1)
         source.broken = False
         source.users_answers["1"] = {"7": ADA}
-        await scene.advance(100)
+        await gateway.advance(100)
         assert users_of(recorder.got) == {"7": ADA}
 
 
 async def test_r21_a_recorder_hears_only_of_the_layers_above_it() -> None:
     """What a layer below says, or lends to the merge, is not recorded."""
-    above = Gated(ONE, {"1": {"7": User(username="Ada")}})
-    below = Gated(None, {"1": {"7": User(status="dnd"), "9": CID}})
+    above = ScriptedProvider(ONE, {"1": {"7": User(username="Ada")}})
+    below = ScriptedProvider(None, {"1": {"7": User(status="dnd"), "9": CID}})
     recorder = Recorder()
     providers = {"above": above, "recorder": recorder, "below": below}
     tables = {"below": {"mode": "merge"}}
-    async with served(providers, tables=tables, chain={"recorders": ["recorder"]}) as scene:
+    async with served(providers, tables=tables, chain={"recorders": ["recorder"]}) as gateway:
         below.emit(UserChanged(server_id="1", uid="7", status="idle"))
-        await scene.settle()
+        await gateway.settle()
     assert users_of(recorder.got) == {"7": User(username="Ada")}
 
 
@@ -192,8 +193,10 @@ def test_r21_a_recorder_at_the_top_of_the_order_is_an_error() -> None:
 def test_a_recorder_that_records_nothing_is_an_error() -> None:
     """A plugin without the hook cannot be named as a recorder."""
     config = parse({"chain": {"order": ["a"], "recorders": ["b"]}})
-    with pytest.raises(ConfigError, match=r"provider 'b' \(Script\) does not implement record"):
-        load(config, {"a": Script(), "b": Script()})
+    with pytest.raises(
+        ConfigError, match=r"provider 'b' \(ScriptedProvider\) does not implement record"
+    ):
+        load(config, {"a": ScriptedProvider(), "b": ScriptedProvider()})
 
 
 async def test_r23_chat_is_for_public_recorders_only() -> None:
@@ -202,10 +205,10 @@ async def test_r23_chat_is_for_public_recorders_only() -> None:
     providers = {"town": source, "memory": memory, "public": public}
     chain = {"order": ["town"], "recorders": ["memory", "public"]}
     said = Message(server_id="1", uid="7", message="hello", channel="c")
-    async with served(providers, chain=chain) as scene:
-        await scene.settle()
+    async with served(providers, chain=chain) as gateway:
+        await gateway.settle()
         source.emit(said)
-        await scene.settle()
+        await gateway.settle()
     assert said in public.got
     assert said not in memory.got
 
@@ -217,10 +220,10 @@ async def test_public_recorders_get_the_state_after_the_policy() -> None:
     providers = {"town": source, "memory": memory, "public": public}
     chain = {"order": ["town"], "recorders": ["memory", "public"]}
     policies = {"1": {"ignore_users": ["8"], "ignore_channels": ["secret"]}}
-    async with served(providers, chain=chain, policies=policies) as scene:
-        await scene.settle()
+    async with served(providers, chain=chain, policies=policies) as gateway:
+        await gateway.settle()
         source.emit(Message(server_id="1", uid="7", message="psst", channel="secret"))
-        await scene.settle()
+        await gateway.settle()
     assert users_of(public.got) == {"7": ADA}
     assert users_of(memory.got) == {"7": ADA, "8": BOB}
     assert not [change for change in public.got if isinstance(change, Message)]
@@ -228,10 +231,10 @@ async def test_public_recorders_get_the_state_after_the_policy() -> None:
 
 async def test_r6_protection_is_recorded() -> None:
     """What a source protects is still protected when the memory speaks for it."""
-    source = Gated({"1": Server(name="One", passworded=True)}, {"1": {}})
+    source = ScriptedProvider({"1": Server(name="One", passworded=True)}, {"1": {}})
     recorder = Recorder()
-    async with scene_of(source, recorder) as scene:
-        await scene.settle()
+    async with gateway_of(source, recorder) as gateway:
+        await gateway.settle()
     [recorded] = [each.server for each in recorder.got if isinstance(each, ServerSet)]
     assert recorded.passworded is True
 
@@ -239,43 +242,43 @@ async def test_r6_protection_is_recorded() -> None:
 async def test_a_removed_server_is_recorded() -> None:
     """A source that takes a server out of its list takes it out of the memory."""
     source, recorder = town(), Recorder()
-    async with scene_of(source, recorder) as scene:
-        await scene.settle()
+    async with gateway_of(source, recorder) as gateway:
+        await gateway.settle()
         source.servers_answer = {}
-        await scene.advance(0)
+        await gateway.advance(0)
         assert source.context is not None
         source.context.degraded("changed")
         source.context.recovered()
-        await scene.settle()
+        await gateway.settle()
     assert ServerRemoved(server_id="1") in recorder.got
 
 
 async def test_client_ids_are_recorded() -> None:
     """A changed OAuth2 client id is recorded with its server."""
     source, recorder = town(), Recorder()
-    async with scene_of(source, recorder) as scene:
-        await scene.settle()
+    async with gateway_of(source, recorder) as gateway:
+        await gateway.settle()
         source.emit(ServerChanged(server_id="1", client_id="42"))
-        await scene.settle()
+        await gateway.settle()
     assert recorder.got[-1] == WITH_CLIENT_ID
 
 
 async def test_r23_while_a_recorder_is_slow_the_newest_state_wins() -> None:
     """Of each user only the last state waits, and clients do not."""
     source, recorder = town(), Recorder()
-    async with scene_of(source, recorder) as scene:
-        await scene.settle()
+    async with gateway_of(source, recorder) as gateway:
+        await gateway.settle()
         recorder.hold("record")
-        guest = await scene.visit()
+        client = await gateway.connect_and_join()
         for status in ("dnd", "idle", "offline", "online", "dnd"):
             source.emit(UserChanged(server_id="1", uid="7", status=status))
             source.emit(UserChanged(server_id="1", uid="8", status=status))
-        await scene.settle()
-        assert len(await guest.news()) > 0
-        assert guest.users["7"].status == "dnd"
+        await gateway.settle()
+        assert len(await client.new_frames()) > 0
+        assert client.users["7"].status == "dnd"
         before = len(recorder.got)
-        recorder.let_go("record")
-        await scene.settle()
+        recorder.release("record")
+        await gateway.settle()
         # One batch was under way when the others came.
         assert len(recorder.got) - before <= 3
         assert users_of(recorder.got)["7"] == User(
@@ -287,11 +290,11 @@ async def test_a_batch_that_failed_is_given_again() -> None:
     """Nothing is lost while a recorder is down."""
     source, recorder = town(), Recorder()
     recorder.failing = True
-    async with scene_of(source, recorder) as scene:
-        await scene.settle()
+    async with gateway_of(source, recorder) as gateway:
+        await gateway.settle()
         assert recorder.got == []
         recorder.failing = False
-        await scene.advance(70)
+        await gateway.advance(70)
         assert users_of(recorder.got) == {"7": ADA, "8": BOB}
 
 
@@ -299,14 +302,14 @@ async def test_r23_the_queue_is_stored_before_the_recorder_is_asked() -> None:
     """The memory answers with what it was just given."""
     source, recorder = town(), Recorder(ONE, {"1": {"9": CID}})
     chain = {"order": ["town", "recorder"], "recorders": ["recorder"]}
-    async with served({"town": source, "recorder": recorder}, chain=chain) as scene:
-        await scene.settle()
+    async with served({"town": source, "recorder": recorder}, chain=chain) as gateway:
+        await gateway.settle()
         source.emit(UserChanged(server_id="1", uid="7", status="dnd"))
         source.users_answers["1"] = None
-        await scene.settle()
+        await gateway.settle()
         assert source.context is not None
         source.context.degraded("gone")
-        await scene.advance(GRACE + 1)
+        await gateway.advance(GRACE + 1)
         calls = recorder.calls
         last_record = max(number for number, call in enumerate(calls) if call == "record")
         assert calls.index("users 1") > last_record
@@ -315,16 +318,16 @@ async def test_r23_the_queue_is_stored_before_the_recorder_is_asked() -> None:
 async def test_what_waits_is_stored_on_stop() -> None:
     """The last changes are not lost when the gateway stops."""
     source, recorder = town(), Recorder()
-    async with scene_of(source, recorder) as scene:
-        await scene.settle()
+    async with gateway_of(source, recorder) as gateway:
+        await gateway.settle()
         source.emit(UserChanged(server_id="1", uid="7", status="dnd"))
-        await scene.settle()
+        await gateway.settle()
         recorder.hold("record")
         source.emit(UserChanged(server_id="1", uid="7", status="idle"))
-        await scene.settle()
-        stopping = asyncio.create_task(scene.server.stop())
-        await scene.settle()
-        recorder.let_go("record")
+        await gateway.settle()
+        stopping = asyncio.create_task(gateway.server.stop())
+        await gateway.settle()
+        recorder.release("record")
         await stopping
     assert users_of(recorder.got)["7"] == User(username="Ada", status="idle", role_color="#aaaaaa")
     assert recorder.calls[-1] == "stop"
@@ -338,10 +341,10 @@ RECORDED = {"recorders": ["r"]}
 async def test_r21_a_recorder_that_is_added_hears_what_there_is() -> None:
     """It need not wait for changes to know the community."""
     recorder = Recorder()
-    async with served({"a": town(), "r": recorder}) as scene:
-        await scene.visit()
-        await scene.server.reload(configured("ar", chain=RECORDED))
-        await scene.settle()
+    async with served({"a": town(), "r": recorder}) as gateway:
+        await gateway.connect_and_join()
+        await gateway.server.reload(configured("ar", chain=RECORDED))
+        await gateway.settle()
         assert users_of(recorder.got).keys() == {"7", "8"}
         assert any(isinstance(each, ServerSet) for each in recorder.got)
 
@@ -349,13 +352,13 @@ async def test_r21_a_recorder_that_is_added_hears_what_there_is() -> None:
 async def test_r21_a_policy_that_protects_a_server_reaches_who_records_the_public_state() -> None:
     """Who serves it elsewhere must not leave it open."""
     recorder = PublicRecorder()
-    async with served({"a": town(), "r": recorder}, chain=RECORDED) as scene:
-        await scene.settle()
+    async with served({"a": town(), "r": recorder}, chain=RECORDED) as gateway:
+        await gateway.settle()
         recorder.batches.clear()
-        await scene.server.reload(
+        await gateway.server.reload(
             configured("ar", chain=RECORDED, policies={"1": {"password": "x"}})
         )
-        await scene.settle()
+        await gateway.settle()
         servers = [each.server for each in recorder.got if isinstance(each, ServerSet)]
         assert [each.passworded for each in servers] == [True]
 
@@ -363,13 +366,13 @@ async def test_r21_a_policy_that_protects_a_server_reaches_who_records_the_publi
 async def test_r21_a_policy_that_disables_a_server_takes_it_from_the_public_state() -> None:
     """And from whatever is made of that."""
     recorder = PublicRecorder()
-    async with served({"a": town(), "r": recorder}, chain=RECORDED) as scene:
-        await scene.settle()
+    async with served({"a": town(), "r": recorder}, chain=RECORDED) as gateway:
+        await gateway.settle()
         recorder.batches.clear()
-        await scene.server.reload(
+        await gateway.server.reload(
             configured("ar", chain=RECORDED, policies={"1": {"enabled": False}})
         )
-        await scene.settle()
+        await gateway.settle()
         assert ServerRemoved(server_id="1") in recorder.got
 
 
@@ -377,29 +380,29 @@ async def test_r21_users_whom_a_policy_hides_leave_the_public_state_and_come_bac
     """With the reload that says so."""
     recorder = PublicRecorder()
     hiding = {"1": {"ignore_users": ["7"]}}
-    async with served({"a": town(), "r": recorder}, chain=RECORDED, policies=hiding) as scene:
-        await scene.settle()
+    async with served({"a": town(), "r": recorder}, chain=RECORDED, policies=hiding) as gateway:
+        await gateway.settle()
         assert users_of(recorder.got).get("7") is None
-        await scene.server.reload(configured("ar", chain=RECORDED))
-        await scene.settle()
+        await gateway.server.reload(configured("ar", chain=RECORDED))
+        await gateway.settle()
         assert users_of(recorder.got)["7"] is not None
-        await scene.server.reload(configured("ar", chain=RECORDED, policies=hiding))
-        await scene.settle()
+        await gateway.server.reload(configured("ar", chain=RECORDED, policies=hiding))
+        await gateway.settle()
         assert users_of(recorder.got).get("7") is None
 
 
 async def test_r23_a_recorder_that_is_taken_away_stores_what_waits_before_it_stops() -> None:
     """Nothing that was said is lost by a reload."""
     recorder = Recorder()
-    async with served({"a": town(), "r": recorder}, chain=RECORDED) as scene:
-        await scene.settle()
+    async with served({"a": town(), "r": recorder}, chain=RECORDED) as gateway:
+        await gateway.settle()
         recorder.calls.clear()
         recorder.hold("record")
-        scene.live.reports.on_event("a", UserChanged(server_id="1", uid="9", username="Zoe"))
-        await scene.settle()
-        reloading = asyncio.create_task(scene.server.reload(configured("a")))
-        await scene.settle()
-        recorder.let_go("record")
+        gateway.live.reports.on_event("a", UserChanged(server_id="1", uid="9", username="Zoe"))
+        await gateway.settle()
+        reloading = asyncio.create_task(gateway.server.reload(configured("a")))
+        await gateway.settle()
+        recorder.release("record")
         await reloading
         assert recorder.calls == ["record", "stop"]
         assert "9" in users_of(recorder.got)
@@ -409,18 +412,18 @@ async def test_r23_a_provider_that_records_no_longer_is_asked_without_waiting() 
     """There is no queue any more that would have to be stored first."""
     recorder = Recorder()
     overlay = {"r": {"mode": "merge"}}
-    async with served({"a": town(), "r": recorder}, chain=RECORDED, tables=overlay) as scene:
-        await scene.settle()
+    async with served({"a": town(), "r": recorder}, chain=RECORDED, tables=overlay) as gateway:
+        await gateway.settle()
         recorder.hold("record")
-        scene.live.reports.on_event("a", UserChanged(server_id="1", uid="9", username="Zoe"))
-        await scene.settle()
-        reloading = asyncio.create_task(scene.server.reload(configured("ar", overlay)))
-        await scene.settle()
-        await scene.advance(6)
+        gateway.live.reports.on_event("a", UserChanged(server_id="1", uid="9", username="Zoe"))
+        await gateway.settle()
+        reloading = asyncio.create_task(gateway.server.reload(configured("ar", overlay)))
+        await gateway.settle()
+        await gateway.advance(6)
         await reloading
         recorder.calls.clear()
         recorder.emit(Reload())
-        await scene.settle()
+        await gateway.settle()
         assert "servers" in recorder.calls
 
 
@@ -428,25 +431,25 @@ async def test_r23_a_recorder_receives_client_ids_before_any_join() -> None:
     """A recorder that is added later receives those that are known, too."""
     source, recorder = town(), Recorder()
     source.servers_answer = {"1": Server(name="One", client_id="42")}
-    async with served({"a": source, "r": recorder}, chain=RECORDED) as scene:
-        await scene.settle()
+    async with served({"a": source, "r": recorder}, chain=RECORDED) as gateway:
+        await gateway.settle()
         assert recorder.got.count(WITH_CLIENT_ID) == 1
-        await scene.server.reload(configured("ar"))
+        await gateway.server.reload(configured("ar"))
         recorder.batches.clear()
-        await scene.server.reload(configured("ar", chain=RECORDED))
-        await scene.settle()
+        await gateway.server.reload(configured("ar", chain=RECORDED))
+        await gateway.settle()
         assert WITH_CLIENT_ID in recorder.got
 
 
 async def test_r23_a_client_id_that_comes_before_its_server_is_recorded() -> None:
     """A provider in mode ``enrich`` may supply it before another one lists the server."""
-    ids, source, recorder = Gated({}), Gated({}, {}), Recorder()
+    ids, source, recorder = ScriptedProvider({}), ScriptedProvider({}, {}), Recorder()
     providers = {"ids": ids, "a": source, "r": recorder}
     chain = {"order": ["ids", "a"], "recorders": ["r"]}
-    async with served(providers, chain=chain, tables={"ids": {"mode": "enrich"}}) as scene:
+    async with served(providers, chain=chain, tables={"ids": {"mode": "enrich"}}) as gateway:
         ids.emit(ServerChanged(server_id="1", client_id="42"))
-        await scene.settle()
+        await gateway.settle()
         assert not [each for each in recorder.got if isinstance(each, ServerSet)]
         source.emit(ServerChanged(server_id="1", name="One"))
-        await scene.settle()
+        await gateway.settle()
         assert WITH_CLIENT_ID in recorder.got

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from msgspec import structs
-from scenario import ADA, BOB, CID, ONE, Gated, configured, served
+from sample_users import ADA, BOB, CID, ONE
 
 from d_back_core import ConfigError, File, HttpRequest, Server, User, hookimpl
 from d_back_core.client import ClientWorld, connect
@@ -20,58 +20,59 @@ from d_back_core.config import GatewayConfig
 from d_back_core.state import snapshot
 from d_back_core.wire.frames import Piece
 from d_back_core.wire.protocol import Error, PresenceFrame, ServerJoin, ServerListUpdate
+from d_back_testing import ScriptedProvider, configured, served
 
 PATIENCE = 60.0
 FAILBACK = 5.0
 OTHER_ADA = User(username="Ada", status="dnd", role_color="#aaaaaa")
 
 
-def providers() -> dict[str, Gated]:
+def providers() -> dict[str, ScriptedProvider]:
     return {
-        "a": Gated(ONE, {"1": {"7": ADA, "8": BOB}}),
-        "b": Gated(ONE, {"1": {"7": OTHER_ADA, "9": CID}}),
+        "a": ScriptedProvider(ONE, {"1": {"7": ADA, "8": BOB}}),
+        "b": ScriptedProvider(ONE, {"1": {"7": OTHER_ADA, "9": CID}}),
     }
 
 
 async def test_a_new_order_reaches_clients_as_deltas() -> None:
     """The world of the new first provider comes in, user by user, without a new join."""
-    async with served(providers()) as scene:
-        guest = await scene.visit()
-        await scene.server.reload(configured(["b", "a"]))
-        await scene.advance(FAILBACK)
-        frames = await guest.news()
-        assert guest.users.keys() == {"7", "9"}
-        assert guest.users["7"].status == "dnd"
+    async with served(providers()) as gateway:
+        client = await gateway.connect_and_join()
+        await gateway.server.reload(configured(["b", "a"]))
+        await gateway.advance(FAILBACK)
+        frames = await client.new_frames()
+        assert client.users.keys() == {"7", "9"}
+        assert client.users["7"].status == "dnd"
         assert all(isinstance(frame, PresenceFrame) for frame in frames)
         assert len(frames) == 3
 
 
 async def test_a_new_mode_reaches_clients() -> None:
     """A second fallback that becomes an overlay adds its users."""
-    async with served(providers()) as scene:
-        guest = await scene.visit()
-        await scene.server.reload(configured(["a", "b"], {"b": {"mode": "merge"}}))
-        await scene.settle()
-        await guest.news()
-        assert guest.users.keys() == {"7", "8", "9"}
+    async with served(providers()) as gateway:
+        client = await gateway.connect_and_join()
+        await gateway.server.reload(configured(["a", "b"], {"b": {"mode": "merge"}}))
+        await gateway.settle()
+        await client.new_frames()
+        assert client.users.keys() == {"7", "8", "9"}
 
 
 async def test_a_new_field_filter_reaches_clients() -> None:
     """What a provider may supply is narrowed live."""
-    async with served(providers()) as scene:
-        guest = await scene.visit()
-        await scene.server.reload(configured(["a", "b"], {"a": {"fields": ["username"]}}))
-        await scene.settle()
-        await guest.news()
-        assert guest.users["7"].status == "offline"
+    async with served(providers()) as gateway:
+        client = await gateway.connect_and_join()
+        await gateway.server.reload(configured(["a", "b"], {"a": {"fields": ["username"]}}))
+        await gateway.settle()
+        await client.new_frames()
+        assert client.users["7"].status == "offline"
 
 
 async def test_r17_an_untouched_provider_keeps_its_instance() -> None:
     """A reload that does not change a provider's own table does not restart it."""
     given = providers()
-    async with served(given) as scene:
-        await scene.server.reload(configured(["b", "a"]))
-        await scene.settle()
+    async with served(given) as gateway:
+        await gateway.server.reload(configured(["b", "a"]))
+        await gateway.settle()
         assert given["a"].calls.count("start") == 1
         assert "stop" not in given["a"].calls
 
@@ -79,87 +80,87 @@ async def test_r17_an_untouched_provider_keeps_its_instance() -> None:
 async def test_r17_a_changed_table_stops_the_old_instance_and_keeps_its_layer() -> None:
     """Clients see nothing of a provider that is replaced by itself."""
     given = providers()
-    async with served(given) as scene:
-        guest = await scene.visit()
+    async with served(given) as gateway:
+        client = await gateway.connect_and_join()
         given["a"].hold("start")
         # Its own options make the table another one.
-        reload = scene.server.reload(configured(["a", "b"], {"a": {"key": "new"}}))
+        reload = gateway.server.reload(configured(["a", "b"], {"a": {"key": "new"}}))
         await reload
-        await scene.settle()
+        await gateway.settle()
         assert given["a"].calls[-2:] == ["stop", "start"]
-        assert await guest.news() == []
+        assert await client.new_frames() == []
         given["a"].users_answers["1"] = {"7": OTHER_ADA}
-        given["a"].let_go("start")
-        await scene.settle()
-        await guest.news()
-        assert guest.users == {"7": guest.users["7"]}
-        assert guest.users["7"].status == "dnd"
+        given["a"].release("start")
+        await gateway.settle()
+        await client.new_frames()
+        assert client.users == {"7": client.users["7"]}
+        assert client.users["7"].status == "dnd"
 
 
 async def test_r7_a_removed_provider_stays_until_the_next_one_has_answered() -> None:
     """There is no moment without users."""
     given = providers()
-    async with served(given) as scene:
-        guest = await scene.visit()
+    async with served(given) as gateway:
+        client = await gateway.connect_and_join()
         given["b"].hold("users")
-        await scene.server.reload(configured(["b"]))
-        await scene.settle()
-        assert await guest.news() == []
+        await gateway.server.reload(configured(["b"]))
+        await gateway.settle()
+        assert await client.new_frames() == []
         assert given["a"].calls[-1] == "stop"
-        given["b"].let_go("users")
-        await scene.settle()
-        await guest.news()
-        assert guest.users.keys() == {"7", "9"}
+        given["b"].release("users")
+        await gateway.settle()
+        await client.new_frames()
+        assert client.users.keys() == {"7", "9"}
 
 
 async def test_a_new_provider_is_started() -> None:
     """A provider that was not in the order before is started and asked."""
     given = providers()
-    async with served(given, chain={"order": ["a"]}) as scene:
-        guest = await scene.visit()
-        await scene.server.reload(configured(["a", "b"], {"b": {"mode": "merge"}}))
-        await scene.settle()
-        await guest.news()
+    async with served(given, chain={"order": ["a"]}) as gateway:
+        client = await gateway.connect_and_join()
+        await gateway.server.reload(configured(["a", "b"], {"b": {"mode": "merge"}}))
+        await gateway.settle()
+        await client.new_frames()
         assert given["b"].calls[0] == "start"
-        assert "9" in guest.users
+        assert "9" in client.users
 
 
 async def test_r25_a_server_that_becomes_protected_turns_its_clients_out() -> None:
     """They are told why, stay connected, and can join again with the password."""
-    async with served(providers()) as scene:
-        guest = await scene.visit()
+    async with served(providers()) as gateway:
+        client = await gateway.connect_and_join()
         policies = {"1": {"password": "open sesame"}}
-        await scene.server.reload(configured(["a", "b"], policies=policies))
-        frames = await guest.news()
+        await gateway.server.reload(configured(["a", "b"], policies=policies))
+        frames = await client.new_frames()
         assert [frame.data.code for frame in frames if isinstance(frame, Error)] == [
             "unauthorized"
         ]
-        await guest.join("1", password="open sesame")
+        await client.join("1", password="open sesame")
 
 
 async def test_policies_reach_clients() -> None:
     """A user whom the operator hides goes; one that comes to light is introduced."""
-    async with served(providers(), policies={"1": {"ignore_users": ["8"]}}) as scene:
-        guest = await scene.visit()
-        assert guest.users.keys() == {"7"}
+    async with served(providers(), policies={"1": {"ignore_users": ["8"]}}) as gateway:
+        client = await gateway.connect_and_join()
+        assert client.users.keys() == {"7"}
         policies = {"1": {"ignore_users": ["7"]}}
-        await scene.server.reload(configured(["a", "b"], policies=policies))
-        await scene.settle()
-        await guest.news()
-        assert guest.users.keys() == {"8"}
+        await gateway.server.reload(configured(["a", "b"], policies=policies))
+        await gateway.settle()
+        await client.new_frames()
+        assert client.users.keys() == {"8"}
 
 
 async def test_r34_the_list_goes_out_under_its_own_type() -> None:
     """A changed list is never sent as a second server-list."""
-    async with served(providers()) as scene:
-        guest = await scene.visit()
-        await scene.server.reload(configured(["a", "b"], policies={"1": {"enabled": False}}))
-        frames = await guest.news()
+    async with served(providers()) as gateway:
+        client = await gateway.connect_and_join()
+        await gateway.server.reload(configured(["a", "b"], policies={"1": {"enabled": False}}))
+        frames = await client.new_frames()
         assert isinstance(frames[0], ServerListUpdate)
         assert frames[0].data == {}
 
 
-class Pages(Gated):
+class Pages(ScriptedProvider):
     """A provider that serves no path, when it is let go."""
 
     @hookimpl
@@ -170,14 +171,14 @@ class Pages(Gated):
 async def test_r17_a_page_that_is_asked_for_survives_the_removal_of_a_provider() -> None:
     """The next one of the list is gone when the first has answered: its turn is left out."""
     given = providers() | {"c": Pages(), "d": Pages()}
-    gateway = {"http": ["c", "d"]}
-    async with served(given, gateway=gateway) as scene:
+    table = {"http": ["c", "d"]}
+    async with served(given, gateway=table) as gateway:
         given["c"].hold("http")
-        asked = asyncio.create_task(scene.live.page(HttpRequest(method="GET", path="/x")))
-        await scene.settle()
+        asked = asyncio.create_task(gateway.live.page(HttpRequest(method="GET", path="/x")))
+        await gateway.settle()
         assert "http" in given["c"].calls
-        await scene.server.reload(configured(["a", "b", "c"], gateway={"http": ["c"]}))
-        given["c"].let_go("http")
+        await gateway.server.reload(configured(["a", "b", "c"], gateway={"http": ["c"]}))
+        given["c"].release("http")
         assert await asked is None
         assert "http" not in given["d"].calls
 
@@ -185,39 +186,39 @@ async def test_r17_a_page_that_is_asked_for_survives_the_removal_of_a_provider()
 async def test_an_invalid_configuration_changes_nothing() -> None:
     """A provider that is not installed leaves all as it was."""
     given = providers()
-    async with served(given) as scene:
-        guest = await scene.visit()
+    async with served(given) as gateway:
+        client = await gateway.connect_and_join()
         with pytest.raises(ConfigError, match="'nobody': is not installed"):
-            await scene.server.reload(configured(["nobody", "a"]))
+            await gateway.server.reload(configured(["nobody", "a"]))
         unreal = GatewayConfig(static_dir=File("/nowhere"))
-        config = structs.replace(scene.server.config, gateway=unreal)
+        config = structs.replace(gateway.server.config, gateway=unreal)
         with pytest.raises(ConfigError, match="is not a directory"):
-            await scene.server.reload(config)
-        assert await guest.news() == []
+            await gateway.server.reload(config)
+        assert await client.new_frames() == []
         assert "stop" not in given["a"].calls
 
 
 async def test_r15_reloads_are_serialised() -> None:
     """Of two reloads at once the later one holds."""
-    async with served(providers()) as scene:
-        guest = await scene.visit()
+    async with served(providers()) as gateway:
+        client = await gateway.connect_and_join()
         await asyncio.gather(
-            scene.server.reload(configured(["b"])), scene.server.reload(configured(["a"]))
+            gateway.server.reload(configured(["b"])), gateway.server.reload(configured(["a"]))
         )
-        await scene.settle()
-        await guest.news()
-        assert guest.users.keys() == {"7", "8"}
+        await gateway.settle()
+        await client.new_frames()
+        assert client.users.keys() == {"7", "8"}
 
 
 async def test_what_only_a_new_start_can_change_is_said(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Another host is logged, and the port stays open."""
-    async with served(providers()) as scene:
-        gateway = GatewayConfig(host="127.0.0.1")
-        await scene.server.reload(structs.replace(scene.server.config, gateway=gateway))
+    async with served(providers()) as gateway:
+        changed = GatewayConfig(host="127.0.0.1")
+        await gateway.server.reload(structs.replace(gateway.server.config, gateway=changed))
         assert "gateway.host: takes effect at the next start" in caplog.text
-        await scene.visit()
+        await gateway.connect_and_join()
 
 
 # As the operator does it: a file, a process, a signal.
@@ -338,55 +339,58 @@ async def test_servers_given_to_no_reload_stay() -> None:
     """A list that is the same after the reload is not sent again."""
     given = providers()
     given["a"].servers_answer = {"1": Server(name="One"), "2": Server(name="Two")}
-    async with served(given) as scene:
-        guest = await scene.visit()
-        await scene.server.reload(configured(["a", "b"]))
-        await scene.settle()
-        assert await guest.news() == []
+    async with served(given) as gateway:
+        client = await gateway.connect_and_join()
+        await gateway.server.reload(configured(["a", "b"]))
+        await gateway.settle()
+        assert await client.new_frames() == []
 
 
 async def test_r17_who_is_being_stopped_is_asked_nothing() -> None:
     """Whatever its stream said last."""
-    a, b = Gated(ONE, {"1": {"7": ADA}}), Gated(ONE, {"1": {"8": BOB}})
-    async with served({"a": a, "b": b}) as scene:
-        await scene.visit()
+    a, b = ScriptedProvider(ONE, {"1": {"7": ADA}}), ScriptedProvider(ONE, {"1": {"8": BOB}})
+    async with served({"a": a, "b": b}) as gateway:
+        await gateway.connect_and_join()
         a.hold("stop")
-        reloading = asyncio.create_task(scene.server.reload(configured("b")))
-        await scene.settle()
+        reloading = asyncio.create_task(gateway.server.reload(configured("b")))
+        await gateway.settle()
         assert a.calls[-1] == "stop"
-        scene.live.reports.invalidate("a")
-        await scene.settle()
-        a.let_go("stop")
+        gateway.live.reports.invalidate("a")
+        await gateway.settle()
+        a.release("stop")
         await reloading
-        await scene.settle()
+        await gateway.settle()
         assert a.calls[-1] == "stop"
 
 
 async def test_r17_another_instance_is_asked_for_its_client_id() -> None:
     """Another token may be that of another application."""
-    a = Gated({"1": Server(name="One", client_id="old")}, {"1": {"7": ADA}})
-    async with served({"a": a}) as scene:
-        assert (await scene.join()).client_id == "old"
+    a = ScriptedProvider({"1": Server(name="One", client_id="old")}, {"1": {"7": ADA}})
+    async with served({"a": a}) as gateway:
+        assert (await gateway.join()).client_id == "old"
         a.servers_answer = {"1": Server(name="One", client_id="new")}
-        await scene.server.reload(configured("a", {"a": {"refresh": "77s"}}))
-        await scene.settle()
-        assert (await scene.join()).client_id == "new"
+        await gateway.server.reload(configured("a", {"a": {"refresh": "77s"}}))
+        await gateway.settle()
+        assert (await gateway.join()).client_id == "new"
 
 
 async def test_a_policy_holds_at_once_though_the_new_chain_is_not_there_yet() -> None:
     """Who is to be hidden does not wait for a provider."""
-    a, b = Gated(ONE, {"1": {"7": ADA, "8": BOB}}), Gated(ONE, {"1": {"9": CID}})
-    async with served({"a": a, "b": b}) as scene:
-        guest = await scene.visit()
-        await scene.advance(FAILBACK)
+    a, b = (
+        ScriptedProvider(ONE, {"1": {"7": ADA, "8": BOB}}),
+        ScriptedProvider(ONE, {"1": {"9": CID}}),
+    )
+    async with served({"a": a, "b": b}) as gateway:
+        client = await gateway.connect_and_join()
+        await gateway.advance(FAILBACK)
         b.hold("users")
         hiding = configured("ba", policies={"1": {"ignore_users": ["7"]}})
-        await scene.server.reload(hiding)
-        await guest.news()
-        assert guest.users.keys() == {"8"}
-        b.let_go("users")
-        await guest.news()
-        assert guest.users.keys() == {"9"}
+        await gateway.server.reload(hiding)
+        await client.new_frames()
+        assert client.users.keys() == {"8"}
+        b.release("users")
+        await client.new_frames()
+        assert client.users.keys() == {"9"}
 
 
 async def test_r24_a_password_that_a_reload_changes_lets_nobody_in_who_is_on_the_way(
@@ -400,14 +404,14 @@ async def test_r24_a_password_that_a_reload_changes_lets_nobody_in_who_is_on_the
         return encoded(parts)
 
     monkeypatch.setattr(snapshot, "_encoded", held)
-    a = Gated(ONE, {"1": {str(number): ADA for number in range(1100)}})
-    async with served({"a": a}, policies={"1": {"password": "old"}}) as scene:
-        guest = await scene.connect()
-        await guest.ask("1", password="old")
-        await guest.news()
-        await scene.server.reload(configured("a", policies={"1": {"password": "new"}}))
+    a = ScriptedProvider(ONE, {"1": {str(number): ADA for number in range(1100)}})
+    async with served({"a": a}, policies={"1": {"password": "old"}}) as gateway:
+        client = await gateway.connect()
+        await client.ask("1", password="old")
+        await client.new_frames()
+        await gateway.server.reload(configured("a", policies={"1": {"password": "new"}}))
         encode.set()
-        while not isinstance(frame := await guest.receive(), Error | ServerJoin):
+        while not isinstance(frame := await client.receive(), Error | ServerJoin):
             pass
         assert isinstance(frame, Error)
         assert frame.data.code == "unauthorized"

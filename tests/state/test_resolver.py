@@ -5,7 +5,7 @@ import asyncio
 from collections.abc import Mapping
 
 import pytest
-from scenario import ADA, BOB, CID, DOWN, ONE, PATIENCE, Gated, Guest, Scene, configured, served
+from sample_users import ADA, BOB, CID, ONE
 
 from d_back_core import (
     Message,
@@ -26,7 +26,9 @@ from d_back_core.wire.protocol import (
     ServerJoin,
     UserData,
 )
-from d_back_testing import Script
+from d_back_testing import ManualClient, RunningGateway, ScriptedProvider, configured, served
+from d_back_testing.manual_client import RECEIVE_TIMEOUT
+from d_back_testing.scripted_provider import DOWN
 
 IDLE = 300.0
 REFRESH = 30.0
@@ -36,11 +38,11 @@ RETRY = 70.0
 TWO: Mapping[str, Server] = {"1": Server(name="One"), "2": Server(name="Two")}
 
 
-def club() -> Gated:
-    return Gated(ONE, {"1": {"7": ADA, "8": BOB}})
+def club() -> ScriptedProvider:
+    return ScriptedProvider(ONE, {"1": {"7": ADA, "8": BOB}})
 
 
-def fetches(script: Script, hook: str = "users 1") -> int:
+def fetches(script: ScriptedProvider, hook: str = "users 1") -> int:
     return script.calls.count(hook)
 
 
@@ -67,55 +69,55 @@ class Quiet:
 async def test_r18_concurrent_joins_share_one_fetch() -> None:
     """However many ask while the answer is on its way."""
     a = club()
-    async with served({"a": a}) as scene:
+    async with served({"a": a}) as gateway:
         a.hold("users")
-        guests = [await scene.connect() for _ in range(10)]
-        for guest in guests:
-            await guest.ask("1")
-        await guests[-1].news()
-        assert not any(guest.users for guest in guests)
-        a.let_go("users")
-        for guest in guests:
-            await guest.until(ServerJoin)
-            assert guest.users.keys() == {"7", "8"}
+        clients = [await gateway.connect() for _ in range(10)]
+        for client in clients:
+            await client.ask("1")
+        await clients[-1].new_frames()
+        assert not any(client.users for client in clients)
+        a.release("users")
+        for client in clients:
+            await client.until(ServerJoin)
+            assert client.users.keys() == {"7", "8"}
         assert fetches(a) == 1
 
 
 async def test_r18_a_join_to_a_warm_server_asks_nobody() -> None:
     """It is answered from the effective state."""
     a = club()
-    async with served({"a": a}) as scene:
-        await scene.visit()
+    async with served({"a": a}) as gateway:
+        await gateway.connect_and_join()
         calls = len(a.calls)
         a.hang.add("users")
-        guest = await scene.visit()
-        assert guest.users.keys() == {"7", "8"}
+        client = await gateway.connect_and_join()
+        assert client.users.keys() == {"7", "8"}
         assert "users 1" not in a.calls[calls:]
 
 
 async def test_r18_one_server_s_fetch_does_not_keep_another_one_waiting() -> None:
     """Each server has its own."""
-    a = Gated(TWO, {"1": {"7": ADA}, "2": {"7": ADA}})
-    async with served({"a": a}) as scene:
-        await scene.visit("2")
+    a = ScriptedProvider(TWO, {"1": {"7": ADA}, "2": {"7": ADA}})
+    async with served({"a": a}) as gateway:
+        await gateway.connect_and_join("2")
         a.hold("users")
-        waiting = await scene.connect()
+        waiting = await gateway.connect()
         await waiting.ask("1")
-        assert await waiting.news() == []
-        guest = await scene.visit("2")
-        assert guest.users.keys() == {"7"}
+        assert await waiting.new_frames() == []
+        client = await gateway.connect_and_join("2")
+        assert client.users.keys() == {"7"}
 
 
 async def test_a_snapshot_of_users_is_for_everybody_who_asks_for_them() -> None:
     """`get_user_data` shares the fetch of a join."""
     a = club()
-    async with served({"a": a}) as scene:
+    async with served({"a": a}) as gateway:
         a.hold("users")
-        first, second = await scene.connect(), await scene.connect()
+        first, second = await gateway.connect(), await gateway.connect()
         await first.ask("1")
         await second.send(GetUserData(server_id="1"))
-        await second.news()
-        a.let_go("users")
+        await second.new_frames()
+        a.release("users")
         await first.until(ServerJoin)
         await second.until(UserData)
         assert fetches(a) == 1
@@ -127,11 +129,11 @@ async def test_a_snapshot_of_users_is_for_everybody_who_asks_for_them() -> None:
 async def test_r14_events_that_come_during_a_fetch_are_applied_on_top_in_order() -> None:
     """The answer may be older than they are; the last word on each user counts."""
     a = club()
-    async with served({"a": a}) as scene:
+    async with served({"a": a}) as gateway:
         a.hold("users")
-        guest = await scene.connect()
-        await guest.ask("1")
-        await guest.news()
+        client = await gateway.connect()
+        await client.ask("1")
+        await client.new_frames()
         a.emit(
             changed("7", status="idle"),
             changed("7", status="dnd"),
@@ -142,59 +144,59 @@ async def test_r14_events_that_come_during_a_fetch_are_applied_on_top_in_order()
             removed("11"),
             changed("11", username="Eve"),
         )
-        await guest.news()
-        a.let_go("users")
-        await guest.until(ServerJoin)
-        assert guest.users.keys() == {"7", "9", "11"}
-        assert guest.users["7"].status == "dnd"
-        assert guest.users["7"].username == "Ada"
+        await client.new_frames()
+        a.release("users")
+        await client.until(ServerJoin)
+        assert client.users.keys() == {"7", "9", "11"}
+        assert client.users["7"].status == "dnd"
+        assert client.users["7"].username == "Ada"
 
 
 async def test_r14_events_go_on_reaching_the_clients_during_a_fetch() -> None:
     """What is held stays live while a newer answer is on its way, and outlives it."""
     a = club()
-    async with served({"a": a}) as scene:
-        guest = await scene.visit()
+    async with served({"a": a}) as gateway:
+        client = await gateway.connect_and_join()
         a.hold("users")
         a.emit(Reload(server_id="1"))
-        await scene.settle()
+        await gateway.settle()
         a.emit(changed("7", status="dnd"))
-        (frame,) = await guest.news()
+        (frame,) = await client.new_frames()
         assert isinstance(frame, PresenceFrame)
-        a.let_go("users")
-        assert await guest.news() == []
-        assert guest.users["7"].status == "dnd"
+        a.release("users")
+        assert await client.new_frames() == []
+        assert client.users["7"].status == "dnd"
 
 
 async def test_r14_events_that_came_before_a_fetch_are_not_applied_on_top() -> None:
     """The answer is newer than they are."""
     a = club()
-    async with served({"a": a}) as scene:
-        guest = await scene.visit()
+    async with served({"a": a}) as gateway:
+        client = await gateway.connect_and_join()
         a.emit(changed("7", status="dnd"))
-        await guest.news()
+        await client.new_frames()
         a.emit(Reload(server_id="1"))
-        await guest.news()
-        assert guest.users["7"].status == "online"
+        await client.new_frames()
+        assert client.users["7"].status == "online"
 
 
 async def test_r14_events_of_the_list_that_come_during_a_fetch_are_applied_on_top() -> None:
     """The list of servers is a layer like any other."""
-    a = Gated(TWO)
-    async with served({"a": a}) as scene:
-        guest = await scene.connect()
+    a = ScriptedProvider(TWO)
+    async with served({"a": a}) as gateway:
+        client = await gateway.connect()
         a.hold("servers")
         a.emit(Reload())
-        await scene.settle()
+        await gateway.settle()
         a.emit(
             ServerChanged(server_id="3", name="Three"),
             ServerRemoved(server_id="2"),
             ServerChanged(server_id="1", name="First"),
         )
-        await guest.news()
-        a.let_go("servers")
-        await guest.news()
-        names = {server_id: server.name for server_id, server in guest.world.servers.items()}
+        await client.new_frames()
+        a.release("servers")
+        await client.new_frames()
+        names = {server_id: server.name for server_id, server in client.world.servers.items()}
         assert names == {"1": "First", "3": "Three"}
 
 
@@ -204,19 +206,19 @@ async def test_r14_more_events_than_are_kept_mean_another_fetch(
     """The queue is bounded; what overflows is made good by asking once more."""
     monkeypatch.setattr(layer_source, "MAX_KEPT_EVENTS", 3)
     a = club()
-    async with served({"a": a}) as scene:
+    async with served({"a": a}) as gateway:
         a.hold("users")
-        guest = await scene.connect()
-        await guest.ask("1")
-        await guest.news()
+        client = await gateway.connect()
+        await client.ask("1")
+        await client.new_frames()
         a.emit(*(changed("7", username=f"Ada {number}") for number in range(10)))
-        await guest.news()
+        await client.new_frames()
         a.users_answers["1"] = {"7": User(username="Ada 9")}
-        a.let_go("users")
-        await guest.news()
-        await guest.news()
+        a.release("users")
+        await client.new_frames()
+        await client.new_frames()
         assert fetches(a) == 2
-        assert guest.users["7"].username == "Ada 9"
+        assert client.users["7"].username == "Ada 9"
 
 
 # Reload
@@ -224,198 +226,198 @@ async def test_r14_more_events_than_are_kept_mean_another_fetch(
 
 async def test_reload_fetches_that_server_again() -> None:
     """What differs goes out, and nothing else is asked."""
-    a = Gated(TWO, {"1": {"7": ADA}, "2": {"7": ADA}})
-    async with served({"a": a}) as scene:
-        first, second = await scene.visit("1"), await scene.visit("2")
+    a = ScriptedProvider(TWO, {"1": {"7": ADA}, "2": {"7": ADA}})
+    async with served({"a": a}) as gateway:
+        first, second = await gateway.connect_and_join("1"), await gateway.connect_and_join("2")
         a.users_answers = {"1": {"7": BOB}, "2": {"7": BOB}}
         calls = len(a.calls)
         a.emit(Reload(server_id="1"))
-        assert len(await first.news()) == 1
-        assert await second.news() == []
+        assert len(await first.new_frames()) == 1
+        assert await second.new_frames() == []
         assert a.calls[calls:] == ["users 1"]
 
 
 async def test_reload_of_everything_fetches_the_list_and_every_layer() -> None:
     """The provider lost continuity."""
-    a = Gated(TWO, {"1": {"7": ADA}, "2": {"7": ADA}})
-    async with served({"a": a}) as scene:
-        await scene.visit("1")
-        await scene.visit("2")
+    a = ScriptedProvider(TWO, {"1": {"7": ADA}, "2": {"7": ADA}})
+    async with served({"a": a}) as gateway:
+        await gateway.connect_and_join("1")
+        await gateway.connect_and_join("2")
         calls = len(a.calls)
         a.emit(Reload())
-        await scene.settle()
+        await gateway.settle()
         assert sorted(a.calls[calls:]) == ["servers", "users 1", "users 2"]
 
 
 async def test_reload_during_a_fetch_fetches_once_more() -> None:
     """The answer that is on its way may be from before; however many come, once is enough."""
     a = club()
-    async with served({"a": a}) as scene:
-        guest = await scene.visit()
+    async with served({"a": a}) as gateway:
+        client = await gateway.connect_and_join()
         a.hold("users")
         a.emit(Reload(server_id="1"))
-        await scene.settle()
+        await gateway.settle()
         a.emit(Reload(server_id="1"), Reload(server_id="1"), Reload())
-        await scene.settle()
+        await gateway.settle()
         assert fetches(a) == 2
-        a.let_go("users")
-        await guest.news()
+        a.release("users")
+        await client.new_frames()
         assert fetches(a) == 3
 
 
 async def test_reload_for_a_layer_that_nobody_needs_asks_nobody() -> None:
     """A fallback whose users are not in use, and a server that no client watches."""
     a, b = club(), club()
-    async with served({"a": a, "b": b}) as scene:
-        await scene.visit()
+    async with served({"a": a, "b": b}) as gateway:
+        await gateway.connect_and_join()
         b.emit(Reload(), Reload(server_id="1"))
         a.emit(Reload(server_id="2"))
-        await scene.settle()
+        await gateway.settle()
         assert fetches(b) == 0
         assert fetches(a, "users 2") == 0
 
 
 async def test_r8_a_provider_that_is_not_whole_answers_none_until_it_is() -> None:
     """The next one answers meanwhile; with the `Reload` the first one comes into use."""
-    a, b = Gated(ONE, {"1": None}), Gated(ONE, {"1": {"9": CID}})
-    async with served({"a": a, "b": b}) as scene:
-        guest = await scene.visit()
-        assert guest.users.keys() == {"9"}
-        await scene.advance(10)
+    a, b = ScriptedProvider(ONE, {"1": None}), ScriptedProvider(ONE, {"1": {"9": CID}})
+    async with served({"a": a, "b": b}) as gateway:
+        client = await gateway.connect_and_join()
+        assert client.users.keys() == {"9"}
+        await gateway.advance(10)
         a.users_answers["1"] = {"7": ADA}
         a.emit(Reload(server_id="1"))
-        await guest.news()
-        assert guest.users.keys() == {"7"}
+        await client.new_frames()
+        assert client.users.keys() == {"7"}
 
 
 async def test_r8_events_of_a_layer_that_is_not_whole_are_dropped() -> None:
     """There is nothing yet that they could change; the answer after the `Reload` has it all."""
-    a = Gated(ONE, {"1": None})
-    async with served({"a": a}) as scene:
-        guest = await scene.visit()
+    a = ScriptedProvider(ONE, {"1": None})
+    async with served({"a": a}) as gateway:
+        client = await gateway.connect_and_join()
         a.emit(changed("10", username="Dee"))
-        assert await guest.news() == []
+        assert await client.new_frames() == []
         a.users_answers["1"] = {"7": ADA}
         a.emit(Reload(server_id="1"))
-        await guest.news()
-        assert guest.users.keys() == {"7"}
+        await client.new_frames()
+        assert client.users.keys() == {"7"}
 
 
 async def test_an_answer_of_none_after_a_layer_keeps_the_layer_where_nobody_else_is() -> None:
     """The provider cannot say at the moment: what it said last is the best there is."""
     a = club()
-    async with served({"a": a}) as scene:
-        guest = await scene.visit()
+    async with served({"a": a}) as gateway:
+        client = await gateway.connect_and_join()
         a.users_answers["1"] = None
         a.emit(Reload(server_id="1"))
-        assert await guest.news() == []
-        assert scene.resolver().stale
+        assert await client.new_frames() == []
+        assert gateway.resolver().stale
 
 
 async def test_an_answer_of_none_after_a_layer_lets_the_next_one_speak() -> None:
     """None is no failure: there is no grace."""
-    a, b = club(), Gated(ONE, {"1": {"7": ADA, "9": CID}})
-    async with served({"a": a, "b": b}) as scene:
-        guest = await scene.visit()
+    a, b = club(), ScriptedProvider(ONE, {"1": {"7": ADA, "9": CID}})
+    async with served({"a": a, "b": b}) as gateway:
+        client = await gateway.connect_and_join()
         a.users_answers["1"] = None
         a.emit(Reload(server_id="1"))
-        await guest.news()
-        assert guest.users.keys() == {"7", "9"}
+        await client.new_frames()
+        assert client.users.keys() == {"7", "9"}
 
 
 @pytest.mark.parametrize("other", ["somebody else", "nobody else"])
 async def test_r8_one_that_could_not_say_for_a_while_is_back_with_its_reload(other: str) -> None:
     """It is not asked before that, and not forgotten."""
-    a, b = club(), Gated(ONE, {"1": {"9": CID} if other == "somebody else" else None})
-    async with served({"a": a, "b": b}) as scene:
-        guest = await scene.visit()
+    a, b = club(), ScriptedProvider(ONE, {"1": {"9": CID} if other == "somebody else" else None})
+    async with served({"a": a, "b": b}) as gateway:
+        client = await gateway.connect_and_join()
         good, a.users_answers["1"] = a.users_answers["1"], None
         a.emit(Reload(server_id="1"))
-        await scene.settle()
+        await gateway.settle()
         asked = fetches(a)
         assert b.context is not None
         b.context.degraded("this makes everybody decide again")
         b.context.recovered()
-        await scene.advance(10)
+        await gateway.advance(10)
         assert fetches(a) == asked
         a.users_answers["1"] = good
         a.emit(Reload(server_id="1"))
-        await guest.news()
-        assert guest.users.keys() == {"7", "8"}
-        assert not scene.resolver().stale
+        await client.new_frames()
+        assert client.users.keys() == {"7", "8"}
+        assert not gateway.resolver().stale
 
 
 # R15: late answers
 
 
-async def slow_then_lost(scene: Scene, a: Gated, guest: Guest) -> None:
+async def slow_then_lost(
+    gateway: RunningGateway, a: ScriptedProvider, client: ManualClient
+) -> None:
     """Hold a call of `a` for longer than its timeout, and past its grace."""
-    a.stubborn = True
+    a.ignores_cancellation = True
     a.hold("users")
     a.emit(Reload(server_id="1"))
-    await scene.advance(TIMEOUT + 0.1)
-    await guest.news()
+    await gateway.advance(TIMEOUT + 0.1)
+    await client.new_frames()
 
 
 async def test_r15_an_answer_after_the_timeout_is_discarded() -> None:
     """The provider sat out its cancellation and answers nevertheless."""
     a = club()
-    async with served({"a": a}) as scene:
-        guest = await scene.visit()
-        await slow_then_lost(scene, a, guest)
+    async with served({"a": a}) as gateway:
+        client = await gateway.connect_and_join()
+        await slow_then_lost(gateway, a, client)
         a.users_answers["1"] = {"9": CID}
         assert fetches(a) == 2
-        a.let_go("users")
-        assert await guest.news() == []
-        await scene.advance(RETRY)
-        await guest.news()
+        a.release("users")
+        assert await client.new_frames() == []
+        await gateway.advance(RETRY)
+        await client.new_frames()
         assert fetches(a) == 3
-        assert guest.users.keys() == {"9"}
+        assert client.users.keys() == {"9"}
 
 
 async def test_r15_an_answer_of_a_former_run_is_discarded() -> None:
     """The provider was started again meanwhile; what counts is what the new run says."""
     a = club()
-    async with served({"a": a}) as scene:
-        guest = await scene.visit()
-        a.stubborn = True
-        a.hold("users")
-        former = a._gates["users"]  # noqa: SLF001
+    async with served({"a": a}) as gateway:
+        client = await gateway.connect_and_join()
+        a.ignores_cancellation = True
+        former = a.hold("users")
         a.emit(Reload(server_id="1"))
-        await scene.settle()
-        await scene.server.reload(configured("a", {"a": {"token": "new"}}))
+        await gateway.settle()
+        await gateway.server.reload(configured("a", {"a": {"token": "new"}}))
         a.hold("users")
-        await scene.settle()
+        await gateway.settle()
         a.users_answers["1"] = {"9": CID}
         former.set()
-        assert await guest.news() == []
+        assert await client.new_frames() == []
         a.users_answers["1"] = {"10": CID}
-        a.let_go("users")
-        await guest.news()
-        assert guest.users.keys() == {"10"}
+        a.release("users")
+        await client.new_frames()
+        assert client.users.keys() == {"10"}
 
 
 async def test_r15_an_answer_for_a_server_that_was_let_go_is_discarded() -> None:
     """Whoever comes next gets an answer of their own."""
     a = club()
-    async with served({"a": a}, chain={"idle": "1s"}) as scene:
-        a.stubborn = True
+    async with served({"a": a}, chain={"idle": "1s"}) as gateway:
+        a.ignores_cancellation = True
+        former = a.hold("users")
+        client = await gateway.connect()
+        await client.ask("1")
+        await client.new_frames()
+        await client.connection.close()
+        while gateway.live.servers:
+            await gateway.advance(1)
         a.hold("users")
-        former = a._gates["users"]  # noqa: SLF001
-        guest = await scene.connect()
-        await guest.ask("1")
-        await guest.news()
-        await guest.connection.close()
-        while scene.live.servers:
-            await scene.advance(1)
-        a.hold("users")
-        late = await scene.connect()
+        late = await gateway.connect()
         await late.ask("1")
-        await late.news()
+        await late.new_frames()
         former.set()
-        assert await late.news() == []
+        assert await late.new_frames() == []
         a.users_answers["1"] = {"9": CID}
-        a.let_go("users")
+        a.release("users")
         await late.until(ServerJoin)
         assert late.users.keys() == {"9"}
 
@@ -423,13 +425,13 @@ async def test_r15_an_answer_for_a_server_that_was_let_go_is_discarded() -> None
 async def test_r15_reloads_of_the_configuration_are_done_one_after_the_other() -> None:
     """The last one wins, and every instance that was started is stopped."""
     a = club()
-    async with served({"a": a}) as scene:
-        guest = await scene.visit()
+    async with served({"a": a}) as gateway:
+        client = await gateway.connect_and_join()
         orders = [configured("a", {"a": {"token": f"{number}"}}) for number in range(5)]
-        async with asyncio.timeout(PATIENCE):
-            await asyncio.gather(*(scene.server.reload(config) for config in orders))
-        await guest.news()
-        assert scene.live.config.provider("a").options == {"token": "4"}
+        async with asyncio.timeout(RECEIVE_TIMEOUT):
+            await asyncio.gather(*(gateway.server.reload(config) for config in orders))
+        await client.new_frames()
+        assert gateway.live.config.provider("a").options == {"token": "4"}
     calls = [call for call in a.calls if call in {"start", "stop"}]
     assert calls == ["start", "stop"] * (len(calls) // 2)
 
@@ -440,26 +442,26 @@ async def test_r15_reloads_of_the_configuration_are_done_one_after_the_other() -
 async def test_r16_a_provider_without_events_is_polled() -> None:
     """Every 30 seconds; what differs goes out."""
     quiet = Quiet()
-    async with served({"a": quiet}) as scene:
-        guest = await scene.visit()
+    async with served({"a": quiet}) as gateway:
+        client = await gateway.connect_and_join()
         quiet.script.users_answers["1"] = {"7": BOB}
-        await scene.advance(REFRESH - 0.1)
+        await gateway.advance(REFRESH - 0.1)
         assert fetches(quiet.script) == 1
-        await scene.advance(0.1)
+        await gateway.advance(0.1)
         assert fetches(quiet.script) == 2
         assert fetches(quiet.script, "servers") == 2
-        await guest.news()
-        assert guest.users["7"].username == "Bob"
-        await scene.advance(REFRESH)
+        await client.new_frames()
+        assert client.users["7"].username == "Bob"
+        await gateway.advance(REFRESH)
         assert fetches(quiet.script) == 3
 
 
 async def test_r16_a_provider_with_events_is_not_polled() -> None:
     """Its stream says what changes."""
     a = club()
-    async with served({"a": a}) as scene:
-        await scene.visit()
-        await scene.advance(10 * REFRESH)
+    async with served({"a": a}) as gateway:
+        await gateway.connect_and_join()
+        await gateway.advance(10 * REFRESH)
         assert fetches(a) == 1
 
 
@@ -469,25 +471,25 @@ async def test_r16_refresh_sets_how_often_it_is_polled(provider: str) -> None:
     quiet = Quiet()
     script = quiet.script if provider == "quiet" else club()
     given: object = quiet if provider == "quiet" else script
-    async with served({"a": given}, tables={"a": {"refresh": "7s"}}) as scene:
-        await scene.visit()
-        await scene.advance(7 * 5 - 0.1)
+    async with served({"a": given}, tables={"a": {"refresh": "7s"}}) as gateway:
+        await gateway.connect_and_join()
+        await gateway.advance(7 * 5 - 0.1)
         assert fetches(script) == 5
-        await scene.advance(0.1)
+        await gateway.advance(0.1)
         assert fetches(script) == 6
 
 
 async def test_r16_a_stream_that_returns_is_polled_from_then_on() -> None:
     """The provider has no more news of its own."""
     a = club()
-    async with served({"a": a}) as scene:
-        await scene.visit()
-        await scene.advance(10 * REFRESH)
+    async with served({"a": a}) as gateway:
+        await gateway.connect_and_join()
+        await gateway.advance(10 * REFRESH)
         a.emit(None)
-        await scene.settle()
-        await scene.advance(REFRESH - 0.1)
+        await gateway.settle()
+        await gateway.advance(REFRESH - 0.1)
         assert fetches(a) == 1
-        await scene.advance(0.1)
+        await gateway.advance(0.1)
         assert fetches(a) == 2
 
 
@@ -496,125 +498,125 @@ async def test_r16_another_refresh_takes_effect_with_the_reload(*, streaming: bo
     """Whether the provider has a stream or not."""
     quiet = Quiet()
     script = club() if streaming else quiet.script
-    async with served({"a": script if streaming else quiet}) as scene:
-        await scene.visit()
-        await scene.server.reload(configured("a", {"a": {"refresh": "2s"}}))
-        await scene.settle()
+    async with served({"a": script if streaming else quiet}) as gateway:
+        await gateway.connect_and_join()
+        await gateway.server.reload(configured("a", {"a": {"refresh": "2s"}}))
+        await gateway.settle()
         before = fetches(script)
-        await scene.advance(20)
+        await gateway.advance(20)
         assert fetches(script) == before + 10
-        await scene.server.reload(configured("a", {"a": {"refresh": "5s"}}))
-        await scene.settle()
+        await gateway.server.reload(configured("a", {"a": {"refresh": "5s"}}))
+        await gateway.settle()
         before = fetches(script)
-        await scene.advance(20)
+        await gateway.advance(20)
         assert fetches(script) == before + 4
 
 
 async def test_a_failed_poll_is_tried_again_before_the_next_one() -> None:
     """With the waits of every failed call; the last state stays meanwhile."""
     quiet = Quiet()
-    async with served({"a": quiet}) as scene:
-        guest = await scene.visit()
+    async with served({"a": quiet}) as gateway:
+        client = await gateway.connect_and_join()
         good = quiet.script.users_answers["1"]
         quiet.script.users_answers["1"] = DOWN
-        await scene.advance(REFRESH)
+        await gateway.advance(REFRESH)
         quiet.script.users_answers["1"] = good
-        await scene.advance(1)
+        await gateway.advance(1)
         assert fetches(quiet.script) == 3
-        assert await guest.news() == []
+        assert await client.new_frames() == []
 
 
 # Idle servers
 
 
-async def left(scene: Scene, guest: Guest) -> None:
-    """Let the guest go, and wait until the gateway knows."""
-    await guest.connection.close()
-    async with asyncio.timeout(PATIENCE):
-        while scene.live.stats().sessions:  # noqa: ASYNC110  nobody tells
+async def left(gateway: RunningGateway, client: ManualClient) -> None:
+    """Let the client go, and wait until the gateway knows."""
+    await client.connection.close()
+    async with asyncio.timeout(RECEIVE_TIMEOUT):
+        while gateway.live.stats().sessions:  # noqa: ASYNC110  nobody tells
             await asyncio.sleep(0)
 
 
 async def test_a_server_that_nobody_watches_is_kept_for_a_while() -> None:
     """Who comes back soon finds it warm; after that its layers are fetched anew."""
     a = club()
-    async with served({"a": a}) as scene:
-        await left(scene, await scene.visit())
-        await scene.advance(IDLE - 1)
-        await left(scene, await scene.visit())
+    async with served({"a": a}) as gateway:
+        await left(gateway, await gateway.connect_and_join())
+        await gateway.advance(IDLE - 1)
+        await left(gateway, await gateway.connect_and_join())
         assert fetches(a) == 1
-        await scene.advance(IDLE)
-        assert scene.live.servers == {}
-        await scene.visit()
+        await gateway.advance(IDLE)
+        assert gateway.live.servers == {}
+        await gateway.connect_and_join()
         assert fetches(a) == 2
 
 
 async def test_a_server_that_is_being_joined_is_not_let_go() -> None:
     """Its idle time runs out while somebody's join is under way: they get what happens next."""
-    a = Gated({"1": Server(name="One", passworded=True)}, {"1": {"7": ADA}})
+    a = ScriptedProvider({"1": Server(name="One", passworded=True)}, {"1": {"7": ADA}})
     a.authorize_answer = True
-    async with served({"a": a}) as scene:
-        await left(scene, await scene.visit())
-        await scene.advance(IDLE - 1)
+    async with served({"a": a}) as gateway:
+        await left(gateway, await gateway.connect_and_join())
+        await gateway.advance(IDLE - 1)
         a.hold("authorize")
-        guest = await scene.connect()
-        await guest.ask("1")
-        await guest.news()
-        await scene.advance(2)
-        a.let_go("authorize")
-        await guest.until(ServerJoin)
+        client = await gateway.connect()
+        await client.ask("1")
+        await client.new_frames()
+        await gateway.advance(2)
+        a.release("authorize")
+        await client.until(ServerJoin)
         a.emit(changed("7", status="dnd"))
-        await guest.news()
-        assert guest.users["7"].status == "dnd"
+        await client.new_frames()
+        assert client.users["7"].status == "dnd"
 
 
 async def test_an_eager_server_is_held_from_the_start() -> None:
     """Without anybody who watches it, and for ever."""
     a = club()
-    async with served({"a": a}, policies={"1": {"eager": True}}) as scene:
-        await scene.settle()
+    async with served({"a": a}, policies={"1": {"eager": True}}) as gateway:
+        await gateway.settle()
         assert fetches(a) == 1
-        await scene.advance(2 * IDLE)
-        await scene.visit()
+        await gateway.advance(2 * IDLE)
+        await gateway.connect_and_join()
         assert fetches(a) == 1
 
 
 async def test_events_of_a_server_that_nobody_watches_are_dropped() -> None:
     """Also chat; whoever joins gets it fetched whole."""
     a = club()
-    async with served({"a": a}) as scene:
+    async with served({"a": a}) as gateway:
         events: list[Event] = [
             changed("10", username="Dee"),
             Message(server_id="1", uid="7", message="hello", channel="c"),
         ]
         a.emit(*events)
-        await scene.settle()
-        guest = await scene.visit()
-        assert guest.users.keys() == {"7", "8"}
+        await gateway.settle()
+        client = await gateway.connect_and_join()
+        assert client.users.keys() == {"7", "8"}
         a.emit(events[1])
-        assert [type(frame) for frame in await guest.news()] == [MessageFrame]
+        assert [type(frame) for frame in await client.new_frames()] == [MessageFrame]
 
 
 async def test_r19_a_large_exchange_loses_nothing_of_what_happens_meanwhile() -> None:
     """It is merged in slices; an event between two of them is in the result."""
     crowd = {str(number): User(username=f"user {number}") for number in range(5000)}
-    a, b = Gated(ONE, {"1": crowd}), Gated(ONE, {"1": {}})
-    async with served({"a": a, "b": b}, tables={"b": {"mode": "enrich"}}) as scene:
-        guest = await scene.visit()
+    a, b = ScriptedProvider(ONE, {"1": crowd}), ScriptedProvider(ONE, {"1": {}})
+    async with served({"a": a, "b": b}, tables={"b": {"mode": "enrich"}}) as gateway:
+        client = await gateway.connect_and_join()
         a.hold("users")
         a.emit(Reload(server_id="1"))
-        await scene.settle()
+        await gateway.settle()
         a.users_answers["1"] = {uid: User(username=f"new {uid}") for uid in crowd}
-        a.let_go("users")
+        a.release("users")
         for uid in map(str, range(200)):
             a.emit(changed(uid, status="dnd"))
             b.emit(changed(uid, role_color="#123456"))
             await asyncio.sleep(0)
-        await guest.news()
+        await client.new_frames()
         expected = {
             uid: EffectiveUser(uid, f"new {uid}", "dnd", "#123456")
             if int(uid) < 200
             else EffectiveUser(uid, f"new {uid}", "offline", "#ffffff")
             for uid in crowd
         }
-        assert guest.users == expected
+        assert client.users == expected

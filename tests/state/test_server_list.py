@@ -4,13 +4,14 @@ default, and what closes one (R3, R6, R25)."""
 from collections.abc import Mapping
 
 import pytest
-from scenario import ADA, BOB, DOWN, ONE, Gated, Guest, Scene, configured, served
+from sample_users import ADA, BOB, ONE
 from websockets.exceptions import ConnectionClosed
 
 from d_back_core import Message, Reload, Server, ServerChanged, ServerRemoved, User, UserChanged
 from d_back_core.models import Event
 from d_back_core.wire.protocol import Error, GetUserData, ServerListUpdate, ServerMessage, UserData
-from d_back_testing import Script
+from d_back_testing import ManualClient, RunningGateway, ScriptedProvider, configured, served
+from d_back_testing.scripted_provider import DOWN
 
 GRACE = 30.0
 FAILBACK = 5.0
@@ -25,26 +26,26 @@ def guarded(server_id: str = "1") -> dict[str, Server]:
     return {server_id: Server(name=f"Server {server_id}", passworded=True)}
 
 
-async def lose(scene: Scene, script: Script) -> None:
+async def lose(gateway: RunningGateway, script: ScriptedProvider) -> None:
     """Let the provider say that it is out of date until its grace has run out."""
     assert script.context is not None
     script.context.degraded("the line is dead")
-    await scene.advance(GRACE)
+    await gateway.advance(GRACE)
 
 
-async def is_protected(scene: Scene, server_id: str = "1") -> bool:
+async def is_protected(gateway: RunningGateway, server_id: str = "1") -> bool:
     """Whether it says so in the list, and lets nobody in."""
-    guest = await scene.connect()
-    await guest.ask(server_id)
-    frame = await guest.receive()
-    passworded = guest.world.servers[server_id].passworded
+    client = await gateway.connect()
+    await client.ask(server_id)
+    frame = await client.receive()
+    passworded = client.world.servers[server_id].passworded
     assert isinstance(frame, Error) is passworded
     return passworded
 
 
-def default(guest: Guest) -> list[str]:
+def default(client: ManualClient) -> list[str]:
     """Which servers are marked as the default one."""
-    return [key for key, server in guest.world.servers.items() if server.default is True]
+    return [key for key, server in client.world.servers.items() if server.default is True]
 
 
 def codes(frames: list[ServerMessage]) -> list[str]:
@@ -59,86 +60,89 @@ def codes(frames: list[ServerMessage]) -> list[str]:
 async def test_r3_each_server_is_decided_on_its_own() -> None:
     """Both lists are shown; of a server that both list, the record of the higher fallback counts,
     and while it fails that of the lower one."""
-    a = Script({key: Server(name=f"A {key}") for key in "12"})
-    b = Script({key: Server(name=f"B {key}") for key in "23"})
-    async with served({"a": a, "b": b}) as scene:
-        guest = await scene.connect()
-        assert guest.world.servers.keys() == {"1", "2", "3"}
-        assert [each.name for each in guest.world.servers.values()] == ["A 1", "A 2", "B 3"]
-        await lose(scene, a)
-        await guest.news()
-        assert guest.world.servers.keys() == {"1", "2", "3"}
-        assert guest.world.servers["1"].name == "A 1"
-        assert guest.world.servers["2"].name == "B 2"
+    a = ScriptedProvider({key: Server(name=f"A {key}") for key in "12"})
+    b = ScriptedProvider({key: Server(name=f"B {key}") for key in "23"})
+    async with served({"a": a, "b": b}) as gateway:
+        client = await gateway.connect()
+        assert client.world.servers.keys() == {"1", "2", "3"}
+        assert [each.name for each in client.world.servers.values()] == ["A 1", "A 2", "B 3"]
+        await lose(gateway, a)
+        await client.new_frames()
+        assert client.world.servers.keys() == {"1", "2", "3"}
+        assert client.world.servers["1"].name == "A 1"
+        assert client.world.servers["2"].name == "B 2"
         assert a.context is not None
         a.context.recovered()
-        await scene.advance(FAILBACK)
-        await guest.news()
-        assert guest.world.servers["2"].name == "A 2"
+        await gateway.advance(FAILBACK)
+        await client.new_frames()
+        assert client.world.servers["2"].name == "A 2"
 
 
 async def test_r3_a_filtered_fallback_leaves_the_rest_of_the_list_to_the_next() -> None:
     """It lists the servers of its filter only; the next one's record counts for all others."""
-    a = Script({"1": Server(name="Mine"), "2": Server(name="Not mine")})
-    b = Script(listing("1", "2", "3", "4"))
-    async with served({"a": a, "b": b}, tables={"a": {"servers": ["1", "4"]}}) as scene:
-        guest = await scene.connect()
-        names = {key: server.name for key, server in guest.world.servers.items()}
+    a = ScriptedProvider({"1": Server(name="Mine"), "2": Server(name="Not mine")})
+    b = ScriptedProvider(listing("1", "2", "3", "4"))
+    async with served({"a": a, "b": b}, tables={"a": {"servers": ["1", "4"]}}) as gateway:
+        client = await gateway.connect()
+        names = {key: server.name for key, server in client.world.servers.items()}
         assert names == {"1": "Mine", "2": "Server 2", "3": "Server 3", "4": "Server 4"}
 
 
 async def test_r3_a_filtered_fallback_below_an_unfiltered_one_adds_its_servers() -> None:
     """It is asked for its list like every other provider."""
-    a, b = Script(listing("1")), Script(listing("2"))
-    async with served({"a": a, "b": b}, tables={"b": {"servers": ["2"]}}) as scene:
-        guest = await scene.connect()
-        assert guest.world.servers.keys() == {"1", "2"}
+    a, b = ScriptedProvider(listing("1")), ScriptedProvider(listing("2"))
+    async with served({"a": a, "b": b}, tables={"b": {"servers": ["2"]}}) as gateway:
+        client = await gateway.connect()
+        assert client.world.servers.keys() == {"1", "2"}
 
 
 @pytest.mark.parametrize("mode", ["merge", "enrich"])
 async def test_r3_merge_adds_servers_and_enrich_adds_none(mode: str) -> None:
     """As with users."""
-    a, b = Script(listing("1")), Script({"1": Server(id="first"), "2": Server(name="Two")})
-    async with served({"a": a, "b": b}, tables={"b": {"mode": mode}}) as scene:
-        guest = await scene.connect()
-        assert guest.world.servers.keys() == ({"1", "2"} if mode == "merge" else {"1"})
-        assert guest.world.servers["1"].id == "first"
+    a, b = (
+        ScriptedProvider(listing("1")),
+        ScriptedProvider({"1": Server(id="first"), "2": Server(name="Two")}),
+    )
+    async with served({"a": a, "b": b}, tables={"b": {"mode": mode}}) as gateway:
+        client = await gateway.connect()
+        assert client.world.servers.keys() == ({"1", "2"} if mode == "merge" else {"1"})
+        assert client.world.servers["1"].id == "first"
 
 
 async def test_r3_a_filtered_provider_touches_no_other_server_at_all() -> None:
     """It neither protects nor disables nor marks a server that is not its own."""
     other = Server(passworded=True, enabled=False, default=True, name="Other", id="other")
-    a, b = Script({"2": other}), Script(listing("1", "2"))
+    a, b = ScriptedProvider({"2": other}), ScriptedProvider(listing("1", "2"))
     tables = {"a": {"servers": ["1"], "mode": "merge"}}
-    async with served({"a": a, "b": b}, tables=tables) as scene:
-        guest = await scene.connect()
-        assert guest.world.servers["2"].name == "Server 2"
-        assert default(guest) == ["1"]
-        assert not await is_protected(scene, "2")
+    async with served({"a": a, "b": b}, tables=tables) as gateway:
+        client = await gateway.connect()
+        assert client.world.servers["2"].name == "Server 2"
+        assert default(client) == ["1"]
+        assert not await is_protected(gateway, "2")
         a.emit(ServerChanged(server_id="2", passworded=True, enabled=False))
-        assert await guest.news() == []
+        assert await client.new_frames() == []
 
 
 async def test_servers_of_the_list_are_told_to_everybody_when_they_change() -> None:
     """Also to those who joined nothing."""
-    a = Script(listing("1"))
-    async with served({"a": a}) as scene:
-        guest = await scene.connect()
+    a = ScriptedProvider(listing("1"))
+    async with served({"a": a}) as gateway:
+        client = await gateway.connect()
         a.emit(ServerChanged(server_id="2", name="Two"))
-        await guest.news()
-        assert guest.world.servers["2"].name == "Two"
+        await client.new_frames()
+        assert client.world.servers["2"].name == "Two"
         a.emit(ServerRemoved(server_id="1"))
-        await guest.news()
-        assert guest.world.servers.keys() == {"2"}
+        await client.new_frames()
+        assert client.world.servers.keys() == {"2"}
 
 
 async def test_a_list_that_stays_as_it_is_is_not_told_again() -> None:
     """Neither after a `Reload` nor after an event that changes nothing."""
-    a = Script(listing("1"))
-    async with served({"a": a}) as scene:
-        guest = await scene.connect()
+    a = ScriptedProvider(listing("1"))
+    async with served({"a": a}) as gateway:
+        client = await gateway.connect()
         a.emit(Reload(), ServerChanged(server_id="1", name="Server 1"))
-        assert await guest.news() == []
+        assert await client.new_frames() == []
 
 
 # R3: the default server
@@ -175,8 +179,8 @@ async def test_r3_the_default_server(
     records: Mapping[str, Server], policies: dict[str, object], expected: list[str]
 ) -> None:
     """Policy, then the flag, among open servers; else the first open one."""
-    async with served({"a": Script(records)}, policies=policies) as scene:
-        assert default(await scene.connect()) == expected
+    async with served({"a": ScriptedProvider(records)}, policies=policies) as gateway:
+        assert default(await gateway.connect()) == expected
 
 
 @pytest.mark.parametrize("order", ["ab", "ba"])
@@ -187,34 +191,36 @@ async def test_r3_the_flag_of_the_highest_provider_wins(order: str) -> None:
         "b": {"3": Server(default=True)},
     }
     tables = {"a": {"mode": "merge"}, "b": {"mode": "merge"}}
-    async with served({name: Script(records[name]) for name in order}, tables=tables) as scene:
-        assert default(await scene.connect()) == [{"a": "2", "b": "3"}[order[0]]]
+    async with served(
+        {name: ScriptedProvider(records[name]) for name in order}, tables=tables
+    ) as gateway:
+        assert default(await gateway.connect()) == [{"a": "2", "b": "3"}[order[0]]]
 
 
 async def test_r3_without_an_open_server_the_default_join_is_refused_and_ended() -> None:
     """One error, and 1013 at once: d-zone would ask for ever."""
-    async with served({"a": Script(guarded())}) as scene:
-        guest = await scene.connect()
-        await guest.ask("default")
-        frame = await guest.receive()
+    async with served({"a": ScriptedProvider(guarded())}) as gateway:
+        client = await gateway.connect()
+        await client.ask("default")
+        frame = await client.receive()
         assert isinstance(frame, Error)
         assert frame.data.code == "no_server"
         with pytest.raises(ConnectionClosed) as closed:
-            await guest.receive()
+            await client.receive()
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 1013
 
 
 async def test_r3_the_default_moves_away_from_a_server_that_becomes_protected() -> None:
     """Whoever asks for the default one next comes into an open one."""
-    a = Script(listing("1", "2"), USERS)
-    async with served({"a": a}) as scene:
-        guest = await scene.connect()
+    a = ScriptedProvider(listing("1", "2"), USERS)
+    async with served({"a": a}) as gateway:
+        client = await gateway.connect()
         a.emit(ServerChanged(server_id="1", passworded=True))
-        await guest.news()
-        assert default(guest) == ["2"]
-        await guest.join("default")
-        assert guest.users["7"].username == "Bob"
+        await client.new_frames()
+        assert default(client) == ["2"]
+        await client.join("default")
+        assert client.users["7"].username == "Bob"
 
 
 # Rule 6, protection is sticky
@@ -222,111 +228,120 @@ async def test_r3_the_default_moves_away_from_a_server_that_becomes_protected() 
 
 async def test_r6_failing_over_never_opens_a_server() -> None:
     """The next provider does not know that it is protected, or says that it is not."""
-    a = Script(guarded(), USERS)
-    b = Script({"1": Server(name="One", passworded=False)}, USERS)
-    async with served({"a": a, "b": b}) as scene:
-        assert await is_protected(scene)
-        await lose(scene, a)
-        layers = scene.live.list_resolver.layers
+    a = ScriptedProvider(guarded(), USERS)
+    b = ScriptedProvider({"1": Server(name="One", passworded=False)}, USERS)
+    async with served({"a": a, "b": b}) as gateway:
+        assert await is_protected(gateway)
+        await lose(gateway, a)
+        layers = gateway.live.list_resolver.layers
         assert [link.name for link, _ in layers.contributors("1")] == ["b"]
-        assert await is_protected(scene)
+        assert await is_protected(gateway)
 
 
 async def test_r6_a_server_stays_protected_when_its_provider_leaves_the_order() -> None:
     """It has not said otherwise."""
-    a, b = Script(guarded(), USERS), Script(listing("1"), USERS)
-    async with served({"a": a, "b": b}) as scene:
-        await scene.server.reload(configured("b"))
-        await scene.settle()
-        assert list(scene.live.list_resolver.layers.in_use) == ["b"]
-        assert await is_protected(scene)
+    a, b = ScriptedProvider(guarded(), USERS), ScriptedProvider(listing("1"), USERS)
+    async with served({"a": a, "b": b}) as gateway:
+        await gateway.server.reload(configured("b"))
+        await gateway.settle()
+        assert list(gateway.live.list_resolver.layers.in_use) == ["b"]
+        assert await is_protected(gateway)
 
 
 @pytest.mark.parametrize("said", [False, True], ids=["open", "protected"])
 async def test_r6_only_the_provider_that_protected_it_opens_it_again(*, said: bool) -> None:
     """Another one that says that it is open opens nothing."""
-    a = Script(guarded(), USERS)
-    b = Script({"1": Server(passworded=said)}, USERS)
-    async with served({"a": a, "b": b}, tables={"b": {"mode": "merge"}}) as scene:
-        assert await is_protected(scene)
+    a = ScriptedProvider(guarded(), USERS)
+    b = ScriptedProvider({"1": Server(passworded=said)}, USERS)
+    async with served({"a": a, "b": b}, tables={"b": {"mode": "merge"}}) as gateway:
+        assert await is_protected(gateway)
         b.emit(ServerChanged(server_id="1", passworded=False))
-        await scene.settle()
-        assert await is_protected(scene)
+        await gateway.settle()
+        assert await is_protected(gateway)
         a.emit(ServerChanged(server_id="1", passworded=False))
-        await scene.settle()
-        assert not await is_protected(scene)
+        await gateway.settle()
+        assert not await is_protected(gateway)
 
 
 async def test_r6_a_provider_that_comes_back_may_open_it() -> None:
     """It is ready, and says otherwise than before."""
-    a, b = Script(guarded(), USERS), Script(listing("1"), USERS)
-    async with served({"a": a, "b": b}) as scene:
-        await lose(scene, a)
+    a, b = ScriptedProvider(guarded(), USERS), ScriptedProvider(listing("1"), USERS)
+    async with served({"a": a, "b": b}) as gateway:
+        await lose(gateway, a)
         a.servers_answer = {"1": Server(name="One", passworded=False)}
         assert a.context is not None
         a.context.recovered()
-        await scene.advance(FAILBACK - 1)
-        assert await is_protected(scene)
-        await scene.advance(1)
-        assert not await is_protected(scene)
+        await gateway.advance(FAILBACK - 1)
+        assert await is_protected(gateway)
+        await gateway.advance(1)
+        assert not await is_protected(gateway)
 
 
 async def test_r6_a_lower_layer_that_protects_is_heard() -> None:
     """Protection is the OR of all layers, whatever stands above says."""
-    a, b = Script({"1": Server(passworded=False)}, USERS), Script(guarded(), USERS)
-    async with served({"a": a, "b": b}, tables={"b": {"mode": "enrich"}}) as scene:
-        assert await is_protected(scene)
+    a, b = (
+        ScriptedProvider({"1": Server(passworded=False)}, USERS),
+        ScriptedProvider(guarded(), USERS),
+    )
+    async with served({"a": a, "b": b}, tables={"b": {"mode": "enrich"}}) as gateway:
+        assert await is_protected(gateway)
 
 
 async def test_r6_saying_nothing_of_it_opens_nothing() -> None:
     """Neither a snapshot nor an event without it, nor a snapshot without the server."""
-    a = Script(guarded(), USERS)
-    async with served({"a": a}) as scene:
+    a = ScriptedProvider(guarded(), USERS)
+    async with served({"a": a}) as gateway:
         a.emit(ServerChanged(server_id="1", name="First"))
-        await scene.settle()
-        assert await is_protected(scene)
+        await gateway.settle()
+        assert await is_protected(gateway)
         for answer in (listing("1"), {}, listing("1")):
             a.servers_answer = answer
             a.emit(Reload())
-            await scene.settle()
-        assert await is_protected(scene)
+            await gateway.settle()
+        assert await is_protected(gateway)
 
 
 async def test_r6_the_operator_s_protection_is_opened_by_nobody_else() -> None:
     """A provider that says that it is open says nothing of the policy."""
-    a = Script({"1": Server(passworded=False)}, USERS)
-    async with served({"a": a}, policies={"1": {"passworded": True}}) as scene:
-        assert await is_protected(scene)
+    a = ScriptedProvider({"1": Server(passworded=False)}, USERS)
+    async with served({"a": a}, policies={"1": {"passworded": True}}) as gateway:
+        assert await is_protected(gateway)
 
 
 async def test_r6_a_fields_filter_does_not_open_a_server() -> None:
     """It narrows what is shown, not what is closed."""
-    a, b = Script({"1": Server(passworded=True, enabled=True)}), Script(listing("1"), USERS)
+    a, b = (
+        ScriptedProvider({"1": Server(passworded=True, enabled=True)}),
+        ScriptedProvider(listing("1"), USERS),
+    )
     tables = {"a": {"mode": "enrich", "fields": ["name"]}}
-    async with served({"a": a, "b": b}, tables=tables) as scene:
-        assert await is_protected(scene)
+    async with served({"a": a, "b": b}, tables=tables) as gateway:
+        assert await is_protected(gateway)
 
 
 @pytest.mark.parametrize("above", [True, None], ids=["says enabled", "says nothing"])
 async def test_r6_any_layer_in_use_may_disable_a_server(above: bool | None) -> None:  # noqa: FBT001
     """Whatever stands above it says; and it ends with that layer."""
-    a, b = Script({"1": Server(name="One", enabled=above)}), Script({"1": Server(enabled=False)})
-    async with served({"a": a, "b": b}, tables={"b": {"mode": "enrich"}}) as scene:
-        guest = await scene.connect()
-        assert guest.world.servers == {}
-        await lose(scene, b)
-        await guest.news()
-        assert guest.world.servers.keys() == {"1"}
+    a, b = (
+        ScriptedProvider({"1": Server(name="One", enabled=above)}),
+        ScriptedProvider({"1": Server(enabled=False)}),
+    )
+    async with served({"a": a, "b": b}, tables={"b": {"mode": "enrich"}}) as gateway:
+        client = await gateway.connect()
+        assert client.world.servers == {}
+        await lose(gateway, b)
+        await client.new_frames()
+        assert client.world.servers.keys() == {"1"}
 
 
 async def test_r6_a_server_that_the_operator_disabled_stays_so() -> None:
     """Whatever providers say."""
-    a = Script({"1": Server(enabled=True)}, USERS)
-    async with served({"a": a}, policies={"1": {"enabled": False}}) as scene:
-        guest = await scene.connect()
-        assert guest.world.servers == {}
-        await guest.ask("1")
-        assert codes(await guest.news()) == ["unknown_server"]
+    a = ScriptedProvider({"1": Server(enabled=True)}, USERS)
+    async with served({"a": a}, policies={"1": {"enabled": False}}) as gateway:
+        client = await gateway.connect()
+        assert client.world.servers == {}
+        await client.ask("1")
+        assert codes(await client.new_frames()) == ["unknown_server"]
 
 
 # R25: who is in a server that is closed
@@ -345,16 +360,16 @@ async def test_r25_an_event_that_closes_a_server_ends_its_subscriptions(
     events: list[Event], code: str
 ) -> None:
     """Its sessions get one error and nothing more of it, and stay connected."""
-    a = Script(listing("1", "2"), USERS)
-    async with served({"a": a}) as scene:
-        guest, other = await scene.visit("1"), await scene.visit("2")
+    a = ScriptedProvider(listing("1", "2"), USERS)
+    async with served({"a": a}) as gateway:
+        client, other = await gateway.connect_and_join("1"), await gateway.connect_and_join("2")
         a.emit(*events)
-        assert codes(await guest.news()) == [code]
-        assert codes(await other.news()) == []
+        assert codes(await client.new_frames()) == [code]
+        assert codes(await other.new_frames()) == []
         a.emit(UserChanged(server_id="1", uid="7", status="dnd"))
-        assert await guest.news() == []
-        await guest.join("2")
-        assert guest.users["7"].username == "Bob"
+        assert await client.new_frames() == []
+        await client.join("2")
+        assert client.users["7"].username == "Bob"
 
 
 @pytest.mark.parametrize(
@@ -369,165 +384,165 @@ async def test_r25_a_reload_that_closes_a_server_ends_its_subscriptions(
     policy: dict[str, object], code: str
 ) -> None:
     """The operator closes it while people are in it."""
-    a = Script(listing("1"), USERS)
-    async with served({"a": a}) as scene:
-        guest = await scene.visit("1")
-        await scene.server.reload(configured("a", policies={"1": policy}))
-        assert codes(await guest.news()) == [code]
+    a = ScriptedProvider(listing("1"), USERS)
+    async with served({"a": a}) as gateway:
+        client = await gateway.connect_and_join("1")
+        await gateway.server.reload(configured("a", policies={"1": policy}))
+        assert codes(await client.new_frames()) == [code]
         a.emit(UserChanged(server_id="1", uid="7", status="dnd"))
-        assert await guest.news() == []
+        assert await client.new_frames() == []
 
 
 async def test_r7_a_server_that_only_a_failed_provider_listed_stays() -> None:
     """With its last state, for the sessions that joined it and for new ones."""
-    a, b = Script(listing("1"), USERS), Script(listing("2"), USERS)
-    async with served({"a": a, "b": b}) as scene:
-        guest = await scene.visit("1")
-        await lose(scene, a)
-        assert codes(await guest.news()) == []
-        assert guest.users["7"].username == "Ada"
-        other = await scene.visit("1")
+    a, b = ScriptedProvider(listing("1"), USERS), ScriptedProvider(listing("2"), USERS)
+    async with served({"a": a, "b": b}) as gateway:
+        client = await gateway.connect_and_join("1")
+        await lose(gateway, a)
+        assert codes(await client.new_frames()) == []
+        assert client.users["7"].username == "Ada"
+        other = await gateway.connect_and_join("1")
         assert other.users["7"].username == "Ada"
         assert other.world.servers.keys() == {"1", "2"}
 
 
 async def test_r25_a_ready_provider_that_no_longer_lists_a_server_ends_its_subscriptions() -> None:
     """No other provider lists it, so it is gone; its sessions may join again when it is back."""
-    a, b = Script(listing("1"), USERS), Script(listing("2"), USERS)
-    async with served({"a": a, "b": b}) as scene:
-        guest = await scene.visit("1")
+    a, b = ScriptedProvider(listing("1"), USERS), ScriptedProvider(listing("2"), USERS)
+    async with served({"a": a, "b": b}) as gateway:
+        client = await gateway.connect_and_join("1")
         a.servers_answer = {}
         a.emit(Reload())
-        assert codes(await guest.news()) == ["gone"]
+        assert codes(await client.new_frames()) == ["gone"]
         a.servers_answer = listing("1")
         a.emit(Reload())
-        await guest.news()
-        await guest.join("1")
-        assert guest.users["7"].username == "Ada"
+        await client.new_frames()
+        await client.join("1")
+        assert client.users["7"].username == "Ada"
 
 
 async def test_r25_what_happens_after_the_door_is_closed_is_not_heard_by_who_was_in_there() -> (
     None
 ):
     """Also where both come in the same turn of the loop."""
-    a = Script(listing("1"), USERS)
-    async with served({"a": a}) as scene:
-        guest = await scene.visit("1")
+    a = ScriptedProvider(listing("1"), USERS)
+    async with served({"a": a}) as gateway:
+        client = await gateway.connect_and_join("1")
         a.emit(
             ServerChanged(server_id="1", passworded=True),
             Message(server_id="1", uid="7", message="a secret", channel="c"),
             UserChanged(server_id="1", uid="7", username="Secret"),
         )
-        assert codes(await guest.news()) == ["unauthorized"]
+        assert codes(await client.new_frames()) == ["unauthorized"]
 
 
 async def test_r25_who_is_in_a_protected_server_stays_when_it_is_protected_once_more() -> None:
     """They were authorized; another provider that protects it too changes nothing for them."""
-    a, b = Script(guarded(), USERS), Script(listing("1"))
+    a, b = ScriptedProvider(guarded(), USERS), ScriptedProvider(listing("1"))
     a.authorize_answer = True
-    async with served({"a": a, "b": b}, tables={"b": {"mode": "merge"}}) as scene:
-        guest = await scene.visit("1")
+    async with served({"a": a, "b": b}, tables={"b": {"mode": "merge"}}) as gateway:
+        client = await gateway.connect_and_join("1")
         b.emit(ServerChanged(server_id="1", passworded=True))
         a.emit(UserChanged(server_id="1", uid="7", status="dnd"))
-        assert len(await guest.news()) == 1
-        assert guest.users["7"].status == "dnd"
+        assert len(await client.new_frames()) == 1
+        assert client.users["7"].status == "dnd"
 
 
 async def test_r25_a_join_under_way_to_a_server_that_becomes_protected_is_refused() -> None:
     """It was open when it was asked for."""
-    a = Gated(listing("1"), USERS)
-    async with served({"a": a}) as scene:
+    a = ScriptedProvider(listing("1"), USERS)
+    async with served({"a": a}) as gateway:
         a.hold("users")
-        guest = await scene.connect()
-        await guest.ask("1")
-        await guest.news()
+        client = await gateway.connect()
+        await client.ask("1")
+        await client.new_frames()
         a.emit(ServerChanged(server_id="1", passworded=True))
-        await guest.news()
-        a.let_go("users")
-        assert codes(await guest.news()) == ["unauthorized"]
+        await client.new_frames()
+        a.release("users")
+        assert codes(await client.new_frames()) == ["unauthorized"]
 
 
 async def test_r25_a_join_under_way_to_a_server_that_goes_is_refused() -> None:
     """It was there when it was asked for."""
-    a = Gated(listing("1"), USERS)
-    async with served({"a": a}) as scene:
+    a = ScriptedProvider(listing("1"), USERS)
+    async with served({"a": a}) as gateway:
         a.hold("users")
-        guest = await scene.connect()
-        await guest.ask("1")
-        await guest.news()
+        client = await gateway.connect()
+        await client.ask("1")
+        await client.new_frames()
         a.emit(ServerRemoved(server_id="1"))
-        await guest.news()
-        a.let_go("users")
-        assert codes(await guest.news()) == ["gone"]
+        await client.new_frames()
+        a.release("users")
+        assert codes(await client.new_frames()) == ["gone"]
 
 
 async def test_r25_users_of_a_server_that_becomes_protected_are_not_told() -> None:
     """`get_user_data` is under the same authorization as a join."""
-    a = Gated(listing("1"), USERS)
-    async with served({"a": a}) as scene:
-        guest = await scene.visit("1")
-        await guest.send(GetUserData(server_id="1"))
-        await guest.until(UserData)
+    a = ScriptedProvider(listing("1"), USERS)
+    async with served({"a": a}) as gateway:
+        client = await gateway.connect_and_join("1")
+        await client.send(GetUserData(server_id="1"))
+        await client.until(UserData)
         a.emit(ServerChanged(server_id="1", passworded=True))
-        await guest.news()
-        await guest.send(GetUserData(server_id="1"))
-        assert codes(await guest.news()) == ["unauthorized"]
+        await client.new_frames()
+        await client.send(GetUserData(server_id="1"))
+        assert codes(await client.new_frames()) == ["unauthorized"]
 
 
 async def test_r24_who_was_asked_decides_only_where_it_contributes() -> None:
     """A provider that says nothing of the server lets nobody in, and is not asked."""
-    a, b = Script(guarded(), {"1": {"7": ADA}}), Script(ONE, {"1": {"7": BOB}})
+    a, b = ScriptedProvider(guarded(), {"1": {"7": ADA}}), ScriptedProvider(ONE, {"1": {"7": BOB}})
     b.authorize_answer = True
-    async with served({"a": a, "b": b}) as scene:
-        assert await is_protected(scene)
+    async with served({"a": a, "b": b}) as gateway:
+        assert await is_protected(gateway)
         assert not any(call.startswith("authorize") for call in b.calls)
-        await lose(scene, a)
-        guest = await scene.connect()
-        await guest.join("1")
-        assert guest.users["7"].username == "Bob"
+        await lose(gateway, a)
+        client = await gateway.connect()
+        await client.join("1")
+        assert client.users["7"].username == "Bob"
 
 
 async def test_a_list_that_cannot_be_had_at_the_start_comes_later() -> None:
     """Clients that are connected are told; until then there is nothing to join."""
-    a = Script(DOWN, USERS)
-    async with served({"a": a}) as scene:
-        guest = await scene.connect()
-        assert guest.world.servers == {}
+    a = ScriptedProvider(DOWN, USERS)
+    async with served({"a": a}) as gateway:
+        client = await gateway.connect()
+        assert client.world.servers == {}
         a.servers_answer = listing("1")
-        await scene.advance(1)
-        await guest.news()
-        await guest.join("1")
-        assert guest.users["7"].username == "Ada"
+        await gateway.advance(1)
+        await client.new_frames()
+        await client.join("1")
+        assert client.users["7"].username == "Ada"
 
 
 async def test_r6_who_protects_a_server_before_anybody_lists_it_is_remembered() -> None:
     """An overlay may know of it first, and may be gone when it is listed."""
-    overlay, a = Gated({"1": Server(passworded=True)}, {}), Gated({}, {})
-    async with served({"e": overlay, "a": a}, tables={"e": {"mode": "enrich"}}) as scene:
-        await scene.server.reload(configured("a"))
+    overlay, a = ScriptedProvider({"1": Server(passworded=True)}, {}), ScriptedProvider({}, {})
+    async with served({"e": overlay, "a": a}, tables={"e": {"mode": "enrich"}}) as gateway:
+        await gateway.server.reload(configured("a"))
         a.emit(ServerChanged(server_id="1", name="One"))
-        await scene.settle()
-        assert scene.live.server_list.servers["1"].passworded
+        await gateway.settle()
+        assert gateway.live.server_list.servers["1"].passworded
 
 
 async def test_r6_a_server_that_goes_and_comes_in_one_turn_stays_protected() -> None:
     """Only a word of the provider that protected it opens it again."""
-    async with served({"a": Gated(ONE)}) as scene:
-        scene.live.reports.on_event("a", ServerChanged(server_id="1", passworded=True))
-        scene.live.reports.on_event("a", ServerRemoved(server_id="1"))
-        scene.live.reports.on_event("a", ServerChanged(server_id="1", name="One"))
-        await scene.settle()
-        assert scene.live.server_list.servers["1"].passworded
+    async with served({"a": ScriptedProvider(ONE)}) as gateway:
+        gateway.live.reports.on_event("a", ServerChanged(server_id="1", passworded=True))
+        gateway.live.reports.on_event("a", ServerRemoved(server_id="1"))
+        gateway.live.reports.on_event("a", ServerChanged(server_id="1", name="One"))
+        await gateway.settle()
+        assert gateway.live.server_list.servers["1"].passworded
 
 
 async def test_r3_the_list_is_in_the_order_of_the_chain_whenever_a_server_came() -> None:
     """A reload of the same chain moves nothing, the default server least of all."""
-    a, b = Gated({}, {}), Gated({"2": Server(name="Two")}, {})
+    a, b = ScriptedProvider({}, {}), ScriptedProvider({"2": Server(name="Two")}, {})
     merging = {"a": {"mode": "merge"}, "b": {"mode": "merge"}}
-    async with served({"a": a, "b": b}, tables=merging) as scene:
+    async with served({"a": a, "b": b}, tables=merging) as gateway:
         a.emit(ServerChanged(server_id="1", name="One"))
-        await scene.settle()
-        before = list(scene.live.server_list.servers.values())
+        await gateway.settle()
+        before = list(gateway.live.server_list.servers.values())
         assert [(each.server_id, each.default) for each in before] == [("1", False), ("2", True)]
-        await scene.server.reload(configured("ab", merging))
-        assert list(scene.live.server_list.servers.values()) == before
+        await gateway.server.reload(configured("ab", merging))
+        assert list(gateway.live.server_list.servers.values()) == before

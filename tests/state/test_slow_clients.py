@@ -8,21 +8,22 @@ from contextlib import asynccontextmanager
 
 import pytest
 from peers import until
-from scenario import ADA, BOB, ONE, PATIENCE
+from sample_users import ADA, BOB, ONE
 
 from d_back_core import Message, Status, User, UserChanged, UserRemoved
 from d_back_core.client import ClientWorld, connect, decoded
 from d_back_core.config import parse
 from d_back_core.embedding.server import WebSocketServer
 from d_back_core.wire.protocol import MessageFrame, PresenceFrame, Resumed
-from d_back_testing import ManualClock, Script
+from d_back_testing import ManualClock, ScriptedProvider
+from d_back_testing.manual_client import RECEIVE_TIMEOUT as TIMEOUT
 
 LIMIT = 4096
 TEXT = 0x81
 PADDING = "x" * 2000
 
 
-def serving(town: Script, clock: ManualClock | None = None) -> WebSocketServer:
+def serving(town: ScriptedProvider, clock: ManualClock | None = None) -> WebSocketServer:
     config = parse(
         {
             "chain": {"order": ["town"]},
@@ -34,8 +35,8 @@ def serving(town: Script, clock: ManualClock | None = None) -> WebSocketServer:
 
 
 @pytest.fixture
-def town() -> Script:
-    return Script(ONE, {"1": {"7": ADA, "8": BOB}})
+def town() -> ScriptedProvider:
+    return ScriptedProvider(ONE, {"1": {"7": ADA, "8": BOB}})
 
 
 class Sleeper:
@@ -65,7 +66,7 @@ class Sleeper:
         payload = await self._payload()
         frame = decoded(payload)
         if frame is not None:
-            self.world.fold(frame)
+            self.world.apply(frame)
         return frame
 
     async def send(self, payload: bytes) -> None:
@@ -136,7 +137,7 @@ async def sleeper(server: WebSocketServer) -> AsyncIterator[Sleeper]:
         yield client
 
 
-async def stall(server: WebSocketServer, town: Script) -> None:
+async def stall(server: WebSocketServer, town: ScriptedProvider) -> None:
     """Let so much happen that the one client that does not read falls behind."""
     number = 0
     while not any(session.paused for session in server.live.servers["1"].sessions):
@@ -161,10 +162,16 @@ async def read_all(client: Sleeper) -> None:
         await client.receive()
 
 
-async def test_r29_recovery_brings_the_newest_state_and_then_every_delta(town: Script) -> None:
+async def test_r29_recovery_brings_the_newest_state_and_then_every_delta(
+    town: ScriptedProvider,
+) -> None:
     """Of a user who changed a hundred times, the last state comes, in full, marked as a resync;
     after it the sequence goes on without a gap."""
-    async with asyncio.timeout(PATIENCE), serving(town) as server, sleeper(server) as client:
+    async with (
+        asyncio.timeout(TIMEOUT),
+        serving(town) as server,
+        sleeper(server) as client,
+    ):
         await stall(server, town)
         statuses: tuple[Status, ...] = ("idle", "dnd")
         for number in range(100):
@@ -183,9 +190,9 @@ async def test_r29_recovery_brings_the_newest_state_and_then_every_delta(town: S
         assert frame.seq == world.seq
 
 
-async def test_what_waits_is_bounded(town: Script) -> None:
+async def test_what_waits_is_bounded(town: ScriptedProvider) -> None:
     """Ten thousand changes more do not make the buffer of a stalled client grow."""
-    async with asyncio.timeout(PATIENCE), serving(town) as server, sleeper(server):
+    async with asyncio.timeout(TIMEOUT), serving(town) as server, sleeper(server):
         await stall(server, town)
         [session] = server.connections
         before = session.transport.get_write_buffer_size()
@@ -199,10 +206,14 @@ async def test_what_waits_is_bounded(town: Script) -> None:
 @pytest.mark.parametrize(
     "question", [b'{"type":"connect"}', b'{"type":"get_server_data"}', b"nonsense"]
 )
-async def test_who_does_not_read_is_not_read_from(town: Script, question: bytes) -> None:
+async def test_who_does_not_read_is_not_read_from(town: ScriptedProvider, question: bytes) -> None:
     """However much a client asks: it is not answered before it has read what was sent, and so
     nothing piles up, neither answers nor pongs."""
-    async with asyncio.timeout(PATIENCE), serving(town) as server, sleeper(server) as client:
+    async with (
+        asyncio.timeout(TIMEOUT),
+        serving(town) as server,
+        sleeper(server) as client,
+    ):
         await stall(server, town)
         [connection] = server.connections
         before, joins = connection.transport.get_write_buffer_size(), server.live.counters.joins
@@ -215,10 +226,14 @@ async def test_who_does_not_read_is_not_read_from(town: Script, question: bytes)
 
 
 async def test_what_a_client_asked_before_it_fell_behind_waits_too(
-    town: Script, monkeypatch: pytest.MonkeyPatch
+    town: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The library would begin to read again as soon as few enough messages are left."""
-    async with asyncio.timeout(PATIENCE), serving(town) as server, sleeper(server) as client:
+    async with (
+        asyncio.timeout(TIMEOUT),
+        serving(town) as server,
+        sleeper(server) as client,
+    ):
         [connection] = server.connections
         queue, answers = connection.recv_messages.frames, 0
 
@@ -239,10 +254,10 @@ async def test_what_a_client_asked_before_it_fell_behind_waits_too(
         assert not connection.transport.is_reading()
 
 
-async def test_the_others_wait_for_nothing(town: Script) -> None:
+async def test_the_others_wait_for_nothing(town: ScriptedProvider) -> None:
     """A client that reads gets every delta while another one sleeps."""
     async with (
-        asyncio.timeout(PATIENCE),
+        asyncio.timeout(TIMEOUT),
         serving(town) as server,
         sleeper(server),
         connect(server.url, reconnect=False) as other,
@@ -252,10 +267,14 @@ async def test_the_others_wait_for_nothing(town: Script) -> None:
         await other.until(lambda world: world.users["7"].status == "dnd")
 
 
-async def test_a_removal_that_was_held_is_a_delete(town: Script) -> None:
+async def test_a_removal_that_was_held_is_a_delete(town: ScriptedProvider) -> None:
     """Who was there before and is gone is deleted; who came and went meanwhile is not spoken
     of."""
-    async with asyncio.timeout(PATIENCE), serving(town) as server, sleeper(server) as client:
+    async with (
+        asyncio.timeout(TIMEOUT),
+        serving(town) as server,
+        sleeper(server) as client,
+    ):
         await stall(server, town)
         town.emit(
             UserChanged(server_id="1", uid="9", username="Eve"),
@@ -270,9 +289,15 @@ async def test_a_removal_that_was_held_is_a_delete(town: Script) -> None:
         assert "7" not in client.world.users
 
 
-async def test_r29_where_nothing_of_interest_was_missed_the_number_is_told(town: Script) -> None:
+async def test_r29_where_nothing_of_interest_was_missed_the_number_is_told(
+    town: ScriptedProvider,
+) -> None:
     """Somebody came and went: an unasked resumed takes the place of that."""
-    async with asyncio.timeout(PATIENCE), serving(town) as server, sleeper(server) as client:
+    async with (
+        asyncio.timeout(TIMEOUT),
+        serving(town) as server,
+        sleeper(server) as client,
+    ):
         await stall(server, town)
         town.emit(
             UserChanged(server_id="1", uid="9", username="Eve"),
@@ -287,9 +312,13 @@ async def test_r29_where_nothing_of_interest_was_missed_the_number_is_told(town:
         assert client.world.users["7"].status == "dnd"
 
 
-async def test_chat_that_was_held_is_the_latest(town: Script) -> None:
+async def test_chat_that_was_held_is_the_latest(town: ScriptedProvider) -> None:
     """Of 200 messages the last 50 come."""
-    async with asyncio.timeout(PATIENCE), serving(town) as server, sleeper(server) as client:
+    async with (
+        asyncio.timeout(TIMEOUT),
+        serving(town) as server,
+        sleeper(server) as client,
+    ):
         await stall(server, town)
         for number in range(200):
             town.emit(Message(server_id="1", uid="7", message=str(number), channel="c"))
@@ -300,11 +329,11 @@ async def test_chat_that_was_held_is_the_latest(town: Script) -> None:
         assert said == [str(number) for number in range(150, 200)]
 
 
-async def test_who_stays_behind_is_ended(town: Script) -> None:
+async def test_who_stays_behind_is_ended(town: ScriptedProvider) -> None:
     """After slow_client_timeout the connection is gone, and all that waited for it."""
     clock = ManualClock()
     async with (
-        asyncio.timeout(PATIENCE),
+        asyncio.timeout(TIMEOUT),
         serving(town, clock) as server,
         sleeper(server) as client,
     ):
@@ -317,11 +346,11 @@ async def test_who_stays_behind_is_ended(town: Script) -> None:
         assert server.live.counters.slow_clients == 1
 
 
-async def test_who_catches_up_in_time_is_not_ended(town: Script) -> None:
+async def test_who_catches_up_in_time_is_not_ended(town: ScriptedProvider) -> None:
     """The time begins anew with each stall."""
     clock = ManualClock()
     async with (
-        asyncio.timeout(PATIENCE),
+        asyncio.timeout(TIMEOUT),
         serving(town, clock) as server,
         sleeper(server) as client,
     ):
@@ -335,12 +364,12 @@ async def test_who_catches_up_in_time_is_not_ended(town: Script) -> None:
         assert len(server.connections) == 1
 
 
-async def test_r29_a_large_snapshot_has_a_deadline_of_its_own(town: Script) -> None:
+async def test_r29_a_large_snapshot_has_a_deadline_of_its_own(town: ScriptedProvider) -> None:
     """A client that takes longer over a snapshot than over deltas is not ended for it."""
     crowd = {str(n): User(username=f"{n} {PADDING}") for n in range(5000)}
     town.users_answers["1"] = crowd
     clock = ManualClock()
-    async with asyncio.timeout(PATIENCE), serving(town, clock) as server:
+    async with asyncio.timeout(TIMEOUT), serving(town, clock) as server:
         async with sleeper_that_joins(server):
             while not any(each.paused for each in server.live.servers["1"].sessions):
                 await server.live.settle()

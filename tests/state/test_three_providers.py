@@ -1,11 +1,13 @@
 """A day in the life of a chain of three: one dies, one hangs, both come back, the operator changes
 the order. One client is connected all the time."""
 
-from scenario import ADA, BOB, CID, DOWN, ONE, Gated, Guest, Scene, configured, served
+from sample_users import ADA, BOB, CID, ONE
 
 from d_back_core import User, UserChanged
 from d_back_core.config import Config
 from d_back_core.wire.protocol import MessageFrame, PresenceFrame
+from d_back_testing import ManualClient, RunningGateway, ScriptedProvider, configured, served
+from d_back_testing.scripted_provider import DOWN
 
 GRACE, TIMEOUT, FAILBACK = 3.0, 1.0, 2.0
 LONGEST_RETRY = 61.0
@@ -15,11 +17,11 @@ MEMBERS = {"a": {"7", "8"}, "b": {"7", "9"}, "c": {"7", "10"}}
 TIMES = {"grace": GRACE, "timeout": TIMEOUT}
 
 
-def chain_of_three() -> dict[str, Gated]:
+def chain_of_three() -> dict[str, ScriptedProvider]:
     return {
-        "a": Gated(ONE, {"1": {"7": ADA, "8": BOB}}),
-        "b": Gated(ONE, {"1": {"7": ADA, "9": CID}}),
-        "c": Gated(ONE, {"1": {"7": ADA, "10": DAN}}),
+        "a": ScriptedProvider(ONE, {"1": {"7": ADA, "8": BOB}}),
+        "b": ScriptedProvider(ONE, {"1": {"7": ADA, "9": CID}}),
+        "c": ScriptedProvider(ONE, {"1": {"7": ADA, "10": DAN}}),
     }
 
 
@@ -30,16 +32,16 @@ def ordered(*order: str) -> Config:
 class WriteObserver:
     """Looks at what the client sees, step by step."""
 
-    def __init__(self, scene: Scene, guest: Guest) -> None:
-        self._scene = scene
-        self._guest = guest
+    def __init__(self, gateway: RunningGateway, client: ManualClient) -> None:
+        self._scene = gateway
+        self._guest = client
 
     async def sees(self, name: str, within: float) -> None:
         """The client comes to see the members of that provider within the time, through nothing
         but presence frames, and sees a whole set of some provider all the while."""
         waited = 0.0
         while True:
-            for frame in await self._guest.news():
+            for frame in await self._guest.new_frames():
                 assert isinstance(frame, PresenceFrame | MessageFrame)
             seen = self._guest.users.keys()
             assert seen in MEMBERS.values(), f"{seen} are the members of no provider"
@@ -55,17 +57,17 @@ class WriteObserver:
         while waited < seconds:
             await self._scene.advance(STEP)
             waited += STEP
-            assert await self._guest.news() == []
+            assert await self._guest.new_frames() == []
         assert self._guest.users.keys() == MEMBERS[name]
 
 
-def kill(provider: Gated) -> None:
+def kill(provider: ScriptedProvider) -> None:
     """Its stream breaks, and it answers nothing any more."""
     provider.servers_answer = provider.users_answers["1"] = DOWN
     provider.break_stream()
 
 
-def revive(provider: Gated, users: dict[str, User]) -> None:
+def revive(provider: ScriptedProvider, users: dict[str, User]) -> None:
     """It answers as before."""
     provider.broken = False
     provider.servers_answer, provider.users_answers["1"] = ONE, users
@@ -75,9 +77,9 @@ async def test_a_client_sees_the_right_members_whatever_happens() -> None:
     """Never a wrong set for longer than grace and timeout, never a disconnect."""
     given = chain_of_three()
     times = dict.fromkeys("abc", TIMES)
-    async with served(given, tables=times, chain={"failback_after": FAILBACK}) as scene:
-        guest = await scene.visit()
-        watcher = WriteObserver(scene, guest)
+    async with served(given, tables=times, chain={"failback_after": FAILBACK}) as gateway:
+        client = await gateway.connect_and_join()
+        watcher = WriteObserver(gateway, client)
         await watcher.sees("a", 0)
 
         kill(given["a"])  # mid-flight: half a burst has come
@@ -93,10 +95,10 @@ async def test_a_client_sees_the_right_members_whatever_happens() -> None:
         await watcher.sees("a", LONGEST_RETRY + 2 * FAILBACK + TIMEOUT)
         await watcher.goes_on_to_see("a", 10)
 
-        await scene.server.reload(ordered("c", "b", "a"))
+        await gateway.server.reload(ordered("c", "b", "a"))
         await watcher.sees("c", FAILBACK + TIMEOUT)
-        await scene.server.reload(ordered("a", "b", "c"))
+        await gateway.server.reload(ordered("a", "b", "c"))
         await watcher.sees("a", FAILBACK + TIMEOUT)
 
-        assert guest.world.joins == 1
-        assert guest.connection.close_code is None
+        assert client.world.joins == 1
+        assert client.connection.close_code is None

@@ -10,14 +10,16 @@ from d_back.mock import MockDataProvider as SameProvider
 from d_back.server import WebSocketServer as SameServer
 from d_back_core import WebSocketServer
 from d_back_core.config import Config, parse
-from d_back_testing import ManualClock, Script
+from d_back_testing import ManualClock, ScriptedProvider
 
 Entries = dict[str, Any]
 
 server = WebSocketServer()
 server = WebSocketServer(3000, "localhost")
 server = WebSocketServer(port=0, host="0.0.0.0", config=None, providers=None)  # noqa: S104
-server = WebSocketServer(config=parse({}), providers={"club": Script()}, clock=ManualClock())
+server = WebSocketServer(
+    config=parse({}), providers={"club": ScriptedProvider()}, clock=ManualClock()
+)
 server = CompatServer(port=3000)
 server = SameServer()
 

@@ -13,7 +13,7 @@ from peers import Dial, Frame, news
 
 from d_back_core import Message, Server, User, UserChanged
 from d_back_core.embedding.server import WebSocketServer
-from d_back_testing import Script
+from d_back_testing import ScriptedProvider
 
 RECORDING = json.loads(Path(__file__).with_name("frames.json").read_text())["frames"]
 D_WORLD = "232769614004748288"
@@ -32,11 +32,11 @@ def sent() -> Iterator[str]:
 
 
 @pytest.fixture
-def demo() -> Script:
+def demo() -> ScriptedProvider:
     """A provider of the servers and users of the recording."""
     servers = next(received("server-list"))["data"]
     users = next(received("server-join"))["data"]["users"]
-    return Script(
+    return ScriptedProvider(
         {key: Server(**fields) for key, fields in servers.items()},
         {
             D_WORLD: {
@@ -57,7 +57,7 @@ def event(frame: Frame) -> UserChanged | Message:
     return UserChanged(server_id=frame["server"], uid=said["uid"], status=said["status"])
 
 
-async def test_the_list_of_servers_is_the_recorded_one(dial: Dial, demo: Script) -> None:
+async def test_the_list_of_servers_is_the_recorded_one(dial: Dial, demo: ScriptedProvider) -> None:
     """Nothing was added to server-list, nothing left out, and the order is the same."""
     async with WebSocketServer(0, providers={"demo": demo}) as server:
         listed = await (await dial(server, greeted=False)).receive()
@@ -66,7 +66,9 @@ async def test_the_list_of_servers_is_the_recorded_one(dial: Dial, demo: Script)
         assert [*listed["data"]] == [*recorded["data"]]
 
 
-async def test_the_recorded_connect_is_answered_as_recorded(dial: Dial, demo: Script) -> None:
+async def test_the_recorded_connect_is_answered_as_recorded(
+    dial: Dial, demo: ScriptedProvider
+) -> None:
     """The join has what d-zone was given, and besides the place in the sequence. Only what was
     asked for is named instead of "default", so that d-zone's URL names the server."""
     async with WebSocketServer(0, providers={"demo": demo}) as server:
@@ -82,7 +84,9 @@ async def test_the_recorded_connect_is_answered_as_recorded(dial: Dial, demo: Sc
         assert joined == recorded
 
 
-async def test_the_recorded_changes_are_told_as_recorded(dial: Dial, demo: Script) -> None:
+async def test_the_recorded_changes_are_told_as_recorded(
+    dial: Dial, demo: ScriptedProvider
+) -> None:
     """Every recorded presence and message comes as it was, with its number; only a status that
     the user has already is not told again."""
     recorded = [

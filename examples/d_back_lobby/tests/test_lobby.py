@@ -11,7 +11,7 @@ from aiohttp.test_utils import TestServer
 from d_back_core import Secret
 from d_back_core.client import ClientWorld, connect
 from d_back_lobby import Options, Provider
-from d_back_testing import ProviderContract, Scene, logged, served
+from d_back_testing import ProviderContract, RunningGateway, logged, served
 
 ROOMS = {"r1": "Lounge", "r2": "Arena"}
 ADA = {"id": "7", "name": "Ada", "state": "playing", "team": "#ff6b6b"}
@@ -97,54 +97,58 @@ async def lobby() -> AsyncIterator[Lobby]:
 
 
 @pytest.fixture
-async def scene(lobby: Lobby) -> AsyncIterator[Scene]:
+async def gateway(lobby: Lobby) -> AsyncIterator[RunningGateway]:
     """A gateway with the provider; its clock stands still."""
     tables = {"lobby": {"refresh": "10s", "grace": "30s"}}
-    async with served({"lobby": Provider(lobby.options)}, tables=tables) as scene:
-        yield scene
+    async with served({"lobby": Provider(lobby.options)}, tables=tables) as gateway:
+        yield gateway
 
 
-async def test_clients_see_who_is_in_a_room(scene: Scene) -> None:
+async def test_clients_see_who_is_in_a_room(gateway: RunningGateway) -> None:
     """With name, state and team."""
-    async with connect(scene.url, "lounge") as world:
+    async with connect(gateway.url, "lounge") as world:
         seen = {user.username: (user.status, user.role_color) for user in world.users.values()}
     assert seen == {"Ada": ("online", "#ff6b6b"), "Bob": ("idle", "#ffffff")}
 
 
 async def test_clients_see_what_has_changed_when_it_is_asked_again(
-    scene: Scene, lobby: Lobby
+    gateway: RunningGateway, lobby: Lobby
 ) -> None:
     """Every ``refresh``; nothing is reloaded."""
-    async with connect(scene.url, "lounge") as world:
+    async with connect(gateway.url, "lounge") as world:
         lobby.change("r1", ADA | {"state": "in_match"})
-        await scene.advance(10)
+        await gateway.advance(10)
         await until(world, lambda world: world.users.keys() == {"7"})
         await until(world, lambda world: world.users["7"].status == "dnd")
         assert world.joins == 1
 
 
-async def test_what_has_not_changed_is_not_sent_again(scene: Scene, lobby: Lobby) -> None:
+async def test_what_has_not_changed_is_not_sent_again(
+    gateway: RunningGateway, lobby: Lobby
+) -> None:
     """The lobby says so, and the provider knows what it was."""
-    async with connect(scene.url, "lounge") as world:
+    async with connect(gateway.url, "lounge") as world:
         lobby.asked.clear()
-        await scene.advance(10)
+        await gateway.advance(10)
         assert set(lobby.asked) == {"rooms 304", "rooms/r1/players 304"}
         assert len(world.users) == 2
 
 
-async def test_a_private_room_is_protected(scene: Scene) -> None:
+async def test_a_private_room_is_protected(gateway: RunningGateway) -> None:
     """Nobody vouches for anybody, so nobody is let in."""
-    async with connect(scene.url, "lounge") as world:
+    async with connect(gateway.url, "lounge") as world:
         protected = {each.id: each.passworded for each in world.servers.values()}
     assert protected == {"lounge": False, "arena": True}
 
 
-async def test_a_lobby_that_fails_is_shown_as_it_was(scene: Scene, lobby: Lobby) -> None:
+async def test_a_lobby_that_fails_is_shown_as_it_was(
+    gateway: RunningGateway, lobby: Lobby
+) -> None:
     """The failure is logged once; d-back asks again, and the clients receive what has changed."""
-    async with connect(scene.url, "lounge") as world:
+    async with connect(gateway.url, "lounge") as world:
         lobby.broken = True
         with logged() as log:
-            await scene.advance(30)
+            await gateway.advance(30)
         assert sorted(line.partition(": Client")[0] for line in log.warnings) == [
             "WARNING d_back.providers: provider lobby: servers",
             "WARNING d_back.providers: provider lobby: users",
@@ -152,7 +156,7 @@ async def test_a_lobby_that_fails_is_shown_as_it_was(scene: Scene, lobby: Lobby)
         assert len(world.users) == 2
         lobby.broken = False
         lobby.change("r1", ADA)
-        await scene.advance(30)
+        await gateway.advance(30)
         await until(world, lambda world: world.users.keys() == {"7"})
 
 
@@ -165,10 +169,10 @@ async def test_a_room_that_is_not_there_is_not_ours(lobby: Lobby) -> None:
 async def test_a_wrong_token_is_the_operator_s_to_mend(lobby: Lobby) -> None:
     """It is not tried again, and the token is not told."""
     provider = Provider(Options(url=lobby.options.url, token=Secret("wrong")))
-    async with served({"lobby": provider}) as scene:
+    async with served({"lobby": provider}) as gateway:
         asked = len(lobby.asked)
-        await scene.advance(3600)
-        assert scene.health("lobby") == "failed"
+        await gateway.advance(3600)
+        assert gateway.health("lobby") == "failed"
         assert len(lobby.asked) == asked
     assert repr(provider).count("wrong") == 0
 

@@ -9,7 +9,7 @@ import pytest
 from d_back_core import File, Server, User
 from d_back_core.client import ClientWorld
 from d_back_paint import Options, Provider
-from d_back_testing import ProviderContract, Scene, Script, logged, served
+from d_back_testing import ProviderContract, RunningGateway, ScriptedProvider, logged, served
 
 COLOURS = """
 [1]
@@ -37,15 +37,15 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def scene(path: Path) -> AsyncIterator[Scene]:
+async def gateway(path: Path) -> AsyncIterator[RunningGateway]:
     """A club with Ada, who has a colour, and Bob, who has none."""
-    club = Script(
+    club = ScriptedProvider(
         {"1": Server(name="The club")},
         {"1": {"7": User(username="Ada", role_color="#111111"), "8": User(username="Bob")}},
     )
     providers = {"paint": Provider(Options(path=File(path))), "club": club}
-    async with served(providers, tables={"paint": {"mode": "enrich"}}) as scene:
-        yield scene
+    async with served(providers, tables={"paint": {"mode": "enrich"}}) as gateway:
+        yield gateway
 
 
 async def until(world: ClientWorld, condition: Callable[[ClientWorld], object]) -> None:
@@ -67,15 +67,15 @@ class TestContract(ProviderContract):
         return Provider(Options(path=File(path)))
 
 
-async def test_colours_lie_over_those_of_others(scene: Scene) -> None:
+async def test_colours_lie_over_those_of_others(gateway: RunningGateway) -> None:
     """And add nobody: the one with uid 99 is not there."""
-    world = await scene.join("the-club")
+    world = await gateway.join("the-club")
     assert colours(world) == {"Ada": "#ff0000", "Bob": "#ffffff"}
 
 
-async def test_a_change_of_the_file_reaches_clients(scene: Scene, path: Path) -> None:
+async def test_a_change_of_the_file_reaches_clients(gateway: RunningGateway, path: Path) -> None:
     """New, other and gone colours; for one that is gone, the other provider's shows."""
-    world = await scene.join("the-club")
+    world = await gateway.join("the-club")
     write(path, '[1]\n7 = "#ff0001"\n8 = "#ff0002"\n')
     await until(world, lambda world: colours(world) == {"Ada": "#ff0001", "Bob": "#ff0002"})
     write(path, '[1]\n8 = "#ff0002"\n')
@@ -84,9 +84,9 @@ async def test_a_change_of_the_file_reaches_clients(scene: Scene, path: Path) ->
     await until(world, lambda world: colours(world) == {"Ada": "#111111", "Bob": "#ffffff"})
 
 
-async def test_a_file_in_the_old_one_s_place_is_seen(scene: Scene, path: Path) -> None:
+async def test_a_file_in_the_old_one_s_place_is_seen(gateway: RunningGateway, path: Path) -> None:
     """As most editors write."""
-    world = await scene.join("the-club")
+    world = await gateway.join("the-club")
     other = path.with_suffix(".new")
     write(other, '[1]\n7 = "#00ffff"\n')
     other.replace(path)
@@ -102,19 +102,19 @@ async def test_a_file_in_the_old_one_s_place_is_seen(scene: Scene, path: Path) -
     ],
 )
 async def test_a_mistake_changes_nothing(
-    scene: Scene, path: Path, broken: str, where: str
+    gateway: RunningGateway, path: Path, broken: str, where: str
 ) -> None:
     """The log says where it is; what comes after it counts again."""
-    world = await scene.join("the-club")
+    world = await gateway.join("the-club")
     with logged() as log:
         write(path, broken)
         async with asyncio.timeout(60):
             while not any("the colours stay as they are" in line for line in log.warnings):
-                await scene.settle()
+                await gateway.settle()
     assert f"{path}: " in log.warnings[0]
     assert where in log.warnings[0]
     assert colours(world)["Ada"] == "#ff0000"
-    assert scene.health("paint") == "ready"
+    assert gateway.health("paint") == "ready"
     write(path, '[1]\n7 = "#00ffff"\n')
     await until(world, lambda world: colours(world)["Ada"] == "#00ffff")
 
@@ -123,8 +123,8 @@ async def test_a_mistake_changes_nothing(
 async def test_it_starts_when_the_file_is_there_and_right(path: Path, text: str) -> None:
     """Until then it is tried again."""
     write(path, text) if text else remove(path)
-    async with served({"paint": Provider(Options(path=File(path)))}) as scene:
-        assert scene.health("paint") == "failed"
+    async with served({"paint": Provider(Options(path=File(path)))}) as gateway:
+        assert gateway.health("paint") == "failed"
         write(path, COLOURS)
-        await scene.advance(60)
-        assert scene.health("paint") == "ready"
+        await gateway.advance(60)
+        assert gateway.health("paint") == "ready"

@@ -35,5 +35,5 @@ class TestBot(ProviderContract):
             self.loopback.open_to_gateway = False
             yield provider
 
-    async def happen(self) -> None:
+    async def trigger_event(self) -> None:
         await self.loopback.dispatch("PRESENCE_UPDATE", say.presence(1, "dnd"))

@@ -29,7 +29,7 @@ from d_back_core import (
 from d_back_core.client import ClientWorld, connect
 from d_back_core.config import load
 from d_back_mock import MockConfig, MockProvider, recording
-from d_back_testing import Script
+from d_back_testing import ScriptedProvider
 from d_back_watch.lines import JsonLines
 
 Advance = Callable[[float], Awaitable[None]]
@@ -458,7 +458,7 @@ async def watched(url: str, frames: int, lines: JsonLines | None = None) -> list
 
 async def test_a_client_sees_the_same_states_again(tmp_path: Path) -> None:
     """Change from one gateway, played by another: the same snapshot, changes and chat."""
-    script = Script(
+    script = ScriptedProvider(
         {"1": Server(name="Plaza", id="plaza", default=True)},
         {"1": {"7": User(username="Ada", status="online", role_color="#ff6b6b")}},
     )

@@ -10,7 +10,7 @@ import msgspec
 from d_back_core import Server, Status, User, UserChanged, UserRemoved
 from d_back_core.config import parse
 from d_back_core.embedding.server import WebSocketServer
-from d_back_testing import Script
+from d_back_testing import ScriptedProvider
 
 
 class Fields(TypedDict):
@@ -29,7 +29,7 @@ async def main(table: str) -> None:
     """Serve until there is no more input."""
     first = await asyncio.to_thread(sys.stdin.buffer.readline)
     users = {uid: User(**user) for uid, user in msgspec.json.decode(first, type=Users).items()}
-    source = Script({"1": Server(name="Plaza", id="plaza")}, {"1": users})
+    source = ScriptedProvider({"1": Server(name="Plaza", id="plaza")}, {"1": users})
     config = parse(msgspec.json.decode(table))
     async with WebSocketServer(config=config, providers={"source": source}):
         while line := await asyncio.to_thread(sys.stdin.buffer.readline):

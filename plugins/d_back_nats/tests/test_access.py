@@ -14,7 +14,7 @@ from d_back_core import Credentials, JoinError, Server
 from d_back_nats import NatsConfig
 from d_back_nats.failure import NatsError
 from d_back_nats.sealing import Seal, answered, asked
-from d_back_testing import Script
+from d_back_testing import ScriptedProvider
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 MARK = Credentials(password="pw-MARK", discord_token="tok-MARK", discord_user={"id": "u-MARK"})
 
 
-def vault() -> Script:
-    source = Script({"1": Server(name="Vault", id="vault", passworded=True)}, {"1": {"7": ADA}})
+def vault() -> ScriptedProvider:
+    source = ScriptedProvider(
+        {"1": Server(name="Vault", id="vault", passworded=True)}, {"1": {"7": ADA}}
+    )
     source.authorize_answer = False
     return source
 
@@ -161,7 +163,10 @@ async def test_protection_comes_with_the_list(
     nats: Nats, origin: Origin, serve: Serve, join: Join
 ) -> None:
     """What is protected at the origin, by whatever, is protected at an edge from the first."""
-    cluster, source = await nats(), Script({"1": Server(name="Plaza")}, {"1": {"7": ADA}})
+    cluster, source = (
+        await nats(),
+        ScriptedProvider({"1": Server(name="Plaza")}, {"1": {"7": ADA}}),
+    )
     await origin(cluster, source, servers={"1": {"passworded": True}})
     with pytest.raises(JoinError):
         await join(await serve(cluster), "1")

@@ -24,7 +24,7 @@ from d_back_nats import NatsConfig
 from d_back_nats.contents import Held, Wanted
 from d_back_nats.keys import Place
 from d_back_nats.records import encoded_user
-from d_back_testing import Script
+from d_back_testing import ScriptedProvider
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     Lines = Callable[[NatsConfig], Awaitable[Line]]
 
 
-def town() -> Script:
-    return Script(
+def town() -> ScriptedProvider:
+    return ScriptedProvider(
         {"1": Server(name="Plaza", id="plaza"), "2": Server(name="Garden", id="garden")},
         {"1": {"7": ADA, "8": BOB}, "2": {"7": ADA}},
     )
@@ -142,7 +142,9 @@ async def test_what_a_dead_origin_left_is_purged(
     await kv.put("users.9.7", b"{}")
     await kv.put("servers.2.client_id", b'{"clientId":"1"}')
     await kv.put("notes", b"of somebody else")
-    server = await origin(cluster, Script({"1": Server(name="Plaza")}, {"1": {"7": ADA}}))
+    server = await origin(
+        cluster, ScriptedProvider({"1": Server(name="Plaza")}, {"1": {"7": ADA}})
+    )
 
     async def is_clean() -> bool:
         return set(await keys_of(line)) == {"notes", "origin", "servers.1", "users.1.7"}
@@ -194,7 +196,9 @@ async def test_clients_are_served_while_a_large_state_is_written(
     """A hundred thousand users come in while clients join and hear of changes."""
     cluster = await nats()
     users = {str(uid): User(username=f"u{uid}", status="online") for uid in range(100_000)}
-    source = Script({"1": Server(name="One"), "2": Server(name="Two")}, {"1": users, "2": {}})
+    source = ScriptedProvider(
+        {"1": Server(name="One"), "2": Server(name="Two")}, {"1": users, "2": {}}
+    )
     server = await origin(cluster, source, wait=False)
     world = await join(server, "2")
     source.emit(UserChanged(server_id="2", uid="7", username="Ada"))

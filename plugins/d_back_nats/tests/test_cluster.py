@@ -19,7 +19,7 @@ from d_back_core import (
 )
 from d_back_nats import NatsConfig
 from d_back_nats.records import ChatValue, UserValue, encoded
-from d_back_testing import Script
+from d_back_testing import ScriptedProvider
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     Lines = Callable[[NatsConfig], Awaitable[Line]]
 
 
-def town() -> Script:
-    return Script(
+def town() -> ScriptedProvider:
+    return ScriptedProvider(
         {"1": Server(name="Plaza", id="plaza"), "2": Server(name="Garden", id="garden")},
         {"1": {"7": ADA, "8": BOB}, "2": {"7": ADA}},
     )
@@ -89,7 +89,9 @@ async def test_hostile_uids_reach_an_edge_unchanged(
     """Wildcards and dots of NATS are users like others, also when they go."""
     cluster = await nats()
     uids = ["*", ">", ".", "a.b", "=2A", "$KV.d-back.>", "~" * 64]
-    source = Script({"1": Server(name="Odd")}, {"1": {uid: User(username=uid) for uid in uids}})
+    source = ScriptedProvider(
+        {"1": Server(name="Odd")}, {"1": {uid: User(username=uid) for uid in uids}}
+    )
     await origin(cluster, source)
     world = await join(await serve(cluster))
     assert {uid: user.username for uid, user in world.users.items()} == {uid: uid for uid in uids}
@@ -160,7 +162,7 @@ async def test_a_server_that_comes_later_can_be_joined(
     nats: Nats, origin: Origin, serve: Serve, join: Join, until: Until
 ) -> None:
     """An edge that was there first serves what the origin brings afterwards."""
-    cluster, source = await nats(), Script({}, {"5": {"7": ADA}})
+    cluster, source = await nats(), ScriptedProvider({}, {"5": {"7": ADA}})
     await origin(cluster, source)
     edge = await serve(cluster, servers={"5": {"eager": True}})
     source.emit(ServerChanged(server_id="5", name="Late"))

@@ -12,7 +12,7 @@ from nats_nodes import ADA, BOB
 
 from d_back_core import Server
 from d_back_core.cli.main import main
-from d_back_testing import Script
+from d_back_testing import ScriptedProvider
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,8 +36,8 @@ async def typed(config: Path, cluster: NatsCluster, *words: str) -> tuple[int, s
     return outcome.exit_code, outcome.output
 
 
-def town() -> Script:
-    return Script({"1": Server(name="Plaza", id="plaza")}, {"1": {"7": ADA, "8": BOB}})
+def town() -> ScriptedProvider:
+    return ScriptedProvider({"1": Server(name="Plaza", id="plaza")}, {"1": {"7": ADA, "8": BOB}})
 
 
 async def test_status_of_a_bucket_that_is_written(

@@ -10,7 +10,7 @@ from nats_nodes import NatsCluster, unwritten
 from d_back_core import Server, User, UserChanged, WebSocketServer
 from d_back_core.config import parse
 from d_back_nats import NatsConfig, NatsProvider
-from d_back_testing import ProviderContract, Script
+from d_back_testing import ProviderContract, ScriptedProvider
 
 if TYPE_CHECKING:
     from conftest import Until
@@ -32,7 +32,7 @@ class TestEdge(ProviderContract):
     async def provider(self, cluster: NatsCluster, until: "Until") -> AsyncIterator[NatsProvider]:
         await cluster.up()
         ada = User(username="Ada", status="online", role_color="#ff6b6b")
-        self.town = Script({"1": Server(name="Town")}, {"1": {"7": ada}})
+        self.town = ScriptedProvider({"1": Server(name="Town")}, {"1": {"7": ada}})
         urls = list(cluster.urls)
         table = {
             "gateway": {"host": "127.0.0.1", "port": 0},
@@ -47,5 +47,5 @@ class TestEdge(ProviderContract):
     def unavailable(self) -> NatsProvider:
         return NatsProvider(NatsConfig(urls=("nats://127.0.0.1:1",)))
 
-    async def happen(self) -> None:
+    async def trigger_event(self) -> None:
         self.town.emit(UserChanged(server_id="1", uid="7", status="dnd"))

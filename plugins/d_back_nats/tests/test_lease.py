@@ -16,7 +16,7 @@ from d_back_nats.chain import Chain, Write
 from d_back_nats.failure import OvertakenError
 from d_back_nats.keys import Subjects
 from d_back_nats.origin import LEASE_ENDED
-from d_back_testing import ManualClock, Script
+from d_back_testing import ManualClock, ScriptedProvider
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     Lines = Callable[[NatsConfig], Awaitable[Line]]
 
 
-def town(**users: User) -> Script:
-    return Script({"1": Server(name="Plaza", id="plaza")}, {"1": users or {"7": ADA, "8": BOB}})
+def town(**users: User) -> ScriptedProvider:
+    return ScriptedProvider(
+        {"1": Server(name="Plaza", id="plaza")}, {"1": users or {"7": ADA, "8": BOB}}
+    )
 
 
 def leads(server: WebSocketServer) -> bool:

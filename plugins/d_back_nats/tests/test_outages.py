@@ -15,7 +15,7 @@ from d_back_nats.connection import Connection
 from d_back_nats.ending import ended
 from d_back_nats.keys import Subjects
 from d_back_nats.watch import LONGEST_ABSENCE, Watch
-from d_back_testing import ManualClock, Script
+from d_back_testing import ManualClock, ScriptedProvider
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     Lines = Callable[[NatsConfig], Awaitable[Line]]
 
 
-def town() -> Script:
-    return Script({"1": Server(name="Plaza", id="plaza")}, {"1": {"7": ADA, "8": BOB}})
+def town() -> ScriptedProvider:
+    return ScriptedProvider({"1": Server(name="Plaza", id="plaza")}, {"1": {"7": ADA, "8": BOB}})
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -70,7 +70,7 @@ async def test_the_chain_of_an_edge_goes_on(
     """Past its grace the next provider's state reaches the clients, and back again."""
     cluster = await nats()
     await origin(cluster, town())
-    below = Script({"1": Server(name="Below")}, {"1": {"9": User(username="Cid")}})
+    below = ScriptedProvider({"1": Server(name="Below")}, {"1": {"9": User(username="Cid")}})
     edge = await serve(cluster, {"below": below}, order=("nats", "below"), grace="100ms")
     world = await join(edge, "1")
     assert set(world.users) == {"7", "8"}

@@ -23,7 +23,7 @@ from d_back_core import Credentials, File, Secret, Server, UserChanged
 from d_back_nats import NatsConfig, NatsTls
 from d_back_nats.connection import CLOSED, connected
 from d_back_nats.failure import LOGIN, NatsError
-from d_back_testing import Script
+from d_back_testing import ScriptedProvider
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -50,8 +50,8 @@ def guide_users() -> str:
     return text[text.index("authorization") :]
 
 
-def town() -> Script:
-    return Script({"1": Server(name="Plaza", id="plaza")}, {"1": {"7": ADA, "8": BOB}})
+def town() -> ScriptedProvider:
+    return ScriptedProvider({"1": Server(name="Plaza", id="plaza")}, {"1": {"7": ADA, "8": BOB}})
 
 
 @asynccontextmanager

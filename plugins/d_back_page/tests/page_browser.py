@@ -18,7 +18,7 @@ from d_back_core import Server, User
 from d_back_core.config import parse
 from d_back_core.embedding.server import WebSocketServer
 from d_back_page import PageConfig, PageProvider
-from d_back_testing import Script
+from d_back_testing import ScriptedProvider
 
 CHROMIUM = shutil.which("chromium")
 LOST = re.compile(
@@ -46,9 +46,9 @@ MEMBERS = {
 }
 
 
-def club() -> Script:
+def club() -> ScriptedProvider:
     """One server with four members."""
-    return Script(ONE, {"1": MEMBERS})
+    return ScriptedProvider(ONE, {"1": MEMBERS})
 
 
 def require_chromium() -> None:

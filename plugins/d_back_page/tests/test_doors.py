@@ -9,7 +9,7 @@ from page_browser import MEMBERS, ONE, club, gateway, visiting
 from playwright.async_api import Browser, Route
 
 from d_back_core import Server, ServerChanged, User, UserChanged
-from d_back_testing import Script
+from d_back_testing import ScriptedProvider
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -41,7 +41,9 @@ async def test_a_password_is_asked_for(browser: Browser, tmp_path: Path) -> None
 async def test_who_does_not_know_it_may_go_elsewhere(browser: Browser) -> None:
     """Behind the door the default server is to be seen, and stays."""
     servers = {**ONE, "2": Server(name="The pub", id="pub")}
-    script = Script(servers, {"1": MEMBERS, "2": {"21": User(username="Fay", status="online")}})
+    script = ScriptedProvider(
+        servers, {"1": MEMBERS, "2": {"21": User(username="Fay", status="online")}}
+    )
     server = gateway({"club": script}, policies={"2": {"password": "sesame"}})
     async with server, visiting(browser, server) as visitor:
         await visitor.open("?s=pub")
@@ -55,7 +57,7 @@ async def test_who_does_not_know_it_may_go_elsewhere(browser: Browser) -> None:
 async def test_a_password_that_was_refused_is_not_tried_again(browser: Browser) -> None:
     """Each try counts against the address: the next time somebody is asked first."""
     servers = {**ONE, "2": Server(name="The pub", id="pub")}
-    script = Script(servers, {"1": MEMBERS, "2": {}})
+    script = ScriptedProvider(servers, {"1": MEMBERS, "2": {}})
     server = gateway({"club": script}, policies={"2": {"password": "sesame"}})
     async with server, visiting(browser, server) as visitor:
         await visitor.open()
@@ -92,7 +94,9 @@ async def test_a_server_that_closes_asks_who_is_in_it(browser: Browser) -> None:
 async def test_who_is_shut_out_does_not_look_at_a_still_picture(browser: Browser) -> None:
     """Somebody who does not know the password of a server that closed is led to the open one."""
     servers = {**ONE, "2": Server(name="The pub", id="pub")}
-    script = Script(servers, {"1": MEMBERS, "2": {"21": User(username="Fay", status="online")}})
+    script = ScriptedProvider(
+        servers, {"1": MEMBERS, "2": {"21": User(username="Fay", status="online")}}
+    )
     async with gateway({"club": script}) as server, visiting(browser, server) as visitor:
         await visitor.open("?s=pub")
         script.emit(ServerChanged(server_id="2", passworded=True))
@@ -114,12 +118,12 @@ class Discord:
         await route.fulfill(status=302, headers={"Location": location})
 
 
-def closed_by_discord() -> Script:
+def closed_by_discord() -> ScriptedProvider:
     servers = {
         "1": Server(name="The club", id="club", passworded=True),
         "2": Server(name="The pub", id="pub", default=True, client_id="4242"),
     }
-    return Script(servers, {"1": MEMBERS, "2": {}})
+    return ScriptedProvider(servers, {"1": MEMBERS, "2": {}})
 
 
 async def test_discord_sends_people_back_with_a_token(browser: Browser) -> None:

@@ -7,7 +7,7 @@ from page_browser import ONE, gateway, visiting
 from playwright.async_api import Browser
 
 from d_back_core import Message, Server, User, UserChanged
-from d_back_testing import Script
+from d_back_testing import ScriptedProvider
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -28,7 +28,7 @@ HOSTILE = {
 }
 
 
-def hostile() -> Script:
+def hostile() -> ScriptedProvider:
     """Everybody in it means harm, and so does the server."""
     users = {
         str(number): User(username=text, status="online", role_color="#e8743b")
@@ -36,7 +36,7 @@ def hostile() -> Script:
     }
     users["99"] = User(username="Ada", status="online", role_color="#ffffff")
     servers = {**ONE, "2": Server(name=HTML, id="html"), "3": Server(name="__proto__", id="p")}
-    return Script(servers, {"1": users, "2": users, "3": users})
+    return ScriptedProvider(servers, {"1": users, "2": users, "3": users})
 
 
 HARMED = """() => ({
@@ -97,7 +97,7 @@ async def test_hostile_messages_are_texts(browser: Browser, tmp_path: Path) -> N
 
 async def test_an_override_turns_nobody_else_around(browser: Browser) -> None:
     """What stands after a name with an unclosed override is where it always is."""
-    script = Script(ONE, {"1": {"1": User(username="\u202egnp", status="online")}})
+    script = ScriptedProvider(ONE, {"1": {"1": User(username="\u202egnp", status="online")}})
     async with gateway({"club": script}) as server, visiting(browser, server) as visitor:
         await visitor.open()
         script.emit(Message(server_id="1", uid="1", message="hi \u202eyou", channel="7"))
@@ -113,7 +113,7 @@ async def test_an_override_turns_nobody_else_around(browser: Browser) -> None:
 
 async def test_a_bad_colour_is_no_style(browser: Browser) -> None:
     """What is no colour never reaches the page's styles."""
-    script = Script(ONE, {"1": {"1": User(username="Ada", status="online")}})
+    script = ScriptedProvider(ONE, {"1": {"1": User(username="Ada", status="online")}})
     async with gateway({"club": script}) as server, visiting(browser, server) as visitor:
         await visitor.open()
         script.emit(

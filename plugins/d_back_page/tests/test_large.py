@@ -9,7 +9,7 @@ from page_browser import ONE, gateway, visiting
 from playwright.async_api import Browser
 
 from d_back_core import Status, User, UserChanged
-from d_back_testing import Script
+from d_back_testing import ScriptedProvider
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -39,7 +39,7 @@ MEASURED = """async (seconds) => {
 }"""
 
 
-def crowd() -> Script:
+def crowd() -> ScriptedProvider:
     users = {
         str(10**17 + number): User(
             username=f"Member {number:05}",
@@ -48,10 +48,10 @@ def crowd() -> Script:
         )
         for number in range(SIZE)
     }
-    return Script(ONE, {"1": users})
+    return ScriptedProvider(ONE, {"1": users})
 
 
-async def stir(script: Script, rate: float) -> None:
+async def stir(script: ScriptedProvider, rate: float) -> None:
     """Let so many members change each second, until it is cancelled."""
     number = 0
     while True:
@@ -107,7 +107,7 @@ async def test_the_last_of_twenty_thousand_is_reached_and_found(browser: Browser
 
 async def test_the_plaza_grows_for_who_comes_later(browser: Browser) -> None:
     """More than it was laid out for find a place, and nobody loses theirs."""
-    script = Script(ONE, {"1": {}})
+    script = ScriptedProvider(ONE, {"1": {}})
     async with gateway({"club": script}) as server, visiting(browser, server) as visitor:
         visitor.tolerated = None
         await visitor.open()

@@ -12,7 +12,7 @@ from playwright.async_api import Browser
 
 from d_back_core import Message, Server, User
 from d_back_core.embedding.server import WebSocketServer
-from d_back_testing import Script
+from d_back_testing import ScriptedProvider
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -162,7 +162,7 @@ async def test_a_panel_that_closes_gives_the_focus_back(browser: Browser) -> Non
 async def test_the_rules_of_accessibility_are_kept(browser: Browser, scheme: str) -> None:
     """Axe finds nothing: with the chain open, with a closed door, and while the line is down."""
     servers = {**ONE, "2": Server(name="The pub", id="pub")}
-    script = Script(servers, {"1": MEMBERS, "2": {}})
+    script = ScriptedProvider(servers, {"1": MEMBERS, "2": {}})
     server = gateway({"club": script}, policies={"2": {"password": "sesame"}})
     viewport = {"width": 1280, "height": 800}
     traits = {"color_scheme": scheme, "reduced_motion": "reduce", "viewport": viewport}
@@ -258,12 +258,12 @@ PEOPLE = (
 )
 
 
-def town() -> Script:
+def town() -> ScriptedProvider:
     users = {
         str(number): User(username=name, status=status, role_color=colour)  # type: ignore[arg-type]
         for number, (name, status, colour) in enumerate(PEOPLE, 1)
     }
-    return Script({"1": Server(name="D-World", id="dworld", default=True)}, {"1": users})
+    return ScriptedProvider({"1": Server(name="D-World", id="dworld", default=True)}, {"1": users})
 
 
 @pytest.mark.parametrize(("name", "scheme"), [("page", "light"), ("page-dark", "dark")])
@@ -312,7 +312,7 @@ async def test_picture_of_a_failover(browser: Browser, tmp_path: Path) -> None:
         await picture(visitor, tmp_path, "failover")
 
 
-def fail(script: Script, server: WebSocketServer) -> None:
+def fail(script: ScriptedProvider, server: WebSocketServer) -> None:
     """Let the stream break, and nothing be answered any more."""
     assert server.live.servers
     down = RuntimeError("WebSocket closed with 1006")

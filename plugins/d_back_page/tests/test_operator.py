@@ -14,7 +14,7 @@ from d_back_core import HttpRequest, Secret, Server, User
 from d_back_core.embedding.server import WebSocketServer
 from d_back_page import PageConfig
 from d_back_page.operators import is_operator
-from d_back_testing import Script
+from d_back_testing import ScriptedProvider
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -22,7 +22,7 @@ TOKEN = "a-token-of-the-operator"
 DOWN = RuntimeError("connection to db.internal refused")
 
 
-def fail(script: Script) -> None:
+def fail(script: ScriptedProvider) -> None:
     """Let a provider fail for good."""
     script.servers_answer = DOWN
     script.users_answers = dict.fromkeys(script.users_answers, DOWN)
@@ -211,7 +211,7 @@ async def test_a_page_of_another_site_cannot_read_the_chain(browser: Browser) ->
 async def test_others_are_told_of_no_hidden_server_and_no_error() -> None:
     """What everybody may read says neither."""
     servers = {**ONE, "2": Server(name="Lair", id="lair", enabled=False)}
-    script = Script(servers, {"1": MEMBERS, "2": MEMBERS})
+    script = ScriptedProvider(servers, {"1": MEMBERS, "2": MEMBERS})
     async with gateway({"club": script}) as server:
         script.emit(DOWN)
         await server.live.settle()

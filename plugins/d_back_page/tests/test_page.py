@@ -18,7 +18,7 @@ from d_back_core import (
     UserChanged,
     UserRemoved,
 )
-from d_back_testing import Script
+from d_back_testing import ScriptedProvider
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -157,7 +157,9 @@ async def test_the_reader_of_a_smooth_life_sees_no_motion(browser: Browser) -> N
 async def test_another_server_is_picked(browser: Browser) -> None:
     """The list of servers is a plain select; the address names the server, and leads there."""
     servers = {**ONE, "2": Server(name="The pub", id="pub")}
-    script = Script(servers, {"1": MEMBERS, "2": {"21": User(username="Fay", status="online")}})
+    script = ScriptedProvider(
+        servers, {"1": MEMBERS, "2": {"21": User(username="Fay", status="online")}}
+    )
     async with gateway({"club": script}) as server, visiting(browser, server) as visitor:
         await visitor.open()
         await visitor.page.get_by_label("Server").select_option("The pub")
@@ -195,12 +197,15 @@ async def test_an_empty_server_and_no_server_are_said_to_be(
     browser: Browser, tmp_path: Path
 ) -> None:
     """Neither looks like a page that is broken."""
-    script = Script(ONE, {"1": {}})
+    script = ScriptedProvider(ONE, {"1": {}})
     async with gateway({"club": script}) as server, visiting(browser, server) as visitor:
         await visitor.open()
         await visitor.page.get_by_text("Nobody lives here yet.").wait_for()
         await visitor.shot(tmp_path, "empty")
-    async with gateway({"club": Script({})}) as server, visiting(browser, server) as visitor:
+    async with (
+        gateway({"club": ScriptedProvider({})}) as server,
+        visiting(browser, server) as visitor,
+    ):
         await visitor.page.goto(visitor.url)
         await visitor.page.get_by_text("No server has opened yet.").wait_for()
 
@@ -270,7 +275,7 @@ async def test_a_gateway_that_was_restarted_is_joined_anew(
         assert len(await visitor.rows()) == 4
         assert await visitor.text("#link span") == "Lost"
         await visitor.shot(tmp_path, "lost")
-        again = Script(ONE, {"1": {"99": User(username="Zoe", status="online")}})
+        again = ScriptedProvider(ONE, {"1": {"99": User(username="Zoe", status="online")}})
         async with gateway({"club": again}, port=server.port):
             await visitor.until_rows(("Zoe", "online"))
             assert await visitor.text("#link span") == "Live"

@@ -25,7 +25,7 @@ class TestTables(ProviderContract):
     def unavailable(self, dsn: str) -> PostgresProvider:
         return PostgresProvider(PostgresConfig(dsn=Secret(dsn.replace("d_back_test", "no_such"))))
 
-    async def happen(self) -> None:
+    async def trigger_event(self) -> None:
         connection = await asyncpg.connect(self.dsn)
         await connection.execute("UPDATE users SET status = 'dnd' WHERE user_id = '7'")
         await connection.close()
@@ -34,7 +34,7 @@ class TestTables(ProviderContract):
 class TestPolled(TestTables):
     """A transaction pooler, through which nothing is notified."""
 
-    happen = ProviderContract.happen
+    trigger_event = ProviderContract.trigger_event
 
     def provider(self, dsn: str) -> PostgresProvider:
         self.dsn = dsn

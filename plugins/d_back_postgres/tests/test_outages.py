@@ -15,7 +15,7 @@ from d_back_core.models import EffectiveUser
 from d_back_postgres import PostgresConfig, PostgresProvider
 from d_back_postgres.failure import DatabaseError
 from d_back_postgres.listener import HEARTBEAT
-from d_back_testing import ManualClock, Script
+from d_back_testing import ManualClock, ScriptedProvider
 
 if TYPE_CHECKING:
     from conftest import Begin, Cluster, Connection, Health, Join, Serve, Until
@@ -98,7 +98,7 @@ async def test_down_at_start(
 ) -> None:
     """While it is down the chain goes on below it; when it is up, it takes over."""
     cluster.kill()
-    below = Script({"1": Server(name="Below")}, {"1": {"9": User(username="Cy")}})
+    below = ScriptedProvider({"1": Server(name="Below")}, {"1": {"9": User(username="Cy")}})
     server = await serve(dsn, {"below": below}, order=("postgres", "below"))
     world = await join(server)
     assert set(world.users) == {"9"}
@@ -114,7 +114,7 @@ async def test_down_at_start(
 @pytest.mark.usefixtures("plaza")
 async def test_the_chain_goes_on(cluster: Cluster, dsn: str, serve: Serve, join: Join) -> None:
     """Past its grace the next provider's state reaches the clients, and back again."""
-    below = Script({"1": Server(name="Below")}, {"1": {"9": User(username="Cy")}})
+    below = ScriptedProvider({"1": Server(name="Below")}, {"1": {"9": User(username="Cy")}})
     server = await serve(dsn, {"below": below}, order=("postgres", "below"), grace="100ms")
     world = await join(server)
     assert set(world.users) == {"7", "8"}

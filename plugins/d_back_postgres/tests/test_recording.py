@@ -22,7 +22,7 @@ from d_back_core import (
 from d_back_core.models import EffectiveUser
 from d_back_postgres import UsersColumns
 from d_back_postgres.failure import DatabaseError
-from d_back_testing import Script
+from d_back_testing import ScriptedProvider
 
 if TYPE_CHECKING:
     from conftest import Begin, Cluster, Connection, Join, Serve, Until
@@ -230,8 +230,8 @@ async def test_injection_by_a_record(dsn: str, sql: Connection, begin: Begin, ev
 # In the chain
 
 
-def town() -> Script:
-    return Script(
+def town() -> ScriptedProvider:
+    return ScriptedProvider(
         {"1": Server(name="Plaza", id="plaza", default=True)}, {"1": {"7": ADA, "8": BO}}
     )
 

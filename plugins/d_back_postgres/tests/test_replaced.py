@@ -23,7 +23,7 @@ from d_back_core import (
 from d_back_core.models import EffectiveUser
 from d_back_core.stats import ServerStats, Stats
 from d_back_postgres.wanted import Wanted
-from d_back_testing import Script
+from d_back_testing import ScriptedProvider
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -121,8 +121,8 @@ def health_of(server: WebSocketServer) -> tuple[str, str]:
     return health.state, health.last_error.removeprefix("provider postgres is degraded: ")
 
 
-def town() -> Script:
-    return Script(
+def town() -> ScriptedProvider:
+    return ScriptedProvider(
         {"1": Server(name="Plaza", id="plaza", default=True)},
         {
             "1": {
@@ -133,7 +133,7 @@ def town() -> Script:
     )
 
 
-async def recorded(serve: Serve, dsn: str, script: Script) -> WebSocketServer:
+async def recorded(serve: Serve, dsn: str, script: ScriptedProvider) -> WebSocketServer:
     return await serve(
         dsn, {"script": script}, order=("script", "postgres"), recorders=("postgres",)
     )

@@ -12,12 +12,12 @@ from d_back_core.config import parse
 from d_back_core.embedding.server import WebSocketServer
 from d_back_core.providers.loader import load
 from d_back_prometheus import PrometheusConfig, PrometheusProvider
-from d_back_testing import Script
+from d_back_testing import ScriptedProvider
 
 CONFIG = {"gateway": {"http": ["prometheus"]}, "chain": {"order": ["town"]}}
 
 
-def serving(town: Script, path: str = "/metrics") -> WebSocketServer:
+def serving(town: ScriptedProvider, path: str = "/metrics") -> WebSocketServer:
     metrics = PrometheusProvider(PrometheusConfig(path=path))
     providers = {"town": town, "prometheus": metrics}
     return WebSocketServer(0, config=parse(CONFIG), providers=providers)
@@ -39,12 +39,12 @@ def value(answer: str, metric: str) -> float:
 
 
 @pytest.fixture
-def town() -> Script:
+def town() -> ScriptedProvider:
     users = {"4711": User(username="Ada", status="online"), "8": User(username="Bob")}
-    return Script({"815": Server(name="Town")}, {"815": users})
+    return ScriptedProvider({"815": Server(name="Town")}, {"815": users})
 
 
-async def test_what_is_at_the_moment(town: Script) -> None:
+async def test_what_is_at_the_moment(town: ScriptedProvider) -> None:
     """Connected clients and held users are gauges."""
     async with serving(town) as server, connect(server.url):
         answer = await scrape(server)
@@ -53,7 +53,7 @@ async def test_what_is_at_the_moment(town: Script) -> None:
     assert value(answer, "d_back_users") == 2
 
 
-async def test_deltas_are_counted_once_and_deliveries_per_session(town: Script) -> None:
+async def test_deltas_are_counted_once_and_deliveries_per_session(town: ScriptedProvider) -> None:
     """One change that two clients see is one delta and two deliveries."""
     async with serving(town) as server, connect(server.url) as one, connect(server.url) as two:
         town.emit(UserChanged(server_id="815", uid="4711", status="dnd"))
@@ -65,7 +65,7 @@ async def test_deltas_are_counted_once_and_deliveries_per_session(town: Script) 
     assert value(answer, "d_back_joins_total") == 2
 
 
-async def test_the_health_of_every_provider(town: Script) -> None:
+async def test_the_health_of_every_provider(town: ScriptedProvider) -> None:
     """A provider's present health is 1, its others are 0."""
     async with serving(town) as server:
         answer = await scrape(server)
@@ -73,7 +73,7 @@ async def test_the_health_of_every_provider(town: Script) -> None:
     assert value(answer, 'd_back_provider_health{health="failed",provider="town"}') == 0
 
 
-async def test_the_gauges_of_a_provider_are_metrics(town: Script) -> None:
+async def test_the_gauges_of_a_provider_are_metrics(town: ScriptedProvider) -> None:
     """Each name is a label, with the last value that the provider set."""
     async with serving(town) as server:
         assert town.context is not None
@@ -83,7 +83,7 @@ async def test_the_gauges_of_a_provider_are_metrics(town: Script) -> None:
     assert value(answer, 'd_back_provider_figure{figure="reconnects",provider="town"}') == 2
 
 
-async def test_no_label_holds_user_data(town: Script) -> None:
+async def test_no_label_holds_user_data(town: ScriptedProvider) -> None:
     """Neither uids nor names nor server_ids are in any metric."""
     async with serving(town) as server, connect(server.url):
         answer = await scrape(server)
@@ -93,14 +93,14 @@ async def test_no_label_holds_user_data(town: Script) -> None:
         assert word not in " ".join(names).replace('provider="town"', "")
 
 
-async def test_the_path_is_the_operator_s_choice(town: Script) -> None:
+async def test_the_path_is_the_operator_s_choice(town: ScriptedProvider) -> None:
     """What is not the path is left to others."""
     async with serving(town, path="/inner/metrics") as server:
         assert "404" in (await scrape(server)).splitlines()[0]
         assert value(await scrape(server, "/inner/metrics"), "d_back_sessions") == 0
 
 
-async def test_open_metrics_where_the_scraper_prefers_it(town: Script) -> None:
+async def test_open_metrics_where_the_scraper_prefers_it(town: ScriptedProvider) -> None:
     """The format is negotiated."""
     async with serving(town) as server:
         answer = await scrape(server, accept="application/openmetrics-text; version=1.0.0")
@@ -108,7 +108,7 @@ async def test_open_metrics_where_the_scraper_prefers_it(town: Script) -> None:
     assert answer.endswith("# EOF\n")
 
 
-async def test_it_can_be_started_again(town: Script) -> None:
+async def test_it_can_be_started_again(town: ScriptedProvider) -> None:
     """The same instance serves again after it was stopped."""
     provider = PrometheusProvider(PrometheusConfig())
     for _ in range(2):
@@ -128,7 +128,7 @@ def test_a_path_that_cannot_be_is_an_error() -> None:
         load(config)
 
 
-async def test_every_metric_is_documented(town: Script) -> None:
+async def test_every_metric_is_documented(town: ScriptedProvider) -> None:
     """The README names each metric of ours."""
     readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
     async with serving(town) as server:

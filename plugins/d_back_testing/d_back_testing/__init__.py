@@ -1,27 +1,27 @@
-"""What tests of a provider need: the contract that it has to keep, a gateway that runs for a test,
-a clock to move by hand, a provider to script.
+"""Tools for the tests of a provider: the contract as tests, a gateway that runs for one test, a
+clock that the test moves, and a provider whose answers the test decides.
 """
 
 from typing import TYPE_CHECKING
 
 from d_back_testing.clock import ManualClock
-from d_back_testing.guest import Guest
-from d_back_testing.leftovers import Leftovers, open_sockets
+from d_back_testing.leaks import Leaks, open_sockets
 from d_back_testing.log import Log, logged
-from d_back_testing.scene import Scene, configured, prepared, served
-from d_back_testing.script import Script
+from d_back_testing.manual_client import ManualClient
+from d_back_testing.running_gateway import RunningGateway, configured, prepared, served
+from d_back_testing.scripted_provider import ScriptedProvider
 
 if TYPE_CHECKING:
     from d_back_testing.contract import ProviderContract
 
 __all__ = [
-    "Guest",
-    "Leftovers",
+    "Leaks",
     "Log",
+    "ManualClient",
     "ManualClock",
     "ProviderContract",
-    "Scene",
-    "Script",
+    "RunningGateway",
+    "ScriptedProvider",
     "configured",
     "logged",
     "open_sockets",
@@ -31,7 +31,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    if name != "ProviderContract":  # imported when it is asked for: it imports pytest
+    if name != "ProviderContract":  # imported on first use, because it imports pytest
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from d_back_testing.contract import ProviderContract  # noqa: PLC0415
 

@@ -1,14 +1,14 @@
-"""A clock that stands still until it is moved."""
+"""A clock that only the test moves."""
 
 import asyncio
 import heapq
 from collections.abc import Callable
 from itertools import count
 
-from d_back_core.clock import Clock, Timer
+from d_back_core import Clock
 
 TURNS = 20
-"""Turns of the event loop that what a timer began gets before the next timer fires."""
+"""Turns of the event loop between two timers, so that what the first one started can run."""
 
 
 class _Timer:
@@ -21,7 +21,7 @@ class _Timer:
 
 
 class ManualClock(Clock):
-    """Time goes on by `advance` only, so that nothing in a test has to wait."""
+    """A clock that stands still until `advance` moves it, so that no test has to sleep."""
 
     def __init__(self) -> None:
         self._now = 1000.0
@@ -33,16 +33,16 @@ class ManualClock(Clock):
 
     @property
     def pending(self) -> int:
-        """How many timers are still to come."""
+        """The number of timers that are neither fired nor cancelled."""
         return sum(not timer.cancelled for _, _, timer in self._timers)
 
-    def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
+    def call_later(self, delay: float, callback: Callable[[], None]) -> _Timer:
         timer = _Timer(callback)
         heapq.heappush(self._timers, (self._now + delay, next(self._numbers), timer))
         return timer
 
     async def advance(self, seconds: float) -> None:
-        """Let that much time pass: everything that is due happens, in order, each at its time."""
+        """Move the clock. Every timer that becomes due fires, in order and at its own time."""
         end = self._now + seconds
         await _turns()
         while self._timers and self._timers[0][0] <= end:

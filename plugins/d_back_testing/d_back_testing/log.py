@@ -8,7 +8,7 @@ FORMATTER = logging.Formatter("%(levelname)s %(name)s: %(message)s")
 
 
 class Log(logging.Handler):
-    """Keeps what is logged."""
+    """Keeps log records."""
 
     def __init__(self) -> None:
         super().__init__(logging.DEBUG)
@@ -19,7 +19,7 @@ class Log(logging.Handler):
 
     @property
     def lines(self) -> list[str]:
-        """Each record as ``LEVEL logger: message``, with its traceback where it has one."""
+        """Each record as ``LEVEL logger: message``, with its traceback if it has one."""
         return [FORMATTER.format(record) for record in self.records]
 
     @property
@@ -34,8 +34,8 @@ class Log(logging.Handler):
 
 @contextmanager
 def logged(*names: str, level: int = logging.DEBUG) -> Iterator[Log]:
-    """Keep what these loggers, and those below them, say from that level on; ``d_back`` where
-    none is named."""
+    """Keep the records of these loggers and of the loggers below them, from that level on.
+    Without a name: the logger ``d_back``."""
     log = Log()
     loggers = [logging.getLogger(name) for name in names or ("d_back",)]
     before = [logger.level for logger in loggers]
@@ -45,6 +45,6 @@ def logged(*names: str, level: int = logging.DEBUG) -> Iterator[Log]:
     try:
         yield log
     finally:
-        for logger, was in zip(loggers, before, strict=True):
+        for logger, previous in zip(loggers, before, strict=True):
             logger.removeHandler(log)
-            logger.setLevel(was)
+            logger.setLevel(previous)

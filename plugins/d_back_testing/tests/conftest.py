@@ -1,4 +1,4 @@
-"""Where the modules are that the tests share."""
+"""Makes the modules that the tests share importable."""
 
 import sys
 from pathlib import Path

@@ -1,10 +1,10 @@
-"""Providers that each break the contract in one way, and the check that has to find it."""
+"""Providers with one defect each, and the check that has to find it."""
 
 from typing import NamedTuple
 
 
 class Defect(NamedTuple):
-    """What is wrong, the check that says so, a word of what it says, and the provider."""
+    """A defect: its name, the check that finds it, a part of the message, and the code."""
 
     name: str
     check: str
@@ -12,35 +12,34 @@ class Defect(NamedTuple):
     code: str
 
 
-HOOKS = "test_its_hooks_are_those_that_the_core_calls"
-UNKNOWN_KEY = "test_an_unknown_key_is_told_to_the_operator"
-WRONG_VALUE = "test_a_wrong_value_is_told_to_the_operator"
-SHOWN_BY_CONFIG = "test_a_secret_is_not_shown_by_the_configuration"
-COMMANDS = "test_its_commands_can_be_added"
-PAIRS = "test_start_and_stop_come_in_pairs"
-LEFT = "test_nothing_is_left_after_stop"
-CUT_SHORT = "test_stop_follows_a_start_that_was_cut_short"
-FAILED = "test_stop_follows_a_start_that_failed"
-PROBE = "test_a_probe_leaves_nothing"
-SERVERS = "test_its_servers_are_valid"
-USERS = "test_its_users_are_valid"
-NOT_ITS_OWN = "test_a_server_that_is_not_its_own_is_none"
-TWICE = "test_what_it_says_twice_is_the_same"
-TOGETHER = "test_calls_may_run_at_the_same_time"
-CANCELLED = "test_a_cancelled_call_ends_and_disturbs_no_other"
-EVENTS = "test_its_events_are_valid"
-AGREE = "test_its_events_and_its_users_agree"
-SUBSCRIBE = "test_what_happens_before_the_stream_is_read_is_in_it"
+HOOKS = "test_hooks_are_known"
+UNKNOWN_KEY = "test_unknown_key_is_rejected"
+WRONG_VALUE = "test_wrong_value_names_its_key"
+SHOWN_BY_CONFIG = "test_configuration_hides_secrets"
+COMMANDS = "test_commands_can_be_added"
+PAIRS = "test_provider_can_be_restarted"
+LEFT = "test_stop_releases_everything"
+CUT_SHORT = "test_cancelled_start_can_be_stopped"
+FAILED = "test_failed_start_can_be_stopped"
+PROBE = "test_probe_releases_everything"
+SERVERS = "test_servers_are_valid"
+USERS = "test_users_are_valid"
+NOT_ITS_OWN = "test_unknown_server_returns_none"
+TWICE = "test_repeated_calls_agree"
+TOGETHER = "test_concurrent_calls_agree"
+CANCELLED = "test_cancelled_call_ends"
+EVENTS = "test_events_are_valid"
+AGREE = "test_events_and_users_agree"
+SUBSCRIBE = "test_start_subscribes"
 STOP_ENDS = "test_stop_ends_the_stream"
-STREAM_CANCELLED = "test_a_stream_that_is_cancelled_ends"
-AUTHORIZE = "test_nobody_is_let_in_without_credentials"
-CLIENT_ID = "test_client_ids_are_those_of_its_own_servers"
-HTTP = "test_paths_are_answered_or_left_to_others"
-RECORD = "test_a_batch_may_be_recorded_twice"
+STREAM_CANCELLED = "test_cancelled_stream_ends"
+AUTHORIZE = "test_wrong_credentials_are_refused"
+HTTP = "test_http_answers_its_own_paths"
+RECORD = "test_record_is_idempotent"
 BLOCKS = "test_nothing_blocks_the_event_loop"
 SECRETS = "test_secrets_stay_hidden"
-SECRETS_FAILING = "test_secrets_stay_hidden_when_it_fails"
-CLIENT = "test_a_client_sees_its_users"
+SECRETS_FAILING = "test_secrets_stay_hidden_on_failure"
+CLIENT = "test_client_sees_all_users"
 
 DEFECTS = [
     # The class
@@ -53,7 +52,7 @@ DEFECTS = [
 """,
     ),
     Defect(
-        "a misspelt hook",
+        "a misspelled hook",
         HOOKS,
         "did you mean 'users'",
         """
@@ -80,7 +79,7 @@ DEFECTS = [
 """,
     ),
     Defect(
-        "a stream that is no generator",
+        "a stream that is not a generator",
         HOOKS,
         "must be an async generator",
         """
@@ -88,7 +87,12 @@ DEFECTS = [
     async def events(self): return []
 """,
     ),
-    Defect("a Config that is no struct", UNKNOWN_KEY, "no msgspec.Struct", "    Config = dict"),
+    Defect(
+        "a Config that is not a struct",
+        UNKNOWN_KEY,
+        "is not a msgspec.Struct",
+        "    Config = dict",
+    ),
     Defect(
         "a key of the core",
         UNKNOWN_KEY,
@@ -99,7 +103,7 @@ DEFECTS = [
 """,
     ),
     Defect(
-        "a Config that raises what it may not",
+        "a Config that raises KeyError",
         WRONG_VALUE,
         "raised KeyError",
         """
@@ -108,7 +112,7 @@ DEFECTS = [
 """,
     ),
     Defect(
-        "a refusal that names nothing",
+        "a rejection that names no key",
         WRONG_VALUE,
         "without naming a key",
         """
@@ -118,7 +122,7 @@ DEFECTS = [
 """,
     ),
     Defect(
-        "a constructor that raises what it may not",
+        "a constructor that raises OverflowError",
         WRONG_VALUE,
         "raised OverflowError",
         """
@@ -130,9 +134,9 @@ DEFECTS = [
 """,
     ),
     Defect(
-        "a token that is a plain text",
+        "a token that is a str",
         SHOWN_BY_CONFIG,
-        "has to be d_back_core.Secret",
+        "expected d_back_core.Secret",
         """
     class Config(ClubConfig):
         oauth_token: str = ""
@@ -141,7 +145,7 @@ DEFECTS = [
     Defect(
         "an error that quotes the secret",
         SHOWN_BY_CONFIG,
-        "shows what 'token' is",
+        "shows the value of 'token'",
         """
     class Config(ClubConfig):
         def __post_init__(self):
@@ -151,7 +155,7 @@ DEFECTS = [
     Defect(
         "a command without a help",
         COMMANDS,
-        "without a help",
+        "without a help text",
         """
     @classmethod
     @hookimpl
@@ -188,7 +192,7 @@ DEFECTS = [
 """,
     ),
     Defect(
-        "a task that goes on",
+        "a task that keeps running",
         LEFT,
         "task a forgotten one",
         """
@@ -210,7 +214,7 @@ DEFECTS = [
 """,
     ),
     Defect(
-        "a thread that goes on",
+        "a thread that keeps running",
         LEFT,
         "thread a forgotten one",
         """
@@ -222,7 +226,7 @@ DEFECTS = [
 """,
     ),
     Defect(
-        "a timer that goes on",
+        "a timer that is not cancelled",
         LEFT,
         "1 timers of the clock",
         """
@@ -233,7 +237,7 @@ DEFECTS = [
 """,
     ),
     Defect(
-        "a task that fails unseen",
+        "a task that fails without being awaited",
         LEFT,
         "in the background",
         """
@@ -256,9 +260,9 @@ DEFECTS = [
 """,
     ),
     Defect(
-        "a start that leaves something when it is cut short",
+        "a cancelled start that leaks",
         CUT_SHORT,
-        "was cut short, and stop()",
+        "after a cancelled start() and stop()",
         """
     @hookimpl
     async def start(self, context):
@@ -269,9 +273,9 @@ DEFECTS = [
 """,
     ),
     Defect(
-        "a start that swallows its cancellation",
+        "a start that suppresses cancellation",
         CUT_SHORT,
-        "went on after it was cancelled",
+        "continued after it was cancelled",
         """
     @hookimpl
     async def start(self, context):
@@ -282,7 +286,7 @@ DEFECTS = [
 """,
     ),
     Defect(
-        "a start that turns its cancellation into something else",
+        "a start that replaces CancelledError",
         CUT_SHORT,
         "raised ConnectionError",
         """
@@ -295,9 +299,9 @@ DEFECTS = [
 """,
     ),
     Defect(
-        "a source that is down for ever",
+        "a missing source that is a ConfigError",
         FAILED,
-        "never be tried again",
+        "would never retry",
         """
     @hookimpl
     async def start(self, context):
@@ -306,9 +310,9 @@ DEFECTS = [
 """,
     ),
     Defect(
-        "a source that is down and said to be empty",
+        "a missing source that looks empty",
         FAILED,
-        "answered {} without its source",
+        "returned {} without its source",
         """
     @hookimpl
     async def start(self, context): pass
@@ -317,7 +321,7 @@ DEFECTS = [
 """,
     ),
     Defect(
-        "a stop that raises after a start that failed",
+        "a stop that raises after a failed start",
         FAILED,
         "stop() raised ValueError",
         """
@@ -328,9 +332,9 @@ DEFECTS = [
 """,
     ),
     Defect(
-        "a failed start that leaves something",
+        "a failed start that leaks",
         FAILED,
-        "that failed, and stop()",
+        "after a failed start() and stop()",
         """
     @hookimpl
     async def start(self, context):
@@ -351,7 +355,7 @@ DEFECTS = [
     ),
     # Answers
     Defect(
-        "a name that is blank",
+        "an empty name",
         SERVERS,
         "servers.name ''",
         """
@@ -362,14 +366,14 @@ DEFECTS = [
     Defect(
         "servers in a list",
         SERVERS,
-        "neither a mapping nor None",
+        "expected a mapping or None",
         """
     @hookimpl
     async def servers(self): return [Server(name="One")]
 """,
     ),
     Defect(
-        "a colour that is none",
+        "an invalid color",
         USERS,
         "users.role_color 'red'",
         """
@@ -396,7 +400,7 @@ DEFECTS = [
 """,
     ),
     Defect(
-        "a status that there is not",
+        "an invalid status",
         USERS,
         "users.status 'away'",
         """
@@ -405,16 +409,16 @@ DEFECTS = [
 """,
     ),
     Defect(
-        "an empty server in place of None",
+        "an empty server instead of None",
         NOT_ITS_OWN,
-        "answered {} for a server that it does not know",
+        "returned {} for a server that it does not know",
         """
     @hookimpl
     async def users(self, server_id): return await super().users(server_id) or {}
 """,
     ),
     Defect(
-        "ids that have to be numbers",
+        "ids that must be numbers",
         NOT_ITS_OWN,
         "raised ValueError",
         """
@@ -423,9 +427,9 @@ DEFECTS = [
 """,
     ),
     Defect(
-        "answers that differ without a reason",
+        "answers that differ without a change",
         TWICE,
-        "when it was asked again",
+        "when called again",
         """
     count = 0
     @hookimpl
@@ -438,7 +442,7 @@ DEFECTS = [
     Defect(
         "calls that share a variable",
         TOGETHER,
-        "with other calls beside it",
+        "with concurrent calls",
         """
     @hookimpl
     async def users(self, server_id):
@@ -448,9 +452,9 @@ DEFECTS = [
 """,
     ),
     Defect(
-        "a call that swallows its cancellation",
+        "a call that suppresses cancellation",
         CANCELLED,
-        "users went on after it was cancelled",
+        "users continued after it was cancelled",
         """
     @hookimpl
     async def users(self, server_id):
@@ -461,7 +465,7 @@ DEFECTS = [
 """,
     ),
     Defect(
-        "a call that sits out its cancellation",
+        "a call that ignores cancellation",
         CANCELLED,
         "users has not ended after it was cancelled",
         """
@@ -501,7 +505,7 @@ DEFECTS = [
 """,
     ),
     Defect(
-        "an event with a status that there is not",
+        "an event with an invalid status",
         EVENTS,
         "events.status 'busy'",
         """
@@ -513,7 +517,7 @@ DEFECTS = [
     Defect(
         "an event that is a dictionary",
         EVENTS,
-        "which is not valid",
+        "which is invalid",
         """
     @hookimpl
     async def events(self):
@@ -521,7 +525,7 @@ DEFECTS = [
 """,
     ),
     Defect(
-        "a channel that is no id",
+        "a channel that is not an id",
         EVENTS,
         "channel 'the bar'",
         """
@@ -542,9 +546,9 @@ DEFECTS = [
 """,
     ),
     Defect(
-        "an event that the answer contradicts",
+        "an event that contradicts users",
         AGREE,
-        "contradict each other",
+        "do not agree",
         """
     @hookimpl
     async def users(self, server_id):
@@ -552,9 +556,9 @@ DEFECTS = [
 """,
     ),
     Defect(
-        "a change that is not told",
+        "a change without an event",
         AGREE,
-        "of '8' the events say",
+        "uid '8' is",
         """
     @hookimpl
     async def events(self):
@@ -575,7 +579,7 @@ DEFECTS = [
 """,
     ),
     Defect(
-        "a stream that goes on after stop",
+        "a stream that continues after stop",
         STOP_ENDS,
         "after stop()",
         """
@@ -586,9 +590,9 @@ DEFECTS = [
 """,
     ),
     Defect(
-        "a stream that sits out its cancellation",
+        "a stream that ignores cancellation",
         STREAM_CANCELLED,
-        "events goes on after it was cancelled",
+        "events continues after it was cancelled",
         """
     @hookimpl
     async def events(self):
@@ -598,9 +602,9 @@ DEFECTS = [
 """,
     ),
     Defect(
-        "a stream that swallows its cancellation",
+        "a stream that suppresses cancellation",
         STREAM_CANCELLED,
-        "it has swallowed that",
+        "it must let CancelledError pass",
         """
     @hookimpl
     async def events(self):
@@ -612,18 +616,18 @@ DEFECTS = [
     ),
     # What is asked for one thing
     Defect(
-        "a password that is missing opens",
+        "a missing password that is accepted",
         AUTHORIZE,
-        "answered True",
+        "returned True",
         """
     @hookimpl
     async def authorize(self, server_id, credentials): return credentials.password is None
 """,
     ),
     Defect(
-        "an answer that only looks like a no",
+        "an answer that only equals False",
         AUTHORIZE,
-        "answered 0",
+        "returned 0",
         """
     @hookimpl
     async def authorize(self, server_id, credentials): return 0
@@ -632,7 +636,7 @@ DEFECTS = [
     Defect(
         "credentials in the log",
         AUTHORIZE,
-        "shows what was offered",
+        "shows the credentials",
         """
     @hookimpl
     async def authorize(self, server_id, credentials):
@@ -641,36 +645,18 @@ DEFECTS = [
 """,
     ),
     Defect(
-        "a client id for servers of others",
-        CLIENT_ID,
-        "answered '4711'",
-        """
-    @hookimpl
-    async def client_id(self, server_id): return "4711"
-""",
-    ),
-    Defect(
-        "a client id that is a number",
-        CLIENT_ID,
-        "answered 4711",
-        """
-    @hookimpl
-    async def client_id(self, server_id): return 4711 if server_id == "1" else None
-""",
-    ),
-    Defect(
-        "an answer for every path",
+        "a response for every path",
         HTTP,
-        "a path that is not its own",
+        "a path that is not the provider's",
         """
     @hookimpl
     async def http(self, request): return HttpResponse(status=404)
 """,
     ),
     Defect(
-        "a body that is a text",
+        "a body that is a str",
         HTTP,
-        "a body of str",
+        "the type of the body is str",
         """
     @hookimpl
     async def http(self, request):
@@ -678,9 +664,9 @@ DEFECTS = [
 """,
     ),
     Defect(
-        "a header that makes two",
+        "a header with a line break",
         HTTP,
-        "in its headers",
+        "in the headers",
         """
     @hookimpl
     async def http(self, request):
@@ -689,9 +675,9 @@ DEFECTS = [
 """,
     ),
     Defect(
-        "a batch that is added to the former one",
+        "a batch that is recorded twice",
         RECORD,
-        "answered {",
+        "returned {",
         """
     @hookimpl
     async def record(self, changes):
@@ -703,7 +689,7 @@ DEFECTS = [
 """,
     ),
     Defect(
-        "a change that it does not know",
+        "a change of an unknown type",
         RECORD,
         "raised TypeError",
         """
@@ -716,7 +702,7 @@ KNOWN = {"UserSet", "UserRemoved", "ServerSet", "ClientIdChanged", "Snapshot"}
     ),
     # A whole life
     Defect(
-        "a sleep that blocks",
+        "a blocking sleep",
         BLOCKS,
         "Blocking call to time.sleep",
         """
@@ -727,7 +713,7 @@ KNOWN = {"UserSet", "UserRemoved", "ServerSet", "ClientIdChanged", "Snapshot"}
 """,
     ),
     Defect(
-        "a file that is read at once",
+        "a blocking file",
         BLOCKS,
         "Blocking call to io",
         """
@@ -738,7 +724,7 @@ KNOWN = {"UserSet", "UserRemoved", "ServerSet", "ClientIdChanged", "Snapshot"}
 """,
     ),
     Defect(
-        "a request that blocks",
+        "a blocking request",
         BLOCKS,
         "Blocking call to socket.socket.connect",
         """
@@ -749,7 +735,7 @@ KNOWN = {"UserSet", "UserRemoved", "ServerSet", "ClientIdChanged", "Snapshot"}
 """,
     ),
     Defect(
-        "a block in the background",
+        "a blocking call in a task",
         BLOCKS,
         "blocked the event loop",
         """
@@ -790,9 +776,9 @@ KNOWN = {"UserSet", "UserRemoved", "ServerSet", "ClientIdChanged", "Snapshot"}
 """,
     ),
     Defect(
-        "a stream that takes everybody away",
+        "a stream that removes all users",
         CLIENT,
-        "is not shown",
+        "does not see",
         """
     @hookimpl
     async def events(self):

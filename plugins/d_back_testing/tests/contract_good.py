@@ -1,4 +1,4 @@
-"""A provider that keeps the contract, with every hook; `contract_defects` spoils it."""
+"""A correct provider with every hook. `contract_defects` derives the defective ones."""
 
 import asyncio
 import logging
@@ -35,11 +35,11 @@ class ClubConfig(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if not 0 < self.port < 65536:
-            raise ValueError(f"port '{self.port}': is no port")
+            raise ValueError(f"port '{self.port}': is not a port")
 
 
 class Source:
-    """Where the members are, and who is told of changes."""
+    """The members, and the queues of the providers that subscribed to changes."""
 
     def __init__(self) -> None:
         self.there = True
@@ -50,7 +50,7 @@ class Source:
         self.listeners: list[asyncio.Queue[Event | None]] = []
 
     def change(self, server_id: str, uid: str, event: UserChanged) -> None:
-        """A member changes."""
+        """Change a member and send the event to all subscribers."""
         before = self.members[server_id][uid]
         self.members[server_id][uid] = structs.replace(before, status=event.status)
         for listener in self.listeners:
@@ -58,7 +58,7 @@ class Source:
 
 
 class Good:
-    """Does everything as it is to be done."""
+    """A provider that follows every rule."""
 
     Config = ClubConfig
 
@@ -119,10 +119,6 @@ class Good:
         if server_id != "2" or credentials.discord_token is None:
             return None
         return Secret(credentials.discord_token) == self.config.token
-
-    @hookimpl
-    async def client_id(self, server_id: str) -> str | None:
-        return "4711" if server_id == "1" else None
 
     @hookimpl
     async def record(self, changes: Sequence[Change]) -> None:

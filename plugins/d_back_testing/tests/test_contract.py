@@ -1,4 +1,4 @@
-"""The provider contract: a provider that keeps it passes, and one that breaks it is told how."""
+"""`ProviderContract`: a correct provider passes, and each defect fails its check."""
 
 import inspect
 import shutil
@@ -9,7 +9,7 @@ from contract_defects import DEFECTS
 from runs import run
 
 from d_back_core import hookspecs
-from d_back_testing.contract import ProviderContract, promises
+from d_back_testing.contract import ProviderContract, rules
 
 CHECKS = {name for name in dir(ProviderContract) if name.startswith("test_")}
 BAD = """
@@ -33,7 +33,7 @@ from {module} import {provider} as Provider
 class TestIt(ProviderContract):
     server_id = "1"
     http_paths = ["/club"]
-    patience = {patience}
+    timeout = {timeout}
 
     def provider(self):
         self.source = Source()
@@ -44,7 +44,7 @@ class TestIt(ProviderContract):
         self.source.there = False
         return Provider(Provider.Config(), self.source)
 
-    async def happen(self):
+    async def trigger_event(self):
         self.source.change("1", "7", UserChanged(server_id="1", uid="7", status="dnd"))
 """
 FEW = """
@@ -60,30 +60,30 @@ class Few:
 class TestFew(ProviderContract):
     def provider(self): return Few(None)
 """
-IMPATIENT = 0.5
-"""Seconds for what never comes; what does come, comes at once."""
+SHORT_TIMEOUT = 0.5
+"""Seconds. A defective provider never does what the check waits for."""
 
 
-def prepare(folder: Path, module: str, provider: str, patience: float, test: str = "it") -> None:
+def prepare(folder: Path, module: str, provider: str, timeout: float, test: str = "it") -> None:
     shutil.copy(Path(__file__).with_name("contract_good.py"), folder)
-    tests = TESTS.format(module=module, provider=provider, patience=patience)
+    tests = TESTS.format(module=module, provider=provider, timeout=timeout)
     (folder / f"test_{test}.py").write_text(tests)
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str]]:
-    """What was told about every defect, by the number of the defect: one run for all of them."""
+    """The outcomes of all defects, by the name of the test: one run of pytest for all."""
     folder = tmp_path_factory.mktemp("defects")
     chosen = []
     for number, defect in enumerate(DEFECTS):
         (folder / f"bad_{number}.py").write_text(BAD.format(code=defect.code.strip("\n")))
-        prepare(folder, f"bad_{number}", "Bad", IMPATIENT, str(number))
+        prepare(folder, f"bad_{number}", "Bad", SHORT_TIMEOUT, str(number))
         chosen.append(f"test_{number}.py::TestIt::{defect.check}")
     return run(folder, *chosen)
 
 
-def test_a_provider_that_keeps_the_contract_passes(tmp_path: Path) -> None:
-    """Every check runs, and none fails."""
+def test_a_correct_provider_passes(tmp_path: Path) -> None:
+    """Every check runs and passes."""
     prepare(tmp_path, "contract_good", "Good", 30.0)
     outcomes = run(tmp_path)
     assert {name.rsplit(".", 1)[1] for name in outcomes} == CHECKS
@@ -92,46 +92,55 @@ def test_a_provider_that_keeps_the_contract_passes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", range(len(DEFECTS)), ids=[each.name for each in DEFECTS])
 def test_a_defect_is_found(found: dict[str, tuple[str, str]], number: int) -> None:
-    """The check that names it fails, says what happened, and quotes the contract."""
+    """The check of the defect fails, names the violation, and quotes the contract."""
     defect = DEFECTS[number]
-    outcome, told = found[f"test_{number}.TestIt.{defect.check}"]
+    outcome, message = found[f"test_{number}.TestIt.{defect.check}"]
     assert outcome == "failure"
-    assert defect.says in told
-    assert "The contract says:" in told
+    assert defect.says in message
+    assert "The contract says:" in message
 
 
 @pytest.mark.parametrize(
     "arguments", [("-p", "no:asyncio"), ("--asyncio-mode=strict",)], ids=" ".join
 )
 def test_it_needs_no_plugin_for_async_tests(tmp_path: Path, arguments: tuple[str, ...]) -> None:
-    """The checks run without such a plugin, and in whichever mode of one."""
+    """The checks run without an async plugin, and in the strict mode of one."""
     prepare(tmp_path, "contract_good", "Good", 30.0)
-    outcomes = run(tmp_path, *arguments, "-k", "twice or stream")
+    outcomes = run(tmp_path, *arguments, "-k", "agree or stream")
     assert len(outcomes) == 5
     assert {outcome for outcome, _ in outcomes.values()} == {"passed"}
 
 
 def test_every_check_has_a_defect() -> None:
-    """No check is there that was never seen to fail."""
+    """Every check fails for at least one defect."""
     assert {defect.check for defect in DEFECTS} == CHECKS
 
 
 @pytest.mark.parametrize(
-    "promise",
-    [each for each in vars(promises).values() if isinstance(each, promises.Promise)],
-    ids=lambda promise: promise.text[:40],
+    "rule",
+    [each for each in vars(rules).values() if isinstance(each, rules.Rule)],
+    ids=lambda rule: rule.text[:40],
 )
-def test_what_the_contract_quotes_is_written(promise: promises.Promise) -> None:
-    """Each quotation stands in the docstring that it names."""
-    said = getattr(hookspecs.ProviderSpec, promise.hook) if promise.hook else hookspecs
-    text = " ".join((inspect.getdoc(said) or "").split())
-    assert promise.text in text
+def test_a_quoted_rule_is_in_the_reference(rule: rules.Rule) -> None:
+    """The docstring that a rule names has its text."""
+    documented = getattr(hookspecs.ProviderSpec, rule.hook) if rule.hook else hookspecs
+    assert rule.text in " ".join((inspect.getdoc(documented) or "").split())
 
 
-def test_a_check_is_skipped_where_the_hook_is_missing(tmp_path: Path) -> None:
-    """A provider that only has servers is not asked for more, and the run says so."""
+def test_a_check_of_a_missing_hook_is_skipped(tmp_path: Path) -> None:
+    """The reason of the skip names the hook."""
     (tmp_path / "test_few.py").write_text(FEW)
     outcomes = run(tmp_path)
     assert len(outcomes) == len(CHECKS)
     assert {outcome for outcome, _ in outcomes.values()} == {"passed", "skipped"}
-    assert "Few has no hook events" in outcomes["test_few.TestFew.test_its_events_are_valid"][1]
+    assert "Few has no hook events" in outcomes["test_few.TestFew.test_events_are_valid"][1]
+
+
+def test_blocking_calls_are_not_checked_without_blockbuster(tmp_path: Path) -> None:
+    """The check is skipped, and its reason says what to install."""
+    (tmp_path / "conftest.py").write_text("import sys\nsys.modules['blockbuster'] = None\n")
+    (tmp_path / "test_few.py").write_text(FEW)
+    outcomes = run(tmp_path, "-k", "blocks")
+    [(outcome, reason)] = outcomes.values()
+    assert outcome == "skipped"
+    assert "needs blockbuster: pip install 'd-back-testing[blocking]'" in reason

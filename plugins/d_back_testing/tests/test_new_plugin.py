@@ -1,4 +1,4 @@
-"""``d-back new-plugin``: what it writes, what it makes of a name, and what it refuses."""
+"""``d-back new-plugin``: the generated package, the name, and errors."""
 
 import ast
 import shutil
@@ -13,20 +13,20 @@ import yaml
 from click.testing import CliRunner, Result
 from docs_pages import blocks
 
+import d_back_testing
 from d_back_core import HOOK_VERSION
 from d_back_core.cli import main as cli
 from d_back_core.cli.commands import COMMANDS
-from d_back_core.providers.entry_points import module_file
 from d_back_testing.new_plugin import FILES, MAX_NAME
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 LONGEST = "x" * MAX_NAME
 TOO_LONG = f"{LONGEST}x"
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder to work in, and a git that knows somebody."""
+    """An empty folder to work in, and a configuration of git with a name."""
     path = tmp_path / "home"
     path.mkdir()
     (path / ".gitconfig").write_text('[user]\n    name = Ada \\"Countess\\" L\u00f6velace\n')
@@ -41,7 +41,7 @@ def new_plugin(*arguments: str) -> Result:
 
 
 def written(*arguments: str) -> Path:
-    """The folder that it says it has written."""
+    """Run the command, and return the folder that it prints."""
     done = new_plugin(*arguments)
     assert done.exit_code == 0, done.output
     return Path(done.output.partition(": ")[0])
@@ -51,11 +51,11 @@ def files_in(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-# What it writes
+# The package
 
 
 def test_it_writes_a_whole_package() -> None:
-    """Each file of the skeleton has its place, and there is no other."""
+    """Each template of the skeleton becomes one file, and there is no other file."""
     folder = written("club")
     assert files_in(folder) == {
         ".github/workflows/ci.yml",
@@ -69,41 +69,43 @@ def test_it_writes_a_whole_package() -> None:
         "pyproject.toml",
         "tests/test_provider.py",
     }
-    skeleton = Path(str(module_file("d_back_core"))).parent / "skeleton"
+    skeleton = Path(d_back_testing.__file__).parent / "skeleton"
     assert {path.stem for path in skeleton.iterdir()} == set(FILES.values())
 
 
-def test_nothing_is_left_open() -> None:
-    """No word of the skeleton stands for another; only the workflow has expressions."""
+def test_no_placeholder_is_left() -> None:
+    """Only the workflow, which has expressions, contains a dollar sign."""
     folder = written("club")
     texts = {name: (folder / name).read_text(encoding="utf-8") for name in files_in(folder)}
     assert {name for name, text in texts.items() if "$" in text} == {".github/workflows/ci.yml"}
 
 
-def test_the_project_is_a_plugin() -> None:
-    """Its entry point names the class, its dependency the core that it is made for."""
-    project = tomllib.loads((written("club") / "pyproject.toml").read_text())["project"]
+def test_the_project_declares_the_plugin() -> None:
+    """The entry point names the class, and the dependencies have the bounds of this version."""
+    text = tomllib.loads((written("club") / "pyproject.toml").read_text())
+    project = text["project"]
     core = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert project["name"] == "d-back-club"
     assert project["entry-points"] == {"d_back.providers": {"club": "d_back_club:Provider"}}
     assert project["dependencies"][0] == f"d-back-core>={core},<2"
+    assert f"d-back-testing>={core},<2" in text["dependency-groups"]["dev"]
 
 
-def test_its_bounds_are_those_of_our_own_plugins() -> None:
-    """R40."""
+def test_r40_its_bounds_are_those_of_our_plugins() -> None:
+    """R40: it depends on d-back-core as d-back-mock does."""
     ours = tomllib.loads((ROOT / "plugins/d_back_mock/pyproject.toml").read_text())
     project = tomllib.loads((written("club") / "pyproject.toml").read_text())
     assert project["project"]["dependencies"][0] == ours["project"]["dependencies"][0]
 
 
-def test_it_is_made_for_the_present_hooks() -> None:
-    """The number stands in it, so that a later core knows."""
+def test_it_declares_the_hook_version() -> None:
+    """The generated class has the `hook_version` of this core."""
     tree = ast.parse((written("club") / "d_back_club/provider.py").read_text())
     assert f"hook_version = {HOOK_VERSION}" in ast.unparse(tree).replace("    ", "")
 
 
-def test_the_author_is_whom_git_knows() -> None:
-    """In the project and in the license, whatever is in the name."""
+def test_the_author_comes_from_git() -> None:
+    """The project and the license have the name of git, with any characters."""
     folder = written("club")
     project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["authors"] == [{"name": 'Ada "Countess" L\u00f6velace'}]
@@ -112,10 +114,8 @@ def test_the_author_is_whom_git_knows() -> None:
 
 
 @pytest.mark.parametrize("there_is", ["no git", "no name"])
-def test_without_an_author_they_are_those_of_the_package(
-    home: Path, monkeypatch: pytest.MonkeyPatch, there_is: str
-) -> None:
-    """It asks nothing."""
+def test_an_unknown_author(home: Path, monkeypatch: pytest.MonkeyPatch, there_is: str) -> None:
+    """Without git, or without a name in git, the authors are those of the package."""
     if there_is == "no git":
         monkeypatch.setenv("PATH", str(home))
     else:
@@ -125,8 +125,8 @@ def test_without_an_author_they_are_those_of_the_package(
     assert "The authors of d-back-club" in (folder / "LICENSE").read_text()
 
 
-def test_the_workflow_runs_what_the_readme_says() -> None:
-    """It is YAML, and its commands are those that the author uses."""
+def test_the_workflow_runs_the_commands_of_the_readme() -> None:
+    """The workflow is YAML, and the README shows each of its commands."""
     folder = written("club")
     jobs = yaml.safe_load((folder / ".github/workflows/ci.yml").read_text())["jobs"]
     commands = [step["run"] for step in jobs["test"]["steps"] if "run" in step]
@@ -139,8 +139,8 @@ def test_the_workflow_runs_what_the_readme_says() -> None:
 
 
 @pytest.mark.parametrize("name", ["a", "club", "7tv", f"{LONGEST[:24]}-{LONGEST[:25]}", LONGEST])
-def test_it_passes_the_checks_that_it_brings_and_ours(name: str) -> None:
-    """Style, formatting and types, however long the name is."""
+def test_it_passes_its_own_checks_and_ours(name: str) -> None:
+    """Style, formatting and types are correct for short and long names."""
     folder = written(name)
     tool = [sys.executable, "-m"]
     ours = f"--config={ROOT / 'pyproject.toml'}"
@@ -157,23 +157,24 @@ def test_it_passes_the_checks_that_it_brings_and_ours(name: str) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-# What docs/en/writing-a-plugin.md shows
+# docs/en/writing-a-plugin.md
 
 
 def shown(command: str) -> str:
-    """What the page shows below that command."""
+    """Return the output that the page shows below that command."""
     texts = [block.text for block in blocks("writing-a-plugin.md", "text")]
     (text,) = [text for text in texts if text.startswith(f"$ {command}\n")]
     return text.partition("\n")[2]
 
 
 def test_the_page_shows_what_the_command_prints() -> None:
-    """The command with its name and its next steps."""
-    assert new_plugin("club").output == shown("uvx --from d-back-core d-back new-plugin club")
+    """The page has the folder and the next steps as they are printed."""
+    command = "uvx --from d-back-core --with d-back-testing d-back new-plugin club"
+    assert new_plugin("club").output == shown(command)
 
 
 def test_the_page_shows_the_files(home: Path) -> None:
-    """All of them, and no other."""
+    """The page lists all generated files."""
     folder = written("club")
     (text,) = [
         block.text
@@ -185,8 +186,8 @@ def test_the_page_shows_the_files(home: Path) -> None:
     assert home / folder == folder.absolute()
 
 
-def test_the_page_shows_how_a_broken_one_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The line for a misspelt hook, of the generated class."""
+def test_the_page_shows_the_error_of_a_broken_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page has the error line of a misspelled hook in the generated class."""
     folder = written("club").absolute()
     provider = folder / "d_back_club" / "provider.py"
     provider.write_text(provider.read_text().replace("async def users(", "async def user("))
@@ -211,7 +212,7 @@ def test_the_page_shows_how_a_broken_one_is_told(monkeypatch: pytest.MonkeyPatch
     "name", ["my-club", "My_Club", "my.club", "d-back-my-club", "d_back_my_club", "MY-.-CLUB"]
 )
 def test_a_name_is_normalized(name: str) -> None:
-    """As distributions are; the module has underscores."""
+    """The name gets the spelling of distributions, and the module has underscores."""
     folder = written(name)
     assert folder == Path("d-back-my-club")
     assert (folder / "d_back_my_club" / "provider.py").is_file()
@@ -234,13 +235,13 @@ def test_a_name_is_normalized(name: str) -> None:
         f"{LONGEST}x",
     ],
 )
-def test_what_cannot_be_a_name_is_refused(home: Path, name: str) -> None:
-    """Before anything is written."""
+def test_an_invalid_name_is_refused(home: Path, name: str) -> None:
+    """The error says what is expected, and no file is written."""
     done = new_plugin("--", name)
     shown = name.replace("\n", "\\n")
     assert done.output == (
-        f"Error: new-plugin '{shown}': is no name (letters and digits, with single -, _ or . "
-        f"between, {MAX_NAME} at most)\n"
+        f"Error: new-plugin '{shown}': is not a name (expected letters and digits, with single -, "
+        f"_ or . between, at most {MAX_NAME})\n"
     )
     assert done.exit_code == 2
     assert files_in(home) == {".gitconfig"}
@@ -249,38 +250,38 @@ def test_what_cannot_be_a_name_is_refused(home: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("Check", "there is a command 'd-back check', so call it otherwise"),
-        ("d-back-core", "is a name of d-back itself, so call it otherwise"),
-        ("callbacks", "is a name of d-back itself, so call it otherwise"),
-        ("mock", "d-back-mock {mock} brings a plugin of that name, so call it otherwise"),
+        ("Check", "there is a command 'd-back check': choose another name"),
+        ("d-back-core", "d-back itself uses this name: choose another name"),
+        ("callbacks", "d-back itself uses this name: choose another name"),
+        ("mock", "d-back-mock {mock} has a plugin of this name: choose another name"),
     ],
 )
 def test_a_name_that_is_taken_is_refused(name: str, sentence: str) -> None:
-    """It would be hidden, or would hide."""
+    """The error names the command or the plugin of that name."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     done = new_plugin(name)
     assert done.output == f"Error: new-plugin '{name}': {sentence.format(mock=version)}\n"
     assert done.exit_code == 2
 
 
-def test_no_command_of_ours_is_a_name() -> None:
-    """Whichever are added."""
-    for command in COMMANDS:
+def test_a_command_is_not_a_name() -> None:
+    """Every command of the core, and every distribution of d-back, is refused."""
+    for command in (*COMMANDS, "testing", "watch"):
         assert new_plugin(command).exit_code == 2, command
 
 
 # The folder
 
 
-def test_it_writes_where_it_is_told(tmp_path: Path) -> None:
-    """Folders on the way are made."""
+def test_dir_names_the_folder(tmp_path: Path) -> None:
+    """Missing parent folders are created."""
     folder = tmp_path / "some" / "where"
     assert written("club", "--dir", str(folder)) == folder
     assert (folder / "d_back_club" / "provider.py").is_file()
 
 
 def test_a_new_repository_counts_as_empty(tmp_path: Path) -> None:
-    """One that was made first, and has nothing in it."""
+    """A folder with nothing but ``.git`` is accepted."""
     folder = tmp_path / "repository"
     command = [str(shutil.which("git")), "init", "-q", str(folder)]
     subprocess.run(command, check=True)  # noqa: S603
@@ -289,14 +290,14 @@ def test_a_new_repository_counts_as_empty(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("there", ["README.md", "notes/plan.txt"])
 def test_nothing_is_overwritten(home: Path, there: str) -> None:
-    """Nor is anything written beside what is there."""
+    """A folder with files is refused, and no file is added."""
     path = home / "d-back-club" / there
     path.parent.mkdir(parents=True)
     path.write_text("mine")
     done = new_plugin("club")
     first = Path(there).parts[0]
     assert done.output == (
-        f"Error: new-plugin: 'd-back-club' is there already, with '{first}' in it: choose another "
+        f"Error: new-plugin: 'd-back-club' already exists, with '{first}' in it: choose another "
         "folder with --dir\n"
     )
     assert done.exit_code == 2
@@ -304,15 +305,15 @@ def test_nothing_is_overwritten(home: Path, there: str) -> None:
     assert files_in(home / "d-back-club") == {there}
 
 
-def test_a_file_is_no_folder(home: Path) -> None:
-    """It is not replaced by one."""
+def test_a_file_is_not_replaced(home: Path) -> None:
+    """A file with the name of the folder is refused."""
     (home / "d-back-club").write_text("mine")
     assert new_plugin("club").exit_code == 2
     assert (home / "d-back-club").read_text() == "mine"
 
 
-def test_a_folder_that_cannot_be_written_is_told(home: Path) -> None:
-    """In one line, with exit status 1."""
+def test_a_folder_that_cannot_be_written_is_an_error(home: Path) -> None:
+    """The error is one line, with exit status 1."""
     (home / "file").write_text("")
     done = new_plugin("club", "--dir", "file/club")
     assert done.output == "Error: NotADirectoryError: [Errno 20] Not a directory: 'file/club'\n"

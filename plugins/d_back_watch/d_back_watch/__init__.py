@@ -1,5 +1,7 @@
 """``d-back watch``: a server in the terminal.
 
-`command` joins and ends; `lines` writes for pipes and files, `screen` and `members` draw for
-people; `words` says in words what a frame tells, with nothing in it that a terminal would obey.
+- `command`: the command line, the connection, and the end of both.
+- `lines`: the output for pipes and files.
+- `screen` and `members`: the screen for terminals.
+- `descriptions`: a frame as text, without control characters.
 """

@@ -9,17 +9,17 @@ from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from d_back_core.models import EffectiveUser
-from d_back_watch.words import ORDER, harmless
+from d_back_core.client import EffectiveUser
+from d_back_watch.descriptions import STATUSES, sanitized
 
 SIGNS = {"online": "●", "idle": "◐", "dnd": "⊖", "offline": "○"}
 COLORS = {"online": "#43b581", "idle": "#faa61a", "dnd": "#f04747", "offline": "#8a8f98"}
-DARKEST = 0.45
-"""The least brightness of a name: some role colours are made for a white background."""
+MIN_BRIGHTNESS = 0.45
+"""The minimum brightness of a name: some role colors are made for a white background."""
 
 
 class Members(ScrollView, can_focus=True):
-    """Any number of members, of which only those in sight are drawn."""
+    """A list of any number of members. It draws only the visible ones."""
 
     DEFAULT_CSS = "Members { width: 1fr; height: 1fr; }"
 
@@ -27,13 +27,13 @@ class Members(ScrollView, can_focus=True):
         super().__init__(id="members")
         self._rows: list[Segment | EffectiveUser] = []
 
-    def show(self, users: dict[str, EffectiveUser], wanted: str) -> None:
-        """Draw those whose name or uid has ``wanted`` in it."""
-        wanted = wanted.casefold()
-        found: dict[str, list[tuple[str, str]]] = {status: [] for status in ORDER}
+    def show(self, users: dict[str, EffectiveUser], query: str) -> None:
+        """Show the users whose name or uid contains the query."""
+        query = query.casefold()
+        found: dict[str, list[tuple[str, str]]] = {status: [] for status in STATUSES}
         for uid, user in users.items():
             name = user.username.casefold()
-            if wanted in name or wanted in uid:
+            if query in name or query in uid:
                 found.get(user.status, found["offline"]).append((name, uid))
         self._rows = []
         for status, members in found.items():
@@ -42,37 +42,37 @@ class Members(ScrollView, can_focus=True):
                 self._rows.append(Segment(f"{status} — {len(members)}", style))
                 self._rows.extend(users[uid] for _, uid in sorted(members))
         if not self._rows:
-            nobody = f"nobody is called '{harmless(wanted)}'" if wanted else "nobody is here"
-            self._rows = [Segment(nobody, Style(dim=True))]
+            text = f"no member matches '{sanitized(query)}'" if query else "no members"
+            self._rows = [Segment(text, Style(dim=True))]
         self.virtual_size = Size(self.scrollable_content_region.width, len(self._rows))
         self.refresh()
 
     def render_line(self, y: int) -> Strip:
-        """One line of those in sight."""
+        """Return one visible line."""
         width = self.size.width
         index = self.scroll_offset.y + y
         if index >= len(self._rows):
             return Strip.blank(width, self.rich_style)
         row = self._rows[index]
-        strip = Strip([row] if isinstance(row, Segment) else _member(row))
+        strip = Strip([row] if isinstance(row, Segment) else _segments(row))
         return strip.adjust_cell_length(width).apply_style(self.rich_style)
 
 
-def _member(user: EffectiveUser) -> list[Segment]:
+def _segments(user: EffectiveUser) -> list[Segment]:
     status = user.status if user.status in SIGNS else "offline"
     style = Style(color=readable(user.role_color), dim=status == "offline")
     sign = Segment(f" {SIGNS[status]} ", Style(color=COLORS[status]))
-    return [sign, Segment(harmless(user.username), style)]
+    return [sign, Segment(sanitized(user.username), style)]
 
 
 @lru_cache
 def readable(color: str) -> str:
-    """The colour, made lighter where it could not be read on a dark background."""
+    """Return the color, brighter if it is too dark for a dark background."""
     try:
         parsed = Color.parse(color)
-    except ColorParseError:  # the gateway's word for it, not ours
+    except ColorParseError:  # another gateway may send anything
         parsed = Color.parse("white")
-    missing = DARKEST - parsed.brightness
+    missing = MIN_BRIGHTNESS - parsed.brightness
     if missing > 0:
         parsed = parsed.blend(Color.parse("white"), missing / (1 - parsed.brightness))
     return parsed.hex6.lower()

@@ -1,4 +1,4 @@
-"""For people: the members by status, what they say, and how the connection is."""
+"""The screen for terminals: the members by status, the chat, and the state of the connection."""
 
 import asyncio
 import signal
@@ -16,47 +16,55 @@ from textual.containers import Horizontal
 from textual.widgets import Footer, Input, RichLog, Static
 
 from d_back_core.client import ClientWorld, Listener, decoded
+from d_back_watch.descriptions import (
+    Description,
+    describe,
+    describe_loss,
+    sanitized,
+    status_counts,
+)
 from d_back_watch.members import Members, readable
-from d_back_watch.words import Sentence, counted, harmless, lost, told
 
-REST = 9
-"""How many times as long as it took to draw it waits at least: a crowd takes a while to sort."""
-TICK = 0.1
-"""Seconds between two looks at the world; what happens meanwhile is drawn at once."""
-MEMORY = 1000
-"""What was said that can be scrolled back to."""
+IDLE_FACTOR = 9
+"""The pause between two updates is at least this many times as long as an update takes: sorting a
+large server must not use the whole CPU."""
+INTERVAL = 0.1
+"""Seconds between two updates of the screen, at least."""
+CHAT_LINES = 1000
+"""The number of chat lines that can be scrolled back to."""
 
 
-class Ear(Listener):
-    """Keeps what happens until it is drawn."""
+class Activity(Listener):
+    """Collects lines for the chat until the next update of the screen."""
 
     def __init__(self) -> None:
-        self.heard: deque[tuple[datetime, Sentence]] = deque(maxlen=MEMORY)
-        self.is_news = True
+        self.lines: deque[tuple[datetime, Description]] = deque(maxlen=CHAT_LINES)
+        self.changed = True
+        """True if the screen is out of date."""
 
     def received(self, frame: bytes, world: ClientWorld) -> None:
-        """Keep what is said; the rest is seen in the world itself."""
-        self.is_news = True
+        """Keep messages and notices. Presences appear in the list of members."""
+        self.changed = True
         known = decoded(frame)
-        sentence = None if known is None else told(known, world)
-        if sentence is not None and (sentence.is_message or not sentence.color):
-            self._keep(sentence)
+        description = None if known is None else describe(known, world)
+        if description is not None and (description.is_message or not description.color):
+            self._add(description)
 
     def lost(self, code: int | None) -> None:
-        """Keep that."""
-        self.is_news = True
-        self._keep(lost(code))
+        """Keep the reason."""
+        self.changed = True
+        self._add(describe_loss(code))
 
-    def _keep(self, sentence: Sentence) -> None:
-        self.heard.append((datetime.now().astimezone(), sentence))
+    def _add(self, description: Description) -> None:
+        self.lines.append((datetime.now().astimezone(), description))
 
 
-class Watch(App[None]):
+class WatchApp(App[None]):
     """The whole screen."""
 
     TITLE = "d-back watch"
     ENABLE_COMMAND_PALETTE = False
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (70, "-wide")]  # noqa: RUF012  as it is declared
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (70, "-wide")]  # noqa: RUF012  as textual declares it
     CSS = """
     #title { height: auto; background: $panel; padding: 0 1; }
     #search { display: none; dock: bottom; border: none; height: 1; margin-bottom: 1; }
@@ -70,44 +78,44 @@ class Watch(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q,ctrl+c,ctrl+q", "quit", "Quit", key_display="q"),
         Binding("slash", "search", "Search", key_display="/"),
-        Binding("escape", "forget", "All", show=False),
+        Binding("escape", "show_all", "All", show=False),
     ]
 
     def __init__(self, url: str) -> None:
         super().__init__()
-        self.ear = Ear()
+        self.activity = Activity()
         self._url = url
         self._world = ClientWorld()
-        self._not_before = 0.0
+        self._next_update = 0.0
         self._search = Input(placeholder="a name or a uid", id="search")
         self._members = Members()
         self._title = Static(id="title")
-        self._chat = RichLog(id="chat", wrap=True, max_lines=MEMORY, min_width=1)
+        self._chat = RichLog(id="chat", wrap=True, max_lines=CHAT_LINES, min_width=1)
 
     def show(self, world: ClientWorld) -> None:
-        """What is to be drawn from now on."""
+        """Show this world from now on."""
         self._world = world
-        self.ear.is_news = True
+        self.activity.changed = True
 
-    async def stay(self, world: ClientWorld) -> None:
-        """Show the world until the connection ends or the person leaves."""
+    async def run_until_closed(self, world: ClientWorld) -> None:
+        """Show the world until the connection ends or the user quits."""
         self.show(world)
-        ending = asyncio.create_task(self._end_with(world))
+        closing = asyncio.create_task(self._exit_with(world))
         loop = asyncio.get_running_loop()
-        if sys.platform != "win32":  # the terminal must be given back
+        if sys.platform != "win32":  # textual must restore the terminal before the process ends
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, self.exit)
         try:
             await self.run_async()
         finally:
-            ending.cancel()
+            closing.cancel()
 
-    async def _end_with(self, world: ClientWorld) -> None:
+    async def _exit_with(self, world: ClientWorld) -> None:
         await world.until(lambda world: world.close_code is not None)
         self.exit()
 
     def compose(self) -> ComposeResult:
-        """Title above, members left, chat right, search and keys below."""
+        """Lay out the title, the members, the chat, the search field and the keys."""
         yield self._title
         with Horizontal():
             yield self._members
@@ -116,67 +124,67 @@ class Watch(App[None]):
         yield Footer()
 
     def on_mount(self) -> None:
-        """Begin to draw."""
+        """Start the updates."""
         self._members.focus()
-        self.set_interval(TICK, self._draw)
-        self._draw()
+        self.set_interval(INTERVAL, self._update)
+        self._update()
 
     def on_resize(self, _event: events.Resize) -> None:
-        """Draw for the new size."""
-        self.ear.is_news = True
+        """Update the screen for the new size."""
+        self.activity.changed = True
 
     def action_search(self) -> None:
-        """Ask for a name."""
+        """Open the search field."""
         self._search.display = True
         self._search.focus()
 
-    def action_forget(self) -> None:
-        """Show everybody again."""
+    def action_show_all(self) -> None:
+        """Close the search field and show all members."""
         self._search.value = ""
         self._search.display = False
         self._members.focus()
 
     @on(Input.Changed)
-    def _changed(self) -> None:
+    def _search_changed(self) -> None:
         self._members.scroll_to(y=0, animate=False)
-        self._show()
+        self._update_members()
 
     @on(Input.Submitted)
-    def _submitted(self) -> None:
+    def _search_submitted(self) -> None:
         self._members.focus()
 
-    def _draw(self) -> None:
+    def _update(self) -> None:
         began = monotonic()
-        if not self.ear.is_news or began < self._not_before:
+        if not self.activity.changed or began < self._next_update:
             return
-        self.ear.is_news = False
-        self._show()
-        while self.ear.heard:
-            self._chat.write(_line(*self.ear.heard.popleft()))
+        self.activity.changed = False
+        self._update_members()
+        while self.activity.lines:
+            self._chat.write(_chat_line(*self.activity.lines.popleft()))
         now = monotonic()
-        self._not_before = now + (now - began) * REST
+        self._next_update = now + (now - began) * IDLE_FACTOR
 
-    def _show(self) -> None:
+    def _update_members(self) -> None:
         world = self._world
-        state = ("● live", "green") if world.connected else ("○ connecting again", "yellow")
+        state = ("● live", "green") if world.connected else ("○ reconnecting", "yellow")
         parts: list[str | tuple[str, str]] = [
-            (harmless(world.name), "bold"),
-            f" ({harmless(world.public_id)})  ",
+            (sanitized(world.name), "bold"),
+            f" ({sanitized(world.public_id)})  ",
             state,
-            f"  {counted(world.users.values())}  ",
+            f"  {status_counts(world.users.values())}  ",
             (self._url, "dim"),
         ]
         self._title.update(Text.assemble(*parts, overflow="ellipsis"))
         self._members.show(world.users, self._search.value)
 
 
-def _line(time: datetime, sentence: Sentence) -> Text:
-    color = readable(sentence.color) if sentence.color else ""
+def _chat_line(time: datetime, description: Description) -> Text:
+    color = readable(description.color) if description.color else ""
     parts: list[str | tuple[str, str]] = [
         (f"{time:%H:%M} ", "dim"),
-        (sentence.name, f"bold {color}"),
-        f" {sentence.text}",
+        (description.name, f"bold {color}"),
+        f" {description.text}",
     ]
-    if sentence.is_message:
+    if description.is_message:
         return Text.assemble(*parts)
     return Text.assemble(*parts, style="italic dim")

@@ -1,4 +1,4 @@
-"""``d-back watch``, as scripts and people use it: what it writes, and how it ends."""
+"""``d-back watch`` as a process: its output, its errors and its end."""
 
 import asyncio
 import json
@@ -21,23 +21,40 @@ from terminal import Terminal, terminal
 from textual.binding import Binding
 from websockets.asyncio.server import ServerConnection, serve
 
-from d_back_core import DBackError, Message, Server, ServerChanged, User, UserChanged, UserRemoved
-from d_back_core.client import ClientWorld
+from d_back_core import (
+    DBackError,
+    Message,
+    Server,
+    ServerChanged,
+    User,
+    UserChanged,
+    UserRemoved,
+    WebSocketServer,
+)
+from d_back_core.client import (
+    ClientWorld,
+    Error,
+    ErrorReason,
+    Joined,
+    PresenceFrame,
+    Request,
+    ServerJoin,
+    ServerMessage,
+    WirePresence,
+)
 from d_back_core.config import parse
-from d_back_core.embedding.server import WebSocketServer
-from d_back_core.wire import protocol
-from d_back_testing import Script
+from d_back_testing import ScriptedProvider
+from d_back_watch.descriptions import describe, sanitized
 from d_back_watch.lines import JsonLines, PlainLines
-from d_back_watch.screen import Watch
-from d_back_watch.words import harmless, told
+from d_back_watch.screen import WatchApp
 
 PATIENCE = 60.0
 HOSTILE = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202eEve\r\n"
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
 
-def town(extra: Mapping[str, User] | None = None) -> Script:
-    return Script(
+def town(extra: Mapping[str, User] | None = None) -> ScriptedProvider:
+    return ScriptedProvider(
         {
             "1": Server(name="Plaza", id="plaza", default=True),
             "3": Server(name="Vault", id="vault", passworded=True),
@@ -53,7 +70,7 @@ def town(extra: Mapping[str, User] | None = None) -> Script:
     )
 
 
-def serving(provider: Script, port: int = 0) -> WebSocketServer:
+def serving(provider: ScriptedProvider, port: int = 0) -> WebSocketServer:
     table = {
         "gateway": {"port": port},
         "chain": {"order": ["a"]},
@@ -69,7 +86,7 @@ class Watching:
         self.process = process
 
     async def line(self) -> str:
-        """The next line, without its end."""
+        """Return the next line, without the line break."""
         assert self.process.stdout is not None
         async with asyncio.timeout(PATIENCE):
             line = (await self.process.stdout.readline()).decode()
@@ -77,12 +94,12 @@ class Watching:
         return line[:-1]
 
     async def frame(self) -> dict[str, Any]:
-        """The frame of the next line."""
+        """Return the frame of the next line."""
         frame: dict[str, Any] = json.loads(await self.line())["frame"]
         return frame
 
     async def end(self, number: int = 0) -> tuple[int, str, str]:
-        """Send it that signal; the exit status, and the rest of both its outputs."""
+        """Send the signal, if any, and return the exit status and the rest of both outputs."""
         if number:
             self.process.send_signal(number)
         async with asyncio.timeout(PATIENCE):
@@ -118,11 +135,11 @@ async def watching(
         await process.wait()
 
 
-# For scripts
+# JSON Lines
 
 
 async def test_json_lines_are_the_frames_as_they_come() -> None:
-    """From the list on, each with its time, and each at once."""
+    """Each frame is written at once, from the list of servers on, with its time."""
     provider = town()
     began = datetime.now(UTC)
     async with serving(provider) as server, watching("--json", server.url) as watch:
@@ -141,7 +158,7 @@ async def test_json_lines_are_the_frames_as_they_come() -> None:
 
 
 async def test_a_lost_connection_is_a_line_of_its_own() -> None:
-    """And then come the frames of the next one."""
+    """The frames of the next connection follow."""
     async with serving(town()) as server, watching("--json", server.url) as watch:
         await watch.line(), await watch.line()
         port = server.port
@@ -155,7 +172,7 @@ async def test_a_lost_connection_is_a_line_of_its_own() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("form", ["--json", "--"])
 async def test_a_signal_ends_it(form: str, number: signal.Signals) -> None:
-    """In good order: status 0, whole lines, and not a word."""
+    """The exit status is 0, all lines are complete, and no error is printed."""
     async with serving(town()) as server, watching(form, server.url) as watch:
         await watch.line()
         status, rest, errors = await watch.end(number)
@@ -163,8 +180,8 @@ async def test_a_signal_ends_it(form: str, number: signal.Signals) -> None:
         assert not rest or rest.endswith("\n")
 
 
-async def test_a_signal_ends_it_while_nobody_reads() -> None:
-    """It is held up in a write then."""
+async def test_a_signal_ends_a_blocked_write() -> None:
+    """The process ends although the reader of the pipe does not read."""
     crowd = {str(uid): User(username=f"Member {uid}") for uid in range(100, 5000)}
     reading, writing = os.pipe()
     async with (
@@ -186,14 +203,14 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 async def until_full(pipe: int) -> None:
-    """Return when somebody is in a write that the pipe does not take whole."""
+    """Return when a writer is blocked because the pipe is nearly full."""
     half = fcntl(pipe, F_GETPIPE_SZ) / 2
     await until(lambda: int.from_bytes(ioctl(pipe, FIONREAD, bytes(4)), sys.byteorder) > half)
 
 
 @pytest.mark.parametrize("form", ["--json", "--"])
 async def test_it_ends_with_its_reader(form: str) -> None:
-    """At once, although nothing happens that could not be written; status 0, and not a word."""
+    """The process ends at once when the pipe is closed, with status 0 and without an error."""
     reading, writing = os.pipe()
     async with serving(town()) as server, watching(form, server.url, stdout=writing) as watch:
         os.close(writing)
@@ -204,8 +221,8 @@ async def test_it_ends_with_its_reader(form: str) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
-async def test_a_full_disk_is_one_line() -> None:
-    """And status 1."""
+async def test_a_full_disk_is_an_error() -> None:
+    """The error is one line, with status 1."""
     with Path("/dev/full").open("wb") as full:  # noqa: ASYNC230  a device
         async with (
             serving(town()) as server,
@@ -216,11 +233,11 @@ async def test_a_full_disk_is_one_line() -> None:
     assert errors == "Error: the output cannot be written: No space left on device\n"
 
 
-# For pipes
+# Plain lines
 
 
-async def test_plain_lines_say_what_happens() -> None:
-    """Who came, went, changed, and what was said."""
+async def test_plain_lines_describe_changes() -> None:
+    """A line for each join, leave, change and message."""
     provider = town()
     async with serving(provider) as server, watching(server.url, "plaza") as watch:
         line = await watch.line()
@@ -234,7 +251,7 @@ async def test_plain_lines_say_what_happens() -> None:
             UserRemoved(server_id="1", uid="9"),
         )
         assert [(await watch.line())[9:] for _ in range(5)] == [
-            "Cy came, dnd",
+            "Cy joined, dnd",
             "Cy is online",
             "Cyd is the new name of Cy",
             "Cyd: hello world",
@@ -243,8 +260,8 @@ async def test_plain_lines_say_what_happens() -> None:
 
 
 @pytest.mark.parametrize("form", ["--json", "--"])
-async def test_hostile_people_reach_no_terminal(form: str) -> None:
-    """Not by their names, not by what they say, not by the server's name."""
+async def test_control_characters_are_not_written(form: str) -> None:
+    """Names, messages and the name of the server reach the terminal without them."""
     provider = town({"9": User(username=HOSTILE, status="online")})
     provider.servers_answer = {"1": Server(name=HOSTILE, id="plaza", default=True)}
     async with serving(provider) as server, watching(form, server.url) as watch:
@@ -258,7 +275,7 @@ async def test_hostile_people_reach_no_terminal(form: str) -> None:
     assert not set(written) & set("\x1b\x07\x9b\u202e\r\n")
 
 
-# What is refused
+# Passwords and errors
 
 
 async def refused(*arguments: str, environ: Mapping[str, str] | None = None) -> tuple[int, str]:
@@ -268,7 +285,7 @@ async def refused(*arguments: str, environ: Mapping[str, str] | None = None) -> 
 
 
 async def test_a_password_comes_from_a_file_or_the_environment(tmp_path: Path) -> None:
-    """The file before the variable; it is in no output."""
+    """The file has precedence, and no output contains the password."""
     path = tmp_path / "password"
     path.write_text("open sesame\n")
     right, wrong = {"D_BACK_PASSWORD": "open sesame"}, {"D_BACK_PASSWORD": "guess"}
@@ -282,8 +299,8 @@ async def test_a_password_comes_from_a_file_or_the_environment(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("environ", [{}, {"D_BACK_PASSWORD": "guess"}, {"D_BACK_PASSWORD": ""}])
-async def test_without_the_password_it_is_one_line(environ: Mapping[str, str]) -> None:
-    """Where there is nobody to ask."""
+async def test_a_missing_password_is_an_error(environ: Mapping[str, str]) -> None:
+    """Without a terminal there is no prompt, and the error is one line."""
     async with serving(town()) as server:
         status, errors = await refused(server.url, "vault", environ=environ)
         assert status == 1
@@ -292,16 +309,16 @@ async def test_without_the_password_it_is_one_line(environ: Mapping[str, str]) -
         assert errors.count("\n") == 1
 
 
-async def test_an_unknown_server_is_one_line() -> None:
-    """And status 1."""
+async def test_an_unknown_server_is_an_error() -> None:
+    """The error is one line, with status 1."""
     async with serving(town()) as server:
         status, errors = await refused(server.url, "nowhere")
         assert (status, errors.count("\n")) == (1, 1)
         assert errors.endswith(" (unknown_server)\n")
 
 
-async def test_where_nobody_listens_is_one_line() -> None:
-    """And status 1; it names the address, without what is secret in it."""
+async def test_an_unreachable_gateway_is_an_error() -> None:
+    """The error is one line with the URL, without its credentials."""
     async with serving(town()) as server:
         url = server.url
     status, errors = await refused(url.replace("//", "//me:secret@"))
@@ -311,23 +328,21 @@ async def test_where_nobody_listens_is_one_line() -> None:
 
 
 @pytest.mark.parametrize("url", ["ftp://localhost", "ws://", "ws://localhost:x", "localhost:0"])
-async def test_what_is_no_url_is_a_usage_error(url: str) -> None:
-    """Status 2."""
+async def test_an_invalid_url_is_a_usage_error(url: str) -> None:
+    """The exit status is 2."""
     status, errors = await refused(url)
     assert status == 2
-    assert f"'{url}' is no URL" in errors
+    assert f"'{url}' is not a URL" in errors
 
 
-async def test_a_gateway_that_sends_it_away_for_good_is_the_end() -> None:
-    """Status 1, with the close code."""
+async def test_a_final_close_code_is_an_error() -> None:
+    """The client does not reconnect, and the error has the close code."""
 
     async def handle(connection: ServerConnection) -> None:
         await connection.send('{"type":"server-list","data":{}}')
         await connection.recv()
-        joined = protocol.Joined(
-            request=protocol.Request(server="x"), server_name="X", epoch="e", seq=0, users={}
-        )
-        await connection.send(protocol_json(protocol.ServerJoin(data=joined)))
+        joined = Joined(request=Request(server="x"), server_name="X", epoch="e", seq=0, users={})
+        await connection.send(as_json(ServerJoin(data=joined)))
         await connection.close(1008)
 
     async with serve(handle, "localhost", 0) as server:
@@ -336,16 +351,16 @@ async def test_a_gateway_that_sends_it_away_for_good_is_the_end() -> None:
     assert (status, errors) == (1, f"Error: {url}: the gateway closed the connection with 1008\n")
 
 
-def protocol_json(frame: protocol.ServerMessage) -> str:
+def as_json(frame: ServerMessage) -> str:
     return msgspec.json.encode(frame).decode()
 
 
-# Which gateway
+# The choice of the gateway
 
 
 @pytest.mark.parametrize("by", ["file", "flag"])
-async def test_without_a_url_it_is_the_configured_one(tmp_path: Path, by: str) -> None:
-    """One argument alone is the server then."""
+async def test_without_a_url_the_configured_gateway_is_watched(tmp_path: Path, by: str) -> None:
+    """A single argument is then the server."""
     async with serving(town()) as server:
         port = str(server.port) if by == "file" else "1"
         (tmp_path / "d-back.toml").write_text(f'gateway = {{ host = "0.0.0.0", port = {port} }}')
@@ -354,28 +369,28 @@ async def test_without_a_url_it_is_the_configured_one(tmp_path: Path, by: str) -
             assert "Plaza (plaza)" in await watch.line()
 
 
-async def test_addresses_need_no_scheme() -> None:
-    """What has a port is one; http is what a browser shows."""
+async def test_a_url_needs_no_scheme() -> None:
+    """``HOST:PORT`` is accepted, and so are the URLs of a browser."""
     async with serving(town()) as server:
         for url in (f"localhost:{server.port}", f"http://localhost:{server.port}/"):
             async with watching(url) as watch:
                 assert "Plaza (plaza)" in await watch.line()
 
 
-async def test_a_configuration_that_says_no_address_is_a_usage_error(tmp_path: Path) -> None:
-    """As with a port that is chosen anew each time."""
+async def test_a_configuration_without_an_address_is_a_usage_error(tmp_path: Path) -> None:
+    """With port 0, the address is not known in advance."""
     (tmp_path / "d-back.toml").write_text("gateway.port = 0")
     async with watching("watch", folder=tmp_path) as watch:
         status, _, errors = await watch.end()
     assert status == 2
-    assert "d-back.toml: gateway.port says no address; give the URL" in errors
+    assert "d-back.toml: gateway.port gives no address: pass the URL" in errors
 
 
-# The lines themselves
+# The format of lines
 
 
 def test_json_lines_can_be_sorted_by_time() -> None:
-    """Whatever the fractions and the zone; and each is one line."""
+    """For any fraction and time zone, and each frame is one line."""
     written: list[bytes] = []
     times = iter([NOON, NOON.astimezone().replace(microsecond=5)])
     lines = JsonLines(written.append, lambda: next(times))
@@ -391,8 +406,8 @@ def test_json_lines_can_be_sorted_by_time() -> None:
 
 
 @pytest.mark.parametrize("frame", [b"nope", b'{"a":', b"{} {}", b'{"a":"\xff"}'])
-def test_what_is_no_json_is_not_written(frame: bytes) -> None:
-    """The file would be spoilt."""
+def test_invalid_json_is_not_written(frame: bytes) -> None:
+    """An invalid line would make the file unreadable."""
     written: list[bytes] = []
     with pytest.raises(DBackError, match="not a frame of d-back"):
         JsonLines(written.append).received(frame, ClientWorld())
@@ -400,46 +415,46 @@ def test_what_is_no_json_is_not_written(frame: bytes) -> None:
 
 
 def test_plain_lines_can_be_written_in_any_encoding() -> None:
-    """What the encoding has not is written as an escape."""
+    """A character that the encoding lacks is written as an escape."""
     written: list[bytes] = []
-    error = protocol.Error(data=protocol.ErrorReason(message="é 🍵", code="notice"))
+    error = Error(data=ErrorReason(message="é 🍵", code="notice"))
     lines = PlainLines(written.append, "latin-1", lambda: NOON)
-    lines.received(protocol_json(error).encode(), ClientWorld())
-    assert written[0].endswith(b" gateway says: \xe9 \\U0001f375\n")
+    lines.received(as_json(error).encode(), ClientWorld())
+    assert written[0].endswith(b" gateway error: \xe9 \\U0001f375\n")
 
 
-def test_a_text_becomes_harmless() -> None:
-    """What a terminal obeys is shown as what it is; emoji and other scripts stay."""
-    assert harmless(HOSTILE) == "\ufffd[2J\ufffd]0;owned\ufffd\ufffd31m\ufffdEve "
-    assert harmless("a\tb\u2028c\0d\x7f") == "a b c\ufffdd\ufffd"
-    assert harmless("\ud800") == "\ufffd"
+def test_control_characters_are_replaced() -> None:
+    """Control characters and bidi overrides are replaced; emoji and other scripts are kept."""
+    assert sanitized(HOSTILE) == "\ufffd[2J\ufffd]0;owned\ufffd\ufffd31m\ufffdEve "
+    assert sanitized("a\tb\u2028c\0d\x7f") == "a b c\ufffdd\ufffd"
+    assert sanitized("\ud800") == "\ufffd"
     kept = "👩‍👧 שלום é"
-    assert harmless(kept) == kept
+    assert sanitized(kept) == kept
 
 
-def test_a_change_that_nobody_sees_is_not_told() -> None:
-    """As of a colour."""
+def test_a_change_of_color_is_not_described() -> None:
+    """A line of text would not show the color."""
     world = ClientWorld()
-    data = protocol.WirePresence(uid="7", status="idle", username="Ada", role_color="#ffffff")
-    frame = protocol.PresenceFrame(server="1", seq=1, data=data)
-    assert told(frame, world) == ("Ada", "#ffffff", "came, idle", False)
-    world.fold(frame)
-    data = protocol.WirePresence(uid="7", status="idle", role_color="#000000")
-    assert told(protocol.PresenceFrame(server="1", seq=2, data=data), world) is None
+    data = WirePresence(uid="7", status="idle", username="Ada", role_color="#ffffff")
+    frame = PresenceFrame(server="1", seq=1, data=data)
+    assert describe(frame, world) == ("Ada", "#ffffff", "joined, idle", False)
+    world.apply(frame)
+    data = WirePresence(uid="7", status="idle", role_color="#000000")
+    assert describe(PresenceFrame(server="1", seq=2, data=data), world) is None
 
 
-# For people
+# The screen
 
 
 async def seen(opened: Terminal, *texts: str) -> str:
-    """What the terminal shows as soon as it shows all of these."""
+    """Return the text of the terminal as soon as it contains all of these."""
     return await asyncio.to_thread(
         opened.until, lambda shown: all(each in shown for each in texts)
     )
 
 
-async def test_the_screen_lives_through_a_restart(tmp_path: Path) -> None:
-    """Members, chat and the state of the connection are drawn; ``q`` gives the terminal back."""
+async def test_the_screen_survives_a_restart(tmp_path: Path) -> None:
+    """It shows members, chat and the state of the connection; ``q`` restores the terminal."""
     provider = town()
     async with serving(provider) as server:
         with terminal("watch", server.url, folder=tmp_path) as opened:
@@ -451,7 +466,7 @@ async def test_the_screen_lives_through_a_restart(tmp_path: Path) -> None:
             await seen(opened, "Ada good morning", "⊖ Bob", "1 online, 0 idle, 1 dnd")
             port = server.port
             await server.stop()
-            await seen(opened, "○ connecting again", "lost (closed with 1001)")
+            await seen(opened, "○ reconnecting", "lost (closed with 1001)")
             async with serving(town({"9": User(username="Cy", status="online")}), port):
                 await seen(opened, "● live", "● Cy", "online — 2")
                 opened.type("q")
@@ -459,8 +474,8 @@ async def test_the_screen_lives_through_a_restart(tmp_path: Path) -> None:
             assert b"\x1b[?1049l" in opened.raw
 
 
-async def test_hostile_people_do_not_reach_the_screen(tmp_path: Path) -> None:
-    """Their escape sequences are shown, not obeyed."""
+async def test_control_characters_are_not_drawn(tmp_path: Path) -> None:
+    """Escape sequences in names and messages are shown as text."""
     provider = town({"9": User(username=HOSTILE, status="online")})
     async with serving(provider) as server:
         with terminal("watch", server.url, folder=tmp_path) as opened:
@@ -476,8 +491,8 @@ async def test_hostile_people_do_not_reach_the_screen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_a_signal_gives_the_terminal_back(tmp_path: Path, number: signal.Signals) -> None:
-    """As ``q`` does."""
+async def test_a_signal_restores_the_terminal(tmp_path: Path, number: signal.Signals) -> None:
+    """SIGINT and SIGTERM end the screen as ``q`` does."""
     async with serving(town()) as server:
         with terminal("watch", server.url, folder=tmp_path) as opened:
             await seen(opened, "● Ada")
@@ -486,8 +501,8 @@ async def test_a_signal_gives_the_terminal_back(tmp_path: Path, number: signal.S
             assert b"\x1b[?1049l" in opened.raw
 
 
-async def test_the_end_of_it_all_is_told_below_the_screen(tmp_path: Path) -> None:
-    """A server that became protected is watched no more: status 1, and why."""
+async def test_an_error_ends_the_screen(tmp_path: Path) -> None:
+    """A server that becomes protected ends the command with status 1 and the reason."""
     provider = town()
     environ = {"D_BACK_PASSWORD": "guess"}
     async with serving(provider) as server:
@@ -498,8 +513,8 @@ async def test_the_end_of_it_all_is_told_below_the_screen(tmp_path: Path) -> Non
             assert "(unauthorized)" in opened.text
 
 
-async def test_a_password_is_asked_for(tmp_path: Path) -> None:
-    """Where there is somebody to ask; again where it is wrong, and never shown."""
+async def test_a_password_prompt(tmp_path: Path) -> None:
+    """A terminal is asked again after a wrong password, and the password is not shown."""
     async with serving(town()) as server:
         with terminal("watch", server.url, "vault", folder=tmp_path) as opened:
             await seen(opened, "requires", "Password:")
@@ -512,8 +527,8 @@ async def test_a_password_is_asked_for(tmp_path: Path) -> None:
             assert await asyncio.to_thread(opened.end) == 0
 
 
-async def test_a_password_is_asked_for_three_times(tmp_path: Path) -> None:
-    """Then it gives up."""
+async def test_a_password_prompt_appears_three_times(tmp_path: Path) -> None:
+    """After the third wrong password the command fails."""
     async with serving(town()) as server:
         with terminal("watch", "--json", server.url, "vault", folder=tmp_path) as opened:
             await seen(opened, "Password:")
@@ -524,32 +539,26 @@ async def test_a_password_is_asked_for_three_times(tmp_path: Path) -> None:
 
 
 async def test_a_dumb_terminal_gets_lines(tmp_path: Path) -> None:
-    """It could not draw."""
+    """A terminal without cursor control gets plain lines."""
     async with serving(town()) as server:
         with terminal("watch", server.url, folder=tmp_path, environ={"TERM": "dumb"}) as opened:
             await seen(opened, "Plaza (plaza): 2 members")
             assert b"\x1b" not in opened.raw
 
 
-async def test_without_its_library_the_screen_says_how_to_get_it(tmp_path: Path) -> None:
-    """In one line; JSON needs nothing."""
+async def test_lines_do_not_import_textual(tmp_path: Path) -> None:
+    """Only the screen needs it, so the output for scripts starts quickly."""
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['textual'] = None\n")
     environ = {"PYTHONPATH": str(tmp_path)}
-    async with serving(town()) as server:
-        with terminal(
-            "watch", server.url, folder=tmp_path, environ=environ, columns=200
-        ) as opened:
-            assert await asyncio.to_thread(opened.end) == 1
-            assert opened.text.strip() == (
-                "Error: the screen needs textual: pip install 'd-back-core[watch]'"
-                " (without it: d-back watch --json, or d-back watch | cat)"
-            )
-        async with watching("--json", server.url, environ=environ) as watch:
-            assert (await watch.frame())["type"] == "server-list"
+    async with (
+        serving(town()) as server,
+        watching("--json", server.url, environ=environ) as watch,
+    ):
+        assert (await watch.frame())["type"] == "server-list"
 
 
-async def test_a_member_who_left_is_not_counted_twice() -> None:
-    """The session ends with the command."""
+async def test_the_session_ends_with_the_command() -> None:
+    """The gateway has no connection afterwards."""
     async with serving(town()) as server:
         async with watching("--json", server.url) as watch:
             await watch.line(), await watch.line()
@@ -558,11 +567,11 @@ async def test_a_member_who_left_is_not_counted_twice() -> None:
         await until(lambda: not server.connections)
 
 
-# What the page shows
+# The documentation
 
 
 def test_the_lines_of_the_page_are_written() -> None:
-    """Every field of every example."""
+    """Each example of the page is written as the page shows it."""
     for block in blocks("terminal.md", "json"):
         shown = json.loads(block.text)
         written: list[bytes] = []
@@ -576,7 +585,7 @@ def test_the_lines_of_the_page_are_written() -> None:
 
 
 def test_fields_of_the_lines() -> None:
-    """Those of the examples are in the table, and no other."""
+    """The table has the fields of the examples, and no other field."""
     (table,) = tables(sections("terminal.md")["JSON Lines"])
     shown = [json.loads(block.text) for block in blocks("terminal.md", "json")]
     fields = {key for line in shown for key in line} | {"lost.code"}
@@ -584,10 +593,10 @@ def test_fields_of_the_lines() -> None:
 
 
 def test_keys_of_the_screen() -> None:
-    """Each key that is bound to something is in the table."""
+    """The table has each key that the screen binds."""
     (table,) = tables(sections("terminal.md")["The screen"])
     described = {name.lower() for row in table for name in named(row[0])}
-    keys = {key for binding in Watch.BINDINGS for key in _keys(binding)}
+    keys = {key for binding in WatchApp.BINDINGS for key in _keys(binding)}
     names = {"escape": "esc", "slash": "/", "ctrl+c": "ctrl-c"}
     assert {names.get(key, key) for key in keys} - {"ctrl+q"} <= described
 

@@ -6,17 +6,20 @@
         def provider(self):
             return ClubProvider(ClubConfig(host="localhost"))
 
-`Suite` says what else can be told about the provider. Each check is one test, on an event loop of
-its own, with a provider of its own; where a check fails, it quotes `d_back_core.hookspecs`.
+`Suite` has the attributes that such a class may set. Each check is one test, with an event loop
+and a provider of its own. A check that fails quotes the rule of `d_back_core.hookspecs` that the
+provider violates.
 """
 
-from d_back_testing.contract.answers import Answers
-from d_back_testing.contract.asked import Asked
-from d_back_testing.contract.declared import Declared
-from d_back_testing.contract.life import Life
-from d_back_testing.contract.stream import Stream
-from d_back_testing.contract.whole import Whole
+from d_back_testing.contract.class_checks import ClassChecks
+from d_back_testing.contract.end_to_end_checks import EndToEndChecks
+from d_back_testing.contract.event_checks import EventChecks
+from d_back_testing.contract.lifecycle_checks import LifecycleChecks
+from d_back_testing.contract.other_hook_checks import OtherHookChecks
+from d_back_testing.contract.record_checks import RecordChecks
 
 
-class ProviderContract(Declared, Life, Answers, Stream, Asked, Whole):
-    """Inherit this and say what is tried; pytest collects the tests."""
+class ProviderContract(
+    ClassChecks, LifecycleChecks, RecordChecks, EventChecks, OtherHookChecks, EndToEndChecks
+):
+    """Inherit this class and define `provider`; pytest collects the checks."""

@@ -1,20 +1,20 @@
-"""How a broken promise is told."""
+"""The error that a failed check raises."""
 
 import traceback
 
-from d_back_testing.contract.promises import Promise
+from d_back_testing.contract.rules import Rule
 
 
 class ContractError(AssertionError):
-    """The provider does not keep the contract; says what it did, and what it had to do."""
+    """The provider violates a rule of the contract; names what it did, and quotes the rule."""
 
-    def __init__(self, happened: str, promise: Promise) -> None:
-        super().__init__(f"{happened}\n\nThe contract says: {promise}")
+    def __init__(self, violation: str, rule: Rule) -> None:
+        super().__init__(f"{violation}\n\nThe contract says: {rule}")
 
-    def told(self) -> str:
-        """All of it, with the traceback of what the provider raised."""
+    def report(self) -> str:
+        """Return the whole message, with the traceback of what the provider raised."""
         cause = self.__cause__
         if cause is None:
             return str(self)
         trace = "".join(traceback.format_exception(cause, limit=-6))
-        return f"{self}\n\nWhat it raised:\n{trace}"
+        return f"{self}\n\nThe provider raised:\n{trace}"

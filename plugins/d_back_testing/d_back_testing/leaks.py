@@ -1,4 +1,4 @@
-"""What something has left behind: tasks, sockets, threads, timers."""
+"""Tasks, sockets, threads and timers that code under test does not release."""
 
 import asyncio
 import os
@@ -9,12 +9,12 @@ import threading
 from d_back_testing.clock import ManualClock
 
 EXECUTORS = ("asyncio_", "AnyIO worker thread")
-"""How the threads of the event loop's own executor are called, and those of anyio's, which
-``watchfiles.awatch`` uses; they end with the loop."""
+"""Prefixes of the names of executor threads: those of the event loop, and those of anyio, which
+``watchfiles.awatch`` uses. They end with the loop."""
 
 
-class Leftovers:
-    """What is there that was not there when this was made."""
+class Leaks:
+    """Finds what exists now and did not exist when this object was made."""
 
     def __init__(self, clock: ManualClock | None = None) -> None:
         self._tasks = asyncio.all_tasks()
@@ -23,10 +23,10 @@ class Leftovers:
         self._clock = clock
 
     def found(self) -> list[str]:
-        """A few words for each of them."""
+        """Return a short description of each leak."""
         tasks = asyncio.all_tasks() - self._tasks
         left = [
-            f"task {task.get_name()} ({_where(task)})"
+            f"task {task.get_name()} ({_position(task)})"
             for task in tasks
             if task is not asyncio.current_task()
         ]
@@ -42,29 +42,29 @@ class Leftovers:
 
 
 def sockets() -> dict[tuple[int, int], str]:
-    """The sockets that this process holds; none are seen where there is no ``/dev/fd``."""
+    """Return the open sockets of this process; empty if the system has no ``/dev/fd``."""
     found: dict[tuple[int, int], str] = {}
-    for name in os.listdir("/dev/fd") if os.path.isdir("/dev/fd") else ():  # noqa: PTH112, PTH208  numbers, no paths
+    for name in os.listdir("/dev/fd") if os.path.isdir("/dev/fd") else ():  # noqa: PTH112, PTH208  numbers, not paths
         try:
             status = os.fstat(int(name))
-        except OSError:  # the one that listed the others
+        except OSError:  # the descriptor that listed the others
             continue
         if stat.S_ISSOCK(status.st_mode):
-            found[status.st_dev, status.st_ino] = _ends(int(name))
+            found[status.st_dev, status.st_ino] = _addresses(int(name))
     return found
 
 
 def open_sockets() -> int:
-    """How many sockets this process holds."""
+    """Return the number of open sockets of this process."""
     return len(sockets())
 
 
-def _ends(fd: int) -> str:
-    with socket.socket(fileno=os.dup(fd)) as end:
-        own = _address(end.getsockname())
+def _addresses(fd: int) -> str:
+    with socket.socket(fileno=os.dup(fd)) as opened:
+        own = _address(opened.getsockname())
         try:
-            return f"socket {own} to {_address(end.getpeername())}"
-        except OSError:  # it listens, or the other end has gone
+            return f"socket {own} to {_address(opened.getpeername())}"
+        except OSError:  # it listens, or the peer has closed
             return f"socket {own}"
 
 
@@ -72,7 +72,7 @@ def _address(address: object) -> str:
     return ":".join(map(str, address[:2])) if isinstance(address, tuple) else repr(address)
 
 
-def _where(task: "asyncio.Task[object]") -> str:
+def _position(task: "asyncio.Task[object]") -> str:
     stack = task.get_stack(limit=1)
     coroutine = getattr(task.get_coro(), "__qualname__", "?")
     return f"{coroutine}, line {stack[0].f_lineno}" if stack else coroutine

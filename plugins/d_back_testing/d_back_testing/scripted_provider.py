@@ -3,23 +3,23 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 
-from d_back_core.hookspecs import Context, hookimpl
-from d_back_core.models import Credentials, Event, Server, User
+from d_back_core import Context, Credentials, Event, Server, User, hookimpl
 
 DOWN = RuntimeError("down")
-"""What a broken stream raises."""
+"""The error that a broken stream raises."""
 
 
-class Script:
-    """Says what it is told to say, and remembers what it was asked.
+class ScriptedProvider:
+    """A provider that answers as the test says, and records its calls.
 
-    ``servers_answer`` and ``users_answers`` are what the hooks return; an exception among them
-    is raised. ``hang`` names hooks that do not return. `emit` puts an event into the stream, an
-    exception breaks it, None ends it. A call of a hook that is held (`hold`) waits until it is
-    let go; with ``stubborn``, it sits out its cancellation and answers nevertheless.
+    The hooks return ``servers_answer`` and ``users_answers``; an exception among these is raised
+    instead. A call of a hook named in ``hang`` never returns. `emit` puts an event into the
+    stream; an exception breaks the stream, and None ends it. After `hold`, calls of a hook wait
+    until `release`. With ``ignores_cancellation``, a waiting call continues to wait when it is
+    cancelled, and returns its answer.
     """
 
-    stubborn = False
+    ignores_cancellation = False
 
     def __init__(
         self,
@@ -32,31 +32,34 @@ class Script:
         self.authorize_answer: bool | Exception | None = None
         self.hang: set[str] = set()
         self.broken = False
-        """Whether the stream raises at once whenever it is called."""
+        """True if the stream raises as soon as it is started."""
         self.calls: list[str] = []
-        """The hooks that were called, each with the server_id where it has one."""
+        """The hooks that were called, in order, with the server_id if they take one."""
         self.cancelled: list[str] = []
-        """The hooks whose calls were cancelled while they were held."""
+        """The hooks whose calls were cancelled while they waited."""
         self.offered: list[tuple[Credentials, str]] = []
+        """The credentials and addresses that `authorize` was called with."""
         self.context: Context | None = None
         self._stream: asyncio.Queue[Event | Exception | None] = asyncio.Queue()
-        self._gates: dict[str, asyncio.Event] = {}
+        self._held: dict[str, asyncio.Event] = {}
 
     def emit(self, *events: Event | Exception | None) -> None:
-        """Put these into the stream."""
+        """Put events into the stream."""
         for event in events:
             self._stream.put_nowait(event)
 
-    def hold(self, hook: str) -> None:
-        """Let the calls of that hook wait from now on."""
-        self._gates[hook] = asyncio.Event()
+    def hold(self, hook: str) -> asyncio.Event:
+        """Make calls of that hook wait from now on, until `release`. The returned event lets only
+        the calls up to the next `hold` continue."""
+        held = self._held[hook] = asyncio.Event()
+        return held
 
-    def let_go(self, hook: str) -> None:
-        """Let those that wait go on, and later ones pass."""
-        self._gates.pop(hook).set()
+    def release(self, hook: str) -> None:
+        """Let the waiting calls of that hook continue, and let later ones pass."""
+        self._held.pop(hook).set()
 
     def break_stream(self) -> None:
-        """Let the stream raise, and raise again whenever it is called."""
+        """Make the stream raise now, and again each time it is started."""
         self.broken = True
         self.emit(DOWN)
 
@@ -110,11 +113,11 @@ class Script:
         self.calls.append(f"{hook} {server_id}".strip())
         if hook in self.hang:
             await asyncio.Event().wait()
-        gate = self._gates.get(hook)
-        while gate is not None and not gate.is_set():
+        held = self._held.get(hook)
+        while held is not None and not held.is_set():
             try:
-                await gate.wait()
+                await held.wait()
             except asyncio.CancelledError:
                 self.cancelled.append(hook)
-                if not self.stubborn:
+                if not self.ignores_cancellation:
                     raise

@@ -2,7 +2,7 @@
 
 from msgspec import structs
 
-from d_back_core.chain.world import World
+from d_back_core.chain.world import Removal, World
 from d_back_core.client import ClientWorld, decoded
 from d_back_core.models import EffectiveUser
 from d_back_core.state.backlog import Backlog
@@ -54,6 +54,7 @@ def test_r48_a_user_who_came_and_went_unseen_is_known_afterwards() -> None:
     assert client.users == {"7": GONE}
     world.put("7", None)
     [removal] = world.take()
+    assert isinstance(removal.change, Removal)
     assert removal.change.known_before is not None
     assert joined_at < removal.change.known_before
 

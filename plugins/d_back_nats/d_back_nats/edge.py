@@ -19,6 +19,7 @@ from d_back_core import (
     UserChanged,
     UserRemoved,
 )
+from d_back_nats.bucket import BucketState
 from d_back_nats.config import NatsConfig
 from d_back_nats.connection import LOST, Connection, Line
 from d_back_nats.ending import begun, ended
@@ -28,8 +29,13 @@ from d_back_nats.mirrors import ListMirror, UsersMirror
 from d_back_nats.pending import Batch, Pending
 from d_back_nats.records import ChatValue, decoded
 from d_back_nats.sealing import asked
-from d_back_nats.watch import Watch
+from d_back_nats.watch import UNFILLED, Watch
 
+ORIGIN_SILENCE = 10.0
+"""Seconds without a heartbeat of the origin after which an edge is degraded: five heartbeats, and
+more than another origin needs to take over."""
+CHECK = 1.0
+"""Seconds between two looks at the origin's heartbeat."""
 LETTING_GO = 10.0
 """Seconds between two looks at which servers are still wanted."""
 ANSWER_TIMEOUT = 4.0
@@ -45,7 +51,7 @@ class Watched:
         self, server_id: str, subjects: Subjects, connection: Connection, edge: "Edge"
     ) -> None:
         self.server_id = server_id
-        self.mirror = UsersMirror(lambda uid: edge.pending.user(server_id, uid))
+        self.mirror = UsersMirror(lambda uid: edge.pending.user(server_id, uid), edge.may_replace)
         keys = [subjects.user_keys(server_id)]
         self.watch = Watch(connection, subjects, keys, self.mirror, edge.turned)
         self._subject = subjects.chat(server_id)
@@ -120,18 +126,20 @@ class Edge:
         self._connection = connection
         self._report = turned
         self._subjects = Subjects(config.bucket)
-        self._list = ListMirror(self.pending.server)
+        self._list = ListMirror(self.pending.server, self._read_again)
         self._list_watch = Watch(
             connection, self._subjects, self._subjects.list_keys, self._list, self.turned
         )
         self._unknown: set[str] = set()
         """Servers that were asked for, and were not there."""
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._trouble: str | None = None
+        self._began_at = 0.0
 
     @property
     def begun(self) -> bool:
         """Whether it reads."""
-        return self._task is not None
+        return bool(self._tasks)
 
     @property
     def lag(self) -> int:
@@ -140,14 +148,18 @@ class Edge:
 
     def begin(self) -> None:
         """Read the list of servers, in the background."""
+        self._began_at = self._context.clock.time()
         self._list_watch.begin()
-        self._task = begun(self._let_go(), "d_back_nats letting go", self._report)
+        self._tasks = [
+            begun(self._let_go(), "d_back_nats letting go", self._report),
+            begun(self._check_origin(), "d_back_nats check of the origin", self._report),
+        ]
 
     async def end(self) -> None:
         """Read no more, and end `events`; may be called twice."""
         self.pending.end()
-        task, self._task = self._task, None
-        await ended(task)
+        tasks, self._tasks = self._tasks, []
+        await ended(*tasks)
         watched, self.watched = self.watched, {}
         await asyncio.gather(self._list_watch.end(), *(each.end() for each in watched.values()))
 
@@ -186,7 +198,7 @@ class Edge:
         server = self._list.listed.servers.get(server_id)
         if server is None or not server.passworded:
             return None
-        origin = self._list.listed.origin
+        origin = self._list.origin
         if origin is None or not self._connection.is_up:
             self._context.log.warning("there is no origin to ask who may join; the answer is no")
             return False
@@ -209,10 +221,42 @@ class Edge:
             for event in self._events_of(batch):
                 yield event
 
-    def turned(self, _watch: Watch) -> None:
-        """A watch is in trouble, or is not any more."""
-        troubles = [watch.trouble for watch in self._watches() if watch.trouble is not None]
-        self._report(troubles[0] if troubles else None)
+    def turned(self, _watch: Watch | None = None) -> None:
+        """Report what is wrong, if that has changed."""
+        troubles = (watch.trouble for watch in self._watches())
+        trouble = next(filter(None, troubles), None) or self._origin_trouble()
+        if trouble != self._trouble:
+            self._trouble = trouble
+            self._report(trouble)
+
+    def may_replace(self, found: BucketState) -> bool:
+        """True if users may be read from that bucket: the list, which shows if an origin has
+        filled it, comes from there, too."""
+        return found.created == self._list_watch.read_from and not self._list.is_waiting
+
+    def _read_again(self) -> None:
+        """Read everything again: the changes since do not lead from one epoch to the next."""
+        for watch in self._watches():
+            watch.read_again()
+
+    def _origin_trouble(self) -> str | None:
+        """Return what is wrong with the origin."""
+        if self._list.is_waiting:
+            return UNFILLED
+        silent_since = max(self._list.heartbeat_at, self._began_at)
+        if self._context.clock.time() < silent_since + ORIGIN_SILENCE:
+            return None
+        origin = self._list.origin
+        if origin is None:
+            return "no origin writes the bucket"
+        if origin.stopped:
+            return f"the origin at {origin.host} has stopped"
+        return f"no heartbeat from the origin at {origin.host} for {ORIGIN_SILENCE:g} s"
+
+    async def _check_origin(self) -> None:
+        while True:
+            await self._context.clock.sleep(CHECK)
+            self.turned()
 
     def failed(self, reason: str) -> None:
         """What cannot go on by itself has ended."""

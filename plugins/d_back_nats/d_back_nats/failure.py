@@ -25,10 +25,15 @@ class NatsError(DBackError):
 
 
 class OvertakenError(NatsError):
-    """Somebody else has written the bucket since."""
+    """Another client has written to the bucket since our last write."""
 
     def __init__(self) -> None:
-        super().__init__("another origin writes the same bucket")
+        super().__init__("another client wrote to the bucket")
+
+
+class BucketChangedError(NatsError):
+    """The bucket lost content without a write: it was purged, replaced, or restored from a
+    backup."""
 
 
 @contextmanager

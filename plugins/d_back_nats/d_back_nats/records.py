@@ -33,18 +33,26 @@ class ClientIdValue(Struct, frozen=True, gc=False, rename="camel"):
     client_id: str
 
 
-class OriginValue(Struct, frozen=True, gc=False, rename="camel"):
-    """Who writes the bucket."""
+class OriginValue(Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
+    """The origin that writes the bucket."""
 
     run: str
     """Random for each run of an origin."""
     host: str
     since: float
-    """Seconds since 1970."""
+    """The start of the run, in seconds since 1970."""
     seal: str
     """The X25519 key that requests to it are sealed to, base64."""
     lease: float = 0
-    """Seconds that this holds unless it is renewed; 0: until another origin takes over."""
+    """Seconds for which a heartbeat gives it the bucket; 0: without `lease`."""
+    epoch: str = ""
+    """Random; another one if the bucket has changed in another way than by writes."""
+    stopped: bool = False
+    """True once the origin has stopped, and will not write any more."""
+
+    def of(self, epoch: str, *, stopped: bool = False) -> "OriginValue":
+        """Return the record for that epoch."""
+        return msgspec.structs.replace(self, epoch=epoch, stopped=stopped)
 
 
 class ChatValue(Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):

@@ -56,7 +56,7 @@ async def test_status_of_a_bucket_that_is_written(
         r"keys      4, \d+ bytes\n"
         r"servers   1\n"
         r"watches   2\n"
-        r"origin    \S+ since 20\S+ \S+, lease of 5 s\n",
+        r"origin    \S+ since 20\S+ \S+, lease of 5 s, last heartbeat \d s ago\n",
         printed,
     )
 

@@ -1,9 +1,9 @@
 """Writing the bucket: every write names the revision that it follows.
 
-So the server takes a write only if nobody else has written since, and of a batch that is sent
-without waiting, each part only if the part before it was taken: that the last one was taken proves
-it of all. A former origin's late writes are refused, whatever it believes; what of a batch was
-lost on its way loses the rest, and never its order.
+So the NATS server takes a write only if no other client has written since. Of a batch that is sent
+without waiting, each part is taken only if the part before it was taken: the answer to the last
+part stands for all of them. Late writes of a previous origin are refused. If a part of a batch is
+lost on its way, the rest is refused, so the order never changes.
 """
 
 from collections.abc import Sequence
@@ -28,21 +28,17 @@ class Write(Struct, frozen=True, gc=False):
 
     key: str
     value: bytes | None
-    """None: it is deleted."""
-    ttl: float = 0
-    """Seconds after which it is gone unless it is written again."""
+    """None: the key is deleted."""
 
     def headers(self, revision: int) -> dict[str, str]:
-        """What the server is told beside the value."""
+        """Return what the server gets beside the value."""
         headers = {EXPECTED: str(revision)}
         if self.value is None:
             headers |= _DELETED
-        elif self.ttl:
-            headers["Nats-TTL"] = f"{self.ttl:.0f}s"
         return headers
 
 
-class Chain:
+class Writer:
     """The writes of one origin over one connection."""
 
     def __init__(self, line: Line, subjects: Subjects, revision: int) -> None:
@@ -52,9 +48,12 @@ class Chain:
         self._subjects = subjects
 
     async def write(self, writes: Sequence[Write], timeout: float = WRITE_TIMEOUT) -> None:
-        """Write all, in order; returns when the servers have them. Raises `OvertakenError` where
-        somebody else has written, and what nats-py raises; then nobody knows how many of them
-        were taken, and this chain is at its end."""
+        """Write all, in order; return when the servers have stored them.
+
+        Raises `OvertakenError` if another client has written, and what nats-py raises. After an
+        exception it is not known how many of the writes were stored: this writer must not be used
+        again, and the bucket must be read.
+        """
         *first, last = writes
         prefix, revision = self._subjects.prefix, self.revision
         for write in first:
@@ -74,5 +73,5 @@ class Chain:
                 raise OvertakenError from None
             raise
         if taken.seq != revision + 1:
-            raise NatsError(f"revision {taken.seq} was given where {revision + 1} was due")
+            raise NatsError(f"got revision {taken.seq}, expected {revision + 1}")
         self.revision = revision + 1

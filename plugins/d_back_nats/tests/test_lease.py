@@ -147,7 +147,7 @@ async def test_a_holder_that_was_asleep_past_its_lease_sends_nothing(
 
 
 async def test_writes_that_follow_another_revision_are_refused(nats: Nats, lines: Lines) -> None:
-    """Of two that write, the second one is told; of its batch nothing is taken."""
+    """Of two that write, the second one gets an error; nothing of its batch is stored."""
     cluster = await nats()
     config = NatsConfig(urls=cluster.urls)
     one, other = await lines(config), await lines(config)
@@ -159,6 +159,22 @@ async def test_writes_that_follow_another_revision_are_refused(nats: Nats, lines
     with pytest.raises(OvertakenError, match="another client"):
         await second.write([Write("a", b"x"), Write("c", b"y")])
     assert await keys_of(one, "b") == {"a": b"3", "b": b"2"}
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+async def test_r49_writes_of_others_before_a_batch_are_noticed(
+    nats: Nats, lines: Lines, number: int
+) -> None:
+    """Also if they leave the revision that a later part of the batch names."""
+    cluster = await nats()
+    config = NatsConfig(urls=cluster.urls)
+    one, other = await lines(config), await lines(config)
+    kv = await one.js.create_key_value(bucket="b")
+    writer = Writer(other, Subjects("b"), 0)
+    for each in range(number):
+        await kv.put(f"x{each}", b"x")
+    with pytest.raises(OvertakenError):
+        await writer.write([Write("a", b"1"), Write("b", b"2"), Write("c", b"3")])
 
 
 async def test_a_batch_of_which_a_part_is_lost_ends_there(nats: Nats, lines: Lines) -> None:

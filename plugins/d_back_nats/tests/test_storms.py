@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    from conftest import Nats
+    from conftest import Nats, Until
     from nats_nodes import NatsCluster, Node
 
     from d_back_nats.connection import Line
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 EVENTS = 10_000
 SOME = 500
+REFUSED = "only origins with `lease` may stand by"
 
 
 async def leader_of(cluster: NatsCluster, lines: Lines) -> Node:
@@ -173,20 +174,19 @@ async def test_r49_nats_is_paused(small: Storm) -> None:
     small.cluster.nodes[0].resume()
 
 
-async def test_r49_another_origin_takes_over_from_a_paused_one(small: Storm) -> None:
+async def test_r49_another_origin_takes_over_from_a_paused_one(small: Storm, until: Until) -> None:
     """Without a lease, a second origin waits until the first is silent; when that one wakes up,
     its writes are refused, and it waits."""
     paused, other = small.origins[0], small.add_origin()
+    await until(lambda: REFUSED in other.log)
     await small.rage(SOME)
     await small.calm()
     paused.pause()
     await small.rage(SOME)
-    await asyncio.sleep(8)  # longer than an origin may be silent
+    await small.calm()  # by the other one
     paused.resume()
     await small.rage(SOME)
-    await small.calm()
-    assert "only origins with `lease` may stand by" in other.log
-    assert "only origins with `lease` may stand by" in paused.log
+    await until(lambda: REFUSED in paused.log)
 
 
 async def test_r49_the_bucket_is_purged_again_and_again(small: Storm, lines: Lines) -> None:

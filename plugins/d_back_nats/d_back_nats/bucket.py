@@ -65,7 +65,7 @@ async def state(line: Line, subjects: Subjects) -> BucketState:
     return BucketState(answer.created, answer.ts, answer.state.last_seq, answer.state.messages)
 
 
-async def found(line: Line, subjects: Subjects) -> StreamInfo:
+async def describe(line: Line, subjects: Subjects) -> StreamInfo:
     """Return the bucket's description; raise `NatsError` if there is none."""
     try:
         return await line.js.stream_info(subjects.stream)
@@ -77,7 +77,7 @@ def _missing(subjects: Subjects) -> str:
     return f"there is no bucket '{subjects.bucket}'; an origin makes it"
 
 
-async def made(
+async def ensure(
     line: Line, subjects: Subjects, config: NatsConfig, log: logging.Logger
 ) -> StreamInfo:
     """Create the bucket if there is none, set its configured replicas, and return it."""

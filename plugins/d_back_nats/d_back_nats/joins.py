@@ -8,9 +8,9 @@ from nats.aio.msg import Msg
 
 from d_back_core import Context
 from d_back_nats.connection import Line
-from d_back_nats.ending import begun, ended
 from d_back_nats.failure import FAILURES
 from d_back_nats.sealing import Seal, answered
+from d_back_nats.tasks import start_task, stop_tasks
 
 MAX_QUESTIONS = 1000
 """Joins that are decided at the same time; further ones get no answer, which is a no."""
@@ -38,11 +38,11 @@ class JoinAnswers:
         if self._subscription is not None and not self._line.lost.is_set():
             with suppress(*FAILURES):
                 await self._subscription.unsubscribe()  # type: ignore[attr-defined]
-        await ended(*self._questions)
+        await stop_tasks(*self._questions)
 
     async def _asked(self, message: Msg) -> None:
         if len(self._questions) < MAX_QUESTIONS:
-            task = begun(self._answer(message), "d_back_nats question", self._failed)
+            task = start_task(self._answer(message), "d_back_nats question", self._failed)
             self._questions.add(task)
             task.add_done_callback(self._questions.discard)
 

@@ -31,19 +31,19 @@ from d_back_nats import bucket
 from d_back_nats.config import NatsConfig
 from d_back_nats.connection import LOST, Connection, Line
 from d_back_nats.contents import Stored, Wanted
-from d_back_nats.ending import begun, ended
 from d_back_nats.failure import (
     FAILURES,
     BucketChangedError,
     NatsError,
     OvertakenError,
-    described,
+    describe_error,
 )
 from d_back_nats.joins import JoinAnswers
 from d_back_nats.keys import Place, Subjects, key_of
 from d_back_nats.ownership import Ownership
 from d_back_nats.records import encoded_chat
 from d_back_nats.sealing import Seal
+from d_back_nats.tasks import start_task, stop_tasks
 from d_back_nats.watch import MARKER_TTL, Entry, Watch
 from d_back_nats.writer import WRITE_TIMEOUT, Write, Writer
 
@@ -67,7 +67,7 @@ class Origin:
         context: Context,
         config: NatsConfig,
         connection: Connection,
-        turned: Callable[[str | None], None],
+        report: Callable[[str | None], None],
     ) -> None:
         self.leads = False
         """True while it is this one that writes."""
@@ -75,17 +75,17 @@ class Origin:
         self._context = context
         self._config = config
         self._connection = connection
-        self._turned = turned
+        self._report = report
         self._subjects = Subjects(config.bucket)
         self._seal = Seal()
-        self._ownership = Ownership(context, config, self._seal.public, turned)
+        self._ownership = Ownership(context, config, self._seal.public, report)
         self._stored = Stored(self._read_again)
         self._wanted = Wanted(self._stored)
         self._chat: deque[Message] = deque(maxlen=MAX_CHAT)
         self._written: dict[str, int] = {}
         """The last revision of each group, in this epoch."""
         self._watch = Watch(
-            connection, self._subjects, [self._subjects.all_keys], self._stored, self._watch_turned
+            connection, self._subjects, [self._subjects.all_keys], self._stored, self._on_trouble
         )
         self._work = asyncio.Event()
         self._idle = asyncio.Event()
@@ -100,12 +100,12 @@ class Origin:
 
     def begin(self) -> None:
         """Write, in the background."""
-        self._task = begun(self._run(), "d_back_nats origin", self._turned)
+        self._task = start_task(self._run(), "d_back_nats origin", self._report)
 
     async def end(self) -> None:
         """Write no more, and let another origin claim the bucket at once; may be called twice."""
         task, self._task = self._task, None
-        await ended(task)
+        await stop_tasks(task)
         await self._watch.end()
         writer, self._writer, self.leads = self._writer, None, False
         if writer is not None:
@@ -138,7 +138,7 @@ class Origin:
             try:
                 await self._while_connected(line, self._serve(line))
             except (*FAILURES, NatsError) as error:
-                reason = described(error)
+                reason = describe_error(error)
                 is_changed = isinstance(error, BucketChangedError)
             else:
                 reason, is_changed = LOST, False
@@ -148,7 +148,7 @@ class Origin:
                 self._watch.read_again()
                 self._context.log.warning("%s; reading it again", reason)
             failures = 0 if led else failures + 1
-            self._turned(reason)
+            self._report(reason)
             if not line.lost.is_set():
                 await self._context.clock.sleep(min(FIRST_WAIT * 2**failures, LONGEST_WAIT))
 
@@ -158,12 +158,12 @@ class Origin:
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await ended(*tasks)
+            await stop_tasks(*tasks)
         if not tasks[0].cancelled():
             tasks[0].result()
 
     async def _serve(self, line: Line) -> None:
-        await bucket.made(line, self._subjects, self._config, self._context.log)
+        await bucket.ensure(line, self._subjects, self._config, self._context.log)
         if not self._watch.is_running:
             self._watch.begin()
         await self._watch.current()  # first, so that a claim does not keep the bucket for long
@@ -175,7 +175,7 @@ class Origin:
         if not self._stored.epoch:
             self._written.clear()  # revisions of another bucket would hold chat back
         await self._wanted.compare()
-        answers = JoinAnswers(self._context, line, self._seal, self._turned)
+        answers = JoinAnswers(self._context, line, self._seal, self._report)
         try:
             await answers.begin(self._subjects.authorize)
             await self._lead(line, writer)
@@ -218,7 +218,7 @@ class Origin:
     async def _lead(self, line: Line, writer: Writer) -> None:
         self.leads, self._writer = True, writer
         self.takeovers += 1
-        self._turned(None)
+        self._report(None)
         self._context.log.info("writes the bucket '%s'", self._subjects.bucket)
         began_at = self._context.clock.time()
         while True:
@@ -286,9 +286,9 @@ class Origin:
     def _read_again(self) -> None:
         self._watch.read_again()
 
-    def _watch_turned(self, watch: Watch) -> None:
+    def _on_trouble(self, watch: Watch) -> None:
         if watch.trouble is not None:
-            self._turned(watch.trouble)
+            self._report(watch.trouble)
 
 
 async def _lost(line: Line) -> None:

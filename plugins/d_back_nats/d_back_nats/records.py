@@ -7,8 +7,6 @@ from msgspec import UNSET, Struct, UnsetType
 
 from d_back_core import Message, Server, Status, User
 
-MAX_AFTER = 2**63
-
 
 class UserValue(Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
     """A user as clients see it."""
@@ -88,9 +86,9 @@ def encoded_user(user: User) -> bytes:
     """A user as it is stored."""
     return _encode(
         UserValue(
-            username=_said(user.username),
-            status=_said(user.status),
-            role_color=_said(user.role_color),
+            username=_unset_if_none(user.username),
+            status=_unset_if_none(user.status),
+            role_color=_unset_if_none(user.role_color),
         )
     )
 
@@ -107,10 +105,10 @@ def encoded_server(server: Server) -> bytes:
     """A server as it is stored."""
     return _encode(
         ServerValue(
-            name=_said(server.name),
-            id=_said(server.id),
-            default=_said(server.default),
-            passworded=_said(server.passworded),
+            name=_unset_if_none(server.name),
+            id=_unset_if_none(server.id),
+            default=_unset_if_none(server.default),
+            passworded=_unset_if_none(server.passworded),
         )
     )
 
@@ -135,5 +133,5 @@ def encoded_chat(message: Message, after: int) -> bytes:
     )
 
 
-def _said(field: T | UnsetType | None) -> T | UnsetType:
+def _unset_if_none(field: T | UnsetType | None) -> T | UnsetType:
     return UNSET if field is None else field

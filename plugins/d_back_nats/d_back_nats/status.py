@@ -12,7 +12,7 @@ from d_back_core import Clock, Context
 from d_back_nats import bucket
 from d_back_nats.config import NatsConfig
 from d_back_nats.connection import Connection, Line
-from d_back_nats.failure import NatsError, told
+from d_back_nats.failure import NatsError, nats_errors
 from d_back_nats.keys import Subjects
 from d_back_nats.mirrors import ListMirror
 from d_back_nats.ownership import SILENT_AFTER
@@ -34,7 +34,7 @@ class Finding(Struct, frozen=True):
 
 
 async def status(config: NatsConfig) -> list[Finding]:
-    """Look at everything that an edge may see; raises `NatsError` where nothing is."""
+    """Check everything that an edge may read; raises `NatsError` if NATS cannot be reached."""
     subjects = Subjects(config.bucket)
     context = Context(
         name="status", log=log, clock=Clock(), degraded=log.debug, recovered=lambda: None
@@ -45,8 +45,8 @@ async def status(config: NatsConfig) -> list[Finding]:
         line = await connection.line()
         findings = [_server(line, config)]
         try:
-            with told():
-                info = await bucket.found(line, subjects)
+            with nats_errors():
+                info = await bucket.describe(line, subjects)
         except NatsError as error:
             return [*findings, Finding("bucket", str(error), fine=False)]
         mirror = await _mirror(connection, subjects)

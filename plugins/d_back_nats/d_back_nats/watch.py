@@ -33,9 +33,9 @@ from d_back_core import Clock
 from d_back_nats import bucket
 from d_back_nats.bucket import BucketState
 from d_back_nats.connection import LOST, Connection, Line
-from d_back_nats.ending import begun, ended
-from d_back_nats.failure import FAILURES, NatsError, described
+from d_back_nats.failure import FAILURES, NatsError, describe_error
 from d_back_nats.keys import Subjects
+from d_back_nats.tasks import start_task, stop_tasks
 
 HEARTBEAT = 1.0
 """Seconds after which the server sends a heartbeat if there is no change."""
@@ -43,7 +43,7 @@ SILENCE = 4.0
 """Seconds without a message or heartbeat after which the consumer counts as lost."""
 BEHIND = 15
 """Seconds that a message may be behind others on the same connection."""
-UNUSED = 30.0
+INACTIVE = 30.0
 """Seconds after which the server deletes a consumer without a subscriber."""
 MARKER_TTL = 3600
 """Seconds after which a deletion marker expires."""
@@ -95,7 +95,7 @@ class Watch:
         subjects: Subjects,
         keys: Sequence[str],
         sink: Sink,
-        turned: Callable[["Watch"], None],
+        report: Callable[["Watch"], None],
     ) -> None:
         self.position = 0
         """The newest revision that was seen."""
@@ -109,7 +109,7 @@ class Watch:
         self.subjects = subjects
         self.keys = list(keys)
         self._sink = sink
-        self._turned = turned
+        self._report = report
         self.read_from = ""
         """The time of creation of the bucket that the sink's content comes from."""
         self._moved = asyncio.Condition()
@@ -132,12 +132,12 @@ class Watch:
         """Watch, in the background."""
         name = f"d_back_nats watch {self.keys[-1]}"
         self._is_current = False
-        self._task = begun(self._run(), name, self._turn)
+        self._task = start_task(self._run(), name, self._turn)
 
     async def end(self) -> None:
         """Stop watching; may be called twice."""
         task, self._task = self._task, None
-        await ended(task)
+        await stop_tasks(task)
         self._is_current = False
 
     def go_on_from(self, revision: int) -> None:
@@ -181,7 +181,7 @@ class Watch:
             try:
                 reason = await self._attempt.follow()
             except (*FAILURES, NatsError) as error:
-                reason = described(error)
+                reason = describe_error(error)
             finally:
                 self._attempt = None
                 self._is_current = False
@@ -197,7 +197,7 @@ class Watch:
             self._failures = 0
         if trouble != self.trouble:
             self.trouble = trouble
-            self._turned(self)
+            self._report(self)
 
     def start_at(self, found: BucketState) -> None:
         """Decide between catching up and reading again."""
@@ -290,7 +290,7 @@ class _Attempt:
             max_deliver=1,
             flow_control=True,
             idle_heartbeat=HEARTBEAT,
-            inactive_threshold=UNUSED,
+            inactive_threshold=INACTIVE,
             mem_storage=True,
             num_replicas=1,
             filter_subjects=watch.keys,
@@ -309,7 +309,7 @@ class _Attempt:
             waiting: list[asyncio.Future[object]] = [self._over, lost, silent]  # type: ignore[list-item]
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await ended(lost, silent)
+            await stop_tasks(lost, silent)
         if self._over.done():
             return self._over.result()
         return LOST if self._line.lost.is_set() else SILENT

@@ -139,7 +139,7 @@ async def test_only_what_clients_watch_is_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """An edge reads the users of a server from the first join until the core lets it go."""
-    monkeypatch.setattr("d_back_nats.edge.LETTING_GO", 0.05)
+    monkeypatch.setattr("d_back_nats.edge.RELEASE_INTERVAL", 0.05)
     cluster = await nats()
     await origin(cluster, town())
     edge = await serve(cluster, chain={"idle": "50ms"})

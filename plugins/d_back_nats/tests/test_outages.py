@@ -12,8 +12,8 @@ from nats_nodes import ADA, BOB, health_of, provider_of, unwritten
 from d_back_core import Server, User, UserChanged, UserRemoved
 from d_back_nats import NatsConfig
 from d_back_nats.connection import Connection
-from d_back_nats.ending import ended
 from d_back_nats.keys import Subjects
+from d_back_nats.tasks import stop_tasks
 from d_back_nats.watch import LONGEST_ABSENCE, Entry, Watch
 from d_back_testing import ManualClock, Script
 
@@ -310,6 +310,6 @@ async def test_a_task_that_swallows_a_cancellation_is_ended() -> None:
     task = asyncio.create_task(stubborn())
     await asyncio.sleep(0)
     async with asyncio.timeout(60):
-        await ended(task, None)
+        await stop_tasks(task, None)
     assert task.done()
     assert swallowed.is_set()

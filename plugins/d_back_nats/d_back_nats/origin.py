@@ -289,6 +289,8 @@ class Origin:
     def _on_trouble(self, watch: Watch) -> None:
         if watch.trouble is not None:
             self._report(watch.trouble)
+        elif self._ownership.is_waiting:  # else `_lead` reports that it writes
+            self._report(self._ownership.refusal)
 
 
 async def _lost(line: Line) -> None:

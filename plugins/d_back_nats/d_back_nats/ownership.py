@@ -75,6 +75,10 @@ class Ownership:
             seal=seal,
             lease=self._lease,
         )
+        self.is_waiting = False
+        """True while another origin owns the bucket."""
+        self.refusal: str | None = None
+        """The reason why it is an error to wait; None if it stands by."""
         self._stored_at = 0
         """The revision of our newest record."""
         self._created = ""
@@ -84,6 +88,12 @@ class Ownership:
     async def wait(self, line: Line) -> BucketState:
         """Return when no other origin owns the bucket; raises `BucketChangedError` if the bucket
         is older than what we have written."""
+        try:
+            return await self._wait(line)
+        finally:
+            self.is_waiting = False
+
+    async def _wait(self, line: Line) -> BucketState:
         told = ""
         while True:
             # The state first: if another origin writes after it, our claim is refused.
@@ -105,15 +115,16 @@ class Ownership:
 
     def _tell(self, owner: OriginValue) -> None:
         if self._lease:
+            self.refusal = None
             self._context.log.info("%s has the lease; standing by", owner.host)
-            self._waiting(None)
-            return
-        reason = (
-            f"the origin at {owner.host} (run {owner.run}) writes the bucket"
-            f" '{self._config.bucket}'; only origins with `lease` may stand by"
-        )
-        self._context.log.warning("%s", reason)
-        self._waiting(reason)
+        else:
+            self.refusal = (
+                f"the origin at {owner.host} (run {owner.run}) writes the bucket"
+                f" '{self._config.bucket}'; only origins with `lease` may stand by"
+            )
+            self._context.log.warning("%s", self.refusal)
+        self.is_waiting = True
+        self._waiting(self.refusal)
 
     async def _owner(
         self, line: Line, state: BucketState

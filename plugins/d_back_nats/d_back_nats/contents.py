@@ -197,8 +197,8 @@ class Wanted:
 
     def end_write(self) -> None:
         """What was in flight is stored, and `Stored` knows it."""
-        # First nothing is in flight, then each place is compared with what is stored: a place
-        # that changed during the write becomes, or stays, dirty.
+        # Nothing becomes dirty here: `_review` has compared each change since with the value in
+        # flight. But a key that was deleted, and must not exist, can be forgotten now.
         batch, self._in_flight = self._in_flight, {}
         for place in batch:
             self._review(place)

@@ -1,6 +1,6 @@
 """What the bucket holds, what it should hold, and what is being written.
 
-Three values belong to every place (a user, a server, a client id):
+Three values belong to every place (a user, or a server):
 
     wanted     what the core said last; None: the key must not exist
     stored     what the bucket holds, as far as we know
@@ -28,7 +28,6 @@ from itertools import chain, islice
 
 from d_back_core import (
     Change,
-    ClientIdChanged,
     ServerRemoved,
     ServerSet,
     Snapshot,
@@ -38,17 +37,15 @@ from d_back_core import (
 from d_back_nats.bucket import BucketState
 from d_back_nats.keys import ORIGIN, Place, place_of, users_of
 from d_back_nats.records import (
-    ClientIdValue,
     OriginValue,
     decoded,
-    encoded,
     encoded_server,
     encoded_user,
 )
 from d_back_nats.stepping import stepping
 from d_back_nats.watch import Entry
 
-SERVERS, CLIENT_IDS = "servers", "client_ids"
+SERVERS = "servers"
 EXPIRY_SLACK = 5.0
 """Seconds by which a NATS server may expire a key earlier than computed."""
 
@@ -175,9 +172,6 @@ class Wanted:
                 self._want(Place(SERVERS, change.server_id), encoded_server(change.server))
             case ServerRemoved():
                 await self._drop_server(change.server_id)
-            case ClientIdChanged(client_id=client_id):
-                value = None if client_id is None else encoded(ClientIdValue(client_id))
-                self._want(Place(CLIENT_IDS, change.server_id), value)
             case Snapshot(server_id=None):
                 await self._complete_list(change.keys)
             case Snapshot(server_id=str(server_id)):
@@ -252,9 +246,6 @@ class Wanted:
             server_id = group.removeprefix("users.")
             if group not in {SERVERS, server_id} and self._is_gone(server_id):
                 yield from (Place(group, name) for name in list(stored.get(group, {})))
-        for name in list(stored.get(CLIENT_IDS, {})):
-            if self._is_gone(name):
-                yield Place(CLIENT_IDS, name)
 
     def _is_gone(self, server_id: str) -> bool:
         """True if the core said that there is no such server."""
@@ -279,14 +270,12 @@ class Wanted:
         groups = {*self._groups, *self._stored.groups}
         named = {group.removeprefix("users.") for group in groups if group.startswith("users.")}
         for contents in (self._groups, self._stored.groups):
-            for group in (SERVERS, CLIENT_IDS):
-                named.update(contents.get(group, ()))
+            named.update(contents.get(SERVERS, ()))
         for server_id in named - set(server_ids):
             await self._drop_server(server_id)
 
     async def _drop_server(self, server_id: str) -> None:
         self._want(Place(SERVERS, server_id), None)
-        self._want(Place(CLIENT_IDS, server_id), None)
         group = users_of(server_id)
         await self._complete(group, ())
         self._whole.discard(group)

@@ -8,10 +8,10 @@ the origin has been silent for `ORIGIN_SILENCE` seconds: what it serves may then
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
 
+from msgspec import UNSET
 from nats.aio.msg import Msg
 
 from d_back_core import (
-    ClientIdChanged,
     Context,
     Credentials,
     Event,
@@ -189,11 +189,6 @@ class Edge:
         await self._filled(watched.watch)
         return dict(watched.mirror.users)
 
-    async def client_id(self, server_id: str) -> str | None:
-        """Return the client id that the origin has written."""
-        await self._filled(self._list_watch)
-        return self._list.listed.client_ids.get(server_id)
-
     async def authorize(
         self, server_id: str, credentials: Credentials, address: str
     ) -> bool | None:
@@ -292,9 +287,8 @@ class Edge:
             id=server.id,
             default=server.default,
             passworded=server.passworded,
+            client_id=None if server.client_id is UNSET else server.client_id,
         )
-        client_id = self._list.listed.client_ids.get(server_id)
-        yield ClientIdChanged(server_id=server_id, client_id=client_id)
         if server_id in self._unknown:
             yield Reload(server_id=server_id)
 

@@ -7,7 +7,6 @@ from d_back_core import Server, User
 from d_back_nats.bucket import BucketState
 from d_back_nats.keys import ORIGIN, place_of
 from d_back_nats.records import (
-    ClientIdValue,
     OriginValue,
     decoded,
     decoded_server,
@@ -60,11 +59,10 @@ class Listed:
 
     def __init__(self) -> None:
         self.servers: dict[str, Server] = {}
-        self.client_ids: dict[str, str] = {}
 
 
 class ListMirror:
-    """The servers, their client ids, and the origin's record.
+    """The servers, and the origin's record.
 
     ``changed`` gets the server_id of each server that differs from before, ``epoch_changed`` is
     called when the origin begins another epoch: everything that was read must be read again.
@@ -111,18 +109,11 @@ class ListMirror:
         if place is None:
             return
         listed = self.listed if self._fresh is None else self._fresh
-        if place.group == "client_ids":
-            client = None if entry.value is None else decoded(entry.value, ClientIdValue)
-            if client is None:
-                listed.client_ids.pop(place.name, None)
-            else:
-                listed.client_ids[place.name] = client.client_id
+        server = None if entry.value is None else decoded_server(entry.value)
+        if server is None:
+            listed.servers.pop(place.name, None)
         else:
-            server = None if entry.value is None else decoded_server(entry.value)
-            if server is None:
-                listed.servers.pop(place.name, None)
-            else:
-                listed.servers[place.name] = server
+            listed.servers[place.name] = server
         if self._fresh is None:
             self._changed(place.name)
 
@@ -148,9 +139,8 @@ class ListMirror:
             return
         before, self.listed, self._fresh = self.listed, self._fresh, None
         now = self.listed
-        for server_id in {*before.servers, *now.servers, *before.client_ids, *now.client_ids}:
-            known = before.servers.get(server_id), before.client_ids.get(server_id)
-            if known != (now.servers.get(server_id), now.client_ids.get(server_id)):
+        for server_id in {*before.servers, *now.servers}:
+            if before.servers.get(server_id) != now.servers.get(server_id):
                 self._changed(server_id)
         self._check_epoch()
 

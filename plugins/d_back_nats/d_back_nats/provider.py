@@ -102,12 +102,6 @@ class NatsProvider:
         return await self._reading().authorize(server_id, credentials, address)
 
     @hookimpl
-    async def client_id(self, server_id: str) -> str | None:
-        """The client id that the origin gives."""
-        with nats_errors():
-            return await self._reading().client_id(server_id)
-
-    @hookimpl
     async def record(self, changes: Sequence[Change]) -> None:
         """Write the bucket; while that is not possible, remember what to write."""
         if self._context is None or self._connection is None or self._health is None:

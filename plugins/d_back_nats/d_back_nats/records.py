@@ -23,12 +23,7 @@ class ServerValue(Struct, frozen=True, gc=False, rename="camel", omit_defaults=T
     id: str | UnsetType = UNSET
     default: bool | UnsetType = UNSET
     passworded: bool | UnsetType = UNSET
-
-
-class ClientIdValue(Struct, frozen=True, gc=False, rename="camel"):
-    """The OAuth2 client id of a server."""
-
-    client_id: str
+    client_id: str | UnsetType = UNSET
 
 
 class OriginValue(Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
@@ -109,6 +104,7 @@ def encoded_server(server: Server) -> bytes:
             id=_unset_if_none(server.id),
             default=_unset_if_none(server.default),
             passworded=_unset_if_none(server.passworded),
+            client_id=_unset_if_none(server.client_id),
         )
     )
 
@@ -123,6 +119,7 @@ def decoded_server(value: bytes) -> Server | None:
         id=server.id,
         default=server.default,
         passworded=False if server.passworded is UNSET else server.passworded,
+        client_id=server.client_id,
     )
 
 

@@ -143,7 +143,6 @@ async def test_what_a_dead_origin_left_is_purged(
     kv = await line.js.key_value("d-back")
     await kv.put("users.1.gone", b"{}")
     await kv.put("users.9.7", b"{}")
-    await kv.put("servers.2.client_id", b'{"clientId":"1"}')
     await kv.put("notes", b"of somebody else")
     server = await origin(cluster, Script({"1": Server(name="Plaza")}, {"1": {"7": ADA}}))
 

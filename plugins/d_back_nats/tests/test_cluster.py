@@ -8,7 +8,6 @@ import pytest
 from nats_nodes import ADA, BOB, chat_of, provider_of, revision_of
 
 from d_back_core import (
-    ClientIdChanged,
     Message,
     Server,
     ServerChanged,
@@ -126,10 +125,10 @@ async def test_a_client_id_reaches_an_edge(
     """Clients of an edge log in with the OAuth2 application that the origin names."""
     cluster, source = await nats(), town()
     await origin(cluster, source)
-    source.emit(ClientIdChanged(server_id="1", client_id="111"))
+    source.emit(ServerChanged(server_id="1", client_id="111"))
     edge = await serve(cluster)
     await (await join(edge, "plaza")).until(lambda w: w.client_id == "111")
-    source.emit(ClientIdChanged(server_id="1", client_id="222"))
+    source.emit(ServerChanged(server_id="1", client_id="222"))
     world = await join(edge, "plaza")
     await world.until(lambda w: w.client_id == "222")
 
@@ -148,9 +147,9 @@ async def test_only_what_clients_watch_is_read(
     await join(edge, "garden")
     assert watched(edge) == {"1", "2"}
     assert set(plaza.users) == {"7", "8"}
-    for session, live in list(edge.live._joined.items()):  # noqa: SLF001
+    for session, live in list(edge.live.joins._joined.items()):  # noqa: SLF001
         if live.server_id == "1":
-            edge.live.detach(session)
+            edge.live.joins.detach(session)
     await until(lambda: watched(edge) == {"2"})
     again = await join(edge, "plaza")
     assert set(again.users) == {"7", "8"}

@@ -431,7 +431,7 @@ async def test_r49_a_restored_backup_is_noticed(
 
 
 def reason_of(server: WebSocketServer) -> str:
-    return server.live.provider_set.supervisors["nats"].last_error
+    return server.live.providers.supervisors["nats"].last_error
 
 
 async def test_r49_a_second_origin_without_a_lease_is_refused(

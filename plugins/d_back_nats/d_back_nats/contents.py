@@ -224,7 +224,12 @@ class Wanted:
             self._forget(place)
 
     def _forget(self, place: Place) -> None:
-        """Drop a key that neither exists nor should."""
+        """Drop a key that neither exists nor should, if its absence follows without it: all names
+        of the group are known, or the server is gone. Else another client could create it."""
+        server_id = place.group.removeprefix("users.")
+        is_gone = place.group != SERVERS and self._is_gone(server_id)
+        if place.group not in self._whole and not is_gone:
+            return
         group = self._groups.get(place.group)
         if group is not None:
             group.pop(place.name, None)

@@ -1,29 +1,86 @@
 """The bucket: a stream as JetStream's key-value store makes them, with keys that can expire."""
 
+import datetime as dt
 import logging
 
+import msgspec
 import nats.js.errors
+from msgspec import Struct
 from nats.js.api import DiscardPolicy, StorageType, StreamConfig, StreamInfo
 
 from d_back_nats.config import NatsConfig
-from d_back_nats.connection import Line
+from d_back_nats.connection import REQUEST_TIMEOUT, Line
 from d_back_nats.failure import NatsError
 from d_back_nats.keys import Subjects
 
+NOT_FOUND = 404
 
-async def found(line: Line, subjects: Subjects) -> StreamInfo:
-    """The bucket as it is; raises `NatsError` where there is none."""
+
+class BucketState(Struct, frozen=True):
+    """The state of the bucket at one moment."""
+
+    created: str
+    """The time when the stream was created. A restored backup keeps that of the original."""
+    now: dt.datetime
+    """The NATS server's clock: ages of messages are computed with it, not with our own."""
+    last_revision: int
+    messages: int
+    """Values and deletion markers."""
+
+
+class _Counts(Struct, frozen=True):
+    messages: int
+    last_seq: int
+
+
+class _Error(Struct, frozen=True):
+    code: int
+    description: str = ""
+
+
+class _Answer(Struct, frozen=True):
+    created: str = ""
+    ts: dt.datetime | None = None
+    state: _Counts | None = None
+    error: _Error | None = None
+
+
+async def state(line: Line, subjects: Subjects) -> BucketState:
+    """Return the state of the bucket; raise `NatsError` if there is none.
+
+    nats-py drops the server's time from this answer, so it is decoded here.
+    """
+    subject = f"$JS.API.STREAM.INFO.{subjects.stream}"
+    message = await line.client.request(subject, timeout=REQUEST_TIMEOUT)
+    try:
+        answer = msgspec.json.decode(message.data, type=_Answer)
+    except msgspec.DecodeError:
+        raise NatsError("JetStream's answer about the bucket cannot be read") from None
+    if answer.error is not None and answer.error.code == NOT_FOUND:
+        raise NatsError(_missing(subjects))
+    if answer.error is not None:
+        raise NatsError(" ".join(answer.error.description.split()))
+    if answer.state is None or answer.ts is None:
+        raise NatsError("nats-server 2.11 or newer is needed")
+    return BucketState(answer.created, answer.ts, answer.state.last_seq, answer.state.messages)
+
+
+async def describe(line: Line, subjects: Subjects) -> StreamInfo:
+    """Return the bucket's description; raise `NatsError` if there is none."""
     try:
         return await line.js.stream_info(subjects.stream)
     except nats.js.errors.NotFoundError:
-        missing = f"there is no bucket '{subjects.bucket}'; an origin makes it"
-        raise NatsError(missing) from None
+        raise NatsError(_missing(subjects)) from None
 
 
-async def made(
+def _missing(subjects: Subjects) -> str:
+    return f"there is no bucket '{subjects.bucket}'; an origin makes it"
+
+
+async def ensure(
     line: Line, subjects: Subjects, config: NatsConfig, log: logging.Logger
 ) -> StreamInfo:
-    """The bucket, made where there is none, and brought to the replicas that are configured."""
+    """Create the bucket if there is none, set its configured replicas, and return it."""
     wanted = StreamConfig(
         name=subjects.stream,
         description="d-back: what gateways serve",

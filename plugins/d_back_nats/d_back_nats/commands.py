@@ -19,7 +19,7 @@ from d_back_nats.status import status
 )
 @click.pass_context
 def status_command(ctx: click.Context, /, *, provider: str) -> None:
-    """Say how the bucket is, and who writes it; exit status 1 where something is wrong."""
+    """Show the bucket, and which origin writes it; exit status 1 if something is wrong."""
     config = command_config(NatsConfig, provider)
     try:
         findings = asyncio.run(status(config))

@@ -11,7 +11,7 @@ from d_back_core import Duration, File, Secret
 
 SCHEMES = ("nats", "tls", "ws", "wss")
 SHORTEST_LEASE = 2.0
-"""Seconds; JetStream counts the life of a key in whole ones."""
+"""Seconds."""
 
 _BUCKET = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _SUBJECT = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
@@ -44,7 +44,7 @@ class NatsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[providers.nats]``."""
 
     urls: tuple[str, ...] = ("nats://localhost:4222",)
-    """Servers of one cluster, any of which will do; others are learned from them."""
+    """Servers of one cluster; one that answers is enough, it names the others."""
     bucket: str = "d-back"
     """The key-value bucket; the origin makes it."""
     user: str | None = None
@@ -62,8 +62,8 @@ class NatsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     storage: Literal["file", "memory"] = "file"
     """Where they keep it. Only the origin's counts."""
     lease: Duration | None = None
-    """How long an origin that is not heard of keeps the bucket to itself; with it, others stand
-    by. Unset: there is one origin."""
+    """Time until a silent origin loses the bucket; with it, other origins stand by. Unset: there
+    is one origin."""
 
     def __post_init__(self) -> None:
         if not self.urls:

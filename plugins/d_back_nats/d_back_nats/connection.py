@@ -1,8 +1,8 @@
 """The connection to NATS: opened, watched, and opened again when it is lost.
 
-nats-py can connect again by itself, but gives up for good on some errors, and keeps consumers
-that no longer exist. So each of its clients lives as long as one connection; who needs the next
-one waits for it here, and goes on from the revision it has seen.
+nats-py can reconnect by itself, but gives up for good on some errors, and keeps consumers that no
+longer exist. So each of its clients lives as long as one connection. Code that needs the next
+connection waits for it here, and continues from the revision it has seen.
 """
 
 import asyncio
@@ -22,8 +22,8 @@ from nkeys import NkeysError  # type: ignore[import-untyped]
 
 from d_back_core import Clock, Context
 from d_back_nats.config import NatsConfig
-from d_back_nats.ending import begun, ended, is_cancelled
-from d_back_nats.failure import FAILURES, NatsError, described
+from d_back_nats.failure import FAILURES, NatsError, describe_error
+from d_back_nats.tasks import is_cancelled, start_task, stop_tasks
 
 ENCRYPTED = ("tls://", "wss://")
 CONNECT_TIMEOUT = 2
@@ -34,15 +34,15 @@ PING_INTERVAL = 5
 have to wait behind all users of a large server."""
 REQUEST_TIMEOUT = 5.0
 FIRST_WAIT, LONGEST_WAIT = 0.05, 2.0
-"""Seconds between two attempts to connect: short, for many edges wait on few servers."""
+"""Seconds between two attempts to connect."""
 
 CLOSED = "the server closes the connection (does it refuse the login?)"
 LOST = "the connection was lost"
 
 
 class _Client(Client):
-    """A client that does not log in in the clear where encryption is wanted: nats-py encrypts if
-    the server says so, and whoever is in between could take that out of what it says."""
+    """A client that never logs in unencrypted if encryption is configured: nats-py encrypts only
+    if the server asks for it, and an attacker in between could remove that from its greeting."""
 
     def __init__(self, *, encrypted: bool) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Line(Struct, frozen=True, eq=False):
     lost: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def close(self) -> None:
-        """Give it back; may be called twice."""
+        """Close it; may be called twice."""
         self.lost.set()
         await _closed(self.client)
 
@@ -73,7 +73,7 @@ class Line(Struct, frozen=True, eq=False):
 async def connected(
     config: NatsConfig, name: str, log: logging.Logger, also: Sequence[str] = ()
 ) -> Line:
-    """Connect to one of the servers; raises `NatsError` with what the last one said."""
+    """Connect to one of the servers; raises `NatsError` with the error of the last one."""
     urls = list(dict.fromkeys([*config.urls, *also]))
     random.shuffle(urls)
     failure = "there is no server"
@@ -81,16 +81,16 @@ async def connected(
         try:
             line = await _connected(config, name, url, log)
         except (ConnectionResetError, BrokenPipeError, nats.errors.UnexpectedEOF):
-            failure = CLOSED  # what it says of a login can be overtaken by the end
+            failure = CLOSED  # the server's error about a login can be lost at the end
         except FAILURES as error:
-            failure = described(error)
+            failure = describe_error(error)
         except (NkeysError, ValueError):
-            raise NatsError("nkey or credentials: what is there is no seed") from None
+            raise NatsError("nkey or credentials: not a seed") from None
         else:
             if not is_cancelled():
                 return line
             await line.close()
-        if is_cancelled():  # nats-py has swallowed it
+        if is_cancelled():  # nats-py has swallowed the cancellation
             raise asyncio.CancelledError
     raise NatsError(failure)
 
@@ -106,9 +106,9 @@ async def _connected(config: NatsConfig, name: str, url: str, log: logging.Logge
         if not client.is_connected:
             said = error
         elif isinstance(error, FAILURES):  # a permission that is missing, for one
-            log.warning("%s", described(error))
-        else:  # ours, out of what a subscription calls
-            log.error("what NATS brought could not be taken", exc_info=error)
+            log.warning("%s", describe_error(error))
+        else:  # raised by our own callback of a subscription
+            log.error("a message of NATS could not be processed", exc_info=error)
 
     async def closed() -> None:
         line.lost.set()
@@ -143,27 +143,28 @@ async def _connected(config: NatsConfig, name: str, url: str, log: logging.Logge
         raise
     except FAILURES:
         await _closed(client)
-        if said is not None:  # nats-py tells only that no server is left
+        if said is not None:  # nats-py itself raises only that no server is left
             raise said from None
         raise
     return line
 
 
 def _credentials(config: NatsConfig) -> str:
-    """The path of a file that holds what nats-py looks for there, without end."""
+    """Return the path of the credentials file, after a check: nats-py loops forever over a file
+    without the two parts."""
     path = str(config.credentials)
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
         raise NatsError(f"credentials: {error.strerror}") from None
     if not all(part in text for part in ("BEGIN NATS USER JWT", "BEGIN USER NKEY SEED")):
-        raise NatsError("credentials: this is no .creds file")
+        raise NatsError("credentials: not a .creds file")
     return path
 
 
 async def _closed(client: Client) -> None:
-    """Close it. After a TLS handshake that failed nats-py waits for ever for its socket to be
-    closed, which it is."""
+    """Close it. After a failed TLS handshake nats-py would wait forever for its socket to be
+    closed, although it is."""
     if not client.is_closed:
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_TIMEOUT):
@@ -171,7 +172,7 @@ async def _closed(client: Client) -> None:
 
 
 class Connection:
-    """A `Line` whenever there can be one, from `open` to `close`."""
+    """Keeps a `Line` open, from `open` to `close`."""
 
     def __init__(
         self,
@@ -192,35 +193,35 @@ class Connection:
 
     @property
     def is_up(self) -> bool:
-        """Whether there is one now."""
+        """True while there is one."""
         return self._open.is_set()
 
     @property
     def clock(self) -> Clock:
-        """Where waits are taken from."""
+        """The core's clock."""
         return self._context.clock
 
     async def open(self) -> None:
-        """Connect; raises `NatsError` where that cannot begin."""
+        """Connect; raises `NatsError` if the first attempt fails."""
         line = await self._connected()
-        self._task = begun(self._keep(line), "d_back_nats connection", self._lost)
+        self._task = start_task(self._keep(line), "d_back_nats connection", self._lost)
 
     async def close(self) -> None:
-        """End it; may be called twice."""
+        """Close it for good; may be called twice."""
         task, self._task = self._task, None
-        await ended(task)
+        await stop_tasks(task)
         line, self._line = self._line, None
         self._open.clear()
         if line is not None:
             await line.close()
 
     async def line(self) -> Line:
-        """The connection, as soon as there is one."""
+        """Return the connection, as soon as there is one."""
         while True:
             await self._open.wait()
             if self._line is not None and not self._line.lost.is_set():
                 return self._line
-            await asyncio.sleep(0)  # it is being noticed
+            await asyncio.sleep(0)  # `_keep` is about to notice the loss
 
     async def _keep(self, line: Line) -> None:
         while True:

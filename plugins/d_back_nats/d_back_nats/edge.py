@@ -1,12 +1,17 @@
-"""An edge: reads of the bucket what its clients watch, and asks the origin who may join."""
+"""An edge: reads the part of the bucket that its clients watch, and asks the origin who may join.
+
+One watch reads the list of servers and the origin's record, and one per watched server reads its
+users. An edge is degraded while a watch is not current, while a new bucket is not filled, and if
+the origin has been silent for `ORIGIN_SILENCE` seconds: what it serves may then be out of date.
+"""
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator
 
+from msgspec import UNSET
 from nats.aio.msg import Msg
 
 from d_back_core import (
-    ClientIdChanged,
     Context,
     Credentials,
     Event,
@@ -19,35 +24,41 @@ from d_back_core import (
     UserChanged,
     UserRemoved,
 )
+from d_back_nats.bucket import BucketState
 from d_back_nats.config import NatsConfig
 from d_back_nats.connection import LOST, Connection, Line
-from d_back_nats.ending import begun, ended
-from d_back_nats.failure import FAILURES, NatsError, described
+from d_back_nats.failure import FAILURES, NatsError, describe_error
 from d_back_nats.keys import Subjects
 from d_back_nats.mirrors import ListMirror, UsersMirror
 from d_back_nats.pending import Batch, Pending
 from d_back_nats.records import ChatValue, decoded
 from d_back_nats.sealing import asked
-from d_back_nats.watch import Watch
+from d_back_nats.tasks import start_task, stop_tasks
+from d_back_nats.watch import UNFILLED, Watch
 
-LETTING_GO = 10.0
-"""Seconds between two looks at which servers are still wanted."""
+ORIGIN_SILENCE = 10.0
+"""Seconds without a heartbeat of the origin after which an edge is degraded: five heartbeats, and
+more than another origin needs to take over."""
+CHECK = 1.0
+"""Seconds between two looks at the origin's heartbeat."""
+RELEASE_INTERVAL = 10.0
+"""Seconds between two checks which servers are still watched."""
 ANSWER_TIMEOUT = 4.0
-"""Seconds that the origin has to decide about a join; less than the core waits for us."""
-CHAT_PATIENCE = 5.0
-"""Seconds that chat waits for its author to be seen."""
+"""Seconds that the origin has to decide about a join; less than the core's own timeout."""
+CHAT_TIMEOUT = 5.0
+"""Seconds for which a message waits until its author has been read."""
 
 
-class Watched:
+class ServerReader:
     """One server: its users, and its chat."""
 
     def __init__(
         self, server_id: str, subjects: Subjects, connection: Connection, edge: "Edge"
     ) -> None:
         self.server_id = server_id
-        self.mirror = UsersMirror(lambda uid: edge.pending.user(server_id, uid))
+        self.mirror = UsersMirror(lambda uid: edge.pending.user(server_id, uid), edge.may_replace)
         keys = [subjects.user_keys(server_id)]
-        self.watch = Watch(connection, subjects, keys, self.mirror, edge.turned)
+        self.watch = Watch(connection, subjects, keys, self.mirror, edge.check_health)
         self._subject = subjects.chat(server_id)
         self._connection = connection
         self._pending = edge.pending
@@ -58,12 +69,12 @@ class Watched:
         """Read, in the background."""
         self.watch.begin()
         name = f"d_back_nats chat {self.server_id}"
-        self._task = begun(self._listen(), name, self._failed)
+        self._task = start_task(self._listen(), name, self._failed)
 
     async def end(self) -> None:
         """Read no more; may be called twice."""
         task, self._task = self._task, None
-        await ended(task)
+        await stop_tasks(task)
         await self.watch.end()
 
     async def _listen(self) -> None:
@@ -88,11 +99,11 @@ class Watched:
         if chat is None:
             return
         try:
-            async with self._connection.clock.timeout(CHAT_PATIENCE):
+            async with self._connection.clock.timeout(CHAT_TIMEOUT):
                 await self.watch.seen(chat.after)
         except TimeoutError:
-            return  # what is told of its author comes much later, if at all
-        self._pending.say(
+            return  # its author comes much later, if at all
+        self._pending.add_chat(
             Message(
                 server_id=self.server_id,
                 uid=chat.uid,
@@ -111,27 +122,29 @@ class Edge:
         context: Context,
         config: NatsConfig,
         connection: Connection,
-        turned: Callable[[str | None], None],
+        report: Callable[[str | None], None],
     ) -> None:
         self.pending = Pending()
-        self.watched: dict[str, Watched] = {}
+        self.watched: dict[str, ServerReader] = {}
         """Servers whose users are read."""
         self._context = context
         self._connection = connection
-        self._report = turned
+        self._report = report
         self._subjects = Subjects(config.bucket)
-        self._list = ListMirror(self.pending.server)
+        self._list = ListMirror(self.pending.server, self._read_again)
         self._list_watch = Watch(
-            connection, self._subjects, self._subjects.list_keys, self._list, self.turned
+            connection, self._subjects, self._subjects.list_keys, self._list, self.check_health
         )
         self._unknown: set[str] = set()
         """Servers that were asked for, and were not there."""
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._trouble: str | None = None
+        self._began_at = 0.0
 
     @property
-    def begun(self) -> bool:
-        """Whether it reads."""
-        return self._task is not None
+    def is_reading(self) -> bool:
+        """True between `begin` and `end`."""
+        return bool(self._tasks)
 
     @property
     def lag(self) -> int:
@@ -140,25 +153,29 @@ class Edge:
 
     def begin(self) -> None:
         """Read the list of servers, in the background."""
+        self._began_at = self._context.clock.time()
         self._list_watch.begin()
-        self._task = begun(self._let_go(), "d_back_nats letting go", self._report)
+        self._tasks = [
+            start_task(self._release(), "d_back_nats release", self._report),
+            start_task(self._check_origin(), "d_back_nats check of the origin", self._report),
+        ]
 
     async def end(self) -> None:
         """Read no more, and end `events`; may be called twice."""
         self.pending.end()
-        task, self._task = self._task, None
-        await ended(task)
+        tasks, self._tasks = self._tasks, []
+        await stop_tasks(*tasks)
         watched, self.watched = self.watched, {}
         await asyncio.gather(self._list_watch.end(), *(each.end() for each in watched.values()))
 
     async def servers(self) -> dict[str, Server]:
-        """All servers that there are; raises `NatsError` where that is not known."""
+        """Return all servers; raises `NatsError` if they are not known."""
         await self._filled(self._list_watch)
         return dict(sorted(self._list.listed.servers.items()))
 
     async def users(self, server_id: str) -> dict[str, User] | None:
-        """Who is there, read from now on until nobody wants to know; None where there is no such
-        server. Raises `NatsError` where that is not known."""
+        """Return the users of a server, and read them from now on until the core drops it; None
+        if there is no such server. Raises `NatsError` if they are not known."""
         await self._filled(self._list_watch)
         if server_id not in self._list.listed.servers:
             self._unknown.add(server_id)
@@ -166,27 +183,22 @@ class Edge:
         self._unknown.discard(server_id)
         watched = self.watched.get(server_id)
         if watched is None:
-            watched = Watched(server_id, self._subjects, self._connection, self)
+            watched = ServerReader(server_id, self._subjects, self._connection, self)
             self.watched[server_id] = watched
             watched.begin()
         await self._filled(watched.watch)
         return dict(watched.mirror.users)
 
-    async def client_id(self, server_id: str) -> str | None:
-        """What the origin says."""
-        await self._filled(self._list_watch)
-        return self._list.listed.client_ids.get(server_id)
-
     async def authorize(
         self, server_id: str, credentials: Credentials, address: str
     ) -> bool | None:
-        """What the origin says; no where there is none, or it does not answer in time. Nothing
-        of a server that is open there: its yes would let everybody in where only an edge's
-        operator protects it."""
+        """Return the origin's answer; False if there is none in time. None for a server that is
+        open at the origin: its yes would let every client in if only the edge's operator
+        protects it."""
         server = self._list.listed.servers.get(server_id)
         if server is None or not server.passworded:
             return None
-        origin = self._list.listed.origin
+        origin = self._list.origin
         if origin is None or not self._connection.is_up:
             self._context.log.warning("there is no origin to ask who may join; the answer is no")
             return False
@@ -198,24 +210,57 @@ class Edge:
             )
         except (*FAILURES, NatsError) as error:
             self._context.log.warning(
-                "the origin does not answer who may join (%s); the answer is no", described(error)
+                "the origin does not answer who may join (%s); the answer is no",
+                describe_error(error),
             )
             return False
         return question.is_yes(answer.data)
 
     async def events(self) -> AsyncGenerator[Event]:
-        """What changes, until the end."""
+        """Yield what changes, until `end`."""
         while (batch := await self.pending.take()) is not None:
             for event in self._events_of(batch):
                 yield event
 
-    def turned(self, _watch: Watch) -> None:
-        """A watch is in trouble, or is not any more."""
-        troubles = [watch.trouble for watch in self._watches() if watch.trouble is not None]
-        self._report(troubles[0] if troubles else None)
+    def check_health(self, _watch: Watch | None = None) -> None:
+        """Report what is wrong, if that has changed."""
+        troubles = (watch.trouble for watch in self._watches())
+        trouble = next(filter(None, troubles), None) or self._origin_trouble()
+        if trouble != self._trouble:
+            self._trouble = trouble
+            self._report(trouble)
+
+    def may_replace(self, found: BucketState) -> bool:
+        """True if users may be read from that bucket: the list, which shows if an origin has
+        filled it, comes from there, too."""
+        return found.created == self._list_watch.read_from and not self._list.is_waiting
+
+    def _read_again(self) -> None:
+        """Read everything again: the changes since do not lead from one epoch to the next."""
+        for watch in self._watches():
+            watch.read_again()
+
+    def _origin_trouble(self) -> str | None:
+        """Return what is wrong with the origin."""
+        if self._list.is_waiting:
+            return UNFILLED
+        silent_since = max(self._list.heartbeat_at, self._began_at)
+        if self._context.clock.time() < silent_since + ORIGIN_SILENCE:
+            return None
+        origin = self._list.origin
+        if origin is None:
+            return "no origin writes the bucket"
+        if origin.stopped:
+            return f"the origin at {origin.host} has stopped"
+        return f"no heartbeat from the origin at {origin.host} for {ORIGIN_SILENCE:g} s"
+
+    async def _check_origin(self) -> None:
+        while True:
+            await self._context.clock.sleep(CHECK)
+            self.check_health()
 
     def failed(self, reason: str) -> None:
-        """What cannot go on by itself has ended."""
+        """Report a task that has failed."""
         self._report(reason)
 
     def _events_of(self, batch: Batch) -> Iterator[Event]:
@@ -242,24 +287,23 @@ class Edge:
             id=server.id,
             default=server.default,
             passworded=server.passworded,
+            client_id=None if server.client_id is UNSET else server.client_id,
         )
-        client_id = self._list.listed.client_ids.get(server_id)
-        yield ClientIdChanged(server_id=server_id, client_id=client_id)
         if server_id in self._unknown:
             yield Reload(server_id=server_id)
 
     async def _filled(self, watch: Watch) -> None:
-        """Return when it has been read at least once."""
+        """Return when the watch has read everything at least once."""
         if not watch.filled.is_set() and not self._connection.is_up:
             raise NatsError(LOST)
         if not watch.filled.is_set() and watch.trouble is not None:
             raise NatsError(watch.trouble)
         await watch.filled.wait()
 
-    async def _let_go(self) -> None:
-        """End what nobody watches any more."""
+    async def _release(self) -> None:
+        """Stop reading servers that no client watches."""
         while True:
-            await self._context.clock.sleep(LETTING_GO)
+            await self._context.clock.sleep(RELEASE_INTERVAL)
             for server_id in list(self.watched):
                 if not self._context.holds(server_id):
                     await self.watched.pop(server_id).end()
@@ -287,4 +331,4 @@ async def _unsubscribed(line: Line, subscription: object) -> None:
     try:
         await subscription.unsubscribe()  # type: ignore[attr-defined]
     except FAILURES:
-        line.lost.set()  # it cannot be told, so it is not there any more
+        line.lost.set()  # a connection that cannot unsubscribe is of no use

@@ -1,4 +1,4 @@
-"""What went wrong with NATS, in words that tell no secret."""
+"""The errors of NATS, described without secrets."""
 
 import os
 import ssl
@@ -11,37 +11,41 @@ import nats.js.errors
 from d_back_core import DBackError
 
 FAILURES = (nats.errors.Error, OSError, EOFError)
-"""What nats-py raises when a server cannot do what it is asked; time-outs are among them."""
+"""What nats-py raises if a server fails or does not answer in time."""
 
 WRONG_REVISION = frozenset({10071, 10164})
 """JetStream's codes for: the last revision is not the one that the write names."""
-
 
 LOGIN = "the server refuses the login"
 
 
 class NatsError(DBackError):
-    """NATS cannot be reached, or cannot do what it was asked."""
+    """NATS cannot be reached, or refuses a request."""
 
 
 class OvertakenError(NatsError):
-    """Somebody else has written the bucket since."""
+    """Another client has written to the bucket since our last write."""
 
     def __init__(self) -> None:
-        super().__init__("another origin writes the same bucket")
+        super().__init__("another client wrote to the bucket")
+
+
+class BucketChangedError(NatsError):
+    """The bucket lost content without a write: it was purged, replaced, or restored from a
+    backup."""
 
 
 @contextmanager
-def told() -> Iterator[None]:
-    """Raise what goes wrong with NATS as `NatsError`."""
+def nats_errors() -> Iterator[None]:
+    """Raise errors of nats-py as `NatsError`."""
     try:
         yield
     except FAILURES as error:
-        raise NatsError(described(error)) from None
+        raise NatsError(describe_error(error)) from None
 
 
-def described(error: BaseException) -> str:
-    """What went wrong, in one line without secrets."""
+def describe_error(error: BaseException) -> str:
+    """Return the error in one line, without secrets."""
     match error:
         case NatsError():
             return str(error)
@@ -60,11 +64,11 @@ def described(error: BaseException) -> str:
                 return "cannot be reached"
             return f"cannot be reached: {os.strerror(error.errno)}"
         case nats.errors.Error():
-            return _said(str(error)) or f"the connection failed ({type(error).__name__})"
+            return _cleaned(str(error)) or f"the connection failed ({type(error).__name__})"
     return f"the connection failed ({type(error).__name__})"
 
 
-def _said(text: str) -> str:
+def _cleaned(text: str) -> str:
     said = " ".join(text.removeprefix("nats: ").strip("'").split())
     if said.startswith(("Authorization", "Authentication", "User Authentication")):
         return LOGIN

@@ -1,10 +1,10 @@
-"""What is wrong, of all that can be: told to the core when it begins, and when all is well."""
+"""The health of the provider: reported when a problem begins, and when all are over."""
 
 from d_back_core import Context
 
 
 class Health:
-    """Gathers what the connection, the edge and the origin say of themselves."""
+    """Gathers the problems of the connection, the edge and the origin."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -15,15 +15,15 @@ class Health:
         self._turn("connection", reason)
 
     def found(self) -> None:
-        """There is one again; who uses it says so when it is current."""
+        """There is one again; its users report when they are current."""
         self._turn("connection", None)
 
     def edge(self, reason: str | None) -> None:
-        """What keeps the edge from being current; None: nothing."""
+        """The reason why the edge may be out of date; None: it is current."""
         self._turn("edge", reason)
 
     def origin(self, reason: str | None) -> None:
-        """What keeps the origin from writing; None: nothing, or that another one does."""
+        """The reason why the origin does not write; None: it writes, or stands by."""
         self._turn("origin", reason)
 
     def _turn(self, whose: str, reason: str | None) -> None:

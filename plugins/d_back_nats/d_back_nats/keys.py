@@ -6,14 +6,13 @@ from msgspec import Struct
 
 ORIGIN = "origin"
 """Where the origin that writes the bucket says who it is."""
-CLIENT_ID = "client_id"
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]")
 _ESCAPED = re.compile(r"=([0-9A-F]{2})")
 
 
 class Place(Struct, frozen=True, gc=False):
-    """What a key is about. ``group`` is "servers", "client_ids" or "users.SERVER_ID"; ``name`` a
+    """What a key is about. ``group`` is "servers" or "users.SERVER_ID"; ``name`` a
     server_id, or a uid."""
 
     group: str
@@ -41,8 +40,6 @@ def key_of(place: Place) -> str:
     """The key of the bucket for that."""
     if place.group == "servers":
         return f"servers.{token(place.name)}"
-    if place.group == "client_ids":
-        return f"servers.{token(place.name)}.{CLIENT_ID}"
     return f"users.{token(place.group.removeprefix('users.'))}.{token(place.name)}"
 
 
@@ -51,8 +48,6 @@ def place_of(key: str) -> Place | None:
     match key.split("."):
         case ["servers", server] if name := name_of(server):
             return Place("servers", name)
-        case ["servers", server, "client_id"] if name := name_of(server):
-            return Place("client_ids", name)
         case ["users", server, user] if (server_id := name_of(server)) and (uid := name_of(user)):
             return Place(users_of(server_id), uid)
     return None

@@ -1,112 +1,124 @@
-"""The origin: keeps the bucket as it is told to, and answers for who may join."""
+"""The origin: keeps the bucket equal to what the core says, and answers who may join.
+
+One loop (`_run`) goes through these states, over one connection at a time:
+
+    reading    the watch reads the bucket, while another origin may own it
+    claiming   see `ownership`: at the end the bucket is ours
+    comparing  what is stored is compared with what is wanted
+    leading    what differs is written, in batches, and a heartbeat every two seconds; the watch
+               rests, as every change of the bucket is our own
+
+    leading -> reading   a write was refused (another client wrote), got no answer, or the
+                         connection was lost: the watch catches up from the last revision that is
+                         known to be stored, and so learns what the last batch has left there
+    leading -> reading   the bucket changed without a write (a purge, a restored backup): the watch
+                         reads everything again, and a new epoch begins
+
+Invariant: while it leads, `Stored` equals the bucket up to the writer's revision. Nothing is
+written before `Wanted.compare` has run on a `Stored` that the watch has brought up to the claim.
+
+Changes are taken in every state (`record`), and are only remembered except while leading.
+"""
 
 import asyncio
 import secrets
-import socket
-import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 
-import nats.js.errors
-from nats.aio.msg import Msg
-from nats.js.api import RawStreamMsg
-
 from d_back_core import Change, Context, Message
 from d_back_nats import bucket
-from d_back_nats.chain import WRITE_TIMEOUT, Chain, Write
 from d_back_nats.config import NatsConfig
 from d_back_nats.connection import LOST, Connection, Line
-from d_back_nats.contents import Held, Wanted
-from d_back_nats.ending import begun, ended
-from d_back_nats.failure import FAILURES, NatsError, described
-from d_back_nats.keys import ORIGIN, Place, Subjects, key_of
-from d_back_nats.records import OriginValue, decoded, encoded, encoded_chat
-from d_back_nats.sealing import Seal, answered
-from d_back_nats.watch import Watch
+from d_back_nats.contents import Stored, Wanted
+from d_back_nats.failure import (
+    FAILURES,
+    BucketChangedError,
+    NatsError,
+    OvertakenError,
+    describe_error,
+)
+from d_back_nats.joins import JoinAnswers
+from d_back_nats.keys import Place, Subjects, key_of
+from d_back_nats.ownership import Ownership
+from d_back_nats.records import encoded_chat
+from d_back_nats.sealing import Seal
+from d_back_nats.tasks import start_task, stop_tasks
+from d_back_nats.watch import MARKER_TTL, Entry, Watch
+from d_back_nats.writer import WRITE_TIMEOUT, Write, Writer
 
 BATCH = 1000
 """Keys that are sent before the servers' answer is waited for."""
 MAX_CHAT = 1000
-MAX_QUESTIONS = 1000
-"""Joins that are decided at the same time; further ones are not answered, which is a no."""
-PATIENCE = 2.0
-"""Seconds that a batch of the core is held back until it is written."""
+RECORD_TIMEOUT = 2.0
+"""Seconds for which a batch of the core waits until it is written."""
+FILL_TIMEOUT = 10.0
+"""Seconds after which a new epoch begins although the users of a server are not known."""
+CLAIMS = 10
+"""Claims in a row that may be refused because another client was faster."""
 FIRST_WAIT, LONGEST_WAIT = 0.1, 2.0
-
-LEASE_ENDED = "the lease could not be renewed in time"
 
 
 class Origin:
-    """Writes from `begin` to `end`, whenever it may; while it may not, it remembers what is to be
-    written, and reads along."""
+    """Writes from `begin` to `end`, whenever it owns the bucket."""
 
     def __init__(
         self,
         context: Context,
         config: NatsConfig,
         connection: Connection,
-        turned: Callable[[str | None], None],
+        report: Callable[[str | None], None],
     ) -> None:
         self.leads = False
-        """Whether it is this one that writes."""
+        """True while it is this one that writes."""
         self.takeovers = 0
         self._context = context
         self._config = config
         self._connection = connection
-        self._turned = turned
+        self._report = report
         self._subjects = Subjects(config.bucket)
         self._seal = Seal()
-        self._value = OriginValue(
-            run=secrets.token_hex(8),
-            host=socket.gethostname(),
-            since=time.time(),
-            seal=self._seal.public,
-            lease=float(config.lease or 0),
-        )
-        self._held = Held()
-        self._wanted = Wanted()
+        self._ownership = Ownership(context, config, self._seal.public, report)
+        self._stored = Stored(self._read_again)
+        self._wanted = Wanted(self._stored)
         self._chat: deque[Message] = deque(maxlen=MAX_CHAT)
         self._written: dict[str, int] = {}
-        """The last revision of each group."""
+        """The last revision of each group, in this epoch."""
         self._watch = Watch(
-            connection, self._subjects, [self._subjects.all_keys], self._held, self._watch_turned
+            connection, self._subjects, [self._subjects.all_keys], self._stored, self._on_trouble
         )
         self._work = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
-        self._questions: set[asyncio.Task[None]] = set()
-        self._chain: Chain | None = None
-        self._line: Line | None = None
+        self._writer: Writer | None = None
         self._task: asyncio.Task[None] | None = None
 
     @property
     def unwritten(self) -> int:
-        """How many keys differ from what they are to hold, as far as it is known."""
-        return len(self._wanted.dirty)
+        """How many keys are not stored as wanted, as far as is known."""
+        return self._wanted.unwritten
 
     def begin(self) -> None:
         """Write, in the background."""
-        self._task = begun(self._run(), "d_back_nats origin", self._turned)
+        self._task = start_task(self._run(), "d_back_nats origin", self._report)
 
     async def end(self) -> None:
-        """Write no more, and let another origin take over at once; may be called twice."""
+        """Write no more, and let another origin claim the bucket at once; may be called twice."""
         task, self._task = self._task, None
-        chain = self._chain
-        await ended(task)
+        await stop_tasks(task)
         await self._watch.end()
-        await ended(*self._questions)
-        if chain is not None and self._config.lease is not None:
-            with suppress(*FAILURES, NatsError):  # then the lease runs out by itself
-                await chain.write([Write(ORIGIN, None)], timeout=1.0)
+        writer, self._writer, self.leads = self._writer, None, False
+        if writer is not None:
+            # Refused if a write was under way: then the silence tells it, a little later.
+            with suppress(*FAILURES, NatsError):
+                await writer.write([self._ownership.farewell(self._stored.epoch)], timeout=1.0)
 
     async def record(self, changes: Sequence[Change]) -> None:
-        """Take the changes over; they are written before this returns, or as soon as it is
-        possible."""
+        """Take the changes over; they are written before this returns, or as soon as possible."""
         for change in changes:
             if not isinstance(change, Message):
-                await self._wanted.take(change, self._held)
-            elif self.leads:  # talk of minutes ago is of no use to anybody
+                await self._wanted.take(change)
+            elif self.leads:  # chat of minutes ago would look as if it were new
                 self._chat.append(change)
         if not self.leads:
             return
@@ -114,151 +126,155 @@ class Origin:
             self._idle.clear()
             self._work.set()
         with suppress(TimeoutError):
-            async with self._context.clock.timeout(PATIENCE):
+            async with self._context.clock.timeout(RECORD_TIMEOUT):
                 await self._idle.wait()
 
-    # When it may write
+    # Reading, claiming, comparing
 
     async def _run(self) -> None:
         failures = 0
         while True:
             line = await self._connection.line()
-            self._line = line
             try:
-                await self._while(line, self._serve(line))
+                await self._while_connected(line, self._serve(line))
             except (*FAILURES, NatsError) as error:
-                reason = described(error)
+                reason = describe_error(error)
+                is_changed = isinstance(error, BucketChangedError)
             else:
-                reason = LOST
-            failures = 0 if self._stop_leading() else failures + 1
-            self._turned(reason)
+                reason, is_changed = LOST, False
+            led = self._stop_leading()
+            if is_changed:  # after `_stop_leading`, which lets the watch catch up
+                self._stored.join_epoch("")
+                self._watch.read_again()
+                self._context.log.warning("%s; reading it again", reason)
+            failures = 0 if led else failures + 1
+            self._report(reason)
             if not line.lost.is_set():
                 await self._context.clock.sleep(min(FIRST_WAIT * 2**failures, LONGEST_WAIT))
 
-    async def _while(self, line: Line, work: Coroutine[None, None, None]) -> None:
+    async def _while_connected(self, line: Line, work: Coroutine[None, None, None]) -> None:
         """Do that, as long as the connection is there."""
         tasks = [asyncio.create_task(work), asyncio.create_task(_lost(line))]
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            await ended(*tasks)
+            await stop_tasks(*tasks)
         if not tasks[0].cancelled():
             tasks[0].result()
 
     async def _serve(self, line: Line) -> None:
-        await bucket.made(line, self._subjects, self._config, self._context.log)
+        await bucket.ensure(line, self._subjects, self._config, self._context.log)
         if not self._watch.is_running:
             self._watch.begin()
-        await self._watch.filled.wait()
-        now = self._context.clock.time
-        revision = await self._free(line)
-        until = now() + (self._config.lease or 0)
-        self._chain = chain = Chain(line, self._subjects, revision)
-        await chain.write([self._announcement()])  # from here on nobody else can
-        await self._watch.seen(chain.revision)  # and this is all that anybody has written
+        await self._watch.current()  # first, so that a claim does not keep the bucket for long
+        writer = await self._claim(line)
+        # From here on no other origin can write, and this is all that others have written:
+        await self._watch.current(writer.revision)
+        await self._verify(line, writer)
         await self._watch.end()
-        await self._wanted.compare(self._held)
-        subscription = await line.client.subscribe(self._subjects.authorize, cb=self._asked)
+        if not self._stored.epoch:
+            self._written.clear()  # revisions of another bucket would hold chat back
+        await self._wanted.compare()
+        answers = JoinAnswers(self._context, line, self._seal, self._report)
         try:
-            await self._lead(line, chain, until)
+            await answers.begin(self._subjects.authorize)
+            await self._lead(line, writer)
         finally:
-            if not line.lost.is_set():
-                with suppress(*FAILURES):
-                    await subscription.unsubscribe()
+            await answers.end()
 
-    async def _free(self, line: Line) -> int:
-        """The revision of the bucket at which no other origin holds it, as soon as there is
-        one."""
-        told = False
-        while True:
-            info = await line.js.stream_info(self._subjects.stream)
-            revision = info.state.last_seq
-            holder = await self._holder(line)
-            if holder is None or self._config.lease is None:
-                return revision
-            if not told:
-                told = True
-                self._turned(None)
-                self._context.log.info("%s has the lease; standing by", holder.host)
-            await self._context.clock.sleep(min(self._config.lease / 8, 1.0))
+    async def _claim(self, line: Line) -> Writer:
+        """Return the writer of a bucket that is ours."""
+        for _ in range(CLAIMS):
+            state = await self._ownership.wait(line)
+            writer = Writer(line, self._subjects, state.last_revision)
+            sent_at = self._context.clock.time()
+            with suppress(OvertakenError):  # another origin, or a change of the previous one
+                await writer.write([self._ownership.record(self._stored.epoch)])
+                self._ownership.renewed(sent_at, writer.revision)
+                return writer
+        raise OvertakenError
 
-    async def _holder(self, line: Line) -> OriginValue | None:
-        """The other origin that has the lease."""
-        try:
-            found: RawStreamMsg = await line.js.get_last_msg(
-                self._subjects.stream, self._subjects.prefix + ORIGIN
-            )
-        except nats.js.errors.NotFoundError:
-            return None
-        value = decoded(found.data or b"", OriginValue)
-        if value is None or not value.lease or value.run == self._value.run:
-            return None
-        return value
-
-    def _announcement(self) -> Write:
-        return Write(ORIGIN, encoded(self._value), ttl=self._config.lease or 0)
+    async def _verify(self, line: Line, writer: Writer) -> None:
+        now = self._context.clock.time()
+        self._stored.forget_expired(now)
+        least = self._stored.least_messages(now)
+        await self._ownership.verify(line, writer.revision, least)
 
     def _stop_leading(self) -> bool:
-        """Whether it did."""
+        """Return True if it did lead."""
         led, self.leads = self.leads, False
-        chain, self._chain = self._chain, None
-        self._wanted.compared = False
+        writer, self._writer = self._writer, None
+        self._wanted.reset()
         self._chat.clear()
         self._idle.set()
-        if led and chain is not None:
-            self._watch.go_on_from(chain.revision)
+        if led and writer is not None:
+            # Not from the revision after the batch that failed: which of it was stored is what
+            # the watch has to find out.
+            self._watch.go_on_from(writer.revision)
         return led
 
-    # Writing
+    # Leading
 
-    async def _lead(self, line: Line, chain: Chain, until: float) -> None:
-        clock, lease = self._context.clock, self._config.lease
-        self.leads = True
+    async def _lead(self, line: Line, writer: Writer) -> None:
+        self.leads, self._writer = True, writer
         self.takeovers += 1
-        self._turned(None)
+        self._report(None)
         self._context.log.info("writes the bucket '%s'", self._subjects.bucket)
-        renew_at = until - (lease or 0) * 2 / 3
+        began_at = self._context.clock.time()
         while True:
-            await self._worked(renew_at if lease else None)
-            places = list(self._wanted.dirty)[:BATCH]
-            writes = [Write(key_of(place), self._wanted.get(place)) for place in places]
-            now, patience = clock.time(), WRITE_TIMEOUT
-            if lease:
-                # What is not taken before the lease ends is not to be hoped for any more.
-                patience = min(patience, until - now)
-                if now >= renew_at:
-                    writes.append(self._announcement())
-                if patience <= 0:
-                    raise NatsError(LEASE_ENDED)
+            await self._until_work()
+            now = self._context.clock.time()
+            timeout = self._ownership.time_left(WRITE_TIMEOUT)
+            batch = self._wanted.begin_write(BATCH)
+            writes = [Write(key_of(place), value) for place, value in batch.items()]
+            is_heartbeat, epoch = now >= self._ownership.heartbeat_at, ""
+            if is_heartbeat:  # the last of the batch: an epoch begins when all is stored
+                epoch = self._epoch(late=now >= began_at + FILL_TIMEOUT)
+                writes.append(self._ownership.record(epoch))
             if writes:
-                before = chain.revision
-                await chain.write(writes, patience)
-                self._have_written(places, writes, before)
-                if lease and now >= renew_at:
-                    until, renew_at = now + lease, now + lease / 3
-            await self._talk(line)
+                before = writer.revision
+                await writer.write(writes, timeout)
+                self._have_written(batch, before, now)
+            if is_heartbeat:
+                self._stored.join_epoch(epoch)
+                self._ownership.renewed(now, writer.revision)
+                await self._verify(line, writer)
+            await self._publish_chat(line)
 
-    async def _worked(self, at: float | None) -> None:
-        """Return when there is something to write, or at that time."""
+    def _epoch(self, *, late: bool) -> str:
+        """Return the epoch, a new one if there is none and all is written, or in the batch under
+        way.
+
+        Not before: it makes the edges read the bucket again, and they would find it half empty.
+        """
+        if self._stored.epoch or self._wanted.dirty:
+            return self._stored.epoch
+        is_complete = self._wanted.is_complete(servers_only=late)
+        return secrets.token_hex(8) if is_complete else ""
+
+    async def _until_work(self) -> None:
+        """Return when there is something to write, or a heartbeat is due."""
         if self._wanted.dirty or self._chat:
             return
         self._work.clear()
         self._idle.set()
-        if at is None:
-            await self._work.wait()
-            return
+        left = self._ownership.heartbeat_at - self._context.clock.time()
         with suppress(TimeoutError):
-            async with self._context.clock.timeout(max(0.0, at - self._context.clock.time())):
+            async with self._context.clock.timeout(max(0.0, left)):
                 await self._work.wait()
 
-    def _have_written(self, places: Sequence[Place], writes: Sequence[Write], before: int) -> None:
-        for number, (place, write) in enumerate(zip(places, writes, strict=False), before + 1):
-            self._held.set(place, write.value)
-            self._wanted.written(place, write.value)
-            self._written[place.group] = number
+    def _have_written(self, batch: dict[Place, bytes | None], before: int, sent_at: float) -> None:
+        # `Stored` first, for `end_write` compares with it.
+        for revision, (place, value) in enumerate(batch.items(), before + 1):
+            entry = Entry(key_of(place), value, revision)
+            if value is None:
+                entry = Entry(key_of(place), None, revision, expires_at=sent_at + MARKER_TTL)
+            self._stored.put(entry)
+            self._written[place.group] = revision
+        self._wanted.end_write()
 
-    async def _talk(self, line: Line) -> None:
-        """Publish chat, once all is written that was said before it."""
+    async def _publish_chat(self, line: Line) -> None:
+        """Publish chat, once everything is written that came before it."""
         if self._wanted.dirty:
             return
         while self._chat:
@@ -267,29 +283,14 @@ class Origin:
             subject = self._subjects.chat(message.server_id)
             await line.client.publish(subject, encoded_chat(message, after))
 
-    # Who may join
+    def _read_again(self) -> None:
+        self._watch.read_again()
 
-    async def _asked(self, message: Msg) -> None:
-        if len(self._questions) < MAX_QUESTIONS:
-            task = begun(self._answer(message), "d_back_nats question", self._turned)
-            self._questions.add(task)
-            task.add_done_callback(self._questions.discard)
-
-    async def _answer(self, message: Msg) -> None:
-        question = self._seal.opened(message.data)
-        line = self._line
-        if question is None or not message.reply or line is None:
-            return
-        verdict = await self._context.authorize(
-            question.server_id, question.credentials, question.address
-        )
-        if self.leads and not line.lost.is_set():
-            with suppress(*FAILURES):  # nobody hears, and that is a no
-                await line.client.publish(message.reply, answered(question, verdict=verdict))
-
-    def _watch_turned(self, watch: Watch) -> None:
+    def _on_trouble(self, watch: Watch) -> None:
         if watch.trouble is not None:
-            self._turned(watch.trouble)
+            self._report(watch.trouble)
+        elif self._ownership.is_waiting:  # else `_lead` reports that it writes
+            self._report(self._ownership.refusal)
 
 
 async def _lost(line: Line) -> None:

@@ -1,4 +1,4 @@
-"""What has changed and is still to be told: each user and server once, chat up to a bound."""
+"""Changes that the core has not taken yet: each user and server once, chat up to a bound."""
 
 import asyncio
 from collections import deque
@@ -17,7 +17,7 @@ class Batch(Struct):
     users: dict[tuple[str, str], None] = field(default_factory=dict)
     """(server_id, uid) in the order of the last change of each."""
     reloads: dict[str, None] = field(default_factory=dict)
-    """Servers to be asked for again."""
+    """Servers that the core should fetch again."""
     chat: deque[Message] = field(default_factory=lambda: deque(maxlen=MAX_CHAT))
 
 
@@ -40,17 +40,17 @@ class Pending:
         self._filled.set()
 
     def reload(self, server_id: str) -> None:
-        """There is another answer to who is there."""
+        """The users of that server must be fetched again."""
         self._batch.reloads[server_id] = None
         self._filled.set()
 
-    def say(self, message: Message) -> None:
-        """Somebody said something; the oldest go first where nobody listens."""
+    def add_chat(self, message: Message) -> None:
+        """Add a chat message; if the core does not take them, the oldest are dropped."""
         self._batch.chat.append(message)
         self._filled.set()
 
     async def take(self) -> Batch | None:
-        """What changed, as soon as there is something; None once it has ended."""
+        """Return what changed, as soon as there is something; None after `end`."""
         await self._filled.wait()
         if self._ended:
             return None

@@ -11,21 +11,21 @@ from d_back_nats import bucket
 from d_back_nats.config import NatsConfig
 from d_back_nats.connection import Connection
 from d_back_nats.edge import Edge
-from d_back_nats.ending import begun, ended
-from d_back_nats.failure import NatsError, told
+from d_back_nats.failure import NatsError, nats_errors
 from d_back_nats.health import Health
 from d_back_nats.keys import Subjects
 from d_back_nats.origin import Origin
+from d_back_nats.tasks import start_task, stop_tasks
 
-FIGURES = 1.0
-"""Seconds between two looks at what there is to be told."""
+GAUGE_INTERVAL = 1.0
+"""Seconds between two updates of the gauges."""
 
 
 class NatsProvider:
-    """In the order it is an edge, among the recorders the origin; each begins when it is first
-    asked, or told, something.
+    """In the order it is an edge, among the recorders the origin; each begins at the first call
+    that needs it.
 
-    Errors are told as `NatsError`, in words that name no password.
+    Errors are raised as `NatsError`, and name no password.
     """
 
     Config = NatsConfig
@@ -42,23 +42,26 @@ class NatsProvider:
 
     @hookimpl
     async def start(self, context: Context) -> None:
-        """Connect. That the bucket is missing is told when it is asked for: an origin makes it."""
+        """Connect. A missing bucket is an error of `servers`, not of the start: an origin of the
+        same cluster may create it."""
         self._context = context
         self._health = Health(context)
         self._connection = Connection(context, self._config, self._health.lost, self._health.found)
         await self._connection.open()
         self._edge = Edge(context, self._config, self._connection, self._health.edge)
-        self._telling = begun(self._tell(context), "d_back_nats figures", self._health.edge)
+        self._telling = start_task(
+            self._update_gauges(context), "d_back_nats gauges", self._health.edge
+        )
 
     @hookimpl
     async def stop(self) -> None:
-        """Give everything back and end the stream; may be called twice."""
+        """Release everything and end the stream; may be called twice."""
         edge, self._edge = self._edge, None
         origin, self._origin = self._origin, None
         connection, self._connection = self._connection, None
         telling, self._telling = self._telling, None
         self._context = self._health = None
-        await ended(telling)
+        await stop_tasks(telling)
         if origin is not None:
             await origin.end()
         if edge is not None:
@@ -68,17 +71,17 @@ class NatsProvider:
 
     @hookimpl
     async def servers(self) -> dict[str, Server] | None:
-        """All servers of the bucket."""
+        """Return all servers of the bucket."""
         edge = self._reading()
-        with told():
+        with nats_errors():
             if self._connection is not None and self._connection.is_up:
-                await bucket.found(await self._connection.line(), Subjects(self._config.bucket))
+                await bucket.describe(await self._connection.line(), Subjects(self._config.bucket))
             return await edge.servers()
 
     @hookimpl
     async def users(self, server_id: str) -> dict[str, User] | None:
-        """The users of that server; None where it is none of the bucket's."""
-        with told():
+        """Return the users of that server; None if the bucket does not have it."""
+        with nats_errors():
             return await self._reading().users(server_id)
 
     @hookimpl
@@ -93,20 +96,14 @@ class NatsProvider:
     async def authorize(
         self, server_id: str, credentials: Credentials, address: str
     ) -> bool | None:
-        """What the origin answers. An origin itself has nothing to add."""
+        """Return the origin's answer. An origin itself adds nothing."""
         if self._origin is not None:
             return None
         return await self._reading().authorize(server_id, credentials, address)
 
     @hookimpl
-    async def client_id(self, server_id: str) -> str | None:
-        """The client id that the origin gives."""
-        with told():
-            return await self._reading().client_id(server_id)
-
-    @hookimpl
     async def record(self, changes: Sequence[Change]) -> None:
-        """Write the bucket; while that is not possible, remember what is to be written."""
+        """Write the bucket; while that is not possible, remember what to write."""
         if self._context is None or self._connection is None or self._health is None:
             raise NatsError("is stopped")
         if self._origin is None:
@@ -125,24 +122,24 @@ class NatsProvider:
         for command in COMMANDS:
             group.add_command(command)
 
-    async def _tell(self, context: Context) -> None:
-        """Keep the figures up to date."""
+    async def _update_gauges(self, context: Context) -> None:
+        """Keep the gauges up to date."""
         while (connection := self._connection) is not None:
             context.gauge("reconnects", connection.reconnects)
-            if self._edge is not None and self._edge.begun:
+            if self._edge is not None and self._edge.is_reading:
                 context.gauge("lag_revisions", self._edge.lag)
                 context.gauge("watched_servers", len(self._edge.watched))
             if self._origin is not None:
                 context.gauge("writes", float(self._origin.leads))
                 context.gauge("unwritten_keys", self._origin.unwritten)
                 context.gauge("takeovers", self._origin.takeovers)
-            await context.clock.sleep(FIGURES)
+            await context.clock.sleep(GAUGE_INTERVAL)
 
     def _reading(self) -> Edge:
-        """The edge, which reads from now on."""
+        """Return the edge, which reads from now on."""
         edge = self._edge
         if edge is None:
             raise NatsError("is stopped")
-        if not edge.begun:
+        if not edge.is_reading:
             edge.begin()
         return edge

@@ -7,8 +7,6 @@ from msgspec import UNSET, Struct, UnsetType
 
 from d_back_core import Message, Server, Status, User
 
-MAX_AFTER = 2**63
-
 
 class UserValue(Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
     """A user as clients see it."""
@@ -25,26 +23,29 @@ class ServerValue(Struct, frozen=True, gc=False, rename="camel", omit_defaults=T
     id: str | UnsetType = UNSET
     default: bool | UnsetType = UNSET
     passworded: bool | UnsetType = UNSET
+    client_id: str | UnsetType = UNSET
 
 
-class ClientIdValue(Struct, frozen=True, gc=False, rename="camel"):
-    """The OAuth2 client id of a server."""
-
-    client_id: str
-
-
-class OriginValue(Struct, frozen=True, gc=False, rename="camel"):
-    """Who writes the bucket."""
+class OriginValue(Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
+    """The origin that writes the bucket."""
 
     run: str
     """Random for each run of an origin."""
     host: str
     since: float
-    """Seconds since 1970."""
+    """The start of the run, in seconds since 1970."""
     seal: str
     """The X25519 key that requests to it are sealed to, base64."""
     lease: float = 0
-    """Seconds that this holds unless it is renewed; 0: until another origin takes over."""
+    """Seconds for which a heartbeat gives it the bucket; 0: without `lease`."""
+    epoch: str = ""
+    """Random; another one if the bucket has changed in another way than by writes."""
+    stopped: bool = False
+    """True once the origin has stopped, and will not write any more."""
+
+    def of(self, epoch: str, *, stopped: bool = False) -> "OriginValue":
+        """Return the record for that epoch."""
+        return msgspec.structs.replace(self, epoch=epoch, stopped=stopped)
 
 
 class ChatValue(Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
@@ -80,9 +81,9 @@ def encoded_user(user: User) -> bytes:
     """A user as it is stored."""
     return _encode(
         UserValue(
-            username=_said(user.username),
-            status=_said(user.status),
-            role_color=_said(user.role_color),
+            username=_unset_if_none(user.username),
+            status=_unset_if_none(user.status),
+            role_color=_unset_if_none(user.role_color),
         )
     )
 
@@ -99,10 +100,11 @@ def encoded_server(server: Server) -> bytes:
     """A server as it is stored."""
     return _encode(
         ServerValue(
-            name=_said(server.name),
-            id=_said(server.id),
-            default=_said(server.default),
-            passworded=_said(server.passworded),
+            name=_unset_if_none(server.name),
+            id=_unset_if_none(server.id),
+            default=_unset_if_none(server.default),
+            passworded=_unset_if_none(server.passworded),
+            client_id=_unset_if_none(server.client_id),
         )
     )
 
@@ -117,6 +119,7 @@ def decoded_server(value: bytes) -> Server | None:
         id=server.id,
         default=server.default,
         passworded=False if server.passworded is UNSET else server.passworded,
+        client_id=server.client_id,
     )
 
 
@@ -127,5 +130,5 @@ def encoded_chat(message: Message, after: int) -> bytes:
     )
 
 
-def _said(field: T | UnsetType | None) -> T | UnsetType:
+def _unset_if_none(field: T | UnsetType | None) -> T | UnsetType:
     return UNSET if field is None else field

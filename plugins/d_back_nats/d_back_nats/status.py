@@ -12,9 +12,10 @@ from d_back_core import Clock, Context
 from d_back_nats import bucket
 from d_back_nats.config import NatsConfig
 from d_back_nats.connection import Connection, Line
-from d_back_nats.failure import NatsError, told
+from d_back_nats.failure import NatsError, nats_errors
 from d_back_nats.keys import Subjects
-from d_back_nats.mirrors import Listed, ListMirror
+from d_back_nats.mirrors import ListMirror
+from d_back_nats.ownership import SILENT_AFTER
 from d_back_nats.records import OriginValue
 from d_back_nats.watch import Watch
 
@@ -33,7 +34,7 @@ class Finding(Struct, frozen=True):
 
 
 async def status(config: NatsConfig) -> list[Finding]:
-    """Look at everything that an edge may see; raises `NatsError` where nothing is."""
+    """Check everything that an edge may read; raises `NatsError` if NATS cannot be reached."""
     subjects = Subjects(config.bucket)
     context = Context(
         name="status", log=log, clock=Clock(), degraded=log.debug, recovered=lambda: None
@@ -44,17 +45,18 @@ async def status(config: NatsConfig) -> list[Finding]:
         line = await connection.line()
         findings = [_server(line, config)]
         try:
-            with told():
-                info = await bucket.found(line, subjects)
+            with nats_errors():
+                info = await bucket.describe(line, subjects)
         except NatsError as error:
             return [*findings, Finding("bucket", str(error), fine=False)]
-        listed = await _listed(connection, subjects)
-        return [*findings, *_bucket(info, config), *_content(info, listed)]
+        mirror = await _mirror(connection, subjects)
+        now = connection.clock.time()
+        return [*findings, *_bucket(info, config), *_content(info, mirror, now)]
     finally:
         await connection.close()
 
 
-async def _listed(connection: Connection, subjects: Subjects) -> Listed:
+async def _mirror(connection: Connection, subjects: Subjects) -> ListMirror:
     mirror = ListMirror(lambda _server_id: None)
     watch = Watch(connection, subjects, subjects.list_keys, mirror, lambda _watch: None)
     watch.begin()
@@ -65,7 +67,7 @@ async def _listed(connection: Connection, subjects: Subjects) -> Listed:
         raise NatsError(f"the bucket cannot be read: {watch.trouble or 'no answer'}") from None
     finally:
         await watch.end()
-    return mirror.listed
+    return mirror
 
 
 def _server(line: Line, config: NatsConfig) -> Finding:
@@ -91,18 +93,35 @@ def _bucket(info: StreamInfo, config: NatsConfig) -> Iterator[Finding]:
         yield Finding("keys", "cannot expire; an origin brings that up to date", fine=False)
 
 
-def _content(info: StreamInfo, listed: Listed) -> Iterator[Finding]:
+def _content(info: StreamInfo, mirror: ListMirror, now: float) -> Iterator[Finding]:
     state = info.state
     yield Finding("revision", str(state.last_seq))
     yield Finding("keys", f"{state.messages}, {state.bytes} bytes")
-    yield Finding("servers", str(len(listed.servers)))
+    yield Finding("servers", str(len(mirror.listed.servers)))
     yield Finding("watches", str(state.consumer_count))
-    yield Finding("origin", _origin(listed.origin), listed.origin is not None)
+    # The age comes from the NATS server's clock: that of this machine may be wrong.
+    yield _origin(mirror.origin, max(0.0, now - mirror.heartbeat_at))
 
 
-def _origin(origin: OriginValue | None) -> str:
+def _origin(origin: OriginValue | None, age: float) -> Finding:
     if origin is None:
-        return "none"
+        return Finding("origin", "none", fine=False)
     since = datetime.fromtimestamp(origin.since, UTC).isoformat(" ", "seconds")
     lease = f", lease of {origin.lease:g} s" if origin.lease else ""
-    return f"{origin.host} since {since}{lease}"
+    who = f"{origin.host} since {since}{lease}"
+    if origin.stopped:
+        return Finding("origin", f"{who}, stopped {_ago(age)}", fine=False)
+    if age >= (origin.lease or SILENT_AFTER):
+        return Finding("origin", f"{who}, dead: last heartbeat {_ago(age)}", fine=False)
+    return Finding("origin", f"{who}, last heartbeat {_ago(age)}")
+
+
+def _ago(seconds: float) -> str:
+    """Return an age in its two largest units."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")]
+    while len(parts) > 1 and not parts[0][0]:
+        del parts[0]
+    return " ".join(f"{number} {unit}" for number, unit in parts[:2]) + " ago"

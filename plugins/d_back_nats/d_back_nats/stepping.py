@@ -1,4 +1,4 @@
-"""Long loops in slices, so that clients are served in between."""
+"""Long loops in slices: clients are served in between."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable

@@ -2,12 +2,15 @@
 
 import asyncio
 import logging
+import shutil
 import signal
 import socket
 import subprocess
 import sysconfig
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Self
 
 import nats.js.errors
 
@@ -17,6 +20,8 @@ from d_back_core.wire import protocol
 from d_back_nats import NatsConfig, NatsProvider
 from d_back_nats.connection import Line, connected
 from d_back_nats.failure import FAILURES, NatsError
+from d_back_nats.keys import place_of
+from d_back_nats.records import decoded_user
 
 PATIENCE = 60.0
 """Seconds after which what a test waits for is taken for lost."""
@@ -74,6 +79,15 @@ class Node:
     def resume(self) -> None:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
+
+    def save_store(self) -> None:
+        """Copy what it has stored, as a backup of its disk; it must not run."""
+        shutil.copytree(self._folder / "jetstream", self._folder / "backup")
+
+    def restore_store(self) -> None:
+        """Put that copy back; it must not run."""
+        shutil.rmtree(self._folder / "jetstream")
+        shutil.copytree(self._folder / "backup", self._folder / "jetstream")
 
     @property
     def log(self) -> str:
@@ -175,3 +189,76 @@ def unwritten(server: WebSocketServer) -> int:
     """How many keys are still to be written."""
     origin = provider_of(server)._origin  # noqa: SLF001
     return 1 if origin is None or not origin.leads else origin.unwritten
+
+
+class Proxy:
+    """A TCP proxy before a node, that can hold back what one side sends, and cut connections."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._server: asyncio.Server | None = None
+        self._connections: set[asyncio.StreamWriter] = set()
+        self.answers = asyncio.Event()
+        """Cleared: what the node sends is held back."""
+        self.requests = asyncio.Event()
+        """Cleared: what the clients send is held back."""
+        self.answers.set()
+        self.requests.set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        self.cut()
+
+    @property
+    def url(self) -> str:
+        assert self._server is not None
+        return f"nats://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    def cut(self) -> None:
+        """Cut all connections; what was held back is lost."""
+        for writer in self._connections:
+            writer.transport.abort()
+        self._connections.clear()
+        self.answers.set()
+        self.requests.set()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            node_reader, node_writer = await asyncio.open_connection("127.0.0.1", self._port)
+        except OSError:
+            writer.transport.abort()
+            return
+        self._connections |= {writer, node_writer}
+        await asyncio.gather(
+            _pump(reader, node_writer, self.requests), _pump(node_reader, writer, self.answers)
+        )
+        self._connections -= {writer, node_writer}
+
+
+async def _pump(
+    source: asyncio.StreamReader, target: asyncio.StreamWriter, flows: asyncio.Event
+) -> None:
+    with suppress(OSError):
+        while part := await source.read(65536):
+            await flows.wait()
+            if target.transport.is_closing():  # the connection was cut
+                return
+            target.write(part)
+    target.transport.abort()
+
+
+async def users_of(line: Line, server_id: str = "1") -> dict[str, User]:
+    """The users that the bucket holds for a server."""
+    found = {}
+    for key, value in (await keys_of(line)).items():
+        place = place_of(key)
+        if place is not None and place.group == f"users.{server_id}":
+            user = decoded_user(value)
+            assert user is not None
+            found[place.name] = user
+    return found

@@ -13,13 +13,15 @@ from time import perf_counter
 from typing import Any, Self
 
 import msgspec
-from nats_nodes import PATIENCE, NatsCluster, free_port
+from nats_nodes import LOG, PATIENCE, NatsCluster, free_port, users_of
 from websockets.exceptions import WebSocketException
 
-from d_back_core import DBackError
+from d_back_core import DBackError, User
 from d_back_core.client import ClientWorld, connect
 from d_back_core.models import EffectiveUser
 from d_back_core.wire import protocol
+from d_back_nats import NatsConfig
+from d_back_nats.connection import connected
 
 STATUSES = ("online", "idle", "dnd", "offline")
 UIDS = [*(str(uid) for uid in range(300)), "*", ">", "a.b", ".", "=2A", "$KV", "~!|{}"]
@@ -216,4 +218,16 @@ class Storm:
                 await audience.world.until(lambda world: world.users == wanted)
         for audience in self.audience:
             assert audience.wrong == []
+        await self._stored()
         return perf_counter() - began
+
+    async def _stored(self) -> None:
+        """Return when the bucket, too, holds what is."""
+        wanted = {uid: User(**user) for uid, user in self.users.items()}  # type: ignore[arg-type]
+        line = await connected(NatsConfig(urls=self.cluster.urls), "storm", LOG)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while await users_of(line) != wanted:  # noqa: ASYNC110  NATS has no event for it
+                    await asyncio.sleep(0.1)
+        finally:
+            await line.close()

@@ -8,7 +8,6 @@ import pytest
 from nats_nodes import ADA, BOB, chat_of, provider_of, revision_of
 
 from d_back_core import (
-    ClientIdChanged,
     Message,
     Server,
     ServerChanged,
@@ -128,10 +127,10 @@ async def test_a_client_id_reaches_an_edge(
     """Clients of an edge log in with the OAuth2 application that the origin names."""
     cluster, source = await nats(), town()
     await origin(cluster, source)
-    source.emit(ClientIdChanged(server_id="1", client_id="111"))
+    source.emit(ServerChanged(server_id="1", client_id="111"))
     edge = await serve(cluster)
     await (await join(edge, "plaza")).until(lambda w: w.client_id == "111")
-    source.emit(ClientIdChanged(server_id="1", client_id="222"))
+    source.emit(ServerChanged(server_id="1", client_id="222"))
     world = await join(edge, "plaza")
     await world.until(lambda w: w.client_id == "222")
 
@@ -141,7 +140,7 @@ async def test_only_what_clients_watch_is_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """An edge reads the users of a server from the first join until the core lets it go."""
-    monkeypatch.setattr("d_back_nats.edge.LETTING_GO", 0.05)
+    monkeypatch.setattr("d_back_nats.edge.RELEASE_INTERVAL", 0.05)
     cluster = await nats()
     await origin(cluster, town())
     edge = await serve(cluster, chain={"idle": "50ms"})
@@ -150,9 +149,9 @@ async def test_only_what_clients_watch_is_read(
     await join(edge, "garden")
     assert watched(edge) == {"1", "2"}
     assert set(plaza.users) == {"7", "8"}
-    for session, live in list(edge.live._joined.items()):  # noqa: SLF001
+    for session, live in list(edge.live.joins._joined.items()):  # noqa: SLF001
         if live.server_id == "1":
-            edge.live.detach(session)
+            edge.live.joins.detach(session)
     await until(lambda: watched(edge) == {"2"})
     again = await join(edge, "plaza")
     assert set(again.users) == {"7", "8"}

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 from nats_nodes import ADA, BOB
+from storm import Storm
 
 from d_back_core import Server
 from d_back_core.cli.main import main
+from d_back_nats.status import _ago
 from d_back_testing import ScriptedProvider
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ async def test_status_of_a_bucket_that_is_written(
         r"keys      4, \d+ bytes\n"
         r"servers   1\n"
         r"watches   2\n"
-        r"origin    \S+ since 20\S+ \S+, lease of 5 s\n",
+        r"origin    \S+ since 20\S+ \S+, lease of 5 s, last heartbeat \d s ago\n",
         printed,
     )
 
@@ -80,6 +82,53 @@ async def test_status_of_three_nodes(
         return code == 1 and "leads; behind: n0" in printed
 
     await until(one_is_behind)
+
+
+@pytest.mark.parametrize("lease", [None, "2s"])
+async def test_r49_status_tells_for_how_long_an_origin_is_dead(
+    nats: Nats, folder: Path, config: Path, until: Until, lease: str | None
+) -> None:
+    """With and without a lease it says when the last heartbeat came, with exit status 1."""
+    cluster = await nats()
+    options = {} if lease is None else {"lease": lease}
+    async with Storm(cluster, folder, seed=1, **options) as storm:
+        process = storm.add_origin()
+        alive = re.compile(r"^origin .*, last heartbeat \d s ago$", re.MULTILINE)
+
+        async def is_alive() -> bool:
+            code, printed = await typed(config, cluster, "status")
+            return code == 0 and alive.search(printed) is not None
+
+        await until(is_alive)
+        process.kill()
+        dead = re.compile(r"^origin .*, dead: last heartbeat [\d]+ s ago$", re.MULTILINE)
+
+        async def is_dead() -> bool:
+            code, printed = await typed(config, cluster, "status")
+            return code == 1 and dead.search(printed) is not None
+
+        await until(is_dead)
+
+
+async def test_r49_status_tells_that_an_origin_has_stopped(
+    nats: Nats, origin: Origin, config: Path
+) -> None:
+    """One that was stopped is not dead, but it does not write either."""
+    cluster = await nats()
+    server = await origin(cluster, town())
+    await server.stop()
+    code, printed = await typed(config, cluster, "status")
+    assert code == 1
+    assert re.search(r"^origin .*, stopped \d s ago$", printed, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59, "59 s"), (754, "12 min 34 s"), (7260, "2 h 1 min"), (90061, "1 d 1 h")],
+)
+def test_r49_ages_have_two_units(seconds: float, text: str) -> None:
+    """An age is short, and never rounded to nothing."""
+    assert _ago(seconds) == f"{text} ago"
 
 
 async def test_status_without_a_bucket(nats: Nats, config: Path) -> None:

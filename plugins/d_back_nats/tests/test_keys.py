@@ -21,7 +21,6 @@ def test_every_id_fits_a_key_and_comes_back(server_id: str, uid: str) -> None:
     for place in (
         Place(users_of(server_id), uid),
         Place("servers", server_id),
-        Place("client_ids", server_id),
     ):
         key = key_of(place)
         assert KEY.fullmatch(key)

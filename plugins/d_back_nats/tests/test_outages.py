@@ -12,9 +12,9 @@ from nats_nodes import ADA, BOB, health_of, provider_of, unwritten
 from d_back_core import Server, User, UserChanged, UserRemoved
 from d_back_nats import NatsConfig
 from d_back_nats.connection import Connection
-from d_back_nats.ending import ended
 from d_back_nats.keys import Subjects
-from d_back_nats.watch import LONGEST_ABSENCE, Watch
+from d_back_nats.tasks import stop_tasks
+from d_back_nats.watch import LONGEST_ABSENCE, Entry, Watch
 from d_back_testing import ManualClock, ScriptedProvider
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from conftest import Join, Nats, Origin, Said, Serve, Until
 
+    from d_back_nats.bucket import BucketState
     from d_back_nats.connection import Line
 
     Lines = Callable[[NatsConfig], Awaitable[Line]]
@@ -165,13 +166,16 @@ class Kept:
         self.told: list[object] = []
         self.values: dict[str, bytes | None] = {}
 
+    def may_replace(self, found: BucketState) -> bool:  # noqa: ARG002
+        return True
+
     def begin(self) -> None:
         self.told.append("begin")
         self.values = {}
 
-    def put(self, key: str, value: bytes | None, revision: int) -> None:
-        self.told.append((key, value, revision))
-        self.values[key] = value
+    def put(self, entry: Entry) -> None:
+        self.told.append((entry.key, entry.value, entry.revision))
+        self.values[entry.key] = entry.value
 
     def complete(self) -> None:
         self.told.append("complete")
@@ -306,6 +310,6 @@ async def test_a_task_that_swallows_a_cancellation_is_ended() -> None:
     task = asyncio.create_task(stubborn())
     await asyncio.sleep(0)
     async with asyncio.timeout(60):
-        await ended(task, None)
+        await stop_tasks(task, None)
     assert task.done()
     assert swallowed.is_set()

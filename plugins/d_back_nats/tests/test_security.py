@@ -212,7 +212,7 @@ async def test_an_nkey(folder: Path) -> None:
     async with running(folder, conf, config) as cluster:
         with pytest.raises(NatsError) as error:
             await connected(config(cluster, "SU-MARK"), "test", LOG)
-        assert str(error.value) == "nkey or credentials: what is there is no seed"
+        assert str(error.value) == "nkey or credentials: not a seed"
 
 
 async def test_a_credentials_file(folder: Path) -> None:
@@ -252,7 +252,7 @@ async def test_a_credentials_file(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [(None, "credentials: No such file or directory"), ("", "this is no .creds file")],
+    [(None, "credentials: No such file or directory"), ("", "not a .creds file")],
 )
 async def test_credentials_that_are_none(folder: Path, text: str | None, message: str) -> None:
     """A file that is not there, or holds something else, is told, and is not waited for."""

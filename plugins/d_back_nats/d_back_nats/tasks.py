@@ -1,7 +1,7 @@
-"""Tasks that go on until they are ended.
+"""Tasks that run until they are stopped.
 
-nats-py does not always want to end: some of its calls swallow a cancellation, and return as if
-nothing had been. And a task that dies of a mistake of ours must not do so in silence.
+Some calls of nats-py swallow a cancellation and return as if nothing had happened, so a task is
+cancelled until it is done. A task that ends with an exception is logged and reported.
 """
 
 import asyncio
@@ -10,15 +10,15 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 AGAIN = 0.2
-"""Seconds after which a task that is still there is cancelled again."""
+"""Seconds after which a task that still runs is cancelled again."""
 
 log = logging.getLogger("d_back.nats")
 
 
-def begun(
+def start_task(
     work: Coroutine[Any, Any, None], name: str, failed: Callable[[str], None]
 ) -> asyncio.Task[None]:
-    """Do that in the background; ``failed`` hears if it ends by itself in an exception."""
+    """Start a task; ``failed`` is called if it ends with an exception."""
 
     def over(task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
@@ -31,13 +31,13 @@ def begun(
 
 
 def is_cancelled() -> bool:
-    """Whether somebody has cancelled the task that is running."""
+    """Return True if the current task has been cancelled."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
-async def ended(*tasks: asyncio.Task[Any] | None) -> None:
-    """Cancel them, and return when they are done."""
+async def stop_tasks(*tasks: asyncio.Task[Any] | None) -> None:
+    """Cancel the tasks, and return when they are done."""
     left = {task for task in tasks if task is not None}
     while left:
         for task in left:

@@ -25,6 +25,7 @@ class Chain:
         named = dict(zip(NAMES, setup.sources, strict=False))
         self.providers = {name: _provider(name, each, clock) for name, each in named.items()}
         self.policies = {key: Policy() for key in SERVERS}
+        self._eager = setup.eager
         self._order = list(named)
         self._modes = {name: each.mode for name, each in named.items()}
 
@@ -38,7 +39,7 @@ class Chain:
         providers = {name: {"mode": self._modes[name], "grace": GRACE} for name in self._order}
         servers = {
             key: {
-                "eager": True,
+                "eager": self._eager,
                 "enabled": policy.enabled,
                 "hide_offline": policy.hide_offline,
                 "ignore_users": list(policy.ignore_users),

@@ -50,6 +50,10 @@ class Setup(_Shown):
     sources: tuple[Source, ...]
     clients: tuple[str, ...] = ("1", "1", "1", "2")
     """The server that each client behind a proxy joins; further ones have no proxy."""
+    eager: bool = True
+    """Whether servers are held before a client joins them."""
+    early: "tuple[Act, ...]" = ()
+    """What happens while all clients join for the first time."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -99,7 +103,13 @@ class Break(_Shown):
     """A stream raises; the source then connects again."""
 
     source: int
-    recovered: bool
+
+
+@dataclass(frozen=True, repr=False)
+class Recovered(_Shown):
+    """A source says that its data is current, whatever became of its stream."""
+
+    source: int
 
 
 @dataclass(frozen=True, repr=False)
@@ -163,9 +173,8 @@ class Loops(_Shown):
     times: int
 
 
-Act = (
-    Change | Remove | Burst | Chat | Turn | Break | End | List | Reload | Stall | GoOn | Cut
-) | (Switch | Pass | Loops)
+AtSource = Change | Remove | Burst | Chat | Turn | Break | Recovered | End | List
+Act = AtSource | Reload | Stall | GoOn | Cut | Switch | Pass | Loops
 CALM = (Change, Remove, Burst, Chat, Stall, GoOn, Cut, Switch, Loops)
 """What leaves every provider in its place: chat has to arrive then."""
 
@@ -173,7 +182,7 @@ CALM = (Change, Remove, Burst, Chat, Stall, GoOn, Cut, Switch, Loops)
 @dataclass(frozen=True, repr=False)
 class Program(_Shown):
     setup: Setup
-    phases: tuple[tuple[Act, ...], ...]
+    phases: tuple[tuple[Act, ...], ...] = ()
 
 
 source = st.integers(0, len(NAMES) - 1)
@@ -219,7 +228,8 @@ at_sources: list[st.SearchStrategy[Act]] = [
         st.sampled_from(["well", "well", "fails", "hangs", "mute", "none"]),
         st.sampled_from([0, 0, 8]),
     ),
-    st.builds(Break, source, st.booleans()),
+    st.builds(Break, source),
+    st.builds(Recovered, source),
     st.builds(End, source),
     st.builds(List, source, server, st.booleans()),
     st.builds(
@@ -228,7 +238,7 @@ at_sources: list[st.SearchStrategy[Act]] = [
         st.tuples(mode, mode, mode),
         st.tuples(policy, policy),
     ),
-    st.builds(Pass, st.sampled_from([0.5, 2, 5])),
+    st.builds(Pass, st.sampled_from([0.1, 0.5, 2, 5])),
 ]
 
 crowds = st.builds(Source, mode=mode, last=st.sampled_from([4, 40, 200]))
@@ -239,7 +249,7 @@ sources = st.builds(
     state=st.sampled_from(["well", "well", "well", "well", "fails", "hangs", "none"]),
     login=st.sampled_from([0, 0, 0, 8]),
     in_slices=st.booleans(),
-    servers=st.sampled_from([SERVERS, SERVERS, ("1",), ("2",)]),
+    servers=st.sampled_from([SERVERS, SERVERS, SERVERS, SERVERS, ("1",), ("2",)]),
     first=st.sampled_from([1, 3]),
     last=st.sampled_from([0, 4, 6, 40]),
 )
@@ -249,16 +259,18 @@ def programs(
     each: st.SearchStrategy[Source], acts: list[st.SearchStrategy[Act]], most: int
 ) -> st.SearchStrategy[Program]:
     """Programs with one to three of these sources, in which these things happen."""
+    some = st.lists(st.one_of(acts), max_size=most).map(tuple)
     setups = st.builds(
         Setup,
         st.lists(each, min_size=1, max_size=3).map(tuple),
         st.lists(server, min_size=3, max_size=6).map(tuple),
+        st.booleans(),
+        st.one_of(st.just(()), some),
     )
-    phase = st.lists(st.one_of(acts), min_size=1, max_size=most).map(tuple)
-    return st.builds(Program, setups, st.lists(phase, min_size=1, max_size=4).map(tuple))
+    return st.builds(Program, setups, st.lists(some, max_size=5).map(tuple))
 
 
 lines = programs(crowds, on_lines, 12)
 """Connections stall and are cut while sources that are well say much."""
-chains = programs(sources, at_sources + on_lines[2:], 6)
+chains = programs(sources, at_sources * 2 + on_lines[2:], 6)
 """Sources fail in every way, and the configuration changes."""

@@ -122,15 +122,17 @@ class Polled:
         else:
             self._emit(Reload(server_id=None))
 
-    def break_off(self, *, recovered: bool = False) -> None:
-        """Lose the stream, and perhaps tell the core at once that all is well again."""
+    def break_off(self) -> None:
+        """Lose the stream."""
         if self._stream is not None:
             self._stream.put_nowait(ConnectionError("the connection is lost"))
             self._stream = None
             self._connected = not self.login
-            if recovered and self._context is not None:
-                self._context.degraded("the connection is lost")
-                self._context.recovered()
+
+    def recovered(self) -> None:
+        """Tell the core that the data is current."""
+        if self._context is not None:
+            self._context.recovered()
 
     def end(self) -> None:
         """End the stream: there is no more news."""

@@ -60,6 +60,7 @@ class Proxy:
         while True:
             client, _ = await loop.sock_accept(self._listening)
             client.settimeout(0)
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             line = asyncio.create_task(self._pass(client))
             self._lines.add(line)
             line.add_done_callback(self._lines.discard)
@@ -116,5 +117,6 @@ def _socket() -> socket.socket:
     made = socket.socket()
     made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     made.settimeout(0)
     return made

@@ -10,7 +10,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from d_back_core import User, WebSocketServer
@@ -20,7 +20,7 @@ from promise import program as acts
 from promise.chain import Chain, newcomer, public_id
 from promise.client import Client
 from promise.oracle import Disorder, State, settled, shown
-from promise.program import NAMES, SERVERS, Act, Program
+from promise.program import NAMES, SERVERS, Act, Program, Setup
 from promise.providers import Polled
 from promise.proxy import Proxy, small_send_buffers
 
@@ -54,7 +54,7 @@ async def run(program: Program) -> Report:
         async with contextlib.AsyncExitStack() as stack:
             one = Run(program, report)
             try:
-                await one.begin(stack, program.setup.clients)
+                await one.begin(stack, program.setup)
                 for number, phase in enumerate(program.phases, 1):
                     await one.phase(phase, f"phase {number}")
             except TimeoutError:
@@ -116,14 +116,14 @@ class Run:
         self._reloads: list[asyncio.Task[Any]] = []
         self._said: list[Said] = []
 
-    async def begin(self, stack: contextlib.AsyncExitStack, clients: Sequence[str]) -> None:
+    async def begin(self, stack: contextlib.AsyncExitStack, setup: Setup) -> None:
         """Start the gateway, and all clients at once."""
         starting = asyncio.create_task(stack.enter_async_context(self._server))
         while not starting.done():  # `startup_timeout` ends it
             await self._clock.advance(0.5)
         await starting
         small_send_buffers(self._server.port)
-        for number, wanted in enumerate(clients):
+        for number, wanted in enumerate(setup.clients):
             proxy = await stack.enter_async_context(Proxy(self._server.port).running())
             self._proxies.append(proxy)
             client = Client(f"client {number}", proxy.url, wanted, compression=number % 2 == 1)
@@ -134,7 +134,10 @@ class Run:
         self._clients += self._watchers.values()
         self._assign_public_ids()
         simple = all(each.answers and not each.login for each in self._chain.providers.values())
-        await self._settle("start", Disorder(health=0 if simple else 1))
+        for act in setup.early:
+            await self._happen(act)
+        disorder = _disorder(setup.early)
+        await self._settle("start", disorder if simple else replace(disorder, health=2))
 
     def count(self) -> None:
         self._report.counts += Counter(
@@ -151,11 +154,7 @@ class Run:
             client.copy.chat.clear()
             client.copy.kept_up = True
         for act in phase:
-            self._report.counts["events"] += 1
-            provider = self._chain.providers.get(NAMES[getattr(act, "source", 0)])
-            if provider is not None:
-                await self._at_source(act, provider)
-                await self._elsewhere(act)
+            await self._happen(act)
         before = self._state
         await self._settle(name, _disorder(phase))
         if all(isinstance(act, acts.CALM) for act in phase):
@@ -169,7 +168,14 @@ class Run:
 
     # What happens
 
-    async def _at_source(self, act: Act, provider: Polled) -> None:
+    async def _happen(self, act: Act) -> None:
+        self._report.counts["events"] += 1
+        if not isinstance(act, acts.AtSource):
+            await self._elsewhere(act)
+        elif provider := self._chain.providers.get(NAMES[act.source]):
+            await self._at_source(act, provider)
+
+    async def _at_source(self, act: acts.AtSource, provider: Polled) -> None:
         match act:
             case acts.Change():
                 provider.change(act.server, act.uid, act.user)
@@ -179,13 +185,8 @@ class Run:
                 await _burst(act, provider)
             case acts.Chat():
                 self._say(act, provider)
-            case acts.Turn():
-                provider.login = act.login if provider.streams else 0
-                provider.turn(act.state)
-            case acts.Break() if provider.answers:
-                provider.break_off(recovered=act.recovered)
-            case acts.End():
-                provider.end()
+            case acts.Turn() | acts.Break() | acts.Recovered() | acts.End():
+                _health(act, provider)
             case acts.List(present=False):
                 provider.unlist(act.server)
             case acts.List() if act.server not in provider.listed:
@@ -334,6 +335,19 @@ class Run:
                 in_order = [each.text for each in said if each.text in got]
                 if got != in_order or not sure <= set(got):
                     yield f"{client.name}: chat {got}, not {sorted(sure)}"
+
+
+def _health(act: acts.Turn | acts.Break | acts.Recovered | acts.End, provider: Polled) -> None:
+    match act:
+        case acts.Turn():
+            provider.login = act.login if provider.streams else 0
+            provider.turn(act.state)
+        case acts.Break() if provider.answers:
+            provider.break_off()
+        case acts.Recovered() if provider.answers:
+            provider.recovered()
+        case acts.End():
+            provider.end()
 
 
 async def _burst(act: acts.Burst, provider: Polled) -> None:

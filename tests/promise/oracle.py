@@ -49,7 +49,7 @@ class Disorder:
     """What happened since it was settled last, as far as it can make the outcome open."""
 
     health: int = 0
-    """How many providers changed their health."""
+    """How often a provider changed its health."""
     reloaded: bool = False
     listings: frozenset[str] = frozenset()
     """Servers that a provider has listed or taken back."""

@@ -186,9 +186,9 @@ class Program(_Shown):
 
 
 source = st.integers(0, len(NAMES) - 1)
-server = st.sampled_from(SERVERS)
+server = st.sampled_from(["1", "1", "2"])
 uid = st.sampled_from(UIDS)
-client = st.integers(0, 5)
+client = st.integers(0, 3)
 mode: st.SearchStrategy[Mode] = st.sampled_from(["fallback", "fallback", "merge", "enrich"])
 users = st.builds(
     User,
@@ -202,7 +202,7 @@ policy = st.builds(
     hide_offline=st.booleans(),
     ignore_users=st.sampled_from([(), (), ("1",), ("2", "3")]),
 )
-cuts = st.one_of(st.integers(0, 300), st.integers(0, 20_000))
+cuts = st.one_of(st.integers(0, 300), st.integers(0, 20_000), st.integers(115_000, 130_000))
 bursts = st.builds(
     Burst, source, server, st.integers(1, 400), st.integers(1, 400), st.integers(1, 50)
 )
@@ -241,7 +241,7 @@ at_sources: list[st.SearchStrategy[Act]] = [
     st.builds(Pass, st.sampled_from([0.1, 0.5, 2, 5])),
 ]
 
-crowds = st.builds(Source, mode=mode, last=st.sampled_from([4, 40, 200]))
+crowds = st.builds(Source, mode=mode, last=st.sampled_from([4, 40, 40, 200, 1500]))
 sources = st.builds(
     Source,
     mode=mode,
@@ -259,7 +259,7 @@ def programs(
     each: st.SearchStrategy[Source], acts: list[st.SearchStrategy[Act]], most: int
 ) -> st.SearchStrategy[Program]:
     """Programs with one to three of these sources, in which these things happen."""
-    some = st.lists(st.one_of(acts), max_size=most).map(tuple)
+    some = st.lists(st.one_of(acts), min_size=2, max_size=most).map(tuple)
     setups = st.builds(
         Setup,
         st.lists(each, min_size=1, max_size=3).map(tuple),
@@ -267,10 +267,10 @@ def programs(
         st.booleans(),
         st.one_of(st.just(()), some),
     )
-    return st.builds(Program, setups, st.lists(some, max_size=5).map(tuple))
+    return st.builds(Program, setups, st.lists(some, min_size=2, max_size=5).map(tuple))
 
 
-lines = programs(crowds, on_lines, 12)
+lines = programs(crowds, on_lines, 16)
 """Connections stall and are cut while sources that are well say much."""
-chains = programs(sources, at_sources * 2 + on_lines[2:], 6)
+chains = programs(sources, at_sources * 2 + on_lines[2:], 8)
 """Sources fail in every way, and the configuration changes."""

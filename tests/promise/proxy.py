@@ -67,18 +67,24 @@ class Proxy:
 
     async def _pass(self, client: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        with client, _socket() as gateway, contextlib.suppress(OSError):
-            await loop.sock_connect(gateway, self._gateway)
-            both = {
-                asyncio.create_task(self._up(client, gateway)),
-                asyncio.create_task(self._down(gateway, client)),
-            }
-            try:
-                await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for task in both:
-                    task.cancel()
-                await asyncio.gather(*both, return_exceptions=True)
+        with client, contextlib.suppress(OSError):
+            with _socket() as gateway:
+                await loop.sock_connect(gateway, self._gateway)
+                both = {
+                    asyncio.create_task(self._up(client, gateway)),
+                    asyncio.create_task(self._down(gateway, client)),
+                }
+                try:
+                    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    for task in both:
+                        task.cancel()
+                    await asyncio.gather(*both, return_exceptions=True)
+            # Closed with something unread, a socket is reset, and the other side loses what is
+            # on its way: the client is to read all that was passed on.
+            client.shutdown(socket.SHUT_WR)
+            while await loop.sock_recv(client, PIECE):
+                pass
 
     async def _up(self, client: socket.socket, gateway: socket.socket) -> None:
         loop = asyncio.get_running_loop()

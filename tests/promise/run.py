@@ -20,7 +20,7 @@ from promise import program as acts
 from promise.chain import Chain, newcomer, public_id
 from promise.client import Client
 from promise.oracle import Disorder, State, settled, shown
-from promise.program import NAMES, SERVERS, Act, Program, Setup
+from promise.program import SERVERS, Act, Program, Setup
 from promise.providers import Polled
 from promise.proxy import Proxy, small_send_buffers
 
@@ -172,10 +172,12 @@ class Run:
         self._report.counts["events"] += 1
         if not isinstance(act, acts.AtSource):
             await self._elsewhere(act)
-        elif provider := self._chain.providers.get(NAMES[act.source]):
-            await self._at_source(act, provider)
+        else:
+            names = list(self._chain.providers)
+            name = names[act.source % len(names)]
+            await self._at_source(act, name, self._chain.providers[name])
 
-    async def _at_source(self, act: acts.AtSource, provider: Polled) -> None:
+    async def _at_source(self, act: acts.AtSource, name: str, provider: Polled) -> None:
         match act:
             case acts.Change():
                 provider.change(act.server, act.uid, act.user)
@@ -184,13 +186,13 @@ class Run:
             case acts.Burst():
                 await _burst(act, provider)
             case acts.Chat():
-                self._say(act, provider)
+                self._say(act, name, provider)
             case acts.Turn() | acts.Break() | acts.Recovered() | acts.End():
                 _health(act, provider)
             case acts.List(present=False):
                 provider.unlist(act.server)
             case acts.List() if act.server not in provider.listed:
-                server, people = newcomer(NAMES[act.source], act.server, ("1", "2"))
+                server, people = newcomer(name, act.server, ("1", "2"))
                 provider.list(act.server, server, people)
 
     async def _elsewhere(self, act: Act) -> None:
@@ -214,9 +216,9 @@ class Run:
             case acts.Cut():
                 self._proxies[act.client % len(self._proxies)].cut(act.after)
 
-    def _say(self, act: acts.Chat, provider: Polled) -> None:
+    def _say(self, act: acts.Chat, name: str, provider: Polled) -> None:
         self._report.counts["chats"] += 1
-        name, number = NAMES[act.source], self._report.counts["chats"]
+        number = self._report.counts["chats"]
         if provider.say(act.server, act.uid, f"{name} {number}"):
             self._said.append(Said(name, act.server, act.uid, f"{name} {number}"))
 
@@ -361,7 +363,7 @@ async def _burst(act: acts.Burst, provider: Polled) -> None:
 
 
 def _disorder(phase: Sequence[Act]) -> Disorder:
-    health = {act.source for act in phase if isinstance(act, acts.Turn | acts.Break | acts.End)}
+    health = [act for act in phase if isinstance(act, acts.Turn | acts.Break | acts.End)]
     return Disorder(
         health=len(health),
         reloaded=any(isinstance(act, acts.Reload) for act in phase),

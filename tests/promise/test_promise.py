@@ -38,6 +38,8 @@ KNOWN = {
     "R12 the public id of a provider that starts slowly",
     "R16 a provider that recovers without a stream",
     "R16 a slow log-in after a loss",
+    "R29 a change on its way while a client recovers",
+    "R48 a cut after a join, before what changed since",
     "R48 a cut within a resync, 20000 bytes on",
 }
 """What still differs."""

@@ -232,11 +232,9 @@ class Run:
         found: list[str] | None = None
         for seconds in STEPS:
             await self._clock.advance(seconds)
-            layers, policies = self._chain.layers(), self._chain.policies
-            self._state = settled(before, layers, policies, disorder)
-            found = await self._compare()
+            found = await self._compare(before, disorder)
             if found == []:
-                found = await self._stays()
+                found = await self._stays(before, disorder)
                 break
         if found is None:
             found = [f"{self._waits_for()}: no answer"]
@@ -245,17 +243,17 @@ class Run:
             client.copy.faults.clear()
         self._report.differences += [f"{name}: {each}" for each in found]
 
-    async def _stays(self) -> list[str] | None:
+    async def _stays(self, before: State, disorder: Disorder) -> list[str] | None:
         found, times = None, 0
         for _ in STEPS:
             await self._clock.advance(5)  # comparing answers the pings of these seconds
-            found = await self._compare()
+            found = await self._compare(before, disorder)
             times += found == []
             if found or times == LASTING:
                 break
         return found
 
-    async def _compare(self) -> list[str] | None:
+    async def _compare(self, before: State, disorder: Disorder) -> list[str] | None:
         """The differences between what the clients hold and what is right, or None while a
         connection, a join or a reload is under way.
         """
@@ -265,6 +263,7 @@ class Run:
         for task in self._reloads:
             task.result()
         self._report.counts["comparisons"] += 1
+        self._state = settled(before, self._chain.layers(), self._chain.policies, disorder)
         return [
             f"{client.name}: {each}"
             for client in self._clients

@@ -88,6 +88,17 @@ SMALL = {
     "R15 a reload while clients join": Program(
         Setup((Source(last=200), Source(last=200)), eager=False, early=(Loops(3), TURNED))
     ),
+    **{
+        f"R15 a reload during the first fill, {turns} turns on": Program(
+            Setup(
+                (Source(mode="merge", last=6000), Source(mode="merge", last=6000)),
+                clients=("1",),
+                eager=False,
+                early=(Loops(turns), TURNED),
+            )
+        )
+        for turns in (24, 30, 36)
+    },
     "R15 a reload during a failover": Program(Setup(TWO), ((FAILS, Pass(2), TURNED), (WELL,))),
     "R11 chat in order": Program(
         Setup(TWO), ((ADA_SPEAKS, Chat(source=0, server="1", uid="2"), ADA_SPEAKS),)

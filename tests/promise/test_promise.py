@@ -36,6 +36,7 @@ KNOWN = {
     "R3 two networks, one of them starts slowly",
     "R10 a log-in without an end",
     "R12 the public id of a provider that starts slowly",
+    "R15 a reload during the first fill, 30 turns on",
     "R16 a provider that recovers without a stream",
     "R16 a slow log-in after a loss",
     "R29 a change on its way while a client recovers",

@@ -78,6 +78,10 @@ SMALL = {
             (List(source=0, server="1", present=True),),
         ),
     ),
+    "R3 a merging provider takes back its part": Program(
+        Setup((Source(mode="merge"), TWO[1])),
+        ((List(source=0, server="1", present=False),),),
+    ),
     "R3 an enriching provider takes back its part": Program(
         Setup((Source(mode="enrich"), Source())),
         ((List(source=0, server="1", present=False),),),

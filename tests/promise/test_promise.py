@@ -31,6 +31,7 @@ SHORT = settings(
 KNOWN = {
     "R3 a server that one of two no longer lists",
     "R3 a server that only a failed provider lists",
+    "R3 a merging provider takes back its part",
     "R3 an enriching provider takes back its part",
     "R3 two networks",
     "R3 two networks, one of them starts slowly",

@@ -69,7 +69,9 @@ class State:
     worlds: Mapping[str, World | None] = field(default_factory=dict)
     """Its users, for each server that clients may join; None: that is open."""
     default: str | None = None
-    """The server that is the default; None: it is open which, or there is none."""
+    """The server that is the default; None: it is open which, or there is none. Then it is what
+    clients were shown.
+    """
 
     def there(self, server_id: str) -> bool | None:
         """Whether clients see the server; None: that is open."""
@@ -153,7 +155,7 @@ def _default(
         return last
     if disorder.health or disorder.listings or None in exists.values() or not worlds:
         return None  # it may have moved more than once
-    if disorder.reloaded and last is None:
+    if last is None and disorder.reloaded:
         return None
     return last if last in worlds else min(worlds)
 

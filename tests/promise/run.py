@@ -236,6 +236,9 @@ class Run:
             if found == []:
                 found = await self._stays(before, disorder)
                 break
+        if self._state.default is None:
+            shown_default = _default(self._watchers[SERVERS[0]])
+            self._state = replace(self._state, default=shown_default)
         if found is None:
             found = [f"{self._waits_for()}: no answer"]
         for client in self._clients:
@@ -294,13 +297,11 @@ class Run:
                 right = self._public_ids.setdefault(key, listed[key]["id"])
                 if listed[key]["id"] != right:
                     yield f"server {key} is '{listed[key]['id']}', not '{right}'"
-        default = [key for key in listed if listed[key].get("default")]
-        right_default = self._state.default
+        default, right_default = _default(client), self._state.default
         if right_default is None:
-            servers = self._watchers[SERVERS[0]].copy.servers
-            right_default = next((key for key in servers if servers[key].get("default")), None)
-        if default != ([] if right_default is None else [right_default]):
-            yield f"the default is {default}, not '{right_default}'"
+            right_default = _default(self._watchers[SERVERS[0]])
+        if default != right_default:
+            yield f"the default is '{default}', not '{right_default}'"
 
     def _wrong_users(self, client: Client) -> Iterator[str]:
         copy, key = client.copy, client.wanted
@@ -349,6 +350,11 @@ def _health(act: acts.Turn | acts.Break | acts.Recovered | acts.End, provider: P
             provider.recovered()
         case acts.End():
             provider.end()
+
+
+def _default(client: Client) -> str | None:
+    servers = client.copy.servers
+    return next((key for key in servers if servers[key].get("default")), None)
 
 
 async def _burst(act: acts.Burst, provider: Polled) -> None:

@@ -78,6 +78,13 @@ SMALL = {
             (List(source=0, server="1", present=True),),
         ),
     ),
+    "R3 a server that is disabled and enabled again": Program(
+        Setup(TWO),
+        (
+            (Reload((0, 1, 2), ("fallback",) * 3, (Policy(enabled=False), Policy())),),
+            (Reload((0, 1, 2), ("fallback",) * 3, (Policy(), Policy())),),
+        ),
+    ),
     "R3 a merging provider takes back its part": Program(
         Setup((Source(mode="merge"), TWO[1])),
         ((List(source=0, server="1", present=False),),),

@@ -20,7 +20,7 @@ from promise.run import run
 from promise.small import SMALL
 
 SHORT = settings(
-    max_examples=40,
+    max_examples=30,
     deadline=None,
     database=None,
     phases=[Phase.generate],  # the long run makes a difference small
@@ -29,20 +29,19 @@ SHORT = settings(
 
 
 KNOWN = {
-    "R3 a server that one of two no longer lists",
-    "R3 a server that only a failed provider lists",
+    # `server-list-update` has only what changed; the protocol page says that it is the whole list.
+    "R3 a server that is disabled and enabled again",
+    "R3 a server that no provider lists any more",
+    # What the provider said of the users stays after its `ServerRemoved`.
     "R3 a merging provider takes back its part",
+    "R3 a server that one of two no longer lists",
     "R3 an enriching provider takes back its part",
-    "R3 two networks",
-    "R3 two networks, one of them starts slowly",
-    "R10 a log-in without an end",
-    "R12 the public id of a provider that starts slowly",
+    # The users keep the rules of before the reload.
+    "R15 a reload during the first fill, 24 turns on",
     "R15 a reload during the first fill, 30 turns on",
-    "R16 a provider that recovers without a stream",
+    "R15 a reload during the first fill, 36 turns on",
+    # It is asked in the middle of its log-in, and not again.
     "R16 a slow log-in after a loss",
-    "R29 a change on its way while a client recovers",
-    "R48 a cut after a join, before what changed since",
-    "R48 a cut within a resync, 20000 bytes on",
 }
 """What still differs."""
 
@@ -77,7 +76,6 @@ def test_a_program_makes_clients_slow_and_cuts_them() -> None:
     assert (report.counts["cuts"], report.counts["resumes"]) == (1, 1)
 
 
-@pytest.mark.skip(reason="known differences")
 @seed(1)
 @SHORT
 @given(lines)

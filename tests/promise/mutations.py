@@ -35,7 +35,12 @@ class Mutation:
 
 
 MUTATIONS = (
-    Mutation("R2", "chain/layers.py", "                if answered:", "                if False:"),
+    Mutation(
+        "R2",
+        "chain/layers.py",
+        'if link.mode == "fallback" and answered:',
+        'if link.mode == "fallback" and False:',
+    ),
     Mutation(
         "R2",
         "state/resolver.py",
@@ -55,7 +60,9 @@ MUTATIONS = (
         "if value is not UNSET and link",
     ),
     Mutation("R4", "chain/layers.py", "fields.setdefault(field, value)", "fields[field] = value"),
-    Mutation("R7", "state/resolver.py", "return wanted | kept, waiting", "return wanted, waiting"),
+    Mutation(
+        "R7", "state/resolver.py", "return wanted, kept, waiting", "return wanted, {}, waiting"
+    ),
     Mutation(
         "R7",
         "state/resolver.py",
@@ -71,8 +78,8 @@ MUTATIONS = (
     Mutation(
         "R10",
         "state/resolver.py",
-        "if source.expired or (not supervisor.started and source.records is None):",
-        "if not supervisor.started and source.records is None:",
+        "if source.expired or (not supervisor.running and source.records is None):",
+        "if not supervisor.running and source.records is None:",
     ),
     Mutation(
         "R10",
@@ -92,8 +99,8 @@ MUTATIONS = (
     Mutation(
         "R13",
         "chain/world.py",
-        "if self.hide_offline and user is not None",
-        "if user is not None",
+        "self.hide_offline = hide_offline\n",
+        "self.hide_offline = False\n",
     ),
     Mutation(
         "R13",
@@ -104,14 +111,14 @@ MUTATIONS = (
     Mutation(
         "R14",
         "state/layer_source.py",
-        "            self._keep(key, patch)",
-        "            pass",
+        "                self._call.patches.append((key, patch))",
+        "                pass",
     ),
     Mutation(
         "R15",
         "state/layer_source.py",
-        "if self._asking is not asyncio.current_task():",
-        "if False:",
+        "if self._call is not call:\n            return  #",
+        "if False:\n            return  #",
     ),
     Mutation(
         "R15",
@@ -122,8 +129,8 @@ MUTATIONS = (
     Mutation(
         "R16",
         "state/layer_source.py",
-        "        if self._in_flight:\n            self._again = True\n",
-        "        if self._in_flight:\n            pass\n",
+        "        if call.repeat:\n",
+        "        if False:\n",
     ),
     Mutation(
         "R26",
@@ -170,15 +177,32 @@ MUTATIONS = (
     Mutation(
         "R29",
         "state/subscribers.py",
-        "subscription.outbox.hold(batch.deltas[number] for number in chosen)",
-        "subscription.outbox.hold(batch.deltas[number] for number in chosen[:-1])",
+        "                    subscription.backlog.hold(delta)\n",
+        "                    pass\n",
     ),
-    Mutation("R29", "state/backlog.py", "            elif told:", "            elif False:"),
     Mutation(
         "R29",
         "state/backlog.py",
-        "self._told.setdefault(change.uid, told)",
-        "self._told[change.uid] = told",
+        "                if known:\n",
+        "                if False:\n",
+    ),
+    Mutation(
+        "R29",
+        "state/subscribers.py",
+        "for delta in (*rest, *world.pending):",
+        "for delta in rest:",
+    ),
+    Mutation(
+        "R29",
+        "state/subscribers.py",
+        "for delta in (*rest, *world.pending):",
+        "for delta in world.pending:",
+    ),
+    Mutation(
+        "R29",
+        "state/backlog.py",
+        "self._known.setdefault(change.uid, known)",
+        "self._known[change.uid] = known",
     ),
     Mutation(
         "R29",
@@ -195,26 +219,26 @@ MUTATIONS = (
     Mutation(
         "R30",
         "state/snapshot.py",
-        "            lately = list(self.tracker.touched)",
-        "            pass",
+        "return (self._seq if self._frames else seq), self._tail",
+        "return seq, self._tail",
     ),
     Mutation("R31", "chain/world.py", "secrets.token_hex(8)", '"0"'),
     Mutation(
         "R31",
         "chain/world.py",
-        "if not self._reaches_to <= seq <= self.seq:",
-        "if not self._reaches_to <= seq:",
+        "if not self._complete_since <= seq <= self.seq:",
+        "if not self._complete_since <= seq:",
     ),
     Mutation(
         "R31",
         "chain/world.py",
-        "if not self._reaches_to <= seq <= self.seq:",
+        "if not self._complete_since <= seq <= self.seq:",
         "if seq > self.seq:",
     ),
     Mutation(
         "R48",
         "chain/world.py",
-        "if each.seq + _is_unnumbered(each) > seq]",
+        "if each.seq + is_unnumbered(each) > seq]",
         "if each.seq > seq + 1]",
     ),
     Mutation(

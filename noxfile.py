@@ -102,6 +102,16 @@ def cluster(session: nox.Session) -> None:
         session.run("python", "-m", "bench.cluster.demo")
 
 
+@nox.session(python=PYTHONS)
+def promise(session: nox.Session) -> None:
+    """Look for a client that does not end with the truth, whatever fails.
+
+    ``-- --minutes 30`` says how long; every run begins with the seed of ``--first-seed``.
+    """
+    sync(session)
+    session.run("python", "-m", "promise", *session.posargs, env={"PYTHONPATH": "tests"})
+
+
 def sync(session: nox.Session, *options: str) -> None:
     """Install every package of the workspace, and the tools, as uv.lock says."""
     session.run_install(

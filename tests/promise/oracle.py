@@ -1,0 +1,180 @@
+"""What is right once everything has settled, by the rules alone (R1 to R13).
+
+It is given what each provider said last and whether it answers, in the order of the chain, and
+says which servers there are and who is in them. What the rules leave open is None; then clients
+have to agree with each other only.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from msgspec import UNSET
+
+from d_back_core import Server, User
+
+DEFAULTS = {"status": "offline", "roleColor": "#ffffff"}
+WIRE = {"username": "username", "status": "status", "roleColor": "role_color"}
+
+World = dict[str, dict[str, str]]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A provider as it is now. `listed` and `people` are the truth if it answers, else what it
+    said last.
+    """
+
+    name: str
+    mode: str
+    answers: bool
+    listed: Mapping[str, Server]
+    people: Mapping[str, Mapping[str, User]]
+
+    def lists(self, server_id: str) -> bool:
+        return self.mode != "enrich" and server_id in self.listed
+
+    def answers_for(self, server_id: str) -> bool:
+        return self.answers and server_id in self.people
+
+
+@dataclass(frozen=True)
+class Policy:
+    enabled: bool = True
+    hide_offline: bool = False
+    ignore_users: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Disorder:
+    """What happened since it was settled last, as far as it can make the outcome open."""
+
+    health: int = 0
+    """How often a provider changed its health."""
+    reloaded: bool = False
+    listings: frozenset[str] = frozenset()
+    """Servers that a provider has listed or taken back."""
+
+    def concerns(self, server_id: str) -> bool:
+        return self.reloaded or server_id in self.listings
+
+
+@dataclass(frozen=True)
+class State:
+    """A settled state, which is also the last state where no provider answers afterwards."""
+
+    exists: Mapping[str, bool | None] = field(default_factory=dict)
+    """By server; None: it is open."""
+    in_use: Mapping[str, str | None] = field(default_factory=dict)
+    """The fallback provider that each server's users come from; None: it is open which."""
+    worlds: Mapping[str, World | None] = field(default_factory=dict)
+    """Its users, for each server that clients may join; None: that is open."""
+    default: str | None = None
+    """The server that is the default; None: it is open which, or there is none. Then it is what
+    clients were shown.
+    """
+
+    def there(self, server_id: str) -> bool | None:
+        """Whether clients see the server; None: that is open."""
+        if self.exists.get(server_id) is None:
+            return None
+        return server_id in self.worlds
+
+
+def settled(
+    before: State,
+    layers: Sequence[Layer],
+    policies: Mapping[str, Policy],
+    disorder: Disorder,
+) -> State:
+    """The state that follows, once nothing is pending."""
+    exists = {key: _exists(key, before, layers, disorder) for key in policies}
+    in_use = {key: _in_use(key, before, layers, disorder) for key in policies}
+    worlds: dict[str, World | None] = {}
+    for key, policy in policies.items():
+        if exists[key] is not False and policy.enabled:
+            world = _world(key, in_use[key], layers)
+            hidden = policy.ignore_users
+            worlds[key] = world and {uid: u for uid, u in world.items() if uid not in hidden}
+        elif not policy.enabled:
+            exists[key] = bool(exists[key])  # nobody sees the difference
+    default = _default(before, exists, worlds, disorder)
+    return State(exists, in_use, worlds, default)
+
+
+def _exists(
+    server_id: str, before: State, layers: Sequence[Layer], disorder: Disorder
+) -> bool | None:
+    """R3: a server exists if a provider lists it. A provider that has failed takes nothing back,
+    so a server that only it listed stays.
+    """
+    listing = [layer for layer in layers if layer.lists(server_id)]
+    if any(layer.answers for layer in listing):
+        return True
+    if not listing:
+        return False
+    return None if disorder.concerns(server_id) else before.exists.get(server_id)
+
+
+def _in_use(
+    server_id: str, before: State, layers: Sequence[Layer], disorder: Disorder
+) -> str | None:
+    """R2, R7: the first fallback provider that answers; without one, the last that did."""
+    fallbacks = [layer for layer in layers if layer.mode == "fallback"]
+    for layer in fallbacks:
+        if layer.answers_for(server_id):
+            return layer.name
+    last = before.in_use.get(server_id)
+    if disorder.health > 1 or disorder.concerns(server_id):
+        return None  # another one may have been in use for a moment
+    return last
+
+
+def _world(server_id: str, in_use: str | None, layers: Sequence[Layer]) -> World | None:
+    used = [
+        layer
+        for layer in layers
+        if layer.name == in_use or (layer.mode != "fallback" and layer.answers_for(server_id))
+    ]
+    lost = in_use is None and any(
+        layer.mode == "fallback" and server_id in layer.people for layer in layers
+    )
+    if lost or not any(layer.mode != "enrich" for layer in used):
+        return None
+    return merged(server_id, used)
+
+
+def _default(
+    before: State,
+    exists: Mapping[str, bool | None],
+    worlds: Mapping[str, World | None],
+    disorder: Disorder,
+) -> str | None:
+    """R3: it stays as long as its server is open; else the smallest server_id."""
+    last = before.default
+    if last and last in worlds and exists[last] and not disorder.concerns(last):
+        return last
+    if disorder.health or disorder.listings or None in exists.values() or not worlds:
+        return None  # it may have moved more than once
+    if last is None and disorder.reloaded:
+        return None
+    return last if last in worlds else min(worlds)
+
+
+def merged(server_id: str, layers: Sequence[Layer]) -> World:
+    """The layers merged field by field: the higher one wins, and `enrich` adds no users."""
+    adding = [layer for layer in layers if layer.mode != "enrich"]
+    world: World = {}
+    for uid in {uid: None for layer in adding for uid in layer.people[server_id]}:
+        world[uid] = {"uid": uid, "username": uid, **DEFAULTS}
+        for layer in reversed(layers):
+            user = layer.people[server_id].get(uid, User())
+            values = {key: getattr(user, name) for key, name in WIRE.items()}
+            given = {k: v for k, v in values.items() if v is not UNSET and v is not None}
+            world[uid].update(given)
+    return world
+
+
+def shown(world: World, policy: Policy) -> World:
+    """What is compared: with `hide_offline` a client may know who is offline, and need not."""
+    hide = policy.hide_offline
+    return {uid: u for uid, u in world.items() if not (hide and u["status"] == "offline")}

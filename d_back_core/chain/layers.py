@@ -91,6 +91,10 @@ class Layers(Generic[R]):
             return None
         return self.in_use[name].get(key)
 
+    def holders(self, key: str) -> frozenset[str]:
+        """Return the providers whose layers in use have that key, whether it counts or not."""
+        return frozenset(name for name, records in self.in_use.items() if key in records)
+
     def contributors(self, key: str, above: str | None = None) -> Iterator[tuple[Link, R]]:
         """Yield the records that count for the key, highest priority first.
 

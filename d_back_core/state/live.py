@@ -201,6 +201,8 @@ class Live:
             self._list_recorder.flush(self.list_resolver.layers)
             self.registry.hold_eager()
             self.joins.on_list_refreshed(before, changed=changed)
+            for server_id, server in self.servers.items():
+                server.on_listed(self.list_resolver.layers.holders(server_id))
         for server in servers:
             server.deliver()
 

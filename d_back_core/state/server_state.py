@@ -68,6 +68,7 @@ class ServerState:
         self._shared = shared
         self._subscribers = Subscribers(shared.counters)
         self._filled = False
+        self._listed_by: frozenset[str] = frozenset()
         self._failover_log = FailoverLog(shared.clock)
         self._recorder = UserRecorder(server_id, shared.queues, lambda: self.policy)
         self._delivering: asyncio.Task[None] | None = None
@@ -129,6 +130,13 @@ class ServerState:
         for uid in policy.ignore_users:
             self.world.put(uid, None)
         self._shared.changed(self)
+
+    def on_listed(self, names: frozenset[str]) -> None:
+        """These providers list the server now. One that no longer does takes back its part: what
+        it returned about the users is out of date, too (R3)."""
+        for name in self._listed_by - names:
+            self.resolver.refetch(name)
+        self._listed_by = names
 
     def stats(self) -> ServerStats:
         """Return the present state, for operators."""

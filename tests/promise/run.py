@@ -281,8 +281,9 @@ class Run:
         """R12: the id of the highest provider that knows a server, whichever starts first."""
         for key in SERVERS:
             for layer in self._chain.layers():
-                if self._chain.providers[layer.name].state == "none":
-                    break  # the rules do not say whether this is an answer
+                enriches = layer.mode == "enrich" and key in layer.listed
+                if enriches or self._chain.providers[layer.name].state == "none":
+                    break  # the rules do not say whether it is waited for
                 if layer.answers and key in layer.listed:
                     self._public_ids[key] = public_id(layer.name, key)
                     break

@@ -93,8 +93,8 @@ class Resolver(Generic[R, E]):
         """The providers whose layers are being merged."""
         self._reloads = 0
         """Number of calls of `set_chain`: a merge that a reload overtakes is discarded."""
-        self._reloaded = False
-        """True until the chain of the last `set_chain` is in use."""
+        self._reloads_in_use = 0
+        """The same number when the merge in use began."""
         self._underived = False
         """True if the sink may derive other records than those in use (another policy)."""
         self._report_all = False
@@ -128,7 +128,7 @@ class Resolver(Generic[R, E]):
             else:
                 source.release()
         self._reloads += 1
-        self._reloaded = self._underived = bool(self.layers.in_use or self._staged)
+        self._underived = bool(self.layers.in_use or self._staged)
         self.reconsider()
 
     def reconsider(self) -> None:
@@ -234,16 +234,16 @@ class Resolver(Generic[R, E]):
         stale = frozenset(kept) if self._subject.is_list else frozenset[str]()
         layers = Layers(self._subject.kind, self._links, wanted | kept, stale=stale)
         in_use = self.layers.in_use
-        if self._reloaded and waiting and in_use and self._links != self.layers.links:
+        reloaded = bool(in_use) and self._reloads != self._reloads_in_use
+        if reloaded and waiting and self._links != self.layers.links:
             # What is in use stays until all that are to replace it have answered; only the
             # policy applies at once.
             if self._underived:
                 await self._put_in_use(self.layers)
             return
-        if self._reloaded or not layers.same_as(self.layers):
+        if reloaded or not layers.same_as(self.layers):
             if not await self._put_in_use(layers):
                 return
-            self._reloaded = False
         elif not waiting and not in_use and not self.ready.is_set():
             self._sink.swap({})  # no provider answers: there is nothing to show until one does
         if not waiting:
@@ -396,6 +396,8 @@ class Resolver(Generic[R, E]):
             return False
         # No await from here to the end of the swap.
         self._underived = False
+        if layers is not self.layers:  # else only the policy is new; the chain is still to come
+            self._reloads_in_use = reloads
         before, self.layers = self.layers, layers
         self._sink.swap(merged)
         for name in before.in_use.keys() - layers.in_use.keys():

@@ -40,8 +40,12 @@ class Copy:
 
     def take(self, frame: Frame) -> None:
         match frame["type"]:
-            case "server-list" | "server-list-update":
+            case "server-list":
                 self.servers = frame["data"]
+            case "server-list-update":
+                removed = frame.get("removed", [])
+                kept = {key: each for key, each in self.servers.items() if key not in removed}
+                self.servers = kept | frame["data"]
             case "server-join":
                 self._join(frame["data"])
             case "resumed":

@@ -28,36 +28,13 @@ SHORT = settings(
 )
 
 
-KNOWN = {
-    # `server-list-update` has only what changed; the protocol page says that it is the whole list.
-    "R3 a server that is disabled and enabled again",
-    "R3 a server that no provider lists any more",
-    # What the provider said of the users stays after its `ServerRemoved`.
-    "R3 a merging provider takes back its part",
-    "R3 a server that one of two no longer lists",
-    "R3 an enriching provider takes back its part",
-    # The users keep the rules of before the reload.
-    "R15 a reload during the first fill, 24 turns on",
-    "R15 a reload during the first fill, 30 turns on",
-    "R15 a reload during the first fill, 36 turns on",
-    # It is asked in the middle of its log-in, and not again.
-    "R16 a slow log-in after a loss",
-}
-"""What still differs."""
-
-
-def _known(name: str) -> object:
-    skip = pytest.mark.skip(reason="known differences")
-    return pytest.param(name, marks=[skip] if name in KNOWN else [])
-
-
 def kept(program: Program) -> None:
     """Let the program happen, and expect no difference."""
     report = asyncio.run(run(program))
     assert not report.differences, "\n".join([repr(program), *report.differences])
 
 
-@pytest.mark.parametrize("name", [_known(name) for name in SMALL])
+@pytest.mark.parametrize("name", list(SMALL))
 def test_small_programs(name: str) -> None:
     """Each of these programs shows no difference."""
     kept(SMALL[name])

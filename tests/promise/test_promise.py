@@ -61,7 +61,6 @@ def test_r48_lines_that_stall_and_are_cut(program: Program) -> None:
     kept(program)
 
 
-@pytest.mark.skip(reason="known differences")
 @seed(1)
 @SHORT
 @given(chains)

@@ -6,11 +6,16 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from packages import Packages
 from peers import Dial, Peer
 from websockets.asyncio.client import connect
 
 from d_back_core.embedding.server import WebSocketServer
+
+# On a busy machine examples take longer to make and to run; that is no error of the code.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 @pytest.fixture

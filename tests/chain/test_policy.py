@@ -245,9 +245,10 @@ def test_r3_the_highest_provider_s_flag_comes_next() -> None:
     assert default_of(effective(TWO, preferred=("2", "1"))) == "2"
 
 
-def test_r3_without_a_flag_it_is_the_first_in_order() -> None:
-    """There is always one, if a server is open."""
-    assert default_of(effective(TWO)) == "1"
+@pytest.mark.parametrize("order", [("9", "10"), ("10", "9")])
+def test_r3_without_a_preference_it_is_the_smallest_server_id(order: tuple[str, str]) -> None:
+    """The order of the servers does not matter, and ids compare like numbers."""
+    assert default_of(effective({server_id: Server() for server_id in order})) == "9"
 
 
 @pytest.mark.parametrize(
@@ -303,6 +304,20 @@ def test_r3_the_flag_of_the_highest_provider_that_gives_one_counts() -> None:
         "b": {"1": Server(default=True), "2": Server()},
     }
     assert default_of(listed(listing, LINKS, layers)) == "2"
+
+
+def test_r3_the_present_default_stays_as_long_as_it_is_open() -> None:
+    """Neither a smaller server_id nor its own return moves the clients of the default server."""
+    listing = ServerList({}, Changes())
+    opened, closed = Server(passworded=False), Server(passworded=True)
+    for records, expected in (
+        ({"5": opened}, "5"),
+        ({"1": opened, "5": opened}, "5"),
+        ({"1": opened, "5": closed}, "1"),
+        ({"1": opened, "5": opened}, "1"),
+        ({"1": opened, "5": Server(passworded=False, default=True)}, "5"),
+    ):
+        assert default_of(listed(listing, LINKS, {"a": records})) == expected
 
 
 def test_r6_protection_outlasts_the_layer_that_asked_for_it() -> None:

@@ -248,12 +248,14 @@ class Run:
         self._report.differences += [f"{name}: {each}" for each in found]
 
     async def _stays(self, before: State, disorder: Disorder) -> list[str] | None:
+        """It may have been right only because a grace had not run out: then it gets its time."""
         found, times = None, 0
         for _ in STEPS:
             await self._clock.advance(5)  # comparing answers the pings of these seconds
             found = await self._compare(before, disorder)
-            times += found == []
-            if found or times == LASTING:
+            if found is not None:
+                times = 0 if found else times + 1
+            if times == LASTING:
                 break
         return found
 

@@ -1,4 +1,4 @@
-"""What the core counts: since its start, and without any user data."""
+"""The figures that the core publishes; they contain no user data."""
 
 from collections import Counter
 
@@ -6,7 +6,7 @@ from msgspec import Struct, field
 
 
 class Counters(Struct, kw_only=True):
-    """Totals that only grow."""
+    """Totals since the start; they only grow."""
 
     sessions: int = 0
     joins: int = 0
@@ -18,44 +18,44 @@ class Counters(Struct, kw_only=True):
     bytes: int = 0
     """Bytes of deltas written to sessions."""
     conflated: int = 0
-    """Deltas that were held back from clients that read too slowly."""
+    """Deltas that were held back from clients that read too slowly; the client gets the result."""
     slow_clients: int = 0
-    """Clients that were ended since they stayed behind."""
+    """Clients that were closed because they read too slowly."""
     chat_dropped: int = 0
-    """Messages over the rate of their channel."""
+    """Chat messages that were dropped because their channel was over its rate."""
     refusals: Counter[str] = field(default_factory=Counter)
-    """Errors told to clients, by code."""
+    """Errors sent to clients, by code."""
     rejections: Counter[str] = field(default_factory=Counter)
-    """Connections that were not accepted, by reason."""
+    """Connections that were refused, by reason."""
     closes: Counter[int] = field(default_factory=Counter)
     """Ended sessions, by close code."""
 
 
 class ProviderStats(Struct, frozen=True, kw_only=True):
-    """How one provider is."""
+    """The state of one provider."""
 
     name: str
     mode: str
-    """``fallback``, ``merge``, ``enrich``; "" where it is not in the chain."""
+    """``fallback``, ``merge``, ``enrich``; "" if it is not in the chain."""
     health: str
     """``starting``, ``ready``, ``degraded`` or ``failed``."""
     since: float
-    """Seconds in this health."""
+    """Seconds for which it has had this health."""
     next_retry: float | None
-    """Seconds until its start or its stream is tried again."""
+    """Seconds until it is started again; None: it runs, or is not started again."""
     calls: int
     failures: int
     latency: float | None
-    """Seconds that its last answer took."""
+    """Seconds that its last answer took; None: it has not answered yet."""
     records: int
     refused: int
-    """Values that were not valid."""
+    """Invalid values, which count as not supplied."""
     gauges: dict[str, float] = {}
-    """What the provider tells of itself, by name; see `Context.gauge`."""
+    """The provider's own numbers, by name; see `Context.gauge`."""
 
 
 class Exchange(Struct, frozen=True, kw_only=True):
-    """The layers of a server's users were exchanged for those of others, in one step."""
+    """The layers of a server's users were replaced by those of other providers, in one step."""
 
     age: float
     """Seconds ago."""
@@ -63,23 +63,23 @@ class Exchange(Struct, frozen=True, kw_only=True):
     """The providers that were in use, highest priority first."""
     after: tuple[str, ...]
     epoch: str
-    """What ``first`` and ``last`` are numbers of."""
+    """The epoch that ``first`` and ``last`` belong to."""
     first: int
     """``seq`` of the first delta that it brought."""
     last: int
-    """``seq`` of the last one; lower than ``first`` where nobody differed."""
+    """``seq`` of the last one; lower than ``first`` if no user differed."""
 
 
 class ServerStats(Struct, frozen=True, kw_only=True):
-    """One server that is held. For operators: it is told of servers that clients do not see."""
+    """One server that is held. For operators: servers that clients do not see are included."""
 
     server_id: str
     providers: tuple[str, ...]
-    """Whose layers of its users are in use, highest priority first."""
+    """The providers whose layers of its users are in use, highest priority first."""
     since: float
-    """Seconds that these are in use."""
+    """Seconds for which these have been in use."""
     stale: bool
-    """Whether they have failed since, and nobody is there in their place."""
+    """True if they have failed since and no other provider answers."""
     users: int
     sessions: int
     exchanges: list[Exchange]
@@ -87,7 +87,7 @@ class ServerStats(Struct, frozen=True, kw_only=True):
 
 
 class Stats(Struct, frozen=True, kw_only=True):
-    """The counters, and what is at the moment."""
+    """The counters, and the present state."""
 
     counters: Counters = field(default_factory=Counters)
     sessions: int = 0
@@ -96,8 +96,8 @@ class Stats(Struct, frozen=True, kw_only=True):
     users: int = 0
     providers: list[ProviderStats] = []
     queued: dict[str, int] = {}
-    """Changes that wait for each recorder."""
+    """Number of changes that wait for each recorder."""
     held: list[ServerStats] = []
     errors: dict[str, str] = {}
-    """The last error of each provider that is not ready. It may name hosts and files: show it to
-    operators only."""
+    """The last error of each provider that is not ready. It may contain the names of hosts and
+    files: show it to operators only."""

@@ -1,4 +1,4 @@
-"""Plain HTTP, as the pages and the ``http`` hook see it."""
+"""Requests and responses of the ``http`` hook."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ from msgspec import Struct, field
 
 
 class HttpRequest(Struct, frozen=True, kw_only=True):
-    """A request that is no WebSocket handshake. It has no body."""
+    """A request that is not a WebSocket handshake. It has no body."""
 
     method: str
     path: str
@@ -16,14 +16,14 @@ class HttpRequest(Struct, frozen=True, kw_only=True):
     headers: Mapping[str, str] = field(default_factory=dict)
     """Names in lower case; several values of one header are joined by ", "."""
     address: str = ""
-    """The client's IP address, or "" where it has none."""
+    """The client's IP address; "" if it has none (a Unix socket)."""
 
     def __repr__(self) -> str:
         return f"HttpRequest({self.method} {self.path})"
 
 
 class HttpResponse(Struct, frozen=True, kw_only=True):
-    """The answer. Length, security headers and the omission of a HEAD's body are added."""
+    """The response. The gateway adds the length and security headers, and sends no body to HEAD."""
 
     status: int = 200
     content_type: str = "text/plain; charset=utf-8"

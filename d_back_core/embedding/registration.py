@@ -9,7 +9,7 @@ from d_back_core.embedding.callback import Callback
 from d_back_core.embedding.callbacks import COUNTS
 
 Entries: TypeAlias = Mapping[str, Any] | None
-"""By id; None or empty: not available, ask the next provider."""
+"""By id. None: cannot say. Empty: none known here; the next provider may answer."""
 ClientId: TypeAlias = str | None
 Page: TypeAlias = tuple[str, str | bytes | PathLike[str]] | None
 """A content type, and the content or the path of a file."""
@@ -39,19 +39,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Registration(ABC):
-    """The five callbacks. Each method takes the function, or is used as a decorator with or
-    without arguments, and returns the function as it was.
+    """The five callbacks. Each method takes a function, or is used as a decorator with or without
+    arguments, and returns the function unchanged.
 
     The function may be async or plain. A plain one runs on the event loop; with ``blocking=True``
     in a thread. One that raises, or takes longer than the ``timeout`` of the provider
-    ``callbacks`` (5 s), has failed: who is joined keeps what was said last until the ``grace``
-    (30 s) has run out, and then the next provider's answer comes in its place.
+    ``callbacks`` (5 s), has failed: its last answer stays in use until the ``grace`` (30 s) has
+    run out, then the next provider's answer replaces it.
 
-    ``ttl`` are the seconds after which an answer is too old for a join: the callback is asked
-    again, once for all who join meanwhile. What the new answer says differently than the last
-    one is news; where it only repeats it, later broadcasts stay.
+    ``ttl``: after so many seconds an answer is too old for a join. The callback is called again,
+    once for all joins that wait. What differs from the last answer is a change; where the new
+    answer only repeats the last one, later broadcasts stay.
 
-    Registering is allowed at any time; it takes the place of what was registered before.
+    A function can be registered at any time; it replaces an earlier one.
     """
 
     @overload
@@ -68,8 +68,8 @@ class Registration(ABC):
         """All servers, as ``{server_id: {"id", "name", "passworded", "is_default" (or
         "default"), "enabled", "password"}}``; all fields may be missing.
 
-        Called without an argument, or with None where it takes one. ``password`` lets in who
-        gives it, protects the server, and is told to nobody.
+        Called without an argument, or with None if it takes one. ``password`` protects the server
+        and admits the clients that send it; it is not shown to any client.
         """
         return self._decorated("servers", callback, ttl=ttl, blocking=blocking)
 
@@ -83,7 +83,7 @@ class Registration(ABC):
         self, callback: Any = None, *, ttl: float = 0.0, blocking: bool = False
     ) -> Any:
         """All users of a server, by its server_id, as ``{uid: {"username", "status",
-        "roleColor"}}``; what is missing or not valid gets its default: the uid, ``offline``,
+        "roleColor"}}``; a missing or invalid value gets its default: the uid, ``offline``,
         ``#ffffff``."""
         return self._decorated("users", callback, ttl=ttl, blocking=blocking)
 
@@ -92,10 +92,11 @@ class Registration(ABC):
     @overload
     def on_validate_discord_user(self, *, blocking: bool = False) -> Callable[[V], V]: ...
     def on_validate_discord_user(self, callback: Any = None, *, blocking: bool = False) -> Any:
-        """Whether who logged in with Discord may join a protected server: called at each such
-        join with the token, what the client claims of its user, and the server_id.
+        """Return True if a client that has logged in with Discord may join a protected server.
+        Called at each such join with the token, the user that the client claims to be, and the
+        server_id.
 
-        Only ``True`` lets them in. Without it nobody is let in by a login.
+        Only ``True`` admits the client. Without this callback no login admits a client.
         """
         return self._decorated("authorize", callback, blocking=blocking)
 
@@ -108,7 +109,7 @@ class Registration(ABC):
     def on_get_client_id(
         self, callback: Any = None, *, ttl: float = 0.0, blocking: bool = False
     ) -> Any:
-        """The OAuth2 client id that clients of a server log in with; None: there is none."""
+        """Return the OAuth2 client id with which clients of a server log in; None: none."""
         return self._decorated("client_id", callback, ttl=ttl, blocking=blocking)
 
     @overload
@@ -116,8 +117,8 @@ class Registration(ABC):
     @overload
     def on_static_request(self, *, blocking: bool = False) -> Callable[[P], P]: ...
     def on_static_request(self, callback: Any = None, *, blocking: bool = False) -> Any:
-        """A page for a path, which is percent-decoded and without a query: the content type, and
-        the content or the path of a file; None leaves it to the built-in pages.
+        """Return the page for a path, which is percent-decoded and has no query: the content type,
+        and the content or the path of a file. None leaves it to the built-in pages.
 
         Bytes are content and a ``Path`` is a file. A ``str`` is a file only if it names an
         existing one, with a suffix, and did not come in the requested path; else it is content.
@@ -136,4 +137,4 @@ class Registration(ABC):
 
     @abstractmethod
     def _register(self, hook: str, callback: Callback) -> None:
-        """Let this callback answer the hook."""
+        """Use this callback from now on."""

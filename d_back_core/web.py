@@ -23,7 +23,7 @@ class HttpRequest(Struct, frozen=True, kw_only=True):
 
 
 class HttpResponse(Struct, frozen=True, kw_only=True):
-    """The response. The gateway adds the length and security headers, and sends no body to HEAD."""
+    """The response. The gateway adds length and security headers, and omits the body of a HEAD."""
 
     status: int = 200
     content_type: str = "text/plain; charset=utf-8"

@@ -140,7 +140,7 @@ class World:
         for tracker in self._trackers:
             tracker.touch(uid, visible=known is not None)
         if shown is not None and known is not None:
-            self._change(_differing(known, shown))
+            self._change(_differing(known, shown), Presence.introducing(shown, None))
         elif shown is not None:
             known_before = self._hidden_at.pop(uid, 0)
             self._change(Presence.introducing(shown, known_before))
@@ -148,7 +148,8 @@ class World:
             if user is None:
                 self._change(Removal(uid=uid))
             else:  # hidden: to the sessions that know the user it is offline, not removed
-                self._change(Presence(uid=uid, status=user.status))
+                hidden = Presence(uid=uid, status=user.status)
+                self._change(hidden, Presence.introducing(user, None))
                 # After the delta: a session that joins from here on does not know the user.
                 self._hidden_at[uid] = self.position
         elif user is None and (hidden_at := self._hidden_at.pop(uid, None)) is not None:
@@ -200,7 +201,9 @@ class World:
         return self._pending
 
     def since(self, seq: int) -> list[Delta] | None:
-        """Return the deltas that a client lacks which knows everything up to ``seq``.
+        """Return the deltas that a client lacks which knows everything up to ``seq``. They have
+        all fields of each user: the client may have received newer changes already, and lost the
+        connection before it received their number (R48). One of them can be a removal.
 
         None if the history does not go back that far, or if ``seq`` is ahead of this world.
         """
@@ -235,14 +238,17 @@ class World:
         hidden = self.hide_offline and user is not None and user.status == "offline"
         return None if hidden else user
 
-    def _change(self, change: WorldChange) -> None:
+    def _change(self, change: WorldChange, complete: Presence | None = None) -> None:
+        """Add a numbered delta. ``complete`` is the change with all fields of the user."""
         self.seq += 1
-        self._add(change)
+        self._add(change, complete)
 
-    def _add(self, change: WorldChange) -> None:
+    def _add(self, change: WorldChange, complete: Presence | None = None) -> None:
         self.position += 1
         delta = Delta(self.seq, self.position, change)
         self._pending.append(delta)
+        if complete is not None:
+            delta = Delta(self.seq, self.position, complete)
         self._history.append(delta)
         if len(self._history) > self._history_size:
             dropped = self._history.popleft()

@@ -42,10 +42,9 @@ class Backlog:
         changes: list[WorldChange] = []
         for uid, known in self._known.items():
             user = world.users.get(uid)
-            if user is None:
-                if known:
-                    changes.append(Removal(uid=uid))
-            elif world.is_known(uid, self._joined_at):
+            if user is not None and world.is_known(uid, self._joined_at):
                 changes.append(Presence.introducing(user))
+            elif known:  # gone, or gone and back as a hidden user
+                changes.append(Removal(uid=uid))
         changes.extend(message for message in self._chat if world.visible(message.uid))
         return changes

@@ -393,6 +393,19 @@ def test_r31_who_resumes_is_told_what_it_missed(
             assert_sees(client, there)
 
 
+def test_r48_what_a_resuming_client_missed_has_all_fields() -> None:
+    """It may have lost its connection in a resync, after the removal of the user and before the
+    number of that removal."""
+    there = world(ADA)
+    there.put("1", change(ADA, status="idle"))
+    there.put("1", None)
+    assert there.since(0) == [
+        Delta(1, 1, Presence.introducing(change(ADA, status="idle"), None)),
+        Delta(2, 2, Removal(uid="1")),
+    ]
+    assert there.take()[0].change == Presence(uid="1", status="idle")
+
+
 def test_r31_the_history_reaches_as_far_back_as_it_is_long() -> None:
     """One delta more, and a client has to join anew; a number of the future never was ours."""
     there = World("s", {}, history=2)

@@ -59,6 +59,18 @@ def test_r48_a_user_who_came_and_went_unseen_is_known_afterwards() -> None:
     assert joined_at < removal.change.known_before
 
 
+def test_r48_a_user_who_went_and_is_back_hidden_is_removed() -> None:
+    """The client knows the user; a session that had read everything would have lost it."""
+    world = World("1", {"7": ADA}, hide_offline=True)
+    client = ClientWorld()
+    client.users = {"7": ADA}
+    joined_at = world.position
+    world.put("7", None)
+    world.put("7", GONE)
+    catch_up(world, client, joined_at)
+    assert client.users == {}
+
+
 def test_r48_a_client_resumes_from_the_number_before_the_first_held_delta() -> None:
     """Also if that delta has not raised the number."""
     world = World("1", {"7": ADA, "8": ADA}, hide_offline=True)

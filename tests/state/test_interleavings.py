@@ -191,3 +191,24 @@ async def test_r17_a_failure_while_the_gateway_stops_asks_no_other_provider() ->
         recorder.release("record")
         await stopping
         assert b.calls == ["stop"]
+
+
+async def test_r23_a_recorder_that_is_back_stores_before_it_is_asked() -> None:
+    """The wait for the next attempt to store, which grew while it was down, is cut short."""
+    a, recorder = club(), Recorder()
+    chain = {"order": ["a", "recorder"], "recorders": ["recorder"]}
+    tables = {"recorder": {"mode": "merge"}}
+    async with served({"a": a, "recorder": recorder}, chain=chain, tables=tables) as gateway:
+        await gateway.connect_and_join()
+        recorder.users_answers["1"] = {}
+        recorder.start_answer = DOWN
+        recorder.emit(DOWN)
+        await gateway.advance(20)
+        a.emit(UserChanged(server_id="1", uid="7", status="dnd"))
+        for _ in range(35):  # the next attempts: to start after 64 s, to store after 84 s
+            await gateway.advance(1)
+        recorder.start_answer = None
+        recorder.calls.clear()
+        while "users 1" not in recorder.calls:
+            await gateway.advance(1)
+        assert recorder.calls.index("record") < recorder.calls.index("users 1")

@@ -15,20 +15,24 @@ class Tasks:
         self._log = log
         self._ended = ended
         self._running: set[asyncio.Task[Any]] = set()
+        self._closed = False
 
     def __bool__(self) -> bool:
         return bool(self._running)
 
     def start(self, work: Coroutine[Any, Any, T], name: str | None = None) -> asyncio.Task[T]:
-        """Run the coroutine in the background, on the running event loop."""
+        """Run the coroutine in the background, on the running event loop. After `close` it is
+        cancelled before its first step: it would have no owner."""
         task = asyncio.get_running_loop().create_task(work, name=name)
+        if self._closed:
+            task.cancel()
         self._running.add(task)
         task.add_done_callback(self._done)
         return task
 
     async def join(self) -> None:
         """Return when none is running."""
-        while self._running:
+        while self._running:  # again: a task may have started another one
             await asyncio.wait(self._running)
 
     async def close(self) -> None:
@@ -36,6 +40,7 @@ class Tasks:
 
         The calling task is not among those that are cancelled, even if it is one of them.
         """
+        self._closed = True
         ending = [task for task in self._running if task is not asyncio.current_task()]
         for task in ending:
             task.cancel()

@@ -175,10 +175,15 @@ class WebSocketServer(Registration, Broadcasts):
         as deltas. Raises `ConfigError` if it is not valid, and changes nothing then."""
         completed = self._completed(config, stand_ins=frozenset())
         loaded = self._loaded(completed, stand_ins=frozenset())
-        self._run.gateway.apply(completed)
+        begun = self._run.has_begun
+        if begun:
+            self._run.gateway.apply(completed)
+        else:
+            self._run = Run(completed, loaded, self._clock)
         self._given, self._stand_ins = config, frozenset()
         self._config = completed
-        await self._run.live.apply(completed, loaded)
+        if begun:
+            await self._run.live.apply(completed, loaded)
 
     # The providers that the callbacks are
 
@@ -201,7 +206,8 @@ class WebSocketServer(Registration, Broadcasts):
         await self._tasks.join()
         if not self._is_up:
             return False
-        return self.live.providers.supervisors[name].running
+        supervisor = self.live.providers.supervisors.get(name)  # none if `stop` came first
+        return supervisor is not None and supervisor.running
 
     def _register(self, name: str, callback: Callback) -> None:
         if name == "client_id":
@@ -221,6 +227,8 @@ class WebSocketServer(Registration, Broadcasts):
 
     async def _rechain(self, run: Run, name: str) -> None:
         await run.begun()
+        if run.is_over:  # it could not begin
+            return
         self._config = self._completed(self._given, self._stand_ins)
         loaded = self._loaded(self._config, self._stand_ins)
         run.gateway.apply(self._config)

@@ -130,7 +130,8 @@ class Health:
         level: calls that fail in turn must not fill the log."""
         logged = self._logged = self._logged or set()
         new = self.last_error not in logged and len(logged) < MAX_REASONS
-        logged.add(self.last_error)
+        if new:  # not otherwise: reasons with a time or a number in them never end
+            logged.add(self.last_error)
         log.log(logging.WARNING if new else logging.DEBUG, "%s; %s", self.last_error, plan)
 
     def log_ready(self) -> None:

@@ -52,6 +52,8 @@ class RecorderQueue:
         self._empty = asyncio.Event()
         self._empty.set()
         self._task: asyncio.Task[None] | None = None
+        self._is_backing_off = False
+        """True between two attempts to store."""
 
     def reconfigure(self, supervisor: Supervisor, link: Link, above: str | None) -> None:
         """Record for this provider what the providers above that one return (None: all)."""
@@ -86,12 +88,18 @@ class RecorderQueue:
 
     def begin(self) -> None:
         """Start to store what is queued, in the background."""
+        self._is_backing_off = False
         self._task = asyncio.create_task(self._run(), name=f"recorder {self.supervisor.name}")
 
     async def flush(self) -> None:
         """Return when the queue is stored, or when the recorder's timeout has passed."""
         if not self.supervisor.running or self.supervisor.health.failing_since is not None:
             return
+        if self._is_backing_off and self._task is not None:
+            # The wait has grown while the recorder was down. It is back: to sit the wait out would
+            # delay every join by the timeout, and the answer would lack what is queued (R23).
+            self._task.cancel()
+            self.begin()
         try:
             async with self._clock.timeout(self.supervisor.core.timeout):
                 await self._empty.wait()
@@ -114,6 +122,7 @@ class RecorderQueue:
                     await self._store()
 
     async def _store(self) -> None:
+        self._is_backing_off = False
         keys = list(self._queue)[:BATCH]
         batch = [self._queue[key] for key in keys]
         await self.supervisor.call("record", changes=batch)
@@ -126,6 +135,7 @@ class RecorderQueue:
             self._empty.set()
 
     def _failed(self, state: tenacity.RetryCallState) -> None:
+        self._is_backing_off = True
         first = state.attempt_number == 1
         error = state.outcome and state.outcome.exception()
         log.log(logging.WARNING if first else logging.DEBUG, "%s", error)

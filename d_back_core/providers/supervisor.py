@@ -38,8 +38,6 @@ SECONDS_PER_TURN = 0.01
 time, whichever comes first."""
 LONGEST_PAUSE = 1.0
 STOP_TIMEOUT = 2.0
-MAX_LOGGED_ERRORS = 100
-"""Number of reasons that a provider remembers, in order not to log them again."""
 
 log = logging.getLogger("d_back.providers")
 
@@ -93,6 +91,8 @@ class Supervisor:
         self._task: asyncio.Task[None] | None = None
         self._calls: set[asyncio.Task[Any]] = set()
         self._owes_stop = False
+        self._stopping: asyncio.Task[None] | None = None
+        """The last call of ``stop``."""
         self._settled_start = asyncio.Event()
 
     def reconfigure(self, core: ProviderConfig, chain: ChainConfig) -> None:
@@ -108,12 +108,13 @@ class Supervisor:
         self._task.add_done_callback(self._on_task_done)
 
     async def settled(self) -> None:
-        """Return when the first attempt to start has succeeded or failed."""
+        """Return when the first attempt to start has succeeded or failed, or at its end."""
         await self._settled_start.wait()
 
     async def end(self) -> None:
         """Stop the provider. Nothing of it is reported after this call has begun."""
         self.ended = True
+        self._settled_start.set()  # a recorder's queue and a starting gateway wait for it
         task, self._task = self._task, None
         self.health.close()
         if task is not None:
@@ -244,14 +245,20 @@ class Supervisor:
             raise
 
     async def _stop(self) -> None:
-        if not self._owes_stop:
-            return
+        """Call ``stop`` once per start; a second caller waits for the call of the first one."""
+        if self._owes_stop and self.plugin.implements("stop"):
+            self._stopping = asyncio.create_task(self._call_stop(), name=f"stop {self.name}")
         self._owes_stop = False
-        if self.plugin.implements("stop"):
-            try:
-                await self._call("stop", min(self.core.timeout, STOP_TIMEOUT), {})
-            except ProviderError as error:
-                log.warning("%s", error)
+        if self._stopping is not None:
+            # `end` cancels a run that may be here. A stop that is cut off half-way leaves sockets
+            # open, and the next instance of the provider finds its source occupied.
+            await asyncio.shield(self._stopping)
+
+    async def _call_stop(self) -> None:
+        try:
+            await self._call("stop", min(self.core.timeout, STOP_TIMEOUT), {})
+        except ProviderError as error:
+            log.warning("%s", error)
 
     async def _drain(self, stream: AsyncIterator[Event]) -> None:
         """Pass the events on until the stream returns; raises `ProviderError` if it raises."""

@@ -281,7 +281,8 @@ class Joins:
         protected since, or no longer by the password that was checked."""
         self._parts.changes.flush()
         now = self._parts.server_list.servers.get(server.server_id)
-        if now is None:
+        # No longer held although a join waits: the gateway stops, and the world may be empty.
+        if now is None or server.server_id not in self._parts.registry.servers:
             raise JoinError("gone", protocol.UNKNOWN_SERVER)
         policy = self._parts.registry.policy(server.server_id)
         if now.passworded and not (server.passworded and policy.password == password):

@@ -52,6 +52,7 @@ class Live:
         """The providers of the configuration, with the defaults of their classes."""
         self._tasks = Tasks(log, ended=self._on_task_ended)
         self._applying = asyncio.Lock()
+        self._stopped = False
         self._changes = Changes(self._deliver)
         self.server_list = ServerList(config.servers, self._changes.add_list)
         self._list_recorder = ListRecorder(
@@ -111,6 +112,8 @@ class Live:
     async def apply(self, config: Config, plugins: Sequence[Plugin]) -> None:
         """Use another configuration; the differences reach the sessions as deltas."""
         async with self._applying:
+            if self._stopped:
+                return
             recorders = self.providers.recorders
             await self.providers.adopt(config, plugins, self.reports)
             # Recorders receive again what is in use if it may be new to one of them.
@@ -126,11 +129,14 @@ class Live:
 
     async def stop(self) -> None:
         """Stop the providers; may be called twice."""
+        self._stopped = True
+        # Resolvers before providers: calls that the end of a provider breaks off are no failures.
         self.registry.close()
         self.list_resolver.close()
         self._changes.close()
         await self._tasks.close()
-        await self.providers.end()
+        async with self._applying:  # a reload that is stopping providers starts others after it
+            await self.providers.end()
 
     async def settle(self) -> None:
         """Return when there is nothing left to do but to wait for time, providers or clients."""

@@ -38,6 +38,7 @@ class ProviderSet:
             for plugin in plugins
             if plugin.name in self.supervisors
             and self.supervisors[plugin.name].plugin.same_instance(plugin)
+            and not self.supervisors[plugin.name].ended  # by a reload that was cancelled
         }
         await self._end_queues(config.chain.recorders)  # while they can still store
         await self._end(each for name, each in self.supervisors.items() if name not in kept)

@@ -216,6 +216,7 @@ class Resolver(Generic[R, E]):
             self._timer.cancel()
         if self._task is not None:
             self._task.cancel()
+        self.ready.set()  # no answer follows: a caller of `settled` would wait without end
 
     # Decide
 
@@ -284,7 +285,9 @@ class Resolver(Generic[R, E]):
 
     def _verdict(self, source: LayerSource[R]) -> Verdict:
         supervisor = source.supervisor
-        if source.removed:
+        if source.state is State.REMOVED:
+            # Not `source.removed`: while a reload stops a provider, its layer stays in use, and
+            # the next provider must not take its place for that moment (R17).
             return "skip"
         if supervisor.health.starting:
             return "wait"

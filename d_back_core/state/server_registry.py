@@ -42,6 +42,7 @@ class ServerRegistry:
         self._closed = True
         for server in self.servers.values():
             server.close()
+        self.servers.clear()
 
     @contextmanager
     def watching(self, server_id: str) -> Iterator[ServerState]:

@@ -696,14 +696,22 @@ async def got(server: WebSocketServer, path: str) -> tuple[int, str, bytes]:
             ("text/plain", "{folder}/x/../a.txt"),
             (404, "text/plain; charset=utf-8", b"Not Found\n"),
         ),
-        (("text/plain", "{folder}"), (200, "text/plain; charset=utf-8", b"{folder}")),
+        (("text/plain", "{folder}"), (404, "text/plain; charset=utf-8", b"Not Found\n")),
+        (("text/plain", "{file}.not"), (404, "text/plain; charset=utf-8", b"Not Found\n")),
+        (("text/plain", "{folder}/own"), (200, "text/plain", b"no suffix")),
+        (("text/plain", "site/own"), (404, "text/plain; charset=utf-8", b"Not Found\n")),
+        (("text/css", "/* a */ b {}"), (200, "text/css; charset=utf-8", b"/* a */ b {}")),
+        (("text/plain", "/a /b\n"), (200, "text/plain; charset=utf-8", b"/a /b\n")),
+        (("text/plain", "x" * 300 + ".b"), (200, "text/plain; charset=utf-8", b"x" * 300 + b".b")),
     ],
 )
 async def test_a_static_request_is_answered_with_content_or_a_file(
     answer: tuple[str, Any], expected: tuple[int, str, bytes], tmp_path: Path
 ) -> None:
-    """A str is a file only if it names an existing one; a Path is never anything else."""
+    """A Path is a file. A str is one if it is absolute, ends with the requested path, or names an
+    existing file with a suffix."""
     (tmp_path / "a.txt").write_text("a file")
+    (tmp_path / "own").write_text("no suffix")
     (tmp_path / "x").mkdir()
 
     def filled(text: str) -> str:
@@ -734,6 +742,18 @@ async def test_a_path_that_a_client_wrote_is_never_a_file(tmp_path: Path) -> Non
             "text/plain; charset=utf-8",
             f"{tmp_path}/secret.txt".encode(),
         )
+
+
+@pytest.mark.parametrize("root", ["{folder}/", "{folder}", "site/"])
+@pytest.mark.parametrize("path", ["/a.txt", "/no", "/a%0A", "/%00", "/x%20y", "/docs/"])
+async def test_a_path_of_the_program_is_never_sent(root: str, path: str, tmp_path: Path) -> None:
+    """Whatever a client asks for, a folder and the requested path are not sent as content."""
+    folder = root.replace("{folder}", str(tmp_path))
+    server = WebSocketServer(port=0)
+    server.on_static_request(lambda asked: ("text/plain", folder + asked.lstrip("/")))
+    async with server:
+        status, _, body = await got(server, path)
+        assert (status, body) == (404, b"Not Found\n")
 
 
 @pytest.mark.parametrize("answer", [OSError("lost"), "page", ("text/html",), ("a\r\nb: c", "x")])

@@ -1,6 +1,8 @@
 """The embedding API: the whole gateway as one object."""
 
+import asyncio
 from collections.abc import Coroutine, Iterable, Mapping
+from contextlib import suppress
 from os import PathLike, fspath
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +28,10 @@ from d_back_core.tasks import Tasks
 
 CALLBACKS, CLIENT_IDS = "callbacks", "client-ids"
 """The providers that the callbacks are. They come first, unless ``chain.order`` names them."""
+
+
+LAST_EVENTS_TIMEOUT = 2.0
+"""Seconds that `WebSocketServer.stop` gives to what was broadcast before it."""
 
 
 class WebSocketServer(Registration, Broadcasts):
@@ -149,8 +155,12 @@ class WebSocketServer(Registration, Broadcasts):
 
     async def stop(self) -> None:
         """Stop listening, close the clients with 1001, stop the providers. It may be called
-        twice, and before the start: a start that is under way then ends."""
-        for queue in self._queues():
+        twice, and before the start: a start that is under way then ends. What was broadcast
+        before is still sent."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_EVENTS_TIMEOUT):
+                await self.settled()
+        for queue in self._queues().values():
             queue.clear()
         await self._tasks.close()
         await self._run.end()
@@ -182,6 +192,18 @@ class WebSocketServer(Registration, Broadcasts):
 
     # The providers that the callbacks are
 
+    async def settled(self) -> None:
+        """Return when everything that was broadcast so far is applied and written to the clients.
+
+        A client that reads too slowly receives it later. While the server does not run, it
+        returns at once.
+        """
+        for name, queue in self._queues().items():
+            if self._is_running(name):
+                await queue.join()
+        if self._is_up:
+            self.live.flush()
+
     @property
     def _is_up(self) -> bool:
         return self._run.is_up
@@ -199,9 +221,11 @@ class WebSocketServer(Registration, Broadcasts):
         if name not in self._embedded:
             self._embed(name)
         await self._tasks.join()
-        if not self._is_up:
-            return False
-        return self.live.providers.supervisors[name].running
+        return self._is_running(name)
+
+    def _is_running(self, name: str) -> bool:
+        supervisor = self.live.providers.supervisors.get(name) if self._is_up else None
+        return supervisor is not None and supervisor.running
 
     def _register(self, name: str, callback: Callback) -> None:
         if name == "client_id":
@@ -230,8 +254,11 @@ class WebSocketServer(Registration, Broadcasts):
         if not self._callbacks.has("users"):  # a broadcast needs the layer that it changes
             await run.live.settled()
 
-    def _queues(self) -> tuple[EventQueue, EventQueue]:
-        return self._callbacks.events_queue, self._client_ids.events_queue
+    def _queues(self) -> Mapping[str, EventQueue]:
+        return {
+            CALLBACKS: self._callbacks.events_queue,
+            CLIENT_IDS: self._client_ids.events_queue,
+        }
 
     # What it is made of
 

@@ -132,6 +132,11 @@ class Live:
         await self._tasks.close()
         await self.providers.end()
 
+    def flush(self) -> None:
+        """Deliver what has changed now, rather than at the end of this turn of the loop."""
+        if self._changes.pending:
+            self._changes.flush()
+
     async def settle(self) -> None:
         """Return when there is nothing left to do but to wait for time, providers or clients."""
         quiet = 0

@@ -371,6 +371,7 @@ async def test_refresh_data_forgets_what_was_broadcast(dial: Dial) -> None:
         await server.broadcast_presence("1", "8", "online", "Bo")
         await server.broadcast_message({"type": "refresh_data", "serverId": "1"})
         assert (await (await dial(server)).join())["users"] == {"7": ADA}
+        await server.settled()
         assert [change["uid"] for change in told(await peer.pending())] == ["7", "8", "8", "7"]
 
 
@@ -404,6 +405,7 @@ async def test_r1_the_layer_of_an_empty_dictionary_is_held(dial: Dial) -> None:
         await server.broadcast_presence("1", "9", "idle")
         await server.broadcast_message("1", "7", "hello", "general")
         said = {"uid": "7", "message": "hello", "channel": "general"}
+        await server.settled()
         assert told(await peer.pending()) == [ADA, {"uid": "9", "status": "idle"}, said]
 
 
@@ -420,6 +422,7 @@ async def test_without_a_user_callback_broadcasts_lie_over_the_others(dial: Dial
         await server.broadcast_presence("1", "7", "online", "Ada", "#5865f2")
         await server.broadcast_message("1", "9", "hello", "general")
         said = {"uid": "9", "message": "hello", "channel": "general"}
+        await server.settled()
         assert told(await peer.pending()) == [{"uid": "9", "status": "idle"}, ADA, said]
 
 
@@ -472,6 +475,7 @@ async def test_any_news_of_the_protocol_can_be_broadcast(
         peer = await dial(server)
         await peer.join()
         await server.broadcast_message(frame)
+        await server.settled()
         frames = [(got["type"], got.get("data")) for got in await peer.pending()]
         assert frames == expected
 
@@ -505,6 +509,7 @@ async def test_a_nonsense_broadcast_harms_nobody(dial: Dial) -> None:
         await server.broadcast_presence("1", "7", "asleep", role_color="#112233")
         await server.broadcast_message("1", "7", None, "general")  # type: ignore[call-overload]
         await server.broadcast_client_id_update("1", "no id")
+        await server.settled()
         assert told(await peer.pending()) == [
             {"uid": "7", "status": "online", "roleColor": "#112233"}
         ]

@@ -281,18 +281,49 @@ async def test_broadcasts_while_it_does_not_run_are_dropped(dial: Dial) -> None:
     await all_of_them()
 
 
-async def test_a_loop_of_broadcasts_leaves_turns_to_others() -> None:
-    """Each call waits for one turn of the loop, in which what changed is written."""
+async def test_r27_a_loop_of_broadcasts_leaves_in_one_write(dial: Dial) -> None:
+    """Awaited broadcasts stay in one turn of the event loop, and all have left, in order, when
+    ``settled`` returns."""
+    async with serving() as server:
+        peer = await dial(server)
+        await peer.join()
+        await server.broadcast_presence("1", "7", "dnd")  # with the first, the callbacks begin
+        await server.settled()
+        await peer.expect("presence")
+        turned = asyncio.Event()
+        asyncio.get_running_loop().call_soon(turned.set)
+        for number in range(100):
+            await server.broadcast_presence("1", f"u{number}", "online")
+            await server.broadcast_message("1", f"u{number}", "hello", f"c{number}")
+        assert not turned.is_set()
+        await server.settled()
+        frames = await peer.pending()
+        uids = [frame["data"]["uid"] for frame in frames]
+        assert uids == [f"u{number}" for number in range(100) for _ in range(2)]
+        assert [frame["type"] for frame in frames[:2]] == ["presence", "message"]
+
+
+async def test_r19_a_long_loop_of_broadcasts_waits_for_the_core() -> None:
+    """A program that is 256 events ahead waits, so other tasks run and the queue is bounded."""
     async with serving() as server:
         turned = asyncio.Event()
-        await server.broadcast_presence("1", "7", "dnd")
         asyncio.get_running_loop().call_soon(turned.set)
-        await server.broadcast_presence("1", "7", "idle")
+        for number in range(300):
+            await server.broadcast_presence("1", f"u{number}", "online")
         assert turned.is_set()
 
 
+async def test_settled_returns_while_it_does_not_run() -> None:
+    """Before the start and after the end there is nothing to wait for."""
+    server = serving()
+    await server.settled()
+    async with server:
+        await server.settled()
+    await server.settled()
+
+
 async def test_a_last_word_is_sent_before_the_end(dial: Dial) -> None:
-    """What was broadcast has been written when the call returns, so a stop does not lose it."""
+    """A stop sends what was broadcast before it."""
     server = serving()
     async with server:
         peer = await dial(server)

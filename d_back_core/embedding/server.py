@@ -128,12 +128,28 @@ class WebSocketServer(Registration, Broadcasts):
         """The open WebSocket connections, as objects of the library ``websockets``."""
         return frozenset(session.connection for session in self._run.gateway.sessions)
 
+    @property
+    def joined(self) -> Mapping[str, frozenset[Any]]:
+        """The connections that have joined each server, by server_id; a server without any is
+        left out."""
+        sessions = {each: each.connection for each in self._run.gateway.sessions}
+        joined = {
+            server_id: frozenset(sessions[each] for each in server.sessions if each in sessions)
+            for server_id, server in self.live.servers.items()
+        }
+        return {server_id: connections for server_id, connections in joined.items() if connections}
+
+    @property
+    def listener(self) -> Any:  # noqa: ANN401  the library's
+        """The server object of the library ``websockets``; None while it does not listen."""
+        return self._run.gateway.listener
+
     # From start to stop
 
     def start(self) -> Coroutine[Any, Any, None]:
         """Serve until `stop` is called, or until the caller is cancelled. If it runs already,
-        return when that run ends. Raises `ConfigError` if it cannot listen, and ``RuntimeError``
-        if it has been stopped."""
+        return when that run ends. Raises `ConfigError` if it cannot listen, which is an
+        ``OSError`` as well, and ``RuntimeError`` if it has been stopped."""
         run = self._run
         if run.is_over:
             raise RuntimeError("the server has been stopped; make another one")

@@ -18,6 +18,7 @@ from d_back_core.embedding.callback import Callback
 from d_back_core.embedding.callbacks import Callbacks, ClientIds, EventQueue
 from d_back_core.embedding.registration import Registration
 from d_back_core.embedding.run import Run
+from d_back_core.embedding.unknown_servers import UnknownServers
 from d_back_core.errors import ConfigError
 from d_back_core.models import Event
 from d_back_core.providers import loader
@@ -75,6 +76,7 @@ class WebSocketServer(Registration, Broadcasts):
         self._overrides: dict[str, object] = {
             key: value for key, value in given.items() if value is not None
         }
+        self._unknown_servers = UnknownServers()
         self._tasks = Tasks(loader.log)
         self._run = self._composed()
 
@@ -226,6 +228,8 @@ class WebSocketServer(Registration, Broadcasts):
 
     async def _publish(self, events: Iterable[Event]) -> None:
         if await self._is_publishing(CALLBACKS):
+            events = list(events)
+            self._unknown_servers.report(events, self.live.server_list)
             await self._callbacks.events_queue.publish(events)
 
     async def _publish_client_id(self, server_id: str, client_id: str | None) -> None:

@@ -144,7 +144,9 @@ class Supervisor:
             async with self._clock.timeout(timeout):
                 answer = await asyncio.shield(task)
         except TimeoutError as error:
-            late = TimeoutError(f"no answer within {timeout:g} s")
+            key = "chain.startup_timeout" if hook == "start" else f"providers.{self.name}.timeout"
+            hint = "" if hook == "stop" else f" (the limit is {key})"
+            late = TimeoutError(f"no answer within {timeout:g} s{hint}")
             raise ProviderError(self.name, hook, error if task.done() else late) from error
         except asyncio.CancelledError as error:
             if not task.cancelled() or _is_cancelled():

@@ -187,6 +187,45 @@ async def test_r5_a_bad_value_costs_only_itself(dial: Dial) -> None:
         assert joined["users"] == {"7": {**ADA, "status": "offline"}, "9": CY}
 
 
+async def test_r4_a_uid_that_differs_from_its_key_is_an_error(
+    dial: Dial, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The key counts; the difference is counted and logged, and a number is no difference."""
+    users = {"7": {**ADA, "uid": 7}, 8: BO, "9": {**CY, "uid": "10"}}
+    async with serving(always(users)) as server:
+        assert (await (await dial(server)).join())["users"] == {"7": ADA, "8": BO, "9": CY}
+        counts = server.live.providers.validation_logs["callbacks"].counts
+        assert counts == {"users.uid": 1}
+    assert "provider callbacks: users.uid: refused '10'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        *(("#fff", "#ffffff"), ("#1aF", "#11aaFF"), ("5865f2", "#5865f2"), ("abc", "#aabbcc")),
+        *(("Tomato", "#ff6347"), ("rebeccapurple", "#663399"), ("#5865F2", "#5865F2")),
+        *(("#ffff", "#ffffff"), ("no colour", "#ffffff"), (5, "#ffffff")),
+    ],
+)
+async def test_colours_may_be_written_as_in_css(written: object, shown: str, dial: Dial) -> None:
+    """Short ones, names, and digits without a hash are understood, in broadcasts, too; others
+    count as not supplied."""
+    async with serving(always({"7": {**ADA, "roleColor": written}})) as server:
+        peer = await dial(server)
+        assert (await peer.join())["users"]["7"]["roleColor"] == shown
+        await server.broadcast_presence("1", "8", "online", role_color=written)  # type: ignore[arg-type]
+        assert (await peer.expect("presence"))["data"]["roleColor"] == shown
+
+
+async def test_invisible_is_offline(dial: Dial) -> None:
+    """The status that Discord shows to others is what clients see."""
+    async with serving(always({"7": {**ADA, "status": "invisible"}, "8": BO})) as server:
+        peer = await dial(server)
+        assert (await peer.join())["users"]["7"]["status"] == "offline"
+        await server.broadcast_presence("1", "8", "invisible")
+        assert (await peer.expect("presence"))["data"] == {"uid": "8", "status": "offline"}
+
+
 # A callback that fails
 
 
@@ -229,8 +268,11 @@ async def test_r7_after_the_grace_the_next_answer_comes_in_exchange(dial: Dial) 
         assert {change["uid"] for change in told(await news(server, peer))} == {"7", "9"}
 
 
-async def test_a_hanging_callback_delays_a_join_by_its_timeout_once(dial: Dial) -> None:
-    """Who joins meanwhile waits for the time-out, the next one does not wait any more."""
+async def test_a_hanging_callback_delays_a_join_by_its_timeout_once(
+    dial: Dial, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who joins meanwhile waits for the time-out, the next one does not wait any more; the log
+    names the key that raises the limit."""
     clock, hanging = ManualClock(), asyncio.Event()
     answers: list[Any] = [{"7": ADA}]
 
@@ -250,6 +292,7 @@ async def test_a_hanging_callback_delays_a_join_by_its_timeout_once(dial: Dial) 
         await clock.advance(5)
         assert (await second.expect("server-join"))["data"]["users"] == {"7": ADA}
         assert (await (await dial(server)).join("1"))["users"] == {"7": ADA}
+    assert "no answer within 5 s (the limit is providers.callbacks.timeout)" in caplog.text
 
 
 # How old an answer may be
@@ -513,6 +556,25 @@ async def test_a_nonsense_broadcast_harms_nobody(dial: Dial) -> None:
         assert told(await peer.pending()) == [
             {"uid": "7", "status": "online", "roleColor": "#112233"}
         ]
+
+
+async def test_a_broadcast_that_cannot_work_is_logged_once(
+    dial: Dial, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that is not known, and a public id, are named; so is a status that is not one.
+    Numbers are taken as ids."""
+    async with serving(always({"7": ADA})) as server:
+        peer = await dial(server)
+        await peer.join()
+        for _ in range(3):
+            await server.broadcast_presence(5, 7, "online")  # type: ignore[arg-type]
+            await server.broadcast_message("plaza", "7", "hello", "general")
+            await server.broadcast_presence("1", "7", "asleep")
+        await server.broadcast_presence(1, 7, "dnd")  # type: ignore[arg-type]
+        assert (await peer.expect("presence"))["data"] == {"uid": "7", "status": "dnd"}
+    assert caplog.text.count("broadcast for server '5': dropped, no provider lists it") == 1
+    assert caplog.text.count("this is a public id; broadcasts need the server_id '1'") == 1
+    assert caplog.text.count("events.status: refused 'asleep'") == 1
 
 
 async def test_an_event_of_a_lower_provider_is_hidden_by_the_callbacks(dial: Dial) -> None:

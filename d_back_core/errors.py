@@ -37,6 +37,17 @@ class ConfigError(DBackError):
         super().__init__("".join(map(_printable, message)))
 
 
+class ListenError(ConfigError, OSError):
+    """The gateway cannot listen where it should; ``errno`` is that of the operating system.
+
+    It is an ``OSError`` as well: that is what programs expect that open a port.
+    """
+
+    def __init__(self, message: str, cause: OSError) -> None:
+        super().__init__(message)
+        self.errno = cause.errno
+
+
 class PluginError(ConfigError):
     """An installed plugin does not load; names provider, distribution and cause."""
 

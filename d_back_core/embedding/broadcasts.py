@@ -14,9 +14,10 @@ class Broadcasts(ABC):
     """Broadcasts are events of the callbacks' layer.
 
     They change the world, so that clients that join later see them, too, and they are visible
-    only where that layer is. Clients have been written to when the call returns. A broadcast is
-    dropped while the server does not run, and if no client watches the server: that server is
-    fetched whole when a client joins it.
+    only where that layer is. All broadcasts of one turn of the event loop are applied in order and
+    leave in one write after it; `settled` returns when that has happened. A broadcast is dropped
+    while the server does not run, and if no client watches the server: that server is fetched
+    whole when a client joins it.
     """
 
     async def broadcast_presence(  # noqa: PLR0913, PLR0917  as in d-back 0.0.x
@@ -68,6 +69,14 @@ class Broadcasts(ABC):
         server_id, client_id = map(dict_codec.text_id, (server, client_id))
         await self._publish_client_id(server_id, client_id)
 
+    @abstractmethod
+    async def settled(self) -> None:
+        """Return when everything that was broadcast so far is applied and written to the clients.
+
+        A client that reads too slowly receives it later. While the server does not run, it
+        returns at once.
+        """
+
     async def _broadcast(self, frame: Mapping[str, Any]) -> None:
         server_id = dict_codec.server_of(frame)
         if frame.get("type") == "error":
@@ -75,6 +84,7 @@ class Broadcasts(ABC):
         elif frame.get("type") == "refresh_data":
             payload = protocol.refresh_data(server_id)
             await self._publish([Reload(server_id=server_id)])
+            await self.settled()
             if self._is_up:
                 await self.live.settled(server_id)
         elif frame.get("type") == "update-clientid":
@@ -84,6 +94,7 @@ class Broadcasts(ABC):
         else:
             await self._publish(dict_codec.events(frame, self._servers_of(server_id)))
             return
+        await self.settled()  # clients receive it after what was broadcast before
         if self._is_up:
             self.live.joins.announce(payload, server_id)
 
@@ -103,8 +114,8 @@ class Broadcasts(ABC):
 
     @abstractmethod
     async def _publish(self, events: Iterable[Event]) -> None:
-        """Apply events of the callbacks' layer. Returns when clients have been written to."""
+        """Apply events of the callbacks' layer; see `settled`."""
 
     @abstractmethod
     async def _publish_client_id(self, server_id: str, client_id: str | None) -> None:
-        """Apply a client id. Returns when clients have been written to."""
+        """Apply a client id; see `settled`."""

@@ -26,19 +26,32 @@ COUNTS: Mapping[str, tuple[int, ...]] = {
 }
 """Callback → the numbers of arguments that it may take, the preferred one first."""
 
+MAX_AHEAD = 256
+"""Events that a program may publish before it waits for the core."""
+
 log = logging.getLogger("d_back.callbacks")
 
 
 class EventQueue:
-    """Events that a program publishes, as the stream of a provider."""
+    """Events that a program publishes, as the stream of a provider.
+
+    Publishing returns at once, so that all events of one turn of the event loop are applied
+    together and leave in one write. Only a program that is ahead of the core by `MAX_AHEAD` events
+    waits, which bounds the queue and lets the rest of the program run.
+    """
 
     def __init__(self) -> None:
         self._queue: asyncio.Queue[Event] = asyncio.Queue()
 
     async def publish(self, events: Iterable[Event]) -> None:
-        """Return when the core has applied the events."""
+        """Hand the events to the core, in order."""
         for event in events:
             self._queue.put_nowait(event)
+            if self._queue.qsize() >= MAX_AHEAD:
+                await self._queue.join()
+
+    async def join(self) -> None:
+        """Return when the core has applied all events that were published."""
         await self._queue.join()
 
     async def stream(self) -> AsyncIterator[Event]:
@@ -171,7 +184,7 @@ class ClientIds:
         self.max_age = {"users": callback.ttl}
 
     async def publish(self, server_id: str, client_id: str | None) -> None:
-        """Return when the core has applied the client id."""
+        """Hand the client id to the core."""
         self._published[server_id] = client_id
         event = ServerChanged(server_id=server_id, client_id=client_id)
         await self.events_queue.publish([event])
@@ -193,6 +206,7 @@ class ClientIds:
             self._returned[server_id] = client_id
             if news:
                 await self.publish(server_id, client_id)
+                await self.events_queue.join()  # the client that joins receives it
         return {}
 
     @hookimpl

@@ -6,9 +6,10 @@ Only shapes are converted here. The values are validated like those of every oth
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
 from d_back_core.chain.layers import R
+from d_back_core.embedding.colours import colour
 from d_back_core.models import (
     Event,
     Message,
@@ -27,7 +28,7 @@ def users(answer: object) -> dict[str, User] | None:
 
     Raises ``TypeError`` if it is not a mapping, or if no entry could be a user.
     """
-    return None if answer is None else _records(answer, "users", user)
+    return None if answer is None else _records(answer, "users", _keyed_user)
 
 
 def servers(answer: object) -> dict[str, Server] | None:
@@ -40,16 +41,28 @@ def servers(answer: object) -> dict[str, Server] | None:
         return None
     if isinstance(answer, Mapping):
         answer = {key: entry for key, entry in answer.items() if entry not in ({}, None)}
-    return _records(answer, "servers", server)
+    return _records(answer, "servers", lambda _, entry: server(entry))
+
+
+class MisplacedUser(User, frozen=True, kw_only=True, gc=False):
+    """A user whose entry has another uid than its key; validation reports it (R4)."""
+
+    uid: Any
 
 
 def user(entry: Mapping[Any, Any]) -> User:
     """Convert one user."""
+    status = entry.get("status", UNSET)
     return User(
         username=entry.get("username", UNSET),
-        status=entry.get("status", UNSET),
-        role_color=entry.get("roleColor", UNSET),
+        status="offline" if status == "invisible" else status,
+        role_color=colour(entry.get("roleColor", UNSET)),
     )
+
+
+def _keyed_user(uid: object, entry: Mapping[Any, Any]) -> User:
+    record, own = user(entry), text_id(entry.get("uid", uid))
+    return record if own == uid else MisplacedUser(**structs.asdict(record), uid=own)
 
 
 def server(entry: Mapping[Any, Any]) -> Server:
@@ -155,13 +168,15 @@ def _server_changed(server_id: object, record: Server) -> ServerChanged:
     )
 
 
-def _records(answer: object, what: str, convert: Callable[[Mapping[Any, Any]], R]) -> dict[str, R]:
+def _records(
+    answer: object, what: str, convert: Callable[[Any, Mapping[Any, Any]], R]
+) -> dict[str, R]:
     """Convert the entries that are dictionaries; validation rejects the others."""
     if not isinstance(answer, Mapping):
         raise TypeError(f"returned {type(answer).__name__}, expected {what} as a dictionary")
     if answer and not any(isinstance(entry, Mapping) for entry in answer.values()):
         raise TypeError(f"returned a dictionary in which no entry is one of {what}")
     return {
-        text_id(key): convert(entry) if isinstance(entry, Mapping) else entry
-        for key, entry in answer.items()
+        key: convert(key, entry) if isinstance(entry, Mapping) else entry
+        for key, entry in ((text_id(key), entry) for key, entry in answer.items())
     }

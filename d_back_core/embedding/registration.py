@@ -120,9 +120,10 @@ class Registration(ABC):
         """Return the page for a path, which is percent-decoded and has no query: the content type,
         and the content or the path of a file. None leaves it to the built-in pages.
 
-        Bytes are content and a ``Path`` is a file. A ``str`` is a file only if it names an
-        existing one, with a suffix, and did not come in the requested path; else it is content.
-        A path with ``..`` in it, or to anything but a file, is answered with 404.
+        Bytes are content and a ``Path`` is a file. A ``str`` is a path if it is absolute, ends
+        with the requested path, or names an existing file with a suffix; else it is content, and
+        so is a text that came in the requested path. A path with ``..`` in it, or to anything but
+        a file, is answered with 404.
         """
         return self._decorated("http", callback, blocking=blocking)
 

@@ -1,6 +1,8 @@
 """The embedding API: the whole gateway as one object."""
 
+import asyncio
 from collections.abc import Coroutine, Iterable, Mapping
+from contextlib import suppress
 from os import PathLike, fspath
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +18,7 @@ from d_back_core.embedding.callback import Callback
 from d_back_core.embedding.callbacks import Callbacks, ClientIds, EventQueue
 from d_back_core.embedding.registration import Registration
 from d_back_core.embedding.run import Run
+from d_back_core.embedding.unknown_servers import UnknownServers
 from d_back_core.errors import ConfigError
 from d_back_core.models import Event
 from d_back_core.providers import loader
@@ -26,6 +29,10 @@ from d_back_core.tasks import Tasks
 
 CALLBACKS, CLIENT_IDS = "callbacks", "client-ids"
 """The providers that the callbacks are. They come first, unless ``chain.order`` names them."""
+
+
+LAST_EVENTS_TIMEOUT = 2.0
+"""Seconds that `WebSocketServer.stop` gives to what was broadcast before it."""
 
 
 class WebSocketServer(Registration, Broadcasts):
@@ -69,6 +76,7 @@ class WebSocketServer(Registration, Broadcasts):
         self._overrides: dict[str, object] = {
             key: value for key, value in given.items() if value is not None
         }
+        self._unknown_servers = UnknownServers()
         self._tasks = Tasks(loader.log)
         self._run = self._composed()
 
@@ -122,12 +130,28 @@ class WebSocketServer(Registration, Broadcasts):
         """The open WebSocket connections, as objects of the library ``websockets``."""
         return frozenset(session.connection for session in self._run.gateway.sessions)
 
+    @property
+    def joined(self) -> Mapping[str, frozenset[Any]]:
+        """The connections that have joined each server, by server_id; a server without any is
+        left out."""
+        sessions = {each: each.connection for each in self._run.gateway.sessions}
+        joined = {
+            server_id: frozenset(sessions[each] for each in server.sessions if each in sessions)
+            for server_id, server in self.live.servers.items()
+        }
+        return {server_id: connections for server_id, connections in joined.items() if connections}
+
+    @property
+    def listener(self) -> Any:  # noqa: ANN401  the library's
+        """The server object of the library ``websockets``; None while it does not listen."""
+        return self._run.gateway.listener
+
     # From start to stop
 
     def start(self) -> Coroutine[Any, Any, None]:
         """Serve until `stop` is called, or until the caller is cancelled. If it runs already,
-        return when that run ends. Raises `ConfigError` if it cannot listen, and ``RuntimeError``
-        if it has been stopped."""
+        return when that run ends. Raises `ConfigError` if it cannot listen, which is an
+        ``OSError`` as well, and ``RuntimeError`` if it has been stopped."""
         run = self._run
         if run.is_over:
             raise RuntimeError("the server has been stopped; make another one")
@@ -149,8 +173,12 @@ class WebSocketServer(Registration, Broadcasts):
 
     async def stop(self) -> None:
         """Stop listening, close the clients with 1001, stop the providers. It may be called
-        twice, and before the start: a start that is under way then ends."""
-        for queue in self._queues():
+        twice, and before the start: a start that is under way then ends. What was broadcast
+        before is still sent."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_EVENTS_TIMEOUT):
+                await self.settled()
+        for queue in self._queues().values():
             queue.clear()
         await self._tasks.close()
         await self._run.end()
@@ -175,17 +203,24 @@ class WebSocketServer(Registration, Broadcasts):
         as deltas. Raises `ConfigError` if it is not valid, and changes nothing then."""
         completed = self._completed(config, stand_ins=frozenset())
         loaded = self._loaded(completed, stand_ins=frozenset())
-        begun = self._run.has_begun
-        if begun:
-            self._run.gateway.apply(completed)
-        else:
-            self._run = Run(completed, loaded, self._clock)
+        self._run.gateway.apply(completed)
         self._given, self._stand_ins = config, frozenset()
         self._config = completed
-        if begun:
-            await self._run.live.apply(completed, loaded)
+        await self._run.live.apply(completed, loaded)
 
     # The providers that the callbacks are
+
+    async def settled(self) -> None:
+        """Return when everything that was broadcast so far is applied and written to the clients.
+
+        A client that reads too slowly receives it later. While the server does not run, it
+        returns at once.
+        """
+        for name, queue in self._queues().items():
+            if self._is_running(name):
+                await queue.join()
+        if self._is_up:
+            self.live.flush()
 
     @property
     def _is_up(self) -> bool:
@@ -193,6 +228,8 @@ class WebSocketServer(Registration, Broadcasts):
 
     async def _publish(self, events: Iterable[Event]) -> None:
         if await self._is_publishing(CALLBACKS):
+            events = list(events)
+            self._unknown_servers.report(events, self.live.server_list)
             await self._callbacks.events_queue.publish(events)
 
     async def _publish_client_id(self, server_id: str, client_id: str | None) -> None:
@@ -204,9 +241,10 @@ class WebSocketServer(Registration, Broadcasts):
         if name not in self._embedded:
             self._embed(name)
         await self._tasks.join()
-        if not self._is_up:
-            return False
-        supervisor = self.live.providers.supervisors.get(name)  # none if `stop` came first
+        return self._is_running(name)
+
+    def _is_running(self, name: str) -> bool:
+        supervisor = self.live.providers.supervisors.get(name) if self._is_up else None
         return supervisor is not None and supervisor.running
 
     def _register(self, name: str, callback: Callback) -> None:
@@ -227,8 +265,6 @@ class WebSocketServer(Registration, Broadcasts):
 
     async def _rechain(self, run: Run, name: str) -> None:
         await run.begun()
-        if run.is_over:  # it could not begin
-            return
         self._config = self._completed(self._given, self._stand_ins)
         loaded = self._loaded(self._config, self._stand_ins)
         run.gateway.apply(self._config)
@@ -238,8 +274,11 @@ class WebSocketServer(Registration, Broadcasts):
         if not self._callbacks.has("users"):  # a broadcast needs the layer that it changes
             await run.live.settled()
 
-    def _queues(self) -> tuple[EventQueue, EventQueue]:
-        return self._callbacks.events_queue, self._client_ids.events_queue
+    def _queues(self) -> Mapping[str, EventQueue]:
+        return {
+            CALLBACKS: self._callbacks.events_queue,
+            CLIENT_IDS: self._client_ids.events_queue,
+        }
 
     # What it is made of
 

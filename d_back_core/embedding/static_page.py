@@ -1,7 +1,13 @@
 """An embedding program's own page: what ``on_static_request`` returned → an HTTP response.
 
 The second half of its pair is the content, as d-back 0.0.x documented it, or the path of a file,
-as it was in fact taken there. What is neither bytes nor a ``Path`` has to be told apart.
+as it was in fact taken there. Bytes are content and a ``Path`` is a file. A ``str`` can be either:
+
+- what the client sent itself is content: a client must not choose a file;
+- an absolute path, and a text that ends with the requested path, is a path, also if there is no
+  such file: the answer then is 404, and clients never see the path;
+- a relative path of an existing file that has a suffix is a path;
+- everything else is content.
 """
 
 import asyncio
@@ -13,6 +19,8 @@ from pathlib import Path, PurePath
 from d_back_core.web import HttpResponse
 
 MAX_PATH = 4096
+COMMENTS = ("/*", "//")
+"""Scripts and style sheets may begin like this; an absolute path does not."""
 NOT_FOUND = HttpResponse(status=HTTPStatus.NOT_FOUND, body=b"Not Found\n")
 _content_type = re.compile(r"[!-~]+/[ -~]+")
 
@@ -28,9 +36,8 @@ async def static_page(answer: object, requested: str) -> HttpResponse | None:
         case (str(content_type), os.PathLike() as path) if _is_type(content_type):
             return await asyncio.to_thread(_file, content_type, Path(path))
         case (str(content_type), str(text)) if _is_type(content_type):
-            named = _as_path(text, requested)
-            if named is not None and await asyncio.to_thread(named.is_file):
-                return await asyncio.to_thread(_file, content_type, named)
+            if await asyncio.to_thread(_is_path, text, requested):
+                return await asyncio.to_thread(_file, content_type, Path(text))
             return HttpResponse(content_type=_with_charset(content_type), body=text.encode())
     raise TypeError("returned something else than (content type, content or path) or None")
 
@@ -44,13 +51,18 @@ def _with_charset(content_type: str) -> str:
     return f"{content_type}; charset=utf-8" if is_bare else content_type
 
 
-def _as_path(text: str, requested: str) -> Path | None:
-    """The path that a text may be. None where it must be content: it has no file's name, or a
-    client had it in the path that it asked for, and would choose the file."""
-    name = text.rpartition(os.sep)[2]
-    if not text.isprintable() or len(text) > MAX_PATH or not PurePath(name).suffix:
-        return None
-    return None if text in requested else Path(text)
+def _is_path(text: str, requested: str) -> bool:
+    if text in requested or len(text) > MAX_PATH + len(requested):
+        return False
+    # A request may contain any character. What the program has added to it must be one line.
+    if any(not char.isprintable() and char not in requested for char in text):
+        return False
+    asked = requested.lstrip("/")
+    if asked and text.replace(os.sep, "/").endswith(f"/{asked}"):
+        return True
+    if Path(text).is_absolute() and not text.startswith(COMMENTS):
+        return True
+    return bool(PurePath(text).suffix) and os.path.isfile(text)  # noqa: PTH113  never raises
 
 
 def _file(content_type: str, path: Path) -> HttpResponse:

@@ -17,7 +17,7 @@ from websockets.http11 import Request, Response
 
 from d_back_core.clock import Clock
 from d_back_core.config import Config, GatewayConfig, LimitsConfig, Tls
-from d_back_core.errors import ConfigError
+from d_back_core.errors import ConfigError, ListenError
 from d_back_core.gateway.admission import Admission
 from d_back_core.gateway.connection import Connection, SharedDeflate
 from d_back_core.gateway.http import HttpBackend, HttpPages
@@ -104,6 +104,11 @@ class Gateway:
         return self._port
 
     @property
+    def listener(self) -> Server | None:
+        """The server of the library ``websockets``; None while it does not listen."""
+        return self._server
+
+    @property
     def url(self) -> str:
         """The URL that clients connect to."""
         if self._config.path is not None:
@@ -154,7 +159,7 @@ class Gateway:
             except OSError as error:
                 taken = error.errno == errno.EADDRINUSE
                 if self._config.port or not taken or attempt == PORT_ATTEMPTS:
-                    raise ConfigError(self._cannot_listen(error)) from error
+                    raise ListenError(self._cannot_listen(error), error) from error
         raise AssertionError("unreachable")
 
     def _options(self) -> dict[str, Any]:

@@ -18,6 +18,8 @@ class TimedAwaitable(Generic[T]):
     """Awaits an awaitable; calls ``blocked`` with the seconds of each step that is too long."""
 
     def __init__(self, awaitable: Awaitable[T], blocked: Callable[[float], None]) -> None:
+        self.resumed_at: float | None = None
+        """When it was last resumed, as ``perf_counter``; None if it was never suspended."""
         self._awaitable = awaitable
         self._blocked = blocked
 
@@ -38,3 +40,4 @@ class TimedAwaitable(Generic[T]):
                 step, value = steps.send, (yield waited_for)
             except BaseException as error:  # noqa: BLE001  thrown into the awaitable, as await does
                 step, value = steps.throw, error
+            self.resumed_at = perf_counter()

@@ -145,7 +145,9 @@ class Supervisor:
             async with self._clock.timeout(timeout):
                 answer = await asyncio.shield(task)
         except TimeoutError as error:
-            late = TimeoutError(f"no answer within {timeout:g} s")
+            key = "chain.startup_timeout" if hook == "start" else f"providers.{self.name}.timeout"
+            hint = "" if hook == "stop" else f" (the limit is {key})"
+            late = TimeoutError(f"no answer within {timeout:g} s{hint}")
             raise ProviderError(self.name, hook, error if task.done() else late) from error
         except asyncio.CancelledError as error:
             if not task.cancelled() or _is_cancelled():
@@ -285,16 +287,20 @@ class Supervisor:
         count, turn_began = 0, perf_counter()
         async with _closing(stream):
             while True:
+                following = TimedAwaitable(anext(stream), on_blocking)
                 try:
-                    event = await TimedAwaitable(anext(stream), on_blocking)
+                    event = await following
                 except StopAsyncIteration:
                     return
                 finally:
                     if self.ended:  # the stream has ignored its cancellation
                         raise asyncio.CancelledError
+                if following.resumed_at is not None:  # the others had their turn while it waited
+                    count, turn_began = 0, following.resumed_at
                 self._listener.on_event(self.name, event)
                 count += 1
-                if count >= EVENTS_PER_TURN or perf_counter() - turn_began >= SECONDS_PER_TURN:
+                took = perf_counter() - turn_began
+                if count >= EVENTS_PER_TURN or took >= SECONDS_PER_TURN or blocked:
                     # After a step that blocked the loop, the others get as much time as it took.
                     await asyncio.sleep(min(blocked, LONGEST_PAUSE))
                     count, turn_began, blocked = 0, perf_counter(), 0.0

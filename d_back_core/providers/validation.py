@@ -6,6 +6,7 @@ not affect the valid ones beside it:
 
 - an invalid field counts as not supplied, so it does not hide a valid one of a lower layer;
 - an invalid key drops its record, and an invalid id drops its event;
+- a record's own uid that differs from its key is an error, and the key counts (R4);
 - each is counted, and logged once per provider and path, because a source repeats its mistakes.
 
 A subclass of ``str`` may override comparison and hashing, so ids are stored as `plain` copies.
@@ -86,6 +87,9 @@ async def checked_records(
         elif not isinstance(record, kind):
             validation_log(f"{path}: record", record)
         else:
+            own = getattr(record, "uid", key)  # a subclass may have one
+            if own != key:
+                validation_log(f"{path}.uid", own)
             records[plain(key)] = checked(record, path, validation_log)
         if count % SLICE == 0:
             await asyncio.sleep(0)

@@ -138,6 +138,11 @@ class Live:
         async with self._applying:  # a reload that is stopping providers starts others after it
             await self.providers.end()
 
+    def flush(self) -> None:
+        """Deliver what has changed now, rather than at the end of this turn of the loop."""
+        if self._changes.pending:
+            self._changes.flush()
+
     async def settle(self) -> None:
         """Return when there is nothing left to do but to wait for time, providers or clients."""
         quiet = 0

@@ -187,6 +187,45 @@ async def test_r5_a_bad_value_costs_only_itself(dial: Dial) -> None:
         assert joined["users"] == {"7": {**ADA, "status": "offline"}, "9": CY}
 
 
+async def test_r4_a_uid_that_differs_from_its_key_is_an_error(
+    dial: Dial, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The key counts; the difference is counted and logged, and a number is no difference."""
+    users = {"7": {**ADA, "uid": 7}, 8: BO, "9": {**CY, "uid": "10"}}
+    async with serving(always(users)) as server:
+        assert (await (await dial(server)).join())["users"] == {"7": ADA, "8": BO, "9": CY}
+        counts = server.live.providers.validation_logs["callbacks"].counts
+        assert counts == {"users.uid": 1}
+    assert "provider callbacks: users.uid: refused '10'" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        *(("#fff", "#ffffff"), ("#1aF", "#11aaFF"), ("5865f2", "#5865f2"), ("abc", "#aabbcc")),
+        *(("Tomato", "#ff6347"), ("rebeccapurple", "#663399"), ("#5865F2", "#5865F2")),
+        *(("#ffff", "#ffffff"), ("no colour", "#ffffff"), (5, "#ffffff")),
+    ],
+)
+async def test_colours_may_be_written_as_in_css(written: object, shown: str, dial: Dial) -> None:
+    """Short ones, names, and digits without a hash are understood, in broadcasts, too; others
+    count as not supplied."""
+    async with serving(always({"7": {**ADA, "roleColor": written}})) as server:
+        peer = await dial(server)
+        assert (await peer.join())["users"]["7"]["roleColor"] == shown
+        await server.broadcast_presence("1", "8", "online", role_color=written)  # type: ignore[arg-type]
+        assert (await peer.expect("presence"))["data"]["roleColor"] == shown
+
+
+async def test_invisible_is_offline(dial: Dial) -> None:
+    """The status that Discord shows to others is what clients see."""
+    async with serving(always({"7": {**ADA, "status": "invisible"}, "8": BO})) as server:
+        peer = await dial(server)
+        assert (await peer.join())["users"]["7"]["status"] == "offline"
+        await server.broadcast_presence("1", "8", "invisible")
+        assert (await peer.expect("presence"))["data"] == {"uid": "8", "status": "offline"}
+
+
 # A callback that fails
 
 
@@ -229,8 +268,11 @@ async def test_r7_after_the_grace_the_next_answer_comes_in_exchange(dial: Dial) 
         assert {change["uid"] for change in told(await news(server, peer))} == {"7", "9"}
 
 
-async def test_a_hanging_callback_delays_a_join_by_its_timeout_once(dial: Dial) -> None:
-    """Who joins meanwhile waits for the time-out, the next one does not wait any more."""
+async def test_a_hanging_callback_delays_a_join_by_its_timeout_once(
+    dial: Dial, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who joins meanwhile waits for the time-out, the next one does not wait any more; the log
+    names the key that raises the limit."""
     clock, hanging = ManualClock(), asyncio.Event()
     answers: list[Any] = [{"7": ADA}]
 
@@ -250,6 +292,7 @@ async def test_a_hanging_callback_delays_a_join_by_its_timeout_once(dial: Dial) 
         await clock.advance(5)
         assert (await second.expect("server-join"))["data"]["users"] == {"7": ADA}
         assert (await (await dial(server)).join("1"))["users"] == {"7": ADA}
+    assert "no answer within 5 s (the limit is providers.callbacks.timeout)" in caplog.text
 
 
 # How old an answer may be
@@ -371,6 +414,7 @@ async def test_refresh_data_forgets_what_was_broadcast(dial: Dial) -> None:
         await server.broadcast_presence("1", "8", "online", "Bo")
         await server.broadcast_message({"type": "refresh_data", "serverId": "1"})
         assert (await (await dial(server)).join())["users"] == {"7": ADA}
+        await server.settled()
         assert [change["uid"] for change in told(await peer.pending())] == ["7", "8", "8", "7"]
 
 
@@ -404,6 +448,7 @@ async def test_r1_the_layer_of_an_empty_dictionary_is_held(dial: Dial) -> None:
         await server.broadcast_presence("1", "9", "idle")
         await server.broadcast_message("1", "7", "hello", "general")
         said = {"uid": "7", "message": "hello", "channel": "general"}
+        await server.settled()
         assert told(await peer.pending()) == [ADA, {"uid": "9", "status": "idle"}, said]
 
 
@@ -420,6 +465,7 @@ async def test_without_a_user_callback_broadcasts_lie_over_the_others(dial: Dial
         await server.broadcast_presence("1", "7", "online", "Ada", "#5865f2")
         await server.broadcast_message("1", "9", "hello", "general")
         said = {"uid": "9", "message": "hello", "channel": "general"}
+        await server.settled()
         assert told(await peer.pending()) == [{"uid": "9", "status": "idle"}, ADA, said]
 
 
@@ -472,6 +518,7 @@ async def test_any_news_of_the_protocol_can_be_broadcast(
         peer = await dial(server)
         await peer.join()
         await server.broadcast_message(frame)
+        await server.settled()
         frames = [(got["type"], got.get("data")) for got in await peer.pending()]
         assert frames == expected
 
@@ -505,9 +552,29 @@ async def test_a_nonsense_broadcast_harms_nobody(dial: Dial) -> None:
         await server.broadcast_presence("1", "7", "asleep", role_color="#112233")
         await server.broadcast_message("1", "7", None, "general")  # type: ignore[call-overload]
         await server.broadcast_client_id_update("1", "no id")
+        await server.settled()
         assert told(await peer.pending()) == [
             {"uid": "7", "status": "online", "roleColor": "#112233"}
         ]
+
+
+async def test_a_broadcast_that_cannot_work_is_logged_once(
+    dial: Dial, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that is not known, and a public id, are named; so is a status that is not one.
+    Numbers are taken as ids."""
+    async with serving(always({"7": ADA})) as server:
+        peer = await dial(server)
+        await peer.join()
+        for _ in range(3):
+            await server.broadcast_presence(5, 7, "online")  # type: ignore[arg-type]
+            await server.broadcast_message("plaza", "7", "hello", "general")
+            await server.broadcast_presence("1", "7", "asleep")
+        await server.broadcast_presence(1, 7, "dnd")  # type: ignore[arg-type]
+        assert (await peer.expect("presence"))["data"] == {"uid": "7", "status": "dnd"}
+    assert caplog.text.count("broadcast for server '5': dropped, no provider lists it") == 1
+    assert caplog.text.count("this is a public id; broadcasts need the server_id '1'") == 1
+    assert caplog.text.count("events.status: refused 'asleep'") == 1
 
 
 async def test_an_event_of_a_lower_provider_is_hidden_by_the_callbacks(dial: Dial) -> None:
@@ -696,14 +763,22 @@ async def got(server: WebSocketServer, path: str) -> tuple[int, str, bytes]:
             ("text/plain", "{folder}/x/../a.txt"),
             (404, "text/plain; charset=utf-8", b"Not Found\n"),
         ),
-        (("text/plain", "{folder}"), (200, "text/plain; charset=utf-8", b"{folder}")),
+        (("text/plain", "{folder}"), (404, "text/plain; charset=utf-8", b"Not Found\n")),
+        (("text/plain", "{file}.not"), (404, "text/plain; charset=utf-8", b"Not Found\n")),
+        (("text/plain", "{folder}/own"), (200, "text/plain", b"no suffix")),
+        (("text/plain", "site/own"), (404, "text/plain; charset=utf-8", b"Not Found\n")),
+        (("text/css", "/* a */ b {}"), (200, "text/css; charset=utf-8", b"/* a */ b {}")),
+        (("text/plain", "/a /b\n"), (200, "text/plain; charset=utf-8", b"/a /b\n")),
+        (("text/plain", "x" * 300 + ".b"), (200, "text/plain; charset=utf-8", b"x" * 300 + b".b")),
     ],
 )
 async def test_a_static_request_is_answered_with_content_or_a_file(
     answer: tuple[str, Any], expected: tuple[int, str, bytes], tmp_path: Path
 ) -> None:
-    """A str is a file only if it names an existing one; a Path is never anything else."""
+    """A Path is a file. A str is one if it is absolute, ends with the requested path, or names an
+    existing file with a suffix."""
     (tmp_path / "a.txt").write_text("a file")
+    (tmp_path / "own").write_text("no suffix")
     (tmp_path / "x").mkdir()
 
     def filled(text: str) -> str:
@@ -734,6 +809,18 @@ async def test_a_path_that_a_client_wrote_is_never_a_file(tmp_path: Path) -> Non
             "text/plain; charset=utf-8",
             f"{tmp_path}/secret.txt".encode(),
         )
+
+
+@pytest.mark.parametrize("root", ["{folder}/", "{folder}", "site/"])
+@pytest.mark.parametrize("path", ["/a.txt", "/no", "/a%0A", "/%00", "/x%20y", "/docs/"])
+async def test_a_path_of_the_program_is_never_sent(root: str, path: str, tmp_path: Path) -> None:
+    """Whatever a client asks for, a folder and the requested path are not sent as content."""
+    folder = root.replace("{folder}", str(tmp_path))
+    server = WebSocketServer(port=0)
+    server.on_static_request(lambda asked: ("text/plain", folder + asked.lstrip("/")))
+    async with server:
+        status, _, body = await got(server, path)
+        assert (status, body) == (404, b"Not Found\n")
 
 
 @pytest.mark.parametrize("answer", [OSError("lost"), "page", ("text/html",), ("a\r\nb: c", "x")])

@@ -1,6 +1,7 @@
 """The server as an object in somebody else's program: its life, its address, its names."""
 
 import asyncio
+import errno
 import json
 import logging
 import os
@@ -167,12 +168,16 @@ async def test_an_exception_in_the_block_stops_it() -> None:
 
 
 async def test_a_port_in_use_is_an_error_of_every_start() -> None:
-    """The start that failed and one that joined it raise ``ConfigError`` with the port in it."""
+    """The start that failed and one that joined it raise ``ConfigError``, which is an
+    ``OSError`` as well, with the port in it."""
     async with serving() as other:
         server = WebSocketServer(port=other.port, providers={"town": town()})
         results = await asyncio.gather(server.start(), server.start(), return_exceptions=True)
-        assert all(isinstance(each, ConfigError) for each in results), results
-        assert str(other.port) in str(results[0])
+        for error in results:
+            assert isinstance(error, ConfigError), error
+            assert isinstance(error, OSError)
+            assert error.errno == errno.EADDRINUSE
+            assert str(other.port) in str(error)
         assert await answers(other)
 
 
@@ -281,18 +286,49 @@ async def test_broadcasts_while_it_does_not_run_are_dropped(dial: Dial) -> None:
     await all_of_them()
 
 
-async def test_a_loop_of_broadcasts_leaves_turns_to_others() -> None:
-    """Each call waits for one turn of the loop, in which what changed is written."""
+async def test_r27_a_loop_of_broadcasts_leaves_in_one_write(dial: Dial) -> None:
+    """Awaited broadcasts stay in one turn of the event loop, and all have left, in order, when
+    ``settled`` returns."""
+    async with serving() as server:
+        peer = await dial(server)
+        await peer.join()
+        await server.broadcast_presence("1", "7", "dnd")  # with the first, the callbacks begin
+        await server.settled()
+        await peer.expect("presence")
+        turned = asyncio.Event()
+        asyncio.get_running_loop().call_soon(turned.set)
+        for number in range(100):
+            await server.broadcast_presence("1", f"u{number}", "online")
+            await server.broadcast_message("1", f"u{number}", "hello", f"c{number}")
+        assert not turned.is_set()
+        await server.settled()
+        frames = await peer.pending()
+        uids = [frame["data"]["uid"] for frame in frames]
+        assert uids == [f"u{number}" for number in range(100) for _ in range(2)]
+        assert [frame["type"] for frame in frames[:2]] == ["presence", "message"]
+
+
+async def test_r19_a_long_loop_of_broadcasts_waits_for_the_core() -> None:
+    """A program that is 256 events ahead waits, so other tasks run and the queue is bounded."""
     async with serving() as server:
         turned = asyncio.Event()
-        await server.broadcast_presence("1", "7", "dnd")
         asyncio.get_running_loop().call_soon(turned.set)
-        await server.broadcast_presence("1", "7", "idle")
+        for number in range(300):
+            await server.broadcast_presence("1", f"u{number}", "online")
         assert turned.is_set()
 
 
+async def test_settled_returns_while_it_does_not_run() -> None:
+    """Before the start and after the end there is nothing to wait for."""
+    server = serving()
+    await server.settled()
+    async with server:
+        await server.settled()
+    await server.settled()
+
+
 async def test_a_last_word_is_sent_before_the_end(dial: Dial) -> None:
-    """What was broadcast has been written when the call returns, so a stop does not lose it."""
+    """A stop sends what was broadcast before it."""
     server = serving()
     async with server:
         peer = await dial(server)
@@ -322,10 +358,124 @@ async def test_it_leaves_nothing_behind() -> None:
 
 
 def test_d_back_is_the_same_under_its_old_name() -> None:
-    """The old import names are the new objects themselves."""
-    assert d_back.WebSocketServer is d_back.server.WebSocketServer is d_back_core.WebSocketServer
+    """The old import names are the new objects, or a subclass with the old attributes."""
+    assert issubclass(d_back.WebSocketServer, d_back_core.WebSocketServer)
+    assert d_back.WebSocketServer is d_back.server.WebSocketServer
+    assert d_back.MockDataProvider is d_back.mock.data.MockDataProvider
     assert d_back.MockDataProvider is d_back.mock.MockDataProvider is d_back_mock.MockDataProvider
     assert d_back.__version__.startswith("1.")
+
+
+async def test_the_old_attributes_are_there(dial: Dial) -> None:
+    """The listening server, the mock of callbacks, and what a connection has joined."""
+    server = d_back.WebSocketServer(port=0)
+    assert getattr(server, "server") is None  # noqa: B009  or mypy would know it to be None
+    server.on_get_user_data(server.mock_provider.get_mock_user_data)
+    async with server:
+        assert server.server.sockets[0].getsockname()[1] == server.port
+        peer, other = await dial(server), await dial(server)
+        assert len((await peer.join("dworld"))["users"]) == 4
+        joined = [each for each in server.connections if hasattr(each, "discordServer")]
+        assert [(each.discordServer, each.server_id) for each in joined] == [
+            ("232769614004748288", "dworld")
+        ]
+        assert joined[0] in server.connections
+        await joined[0].send(json.dumps({"type": "error", "data": {"message": "directly"}}))
+        assert (await peer.expect("error"))["data"]["message"] == "directly"
+        await other.connection.close()
+        await until(lambda: len(server.connections) == 1)
+
+
+async def test_an_old_subclass_may_assign_its_attributes(dial: Dial) -> None:
+    """Attributes of the old class keep the gateway's values, new names become the subclass's,
+    and a function that is assigned to the name of a callback is registered."""
+
+    class Old(d_back.WebSocketServer):
+        def __init__(self) -> None:
+            super().__init__(port=0, host="127.0.0.1")
+            self.server, self.connections = None, set()
+            self.config, self.listener = "mine", "mine"  # type: ignore[assignment]
+            self.on_get_user_data = self.users  # type: ignore[method-assign, assignment]
+
+        async def users(self, server_id: str) -> dict[str, Any]:  # noqa: ARG002
+            return {"7": ADA}
+
+    server = Old()
+    async with server:
+        peer = await dial(server)
+        assert (await peer.join("dworld"))["users"] == {"7": ADA}
+        assert len(server.connections) == len(server.server.connections) == 1
+        server.url = "mine"
+        assert {server.url, server.listener, str(server.config)} == {"mine"}
+
+
+def test_an_old_static_dir_that_is_missing_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A folder that is not there is not served, as in d-back 0.0.x."""
+    server = d_back.WebSocketServer()
+    server.static_dir = tmp_path / "missing"
+    assert server.static_dir is None
+    assert "is not a directory" in caplog.text
+    server.static_dir = tmp_path
+    assert server.static_dir == tmp_path
+
+
+async def test_the_old_mock_sends_to_one_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both periodic methods send frames of a user of the joined server until sending fails."""
+    monkeypatch.setattr("d_back_mock.still.STATUS_INTERVAL", 0)
+    monkeypatch.setattr("d_back_mock.still.MESSAGE_INTERVAL", 0)
+
+    class Closing:
+        discordServer = "232769614004748288"  # noqa: N815
+
+        def __init__(self) -> None:
+            self.frames: list[dict[str, Any]] = []
+
+        async def send(self, text: str) -> None:
+            self.frames.append(json.loads(text))
+            if len(self.frames) == 3:
+                raise ConnectionError
+
+    mock, known = d_back.MockDataProvider(), demo_uids()
+    for send, kind in (
+        (mock.periodic_status_updates, "presence"),
+        (mock.periodic_messages, "message"),
+    ):
+        websocket = Closing()
+        with pytest.raises(ConnectionError):
+            await send(websocket)
+        assert [frame["type"] for frame in websocket.frames] == [kind] * 3
+        assert {frame["data"]["uid"] for frame in websocket.frames} <= known
+
+
+def demo_uids() -> set[str]:
+    return set(d_back.MockDataProvider().get_mock_user_data("232769614004748288"))
+
+
+def test_the_old_functions_of_the_command_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The options have the old defaults, and the version is the package's."""
+    monkeypatch.setattr(sys, "argv", ["d_back", "--port", "1"])
+    options = d_back.server.parse_args()
+    assert (options.port, options.host, options.static_dir) == (1, "localhost", None)
+    assert d_back.server.get_version() == d_back.__version__
+
+
+async def test_the_old_main_serves_until_it_is_cancelled(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    """A folder that is missing is a warning; the demo communities are served."""
+    caplog.set_level(logging.INFO, "d_back")
+    options = ["--host", "127.0.0.1", "--port", "0", "--static-dir", str(tmp_path / "missing")]
+    monkeypatch.setattr(sys, "argv", ["d_back", *options])
+    task = asyncio.create_task(d_back.server.main())
+    await until(lambda: "listening on " in caplog.text)
+    url = caplog.text.partition("listening on ")[2].split()[0]
+    async with connect(url) as connection:
+        assert "dworld" in str(await connection.recv())
+    assert "is not a directory" in caplog.text
+    task.cancel()
+    await asyncio.wait([task])
 
 
 def test_the_old_mock_data_is_what_it_was() -> None:
@@ -350,11 +500,13 @@ def test_the_old_mock_data_is_what_it_was() -> None:
 
 
 @pytest.mark.parametrize("command", [[sys.executable, "-m", "d_back"], ["d_back"]])
-async def test_the_old_command_serves(command: list[str], tmp_path: Path) -> None:
-    """The command and the module take the options of d-back 0.0.x, serve, and end at SIGTERM."""
+@pytest.mark.parametrize("folder", ["", "missing"])
+async def test_the_old_command_serves(command: list[str], folder: str, tmp_path: Path) -> None:
+    """The command and the module take the options of d-back 0.0.x, warn of a missing folder,
+    serve, and end at SIGTERM."""
     (tmp_path / "index.html").write_text("my page")
     found = Path(sys.executable).parent / command[0]
-    options = ["--host", "127.0.0.1", "--port", "0", "--static-dir", str(tmp_path)]
+    options = ["--host", "127.0.0.1", "--port", "0", "--static-dir", str(tmp_path / folder)]
     process = await asyncio.create_subprocess_exec(
         command[0] if command[1:] else str(found),
         *command[1:],
@@ -364,10 +516,13 @@ async def test_the_old_command_serves(command: list[str], tmp_path: Path) -> Non
         stderr=asyncio.subprocess.PIPE,
     )
     assert process.stderr is not None
+    warned = False
     try:
         async with asyncio.timeout(PATIENCE):
             while b"listening on " not in (line := await process.stderr.readline()):
                 assert line, "it has ended"
+                warned = warned or b"Warning: static_dir" in line
+        assert warned == bool(folder)
         url = line.split()[-1].decode()
         assert url.startswith("ws://127.0.0.1:")
         async with connect(url) as connection:

@@ -1,5 +1,5 @@
 """``python -m d_back``."""
 
-from d_back_core.cli.main import main
+from d_back.server import main_sync
 
-main(prog_name="d_back")
+main_sync()

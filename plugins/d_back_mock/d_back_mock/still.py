@@ -1,8 +1,26 @@
 """The demo servers as they are at the beginning, as plain dictionaries for callbacks."""
 
-from typing import Any
+import asyncio
+import json
+import random
+from collections.abc import Mapping
+from typing import Any, Protocol
 
+from d_back_core.models import STATUSES
 from d_back_mock import demo
+from d_back_mock.chat import CHANNEL, LINES
+
+STATUS_INTERVAL, MESSAGE_INTERVAL = 4.0, 5.0
+"""Seconds, as in d-back 0.0.x."""
+
+
+class Joined(Protocol):
+    """A connection of d-back 0.0.x that has joined a server."""
+
+    discordServer: str  # noqa: N815  its name in d-back 0.0.x
+
+    async def send(self, text: str, /) -> Any:  # noqa: ANN401
+        """Send a frame; raises if the connection is closed."""
 
 
 class MockDataProvider:
@@ -42,3 +60,24 @@ class MockDataProvider:
             }
             for member in members
         }
+
+    async def periodic_status_updates(self, websocket: Joined) -> None:
+        """Send that connection a random status every 4 s, until `send` raises."""
+        while True:
+            await asyncio.sleep(STATUS_INTERVAL)
+            await self._send(websocket, "presence", {"status": random.choice(sorted(STATUSES))})  # noqa: S311
+
+    async def periodic_messages(self, websocket: Joined) -> None:
+        """Send that connection a line of chat every 5 s, until `send` raises."""
+        while True:
+            await asyncio.sleep(MESSAGE_INTERVAL)
+            said = {"message": random.choice(LINES), "channel": CHANNEL}  # noqa: S311
+            await self._send(websocket, "message", said)
+
+    async def _send(self, websocket: Joined, kind: str, content: Mapping[str, str]) -> None:
+        """Send a frame of a random user, if the server has users."""
+        server_id = websocket.discordServer
+        uids = list(self.get_mock_user_data(server_id))
+        if uids:
+            frame = {"uid": random.choice(uids), **content}  # noqa: S311
+            await websocket.send(json.dumps({"type": kind, "server": server_id, "data": frame}))

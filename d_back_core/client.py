@@ -11,11 +11,13 @@ brought up to date without a new snapshot if the gateway still has all changes s
 """
 
 import asyncio
+import ipaddress
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import UNSET, structs
@@ -256,7 +258,7 @@ async def connect(  # noqa: PLR0913  credentials are offered in three ways
         discord_user=discord_user,
     )
     client = _Client(url, request, listener or Listener())
-    connection = await open_connection(url, max_size=None)
+    connection = await _opened(url)
     try:
         await client.join(connection)
         following = asyncio.create_task(client.follow(connection, reconnect=reconnect))
@@ -269,6 +271,23 @@ async def connect(  # noqa: PLR0913  credentials are offered in three ways
                 following.result()
     finally:
         await connection.close()
+
+
+async def _opened(url: str) -> ClientConnection:
+    """Connect, through the proxy of the environment if there is one. A proxy cannot reach a
+    loopback address of this machine."""
+    try:
+        return await open_connection(url, max_size=None, proxy=None if _is_loopback(url) else True)
+    except ImportError as error:  # a SOCKS proxy needs a further package
+        raise DBackError(f"the proxy of the environment cannot be used: {error}") from error
+
+
+def _is_loopback(url: str) -> bool:
+    host = (urlsplit(url).hostname or "").rstrip(".")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 class _Client:
@@ -331,7 +350,7 @@ class _Client:
         return connection, await self._receive_until_lost(connection, reconnect=True)
 
     async def _open(self) -> ClientConnection:
-        connection = await open_connection(self._url, max_size=None)
+        connection = await _opened(self._url)
         try:
             await self.join(connection)
         except ConnectionClosed:

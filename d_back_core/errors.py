@@ -3,6 +3,7 @@
 The form of a message is: where, what 'value' (alternatives).
 """
 
+import os
 from collections.abc import Iterable
 from typing import Literal, TypeAlias
 
@@ -74,9 +75,16 @@ def _printable(char: str) -> str:
 
 
 def described(error: BaseException) -> str:
-    """Return the exception's type and text as one line."""
-    text = " ".join(str(error).split())
+    """Return the exception's type and text as one line, without the numbers of the system."""
+    text = str(error)
     name = type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        text = error.strerror
+        if error.filename is not None:
+            text += f": '{os.fsdecode(error.filename)}'"
+        if name == "gaierror":
+            name = "unknown host"
+    text = " ".join(text.split())
     return f"{name}: {text}" if text else name
 
 

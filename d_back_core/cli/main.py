@@ -16,13 +16,15 @@ import click
 from msgspec import structs
 
 from d_back_core import config as configuration
+from d_back_core.cli.reloading import Reloader
 from d_back_core.embedding.server import WebSocketServer
-from d_back_core.errors import ConfigError, described
+from d_back_core.errors import ConfigError, described, nearest
 from d_back_core.providers.entry_points import installed, installed_commands
 
 PAGE = "page"
 """The plugin that serves `/` if it is installed and no other page is configured."""
 LEVELS = ["debug", "info", "warning", "error"]
+WORDS_FOR_RUNNING = {"run", "serve", "start", "up"}
 EXIT_TIMEOUT = 0.5
 """Seconds that tasks have to end after their cancellation."""
 STANDARD_ERROR = 2
@@ -45,6 +47,27 @@ class _Group(click.Group):
             if ctx.invoked_subcommand is None:
                 raise
             raise click.ClickException(described(error)) from error
+        except click.NoSuchOption as error:
+            if error.option_name not in _options(self):
+                raise
+            what = f"'{error.option_name}' stands before the command"
+            example = f"d-back {error.option_name} … {ctx.invoked_subcommand}"
+            raise click.UsageError(f"{what} ({example})", ctx=error.ctx) from error
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if self.get_command(ctx, args[0]) is None:
+            ctx.fail(f"No such command '{args[0]}'{self._meant(ctx, args[0])}")
+        return super().resolve_command(ctx, args)
+
+    def _meant(self, ctx: click.Context, word: str) -> str:
+        """Return what was probably meant by a word that is not a command."""
+        if word in WORDS_FOR_RUNNING:
+            return " (d-back without a command runs the gateway)"
+        if Path(word).suffix == ".toml" or os.path.isfile(word):  # noqa: PTH113  any text
+            return f" (did you mean 'd-back --config {word}'?)"
+        return nearest(word, self.list_commands(ctx))
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({*super().list_commands(ctx), *_commands().COMMANDS, *installed_commands()})
@@ -72,6 +95,10 @@ class _OperatorError(click.ClickException):
     exit_code = 2
 
 
+def _options(command: click.Command) -> set[str]:
+    return {name for parameter in command.params for name in parameter.opts}
+
+
 def _commands() -> Any:  # noqa: ANN401  a module
     """Import the other commands; running the gateway does not need them."""
     from d_back_core.cli import commands  # noqa: PLC0415
@@ -79,14 +106,19 @@ def _commands() -> Any:  # noqa: ANN401  a module
     return commands
 
 
-def load(ctx: click.Context) -> configuration.Config:
-    """Load the configuration from the command line, the environment and the file."""
+def source(ctx: click.Context) -> configuration.Source:
+    """Return the file, environment and flags that the process was started with."""
     flags: dict[str, Any] = ctx.find_root().params
     path = configuration.find(flags["config"], Path(click.get_app_dir("d-back")), os.environ)
     overrides = {key: flags[key] for key in ("host", "port", "static_dir")}
     page = PAGE if PAGE in installed() else None
-    config = configuration.load(path, os.environ, page=page, **overrides)
-    return config if path is not None else _with_the_only_plugin(config)
+    return configuration.Source(path, os.environ, page=page, **overrides)
+
+
+def load(source: configuration.Source) -> configuration.Config:
+    """Load the configuration, also again for a reload."""
+    config = source.load()
+    return config if source.path is not None else _with_the_only_plugin(config)
 
 
 def _with_the_only_plugin(config: configuration.Config) -> configuration.Config:
@@ -127,17 +159,16 @@ def main(
     _configure_logging(
         log_level or ("info" if ctx.invoked_subcommand is None else "warning"), log_format
     )
-    ctx.obj = partial(load, ctx)
+    ctx.obj = lambda: load(source(ctx))
     if ctx.invoked_subcommand is None:
-        config = load(ctx)
-        server = WebSocketServer(config=config)
-        watched = config.path if watch else None
+        started = source(ctx)
+        server = WebSocketServer(config=load(started))
         _occupy_standard_streams()
         with (
             suppress(KeyboardInterrupt),  # on Windows, which has no signal handlers
             asyncio.Runner(loop_factory=_loop_factory()) as runner,
         ):
-            runner.run(_serve(server, lambda: load(ctx), watched))
+            runner.run(_serve(server, started, watch=watch))
 
 
 def _occupy_standard_streams() -> None:
@@ -162,8 +193,6 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 def _configure_logging(level: str, kind: str) -> None:
     logging.raiseExceptions = False  # a log that cannot be written must not stop the gateway
     logging.basicConfig(level=level.upper(), format=LOG_FORMAT)
-    # It logs every change in the folder. A log file there would change with each line, endlessly.
-    logging.getLogger("watchfiles").setLevel(logging.WARNING)
     if kind == "json":
         from pythonjsonlogger.json import JsonFormatter  # noqa: PLC0415
 
@@ -171,18 +200,14 @@ def _configure_logging(level: str, kind: str) -> None:
             handler.setFormatter(JsonFormatter(LOG_FIELDS, rename_fields={"levelname": "level"}))
 
 
-async def _serve(
-    server: WebSocketServer, reread: Callable[[], configuration.Config], watched: Path | None
-) -> None:
+async def _serve(server: WebSocketServer, source: configuration.Source, *, watch: bool) -> None:
     """Serve until a signal arrives; a second one ends the process at once."""
     loop = asyncio.get_running_loop()
     serving = asyncio.ensure_future(server.start())
-    reloads: set[asyncio.Task[None]] = set()
-
-    def reload() -> None:
-        task = asyncio.ensure_future(_reload(server, reread))
-        reloads.add(task)
-        task.add_done_callback(reloads.discard)
+    reloader = Reloader(server, source, partial(load, source))
+    reloading = [asyncio.ensure_future(reloader.run())]
+    if watch:
+        reloading.append(asyncio.ensure_future(reloader.watch()))
 
     def stop() -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -191,18 +216,41 @@ async def _serve(
         serving.cancel()
 
     if sys.platform != "win32":
-        loop.add_signal_handler(signal.SIGHUP, reload)
+        ends_with_terminal = _ends_with_terminal()
+
+        def hang_up() -> None:
+            if ends_with_terminal and not _has_terminal():
+                log.info("the terminal is closed")
+                stop()
+            else:
+                reloader.request()
+
+        loop.add_signal_handler(signal.SIGHUP, hang_up)
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop)
-    watching = asyncio.ensure_future(_watch(watched, reload))
     try:
         await serving
     except asyncio.CancelledError:
         await _cancel_all()
         log.info("stopped")
     finally:
-        for task in (watching, *reloads):
+        for task in reloading:
             task.cancel()
+
+
+def _ends_with_terminal() -> bool:
+    """True if a terminal started the process, and nohup does not keep it alive after that."""
+    return _has_terminal() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+
+
+def _has_terminal() -> bool:
+    """True if the process has a controlling terminal. It loses it when the window is closed; the
+    kernel and the shell then send SIGHUP."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 async def _cancel_all() -> None:
@@ -215,25 +263,3 @@ async def _cancel_all() -> None:
         if running:
             log.warning("stopped; %d tasks ignore cancellation", len(running))
             os._exit(0)
-
-
-async def _reload(server: WebSocketServer, reread: Callable[[], configuration.Config]) -> None:
-    try:
-        config = await asyncio.to_thread(reread)
-        await server.reload(config)
-    except ConfigError as error:
-        log.warning("the configuration is unchanged: %s", error)
-    else:
-        log.info("applied %s", config.source)
-
-
-async def _watch(path: Path | None, changed: Callable[[], None]) -> None:
-    if path is None:
-        return
-    folder = await asyncio.to_thread(path.parent.absolute)
-    from watchfiles import awatch  # noqa: PLC0415
-
-    # The folder, not the file: editors replace the file by a new one.
-    async for changes in awatch(folder):
-        if any(Path(name).name == path.name for _, name in changes):
-            changed()

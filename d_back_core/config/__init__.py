@@ -1,6 +1,6 @@
 """``d-back.toml``: its tables as structs, and how they are read."""
 
-from d_back_core.config.loading import find, load, parse, schema
+from d_back_core.config.loading import Source, find, load, parse, schema
 from d_back_core.config.tables import (
     ChainConfig,
     Config,
@@ -18,6 +18,7 @@ __all__ = [
     "LimitsConfig",
     "Provider",
     "ProviderConfig",
+    "Source",
     "Tls",
     "find",
     "load",

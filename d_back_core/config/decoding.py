@@ -17,6 +17,7 @@ import durationpy
 import msgspec
 from msgspec import Struct, structs
 
+from d_back_core.config.reading import read_text
 from d_back_core.errors import ConfigError, nearest
 from d_back_core.secret import Secret
 
@@ -104,15 +105,17 @@ def _secret(value: object, folder: Path) -> Secret:
             secret = Secret(os.environ[variable])
         case {"file": str(name), **rest} if not rest:
             try:
-                secret = Secret((folder / name).read_text(encoding="utf-8").rstrip("\r\n"))
-            except UnicodeDecodeError:  # not chained: its text quotes the secret's bytes
-                raise ValueError(f"'{name}' is not UTF-8") from None
-            except (OSError, ValueError) as error:
-                raise ValueError(f"cannot be read: {error}") from error
+                secret = Secret(read_text(folder / name).rstrip("\r\n"))
+            except ValueError as error:
+                raise ValueError(f"'{name}' {error}") from None
         case _:
             raise ValueError('expected a string, { env = "NAME" } or { file = "PATH" }')
     if not secret.reveal():
         raise ValueError("is empty")
+    if isinstance(value, dict) and re.fullmatch(r"\s*(['\"]).*\1\s*", secret.reveal()):
+        # In TOML quotes are not part of the value. In a file, and in the env file of a container,
+        # they are, and the secret would be wrong with them.
+        raise ValueError("is in quotes (remove them)")
     if re.search("[\ud800-\udfff]", secret.reveal()):  # undecodable bytes of a variable
         raise ValueError("is not UTF-8")
     secret.check_hash()
@@ -151,7 +154,8 @@ def _explained(kind: type, table: Mapping[str, Any], where: str, message: str) -
     value, hint = _at(table, kind, path)
     if missing := re.fullmatch(r"Object missing required field `(.+)`", problem):
         return f"{where}{path}.{missing[1]}: is missing"
-    quoted = f" '{_quoted(value)}'" if path and not _holds_secret(hint) else ""
+    hidden = not path or _holds_secret(hint) or _may_hold_secret(value)
+    quoted = "" if hidden else f" '{_quoted(value)}'"
     if problem.startswith("Invalid enum value"):
         problem = f"is not a valid value{nearest(str(value), _choices(hint))}"
     elif problem.startswith("Expected `"):
@@ -179,6 +183,12 @@ def _holds_secret(hint: object) -> bool:
     if isinstance(hint, type) and issubclass(hint, Struct):
         return any(_holds_secret(inner) for inner in _types(hint).values())
     return hint is Secret or any(_holds_secret(part) for part in get_args(hint))
+
+
+def _may_hold_secret(value: object) -> bool:
+    """True for the address of a server or a database with credentials in it: its key may be one
+    that expects no secret."""
+    return re.search(r"://.*@|passw|secret|token", str(value), re.IGNORECASE) is not None
 
 
 _WORDS = {

@@ -3,6 +3,7 @@
 Errors name the file, table, key and value, and the nearest valid one.
 """
 
+import logging
 import os
 import re
 from collections.abc import Mapping
@@ -10,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, structs
 
 from d_back_core.chain.policy import Policy, PublicIds
 from d_back_core.config.decoding import Duration, File, Timeout, decode
+from d_back_core.config.reading import Fingerprint, fingerprint, read_toml, secret_files
 from d_back_core.config.tables import (
     MAX_PORT,
     ChainConfig,
@@ -33,6 +35,10 @@ ENVIRONMENT = {
     "D_BACK_PORT": "port",
     "D_BACK_STATIC_DIR": "static_dir",
 }
+SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://.*")
+"""What Kubernetes writes into ``D_BACK_PORT`` if a Service is called ``d-back``."""
+
+log = logging.getLogger("d_back")
 
 
 def find(flag: str | None, user_folder: Path, environ: Mapping[str, str]) -> Path | None:
@@ -43,10 +49,91 @@ def find(flag: str | None, user_folder: Path, environ: Mapping[str, str]) -> Pat
     for named, where in ((flag, "--config"), (environ.get("D_BACK_CONFIG"), "$D_BACK_CONFIG")):
         if named:
             if not os.path.isfile(named):  # noqa: PTH113  Path's raises for a name too long
-                raise ConfigError(f"{where} '{named}': is not a file")
+                raise ConfigError(f"{where} '{named}': {_not_a_file(named)}")
             return Path(named)
     candidates = (Path(FILE_NAME), user_folder / FILE_NAME)
-    return next((path for path in candidates if os.path.isfile(path)), None)  # noqa: PTH113
+    # A link that leads nowhere counts: defaults would open what its file protects.
+    return next((path for path in candidates if os.path.lexists(path)), None)
+
+
+def _not_a_file(name: str) -> str:
+    if os.path.isdir(name):  # noqa: PTH112  as above
+        return "is a directory (expected a file)"
+    return "is not a regular file" if os.path.lexists(name) else "does not exist"
+
+
+class Source:
+    """The configuration of this process: its file, the environment, and the flags.
+
+    The file is chosen once. `load` reads this file again for a reload and never another one, and
+    never falls back to the defaults: a file that is missing or empty would open protected servers
+    (R44).
+    """
+
+    def __init__(
+        self,
+        path: Path | None,
+        environ: Mapping[str, str],
+        *,
+        page: str | None = None,
+        **flags: object,
+    ) -> None:
+        self.path = path
+        self.seen: dict[Path, Fingerprint | None] = {}
+        """The files as they were before `load` read them: the configuration and its secrets."""
+        self._environ = environ
+        self._page = page
+        self._flags = {key: value for key, value in flags.items() if value is not None}
+        self._had_content = False
+
+    def load(self) -> Config:
+        """Read, decode and check the configuration; raises `ConfigError`."""
+        table = self._read()
+        overrides, places = self._overrides()
+        config = parse(table, self.path, overrides, self._page)
+        return structs.replace(config, places=places)
+
+    def current(self) -> dict[Path, Fingerprint | None]:
+        """Return the files as they are now; another state than `seen` is a change."""
+        return {path: fingerprint(path) for path in self.seen}
+
+    def _read(self) -> dict[str, Any]:
+        if self.path is None:
+            return {}
+        # Before the files are read: a change while they are read is then a change from `seen`.
+        self.seen = {path: fingerprint(path) for path in {*self.seen, self.path}}
+        try:
+            table = read_toml(self.path)
+        except ValueError as error:
+            raise ConfigError(f"{self.path}: {error}") from None
+        if not table and self._had_content:
+            raise ConfigError(f"{self.path}: is empty (to use the defaults, restart d-back)")
+        self._had_content = bool(table)
+        files = {self.path, *secret_files(table, self.path.parent)}
+        self.seen = {path: self.seen.get(path) or fingerprint(path) for path in files}
+        return table
+
+    def _overrides(self) -> tuple[dict[str, object], dict[str, str]]:
+        """Return the keys of ``[gateway]`` that the environment and the flags set, and the name
+        of the variable or flag for each."""
+        overrides: dict[str, object] = {}
+        places: dict[str, str] = {}
+        for variable, key in ENVIRONMENT.items():
+            text = self._environ.get(variable)
+            if text and key == "port" and SERVICE_LINK.fullmatch(text):
+                hint = "Kubernetes sets it for a Service named d-back; enableServiceLinks: false"
+                log.warning("$%s '%s': is not a port and is ignored (%s)", variable, text, hint)
+            elif text:
+                overrides[key] = _port(text, variable) if key == "port" else text
+                places[key] = f"${variable}"
+        for key, value in self._flags.items():
+            overrides[key] = value
+            places[key] = f"--{key.replace('_', '-')}"
+        if "static_dir" in overrides:  # relative to the working directory, not to the file
+            if not overrides["static_dir"]:
+                raise ConfigError(f"{places['static_dir']}: is empty (expected a directory)")
+            overrides["static_dir"] = str(Path(str(overrides["static_dir"])).absolute())
+        return overrides, places
 
 
 def load(
@@ -57,25 +144,7 @@ def load(
     ``flags`` override environment variables, which override ``[gateway]``. ``page`` is the
     provider of the page at ``/`` if the configuration sets neither ``http`` nor ``static_dir``.
     """
-    table: dict[str, Any] = {}
-    if path is not None:
-        import tomllib  # noqa: PLC0415  a start without a file does not need it
-
-        try:
-            table = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise ConfigError(f"{path}: cannot be read: {error}") from error
-    overrides: dict[str, object] = {}
-    for variable, key in ENVIRONMENT.items():
-        text = environ.get(variable)
-        if text and key == "port":
-            overrides[key] = _port(text, variable)
-        elif text:
-            overrides[key] = text
-    overrides |= {key: value for key, value in flags.items() if value is not None}
-    if "static_dir" in overrides:  # relative to the working directory, not to the file
-        overrides["static_dir"] = str(Path(str(overrides["static_dir"])).absolute())
-    return parse(table, path, overrides, page)
+    return Source(path, environ, page=page, **flags).load()
 
 
 def parse(
@@ -90,10 +159,9 @@ def parse(
     """
     source = str(path) if path is not None else Config().source
     folder = path.parent if path is not None else Path()
-    known = {"gateway", "limits", "chain", "providers", "servers"}
-    for key in table:
-        if key not in known:
-            raise ConfigError(f"{source}: unknown table '{key}'{nearest(key, known)}")
+    for key, value in table.items():
+        if key not in TABLES:
+            raise ConfigError(f"{source}: {_unknown(key, value, table)}")
     gateway = _table(table, "gateway", source) | dict(overrides or {})
     if page is not None and not {"http", "static_dir"} & gateway.keys():
         own = _table(_table(table, "providers", source), page, f"{source}: providers")
@@ -119,6 +187,24 @@ def parse(
     return config
 
 
+def _unknown(key: str, value: object, table: Mapping[str, Any]) -> str:
+    """Return the message for a key at the top of the file that is not one of the tables."""
+    if isinstance(value, dict):
+        chain = table.get("chain")
+        order = chain.get("order") if isinstance(chain, dict) else None
+        if isinstance(order, list) and key in order:
+            return f"unknown table '{key}' (the table of a provider is [providers.{key}])"
+        return f"unknown table '{key}'{nearest(key, TABLES)}"
+    owners = [name for name, kind in OWNERS.items() if key in _keys(kind)]
+    if owners:
+        return f"{key}: belongs to {' or '.join(f'[{name}]' for name in owners)}"
+    return f"unknown key '{key}'{nearest(key, TABLES)}"
+
+
+def _keys(kind: type[Struct]) -> set[str]:
+    return {field.encode_name for field in structs.fields(kind)}
+
+
 def _port(text: str, variable: str) -> int:
     if not re.fullmatch(r"[0-9]{1,5}", text) or int(text) > MAX_PORT:
         raise ConfigError(f"${variable} '{text}': is not a valid port (0 to {MAX_PORT})")
@@ -130,6 +216,17 @@ def _table(table: Mapping[str, Any], key: str, source: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ConfigError(f"{source}: {key}: expected a table")
     return found
+
+
+TABLES = frozenset({"gateway", "limits", "chain", "providers", "servers"})
+OWNERS: dict[str, type[Struct]] = {
+    "gateway": GatewayConfig,
+    "limits": LimitsConfig,
+    "chain": ChainConfig,
+    "providers.NAME": ProviderConfig,
+    "servers.ID": Policy,
+}
+"""Table → its keys, to name the table that a key at the top of the file belongs to."""
 
 
 class _Tables(Struct, forbid_unknown_fields=True):

@@ -148,6 +148,12 @@ class Config(Struct, frozen=True, kw_only=True):
     chain: ChainConfig = ChainConfig()
     providers: dict[str, Provider] = {}
     servers: dict[str, Policy] = {}
+    places: dict[str, str] = {}
+    """Key of ``[gateway]`` → the flag or variable that overrides the file, for messages."""
+
+    def place(self, key: str) -> str:
+        """Return where a key of ``[gateway]`` was set, for messages."""
+        return self.places.get(key, f"{self.source}: gateway.{key}")
 
     @property
     def folder(self) -> Path:

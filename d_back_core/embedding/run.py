@@ -72,6 +72,7 @@ class Run:
             raise self.failure
 
     async def _begin(self) -> None:
+        await self.gateway.check_address()  # before providers log in
         await self.live.start()
         await self.gateway.start()
         if self._control is not None:

@@ -17,11 +17,13 @@ from websockets.http11 import Request, Response
 
 from d_back_core.clock import Clock
 from d_back_core.config import Config, GatewayConfig, LimitsConfig, Tls
+from d_back_core.config.reading import problem_of
 from d_back_core.errors import ConfigError, ListenError
 from d_back_core.gateway.admission import Admission
 from d_back_core.gateway.connection import Connection, SharedDeflate
 from d_back_core.gateway.http import HttpBackend, HttpPages
 from d_back_core.gateway.keepalive import Keepalive
+from d_back_core.gateway.listening import UNUSABLE, SocketFile, free_port, usable_addresses
 from d_back_core.gateway.requests import RequestHandler
 from d_back_core.gateway.session import Session, SessionBackend
 from d_back_core.web import HttpRequest, HttpResponse
@@ -56,6 +58,9 @@ class Gateway:
         self._keepalive = Keepalive(clock)
         self._server: Server | None = None
         self._stopped = False
+        self._hosts: list[str] = []
+        """The addresses to listen on; empty before `check_address`."""
+        self._socket_file: SocketFile | None = None
         self._port = config.gateway.port
         self._tls: ssl.SSLContext | None = None
         self._adopt(config)
@@ -87,13 +92,14 @@ class Gateway:
         gateway = config.gateway
         where = f"{config.source}: gateway"
         if gateway.static_dir is not None and not Path(gateway.static_dir).is_dir():
-            raise ConfigError(f"{where}.static_dir '{gateway.static_dir}': is not a directory")
+            place = config.place("static_dir")
+            raise ConfigError(f"{place} '{gateway.static_dir}': is not a directory")
         tls = None
         if gateway.tls is not None:
             tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
             _load(tls, gateway.tls, where)
         self._admission.adopt(config)
-        self._tls, self._where = tls, where
+        self._tls, self._where, self._place = tls, where, config.place
         self._pages = HttpPages(gateway.static_dir, self._http_backend)
         self._config: GatewayConfig = gateway
         self._limits: LimitsConfig = config.limits
@@ -117,9 +123,29 @@ class Gateway:
         scheme = "ws" if self._tls is None else "wss"
         return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
+    async def check_address(self) -> None:
+        """Raise `ConfigError` if it cannot listen. An address that this machine does not have is
+        only logged if the host has another one."""
+        try:
+            if self._config.path is not None:
+                self._socket_file = SocketFile(self._config.path)
+                self._socket_file.check()
+                return
+            host = self._config.host
+            self._hosts, others = await usable_addresses(host, self._config.port)
+        except OSError as error:
+            raise ConfigError(self._cannot_listen(error)) from error
+        if others:
+            missing = ", ".join(others)
+            log.warning("%s '%s': this machine lacks %s", self._place("host"), host, missing)
+
     async def start(self) -> None:
         """Start to listen; raises `ConfigError` if that fails."""
+        if not self._hosts and self._socket_file is None:
+            await self.check_address()
         self._server = await self._listen()
+        if self._socket_file is not None:
+            self._socket_file.made()
         if self._config.path is None:
             self._port = self._server.sockets[0].getsockname()[1]
         log.info("listening on %s", self.url)
@@ -139,6 +165,8 @@ class Gateway:
         if server is None:
             return
         server.close()
+        if self._socket_file is not None:
+            self._socket_file.remove()
         for connection in self._connections - {each.connection for each in self.sessions}:
             connection.abort()  # no session yet: the client expects no close frame
         closed = asyncio.ensure_future(server.wait_closed())
@@ -154,8 +182,9 @@ class Gateway:
             try:
                 if self._config.path is not None:
                     return await unix_serve(self._serve, self._config.path, **self._options())
-                port = self._config.port or await _free_port(self._config.host)
-                return await serve(self._serve, self._config.host or None, port, **self._options())
+                port = self._config.port or await free_port(self._hosts[0])
+                hosts: Any = self._hosts  # asyncio takes several, but the library's type does not
+                return await serve(self._serve, hosts, port, **self._options())
             except OSError as error:
                 taken = error.errno == errno.EADDRINUSE
                 if self._config.port or not taken or attempt == PORT_ATTEMPTS:
@@ -203,13 +232,19 @@ class Gateway:
 
     def _cannot_listen(self, error: OSError) -> str:
         host, port = self._config.host, self._config.port
+        reason = (error.strerror or type(error).__name__).lower()
         if self._config.path is not None:
-            return f"{self._where}.path '{self._config.path}': {error.strerror or error}"
+            return f"{self._place('path')} '{self._config.path}': {reason}"
         if error.errno == errno.EADDRINUSE:
-            return f"{self._where}.port '{port}': is in use on {host} (choose another with --port)"
+            hint = "choose another with --port"
+            return f"{self._place('port')} '{port}': is in use on {host} ({hint})"
         if error.errno == errno.EACCES:
-            return f"{self._where}.port '{port}': is not permitted (use 1024 or above)"
-        return f"{self._where}.host '{host}': cannot listen: {error.strerror or error}"
+            return f"{self._place('port')} '{port}': is not permitted (use 1024 or above)"
+        if isinstance(error, socket.gaierror):
+            return f"{self._place('host')} '{host}': is not a known host ({reason})"
+        if error.errno in UNUSABLE:
+            return f"{self._place('host')} '{host}': is not an address of this machine"
+        return f"{self._place('host')} '{host}': cannot listen: {reason}"
 
     async def _serve(self, connection: ServerConnection) -> None:
         if not isinstance(connection, Connection) or connection.request is None:
@@ -270,32 +305,23 @@ class Gateway:
 
 
 def _load(context: ssl.SSLContext, tls: Tls, where: str) -> None:
+    for key in ("cert", "key"):
+        file = getattr(tls, key)
+        try:
+            Path(file).read_bytes()  # the error of `ssl` names no file
+        except (OSError, ValueError) as error:
+            raise ConfigError(f"{where}.tls.{key} '{file}': {problem_of(error)}") from error
     try:
         context.load_cert_chain(tls.cert, tls.key)
-    except (OSError, ssl.SSLError) as error:
-        files = f"{where}.tls: cert '{tls.cert}', key '{tls.key}'"
-        raise ConfigError(f"{files}: cannot be read: {error}") from error
+    except ssl.SSLError as error:
+        reason = (error.reason or "is not a PEM file").replace("_", " ").lower()
+        files = f"cert '{tls.cert}', key '{tls.key}'"
+        raise ConfigError(f"{where}.tls: {files}: cannot be used: {reason}") from error
 
 
 def _header(request: Request, name: str) -> str:
     """Return all values of a header, which a client may send more than once."""
     return ", ".join(request.headers.get_all(name))
-
-
-async def _free_port(host: str) -> int:
-    """Return a port that is probably free on every address of the host.
-
-    Listening on port 0 would take a different port for each of them. Another process may take
-    the port first, so the caller tries again.
-    """
-    loop = asyncio.get_running_loop()
-    family, kind, proto, _, address = (
-        await loop.getaddrinfo(host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    )[0]
-    with socket.socket(family, kind, proto) as probe:
-        probe.bind(address)
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _response(answer: HttpResponse, more: dict[str, str], *, head: bool) -> Response:

@@ -31,6 +31,7 @@ class Plugin:
         settings: configuration.Provider,
         instance: object,
         hooks: dict[str, pluggy.HookImpl],
+        decoded: object = None,
     ) -> None:
         self.name = settings.name
         self.settings = settings
@@ -39,6 +40,8 @@ class Plugin:
         self.probe = False
         self.records_public = getattr(instance, "records", "merged") == "public"
         self._hooks = hooks
+        self._decoded = decoded
+        """The plugin's own options, with the values of its secrets; None if it takes none."""
 
     def probing(self) -> "Plugin":
         """Return the same provider for ``check --live`` and ``explain``, which ask it only once.
@@ -52,13 +55,18 @@ class Plugin:
     def without(self, hooks: Container[str]) -> "Plugin":
         """Return the same provider as if it did not implement these hooks."""
         kept = {name: each for name, each in self._hooks.items() if name not in hooks}
-        return Plugin(self.settings, self.instance, kept)
+        return Plugin(self.settings, self.instance, kept, self._decoded)
 
     def same_instance(self, other: "Plugin") -> bool:
-        """True if the other has the same plugin and options, so that the instance can be kept."""
+        """True if the other has the same plugin and options, so that the instance can be kept.
+
+        The options are compared as TOML, and as decoded: a file or a variable may hold another
+        secret than before.
+        """
         return (
             self.core.use == other.core.use
             and self.settings.options == other.settings.options
+            and self._decoded == other._decoded  # noqa: SLF001  of the same class
             and self.core.refresh == other.core.refresh  # decides whether it is polled
             and type(self.instance) is type(other.instance)
             and self._hooks.keys() == other._hooks.keys()  # noqa: SLF001  of the same class
@@ -112,14 +120,15 @@ def load(config: configuration.Config, given: Mapping[str, object] | None = None
     for name in config.names:
         settings = config.provider(name)
         if name in given:
-            instance = given[name]
+            instance, decoded = given[name], None
             where: object = f"provider '{name}' ({type(instance).__name__})"
             for problem in find_problems(type(instance)):
                 raise PluginError(f"{where}: {problem}")
         else:
             where = _found(config, settings, available)
-            instance = _instance(config, settings, where)
-        plugin = Plugin(settings, instance, _registered(hooks, instance, name, where))
+            instance, decoded = _instance(config, settings, where)
+        registered = _registered(hooks, instance, name, where)
+        plugin = Plugin(settings, instance, registered, decoded)
         if name in config.chain.recorders and not plugin.implements("record"):
             raise ConfigError(
                 f"{config.source}: chain.recorders: {where} does not implement record"
@@ -180,7 +189,8 @@ def _found(
 
 def _instance(
     config: configuration.Config, settings: configuration.Provider, plugin: InstalledPlugin
-) -> object:
+) -> tuple[object, object]:
+    """Return the instance, and the options that it was made from."""
     cls = checked_class(plugin)
     where = f"{config.source}: providers.{settings.name}"
     kind = getattr(cls, "Config", None)
@@ -192,7 +202,7 @@ def _instance(
     else:
         decoded = _decoded(config, settings, plugin, kind)
     try:
-        return cls(decoded)
+        return cls(decoded), decoded
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
     except Exception as error:  # a plugin's constructor can raise anything

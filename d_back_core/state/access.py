@@ -31,14 +31,15 @@ class Access:
         address: str,
         policy: Policy,
         contributors: Sequence[Supervisor],
-    ) -> None:
+    ) -> Secret | None:
         """Raise `JoinError` unless the server is open, or the operator's password or the first
-        provider that decides admits the client (R24).
+        provider that decides admits the client (R24). Return the password if it admitted the
+        client: the client may stay as long as this is the password (R25).
 
         ``contributors`` are the providers that contribute to the server, in order.
         """
         if not server.passworded:
-            return
+            return None
         limited = None if credentials == Credentials() else limit_key(address)
         if limited is not None:
             wait = self.throttle.wait(limited)
@@ -46,10 +47,14 @@ class Access:
                 seconds = ceil(wait)
                 raise JoinError("rate_limited", f"Too many attempts. Try again in {seconds} s.")
             self.throttle.attempt(limited)
-        if await _is_admitted(server.server_id, credentials, address, policy, contributors):
+        password, offered = policy.password, credentials.password
+        by_password = (
+            password is not None and offered is not None and await _is_password(password, offered)
+        )
+        if by_password or await _is_admitted(server.server_id, credentials, address, contributors):
             if limited is not None:
                 self.throttle.forgive(limited)
-            return
+            return password if by_password else None
         if credentials.discord_token and credentials.discord_user:
             raise JoinError("authentication_failed", AUTHENTICATION_FAILED)
         raise JoinError("unauthorized", UNAUTHORIZED)
@@ -59,12 +64,9 @@ async def _is_admitted(
     server_id: str,
     credentials: Credentials,
     address: str,
-    policy: Policy,
     contributors: Sequence[Supervisor],
 ) -> bool:
-    password, offered = policy.password, credentials.password
-    if password is not None and offered is not None and await _is_password(password, offered):
-        return True
+    """Return True if the first provider that decides admits the client."""
     for supervisor in contributors:
         if not supervisor.plugin.implements("authorize"):
             continue

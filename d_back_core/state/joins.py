@@ -53,6 +53,8 @@ class Joins:
         self._parts = parts
         self._access = access
         self._joined: dict[Subscriber, ServerState] = {}
+        self._admitted_by: dict[Subscriber, Secret] = {}
+        """The password of each session that joined by one."""
         self._list_frame: Framed | None = None
         """The list as every new session receives it."""
         self._list_waiters: set[asyncio.Future[None]] = set()
@@ -93,12 +95,14 @@ class Joins:
         found = await self._find(wanted)
         with self._parts.registry.watching(found.server_id) as server:
             await server.resolver.fresh()
-            password = await self._authorize(found, credentials, address)
+            checked, admitted_by = await self._authorize(found, credentials, address)
             users = await server.snapshot.ready()
             # No await from here on: list, snapshot and subscription are of one moment.
-            now = self._still_open(found, password)
+            now = self._still_open(found, checked)
             self._leave(session)
             self._joined[session] = server
+            if admitted_by is not None:
+                self._admitted_by[session] = admitted_by
             missed = None
             if resume is not None and resume.epoch == server.world.epoch:
                 missed = server.world.since(resume.seq)
@@ -145,7 +149,8 @@ class Joins:
         with self._parts.registry.watching(found.server_id) as server:
             await server.resolver.fresh()
             offered = credentials_of(authorization)
-            self._still_open(found, await self._authorize(found, offered, address))
+            checked, _ = await self._authorize(found, offered, address)
+            self._still_open(found, checked)
             return protocol.user_data(found.server_id, server.world.shown())
 
     def server_data(self, wanted: str | None) -> bytes:
@@ -180,7 +185,8 @@ class Joins:
             # As for a join: a provider without a list contributes to a server by its users.
             await server.resolver.fresh()
             try:
-                self._still_open(found, await self._authorize(found, credentials, address))
+                checked, _ = await self._authorize(found, credentials, address)
+                self._still_open(found, checked)
             except JoinError:
                 return False
         return True
@@ -201,6 +207,7 @@ class Joins:
         for waiter in self._list_waiters:
             if not waiter.done():
                 waiter.set_result(None)
+        self._end_old_passwords()
         if not changed:
             return
         self._list_frame = None
@@ -227,14 +234,36 @@ class Joins:
             for session in [*server.sessions]:
                 session.send(client_id)
 
-    def _unsubscribe(self, server: ServerState, code: ErrorCode, message: str) -> None:
-        for session in list(server.sessions):
+    def _end_old_passwords(self) -> None:
+        """End the subscriptions that rest on a password that is not the server's any more (R25).
+        If a server becomes protected, all end; see `_compare`."""
+        ended: dict[ServerState, list[Subscriber]] = {}
+        for session, password in self._admitted_by.items():
+            server = self._joined[session]
+            present = self._parts.server_list.servers.get(server.server_id)
+            policy = self._parts.registry.policy(server.server_id)
+            if present is not None and present.passworded and policy.password != password:
+                ended.setdefault(server, []).append(session)
+        for server, sessions in ended.items():
+            self._unsubscribe(server, "unauthorized", protocol.UNAUTHORIZED, sessions)
+
+    def _unsubscribe(
+        self,
+        server: ServerState,
+        code: ErrorCode,
+        message: str,
+        sessions: Iterable[Subscriber] | None = None,
+    ) -> None:
+        """End the subscriptions of these sessions; by default, of all."""
+        for session in list(server.sessions if sessions is None else sessions):
             session.send(protocol.error(code, message))
             self._joined.pop(session, None)
+            self._admitted_by.pop(session, None)
             server.leave(session)
         self._parts.registry.restart_idle_timer(server)
 
     def _leave(self, session: Subscriber) -> None:
+        self._admitted_by.pop(session, None)
         server = self._joined.pop(session, None)
         if server is not None:
             server.leave(session)
@@ -314,12 +343,14 @@ class Joins:
 
     async def _authorize(
         self, server: EffectiveServer, credentials: Credentials, address: str
-    ) -> Secret | None:
-        """Raise `JoinError` if they may not join. Returns the password that was checked."""
+    ) -> tuple[Secret | None, Secret | None]:
+        """Raise `JoinError` if they may not join. Returns the password that was checked, and again
+        if it admitted the client, else None."""
         policy = self._parts.registry.policy(server.server_id)
         contributors = self._contributors(server.server_id) if server.passworded else []
-        await self._access.authorize(server, credentials, address, policy, contributors)
-        return policy.password
+        authorize = self._access.authorize
+        admitted_by = await authorize(server, credentials, address, policy, contributors)
+        return policy.password, admitted_by
 
     def _contributors(self, server_id: str) -> list[Supervisor]:
         """Return the providers that contribute to that server, in order."""

@@ -19,7 +19,6 @@ NOT_NEEDED = {
     "d_back_core.cli.commands",
     "d_back_testing",
     "rich",
-    "watchfiles",
 }
 """What belongs to plugins that the order does not name, to tests, or to other commands."""
 NEEDED = {"d_back_core.cli.main", "d_back_core.gateway.gateway", "d_back_test_club", "websockets"}

@@ -133,16 +133,24 @@ def test_without_any_the_mock_is_asked(places: dict[str, Path]) -> None:
     assert (config.gateway.host, config.gateway.port) == ("localhost", 3000)
 
 
-@pytest.mark.parametrize("name", ["absent.toml", ".", "x" * 5000, "a\0b"])
-def test_a_file_that_was_named_must_be_there(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("absent.toml", "does not exist"),
+        (".", "is a directory (expected a file)"),
+        ("x" * 5000, "does not exist"),
+        ("a\0b", "does not exist"),
+    ],
+)
+def test_a_file_that_was_named_must_be_there(name: str, problem: str) -> None:
     """Neither the flag nor the variable falls through to the next place."""
     printable = name.replace("\0", "\\x00")
     with pytest.raises(ConfigError) as caught:
         find(name, Path(), {})
-    assert str(caught.value) == f"--config '{printable}': is not a file"
+    assert str(caught.value) == f"--config '{printable}': {problem}"
     with pytest.raises(ConfigError) as caught:
         find(None, Path(), {"D_BACK_CONFIG": name})
-    assert str(caught.value) == f"$D_BACK_CONFIG '{printable}': is not a file"
+    assert str(caught.value) == f"$D_BACK_CONFIG '{printable}': {problem}"
 
 
 # What cannot be read
@@ -153,14 +161,16 @@ def test_a_syntax_error_names_the_place(tmp_path: Path) -> None:
     path = write(tmp_path / "d-back.toml", "[gateway]\nport = \n")
     with pytest.raises(ConfigError) as caught:
         load(path, {})
-    assert str(caught.value) == f"{path}: cannot be read: Invalid value (at line 2, column 8)"
+    assert (
+        str(caught.value) == f"{path}: line 2: invalid value (strings need quotes), in 'port = …'"
+    )
 
 
 def test_a_file_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     """TOML is UTF-8."""
     path = tmp_path / "d-back.toml"
     path.write_bytes("[servers.1]\nalias = 'é'\n".encode("latin-1"))
-    with pytest.raises(ConfigError, match=r"d-back\.toml: cannot be read: 'utf-8' codec"):
+    with pytest.raises(ConfigError, match=r"d-back\.toml: is not UTF-8$"):
         load(path, {})
 
 
@@ -169,15 +179,14 @@ def test_a_file_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "d-back.toml"
     with pytest.raises(ConfigError) as caught:
         load(path, {})
-    wanted = f"{path}: cannot be read: [Errno 2] No such file or directory: '{path}'"
-    assert str(caught.value) == wanted
+    assert str(caught.value) == f"{path}: does not exist"
 
 
 @pytest.mark.parametrize("text", ["a = " + "[" * 5000, "a = " + "{a = " * 5000])
 def test_a_file_without_a_bottom_is_refused(tmp_path: Path, text: str) -> None:
     """Nested deeper than the parser can follow."""
     path = write(tmp_path / "d-back.toml", text)
-    with pytest.raises(ConfigError, match="cannot be read: maximum recursion depth exceeded"):
+    with pytest.raises(ConfigError, match="is nested too deeply"):
         load(path, {})
 
 
@@ -552,7 +561,7 @@ servers.1.password = { env = 'D_BACK_NOT_SET' }
     servers.1.password: the environment variable D_BACK_NOT_SET is not set
 
 servers.1.password = { file = '/nowhere' }
-    servers.1.password: cannot be read: [Errno 2] No such file or directory: '/nowhere'
+    servers.1.password: '/nowhere' does not exist
 
 servers.1.password = ''
     servers.1.password: is empty

@@ -520,7 +520,9 @@ def test_a_certificate_that_cannot_be_read_is_an_error_of_the_configuration(
     if content is not None:
         path.write_text(content)
     files = {"cert": certified.cert, "key": certified.key, broken: str(path)}
-    with pytest.raises(ConfigError, match=rf"gateway\.tls: .*{path}.*: cannot be read"):
+    with pytest.raises(
+        ConfigError, match=rf"gateway\.tls.*'{path}'.*: (cannot be used|does not exist)"
+    ):
         serving(tls=files)
 
 
@@ -528,8 +530,8 @@ def test_a_certificate_that_cannot_be_read_is_an_error_of_the_configuration(
 
 
 async def test_a_port_in_use_is_an_error_of_the_configuration(dial: Dial) -> None:
-    """It names the port and the way out; what was started is stopped, and who has the port is
-    not disturbed."""
+    """It names the port and the way out; no provider is started, and who has the port is not
+    disturbed."""
     provider = town()
     async with serving() as first:
         second = serving(provider, port=first.port)
@@ -537,7 +539,7 @@ async def test_a_port_in_use_is_an_error_of_the_configuration(dial: Dial) -> Non
             ConfigError, match=rf"gateway\.port '{first.port}': is in use .*--port"
         ):
             await second.start()
-        assert provider.calls[-1] == "stop"
+        assert not provider.calls
         await (await dial(first)).join()
 
 
@@ -547,7 +549,7 @@ async def test_a_host_that_is_not_ours_is_an_error_of_the_configuration(
     host: str, port: int
 ) -> None:
     """Whether it cannot be resolved or belongs to somebody else."""
-    with pytest.raises(ConfigError, match=rf"gateway\.host '{host}': cannot listen"):
+    with pytest.raises(ConfigError, match=rf"gateway\.host '{host}': is not an? "):
         await serving(host=host, port=port).start()
 
 

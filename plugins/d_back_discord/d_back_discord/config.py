@@ -66,9 +66,8 @@ class DiscordConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 def token_of(config: DiscordConfig) -> Secret:
     """The configured token, or the environment's; raises `ConfigError` without any."""
-    if config.token is not None:
-        return config.token
-    found = os.environ.get(TOKEN_VARIABLE, "").strip()
+    found = os.environ.get(TOKEN_VARIABLE, "") if config.token is None else config.token.reveal()
+    found = found.strip().removeprefix("Bot ").strip()  # as in the header of a request
     if not found:
         raise ConfigError(
             "token: is missing; set the environment variable"

@@ -69,11 +69,7 @@ class NatsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if not self.urls:
             raise ValueError("urls: expected at least one")
         for url in self.urls:
-            parts = urlsplit(url)
-            if parts.scheme not in SCHEMES or not parts.hostname:
-                raise ValueError("urls: expected nats://HOST:PORT, or tls, ws, wss")
-            if "@" in parts.netloc:
-                raise ValueError("urls: user and password have keys of their own")
+            _check_url(url)
         if _BUCKET.fullmatch(self.bucket) is None:
             raise ValueError("bucket: expected letters, digits, '_' and '-'")
         if _SUBJECT.fullmatch(self.inbox) is None:
@@ -85,3 +81,19 @@ class NatsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             raise ValueError("expected one of user, token, credentials and nkey")
         if self.lease is not None and self.lease < SHORTEST_LEASE:
             raise ValueError(f"lease: expected {SHORTEST_LEASE:g} s or more")
+
+
+def _check_url(url: str) -> None:
+    """Raise ``ValueError`` for an address that NATS cannot use. It does not quote the address: a
+    password may be in it."""
+    if "," in url or any(char.isspace() for char in url):
+        raise ValueError("urls: expected one address per string")
+    if "@" in url:
+        raise ValueError("urls: user and password have keys of their own")
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in SCHEMES and parts.hostname and parts.port != 0
+    except ValueError:  # an invalid port or IPv6 address; the text quotes it
+        known = False
+    if not known:
+        raise ValueError("urls: expected nats://HOST:PORT, or tls, ws, wss")

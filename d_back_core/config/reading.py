@@ -1,0 +1,124 @@
+"""Read the files of a configuration: ``d-back.toml``, and the files that hold secrets.
+
+No error quotes a value: the line that is wrong may hold a secret.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+_NAME = r"[A-Za-z_][A-Za-z0-9_-]{0,30}"
+_TABLE = re.compile(rf"\s*\[\[?\s*{_NAME}(\.[\w\"'-]{{1,64}})*\s*\]?\]?\s*(#.*)?")
+_KEY = re.compile(rf"\s*({_NAME}(?:\.{_NAME})*)\s*=(?!=)")
+
+
+class Fingerprint(NamedTuple):
+    """What changes when a file is edited or replaced, or when a link leads to another file."""
+
+    device: int
+    inode: int
+    size: int
+    modified: int
+    changed: int
+
+
+def fingerprint(path: Path) -> Fingerprint | None:
+    """Return the fingerprint of the file that the path leads to; None if there is none."""
+    try:
+        found = os.stat(path)  # noqa: PTH116  follows links, and Path's raises for a null byte
+    except (OSError, ValueError):
+        return None
+    return Fingerprint(
+        found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    )
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file in UTF-8, without a byte order mark and with LF at the ends of
+    lines. Raises ``ValueError`` with a reason that fits behind the file's name."""
+    try:
+        content = path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise ValueError(problem_of(error)) from None
+    if content.startswith(UTF_16_MARKS):
+        raise ValueError("is UTF-16 (save it as UTF-8)")
+    try:
+        return content.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError:  # not chained: its text quotes the bytes
+        raise ValueError("is not UTF-8") from None
+
+
+def problem_of(error: OSError | ValueError) -> str:
+    """Return why a file cannot be read, to stand behind its name."""
+    match error:
+        case FileNotFoundError() | NotADirectoryError():
+            return "does not exist"
+        case IsADirectoryError():
+            return "is a directory (expected a file)"
+        case OSError():
+            return f"cannot be read: {(error.strerror or type(error).__name__).lower()}"
+        case _:
+            return "is not a valid path"  # a null byte
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return the tables of the file. Raises ``ValueError`` with a reason that fits behind the
+    file's name, and names the line."""
+    import tomllib  # noqa: PLC0415  a start without a file does not need it
+
+    text = read_text(path)
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+    except tomllib.TOMLDecodeError as error:  # not chained: it holds the text
+        raise ValueError(_syntax_problem(str(error), text.split("\n"))) from None
+
+
+def secret_files(table: object, folder: Path) -> Iterator[Path]:
+    """Yield the files of secrets, ``{ file = "PATH" }``, and those of ``gateway.tls``."""
+    if isinstance(table, list):
+        for each in table:
+            yield from secret_files(each, folder)
+    elif isinstance(table, Mapping):
+        match table:
+            case {"file": str(name), **rest} if not rest:
+                yield folder / name
+            case {"cert": str(cert), "key": str(key)}:
+                yield from (folder / cert, folder / key)
+            case _:
+                for each in table.values():
+                    yield from secret_files(each, folder)
+
+
+def _syntax_problem(message: str, lines: list[str]) -> str:
+    """Return a parser's message as ``line 2: invalid value in 'port = …'``."""
+    problem, _, place = message.rstrip(")").rpartition(" (at ")
+    found = re.fullmatch(r"line (\d+), column (\d+)", place)
+    number = int(found[1]) if found else len("\n".join(lines).rstrip().split("\n"))
+    if twice := re.fullmatch(r"Cannot declare \((.+)\) twice", problem):
+        name = ".".join(re.findall(r"'([^']*)'", twice[1]))
+        problem = f"table '{name}' is defined twice"
+    elif problem == "Cannot overwrite a value":
+        problem = "the key is defined twice"
+    elif problem == "Invalid value":
+        problem = "invalid value (strings need quotes)"
+    elif problem.startswith("Illegal character '\\n'"):
+        problem = "the string is not closed"
+    else:
+        # Parsers quote the character that they stumble over; it may belong to a secret.
+        problem = re.sub(r" ('.{1,6}'|\".{1,6}\")$", "", problem)
+        problem = problem[:1].lower() + problem[1:]
+    return f"line {number}: {problem}{_shown(lines[number - 1])}"
+
+
+def _shown(line: str) -> str:
+    """Return the part of a line that cannot be a secret: the name of a table, or of a key."""
+    if _TABLE.fullmatch(line):
+        return f", in '{line.strip()}'"
+    key = _KEY.match(line)
+    return f", in '{key[1]} = …'" if key else ""

@@ -1,0 +1,113 @@
+"""The addresses that the gateway listens on, tried before the providers start.
+
+A port that is in use is then reported at once, and no provider logs in without need.
+"""
+
+import asyncio
+import errno
+import os
+import socket
+import stat
+from pathlib import Path
+
+UNUSABLE = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT})
+"""Errors of an address that this machine does not have. In a container without IPv6, ``localhost``
+is often ``::1`` too."""
+
+
+async def usable_addresses(host: str, port: int) -> tuple[list[str], list[str]]:
+    """Return the addresses of the host that this machine can listen on, and the others.
+
+    Raises ``OSError`` if there is none, or if the port cannot be used on one of them.
+    """
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(
+        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    usable: list[str] = []
+    others: list[str] = []
+    problem: OSError | None = None
+    for family, kind, proto, _, address in dict.fromkeys(found):
+        name = str(address[0])
+        try:
+            _try(socket.socket(family, kind, proto), address)
+        except OSError as error:
+            if error.errno not in UNUSABLE:
+                raise
+            problem = error
+            others.append(name)
+        else:
+            usable.append(name)
+    if not usable:
+        raise problem or OSError(errno.EADDRNOTAVAIL, os.strerror(errno.EADDRNOTAVAIL))
+    return usable, others
+
+
+def _try(probe: socket.socket, address: tuple[object, ...]) -> None:
+    with probe:
+        if os.name == "posix":  # as asyncio does when it listens
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if probe.family == socket.AF_INET6:
+            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        probe.bind(address)
+
+
+async def free_port(host: str) -> int:
+    """Return a port that is probably free on every address of the host.
+
+    Listening on port 0 would take a different port for each of them. Another process may take
+    the port first, so the caller tries again.
+    """
+    loop = asyncio.get_running_loop()
+    family, kind, proto, _, address = (
+        await loop.getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    )[0]
+    with socket.socket(family, kind, proto) as probe:
+        probe.bind(address)
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class SocketFile:
+    """The file of a Unix socket: checked before it is made, and removed after use."""
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        self._made: os.stat_result | None = None
+
+    def check(self) -> None:
+        """Raise ``OSError`` if a socket cannot be made here. A socket that a killed process left
+        is replaced; one that another process listens on is not."""
+        try:
+            found = self._path.stat()
+        except FileNotFoundError:
+            if not self._path.parent.is_dir():
+                raise
+            return
+        if not stat.S_ISSOCK(found.st_mode):
+            raise FileExistsError(errno.EEXIST, "exists and is not a socket")
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(0)
+            try:
+                probe.connect(str(self._path))
+            except BlockingIOError:  # its queue is full
+                pass
+            except OSError:
+                return
+        raise OSError(errno.EADDRINUSE, "is in use by another process")
+
+    def made(self) -> None:
+        """Remember the file that has been made."""
+        self._made = self._path.stat()
+
+    def remove(self) -> None:
+        """Remove the file, unless another process has replaced it; may be called twice."""
+        made, self._made = self._made, None
+        if made is None:
+            return
+        try:
+            now = self._path.stat()
+            if (now.st_dev, now.st_ino) == (made.st_dev, made.st_ino):
+                self._path.unlink()
+        except OSError:  # it is gone, or its folder is
+            return

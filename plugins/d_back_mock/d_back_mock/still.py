@@ -4,9 +4,9 @@ import asyncio
 import json
 import random
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
-from d_back_core.models import STATUSES
+from d_back_core import Status
 from d_back_mock import demo
 from d_back_mock.chat import CHANNEL, LINES
 
@@ -65,7 +65,9 @@ class MockDataProvider:
         """Send that connection a random status every 4 s, until `send` raises."""
         while True:
             await asyncio.sleep(STATUS_INTERVAL)
-            await self._send(websocket, "presence", {"status": random.choice(sorted(STATUSES))})  # noqa: S311
+            await self._send(
+                websocket, "presence", {"status": random.choice(sorted(get_args(Status)))}
+            )  # noqa: S311
 
     async def periodic_messages(self, websocket: Joined) -> None:
         """Send that connection a line of chat every 5 s, until `send` raises."""

@@ -33,6 +33,10 @@ AGREE = "test_events_and_users_agree"
 SUBSCRIBE = "test_start_subscribes"
 STOP_ENDS = "test_stop_ends_the_stream"
 STREAM_CANCELLED = "test_cancelled_stream_ends"
+REPORTED = "test_lost_source_is_reported"
+NO_DATA = "test_lost_source_returns_no_data"
+NEW_DATA = "test_reconnect_returns_new_data"
+NEW_EVENTS = "test_reconnect_yields_new_events"
 AUTHORIZE = "test_wrong_credentials_are_refused"
 HTTP = "test_http_answers_its_own_paths"
 RECORD = "test_record_is_idempotent"
@@ -175,6 +179,7 @@ DEFECTS = [
     async def start(self, context):
         if self.ran: raise RuntimeError("was started")
         self.ran = True
+        await super().start(context)
 """,
     ),
     Defect(
@@ -612,6 +617,208 @@ DEFECTS = [
             async for event in super().events(): yield event
         except asyncio.CancelledError:
             pass
+""",
+    ),
+    # A lost source
+    Defect(
+        "a stream that waits for a lost source",
+        REPORTED,
+        "events still waits",
+        """
+    @hookimpl
+    async def events(self):
+        while self.queue and (event := await self.queue.get()) is not None:
+            if not isinstance(event, Link): yield event
+""",
+    ),
+    Defect(
+        "a stream that returns when the source is lost",
+        REPORTED,
+        "events returned when the source was lost",
+        """
+    @hookimpl
+    async def events(self):
+        with suppress(ConnectionError):
+            async for event in super().events(): yield event
+""",
+    ),
+    Defect(
+        "a loss that is reported to the first run",
+        REPORTED,
+        "events still waits",
+        """
+    first = None
+    @hookimpl
+    async def start(self, context):
+        await super().start(context)
+        self.again, self.first = self.first is not None, self.first or context
+    @hookimpl
+    async def events(self):
+        try:
+            async for event in super().events(): yield event
+        except ConnectionError:
+            if not self.again: raise
+            self.first.degraded("the connection is lost")
+            await self.queue.get()
+""",
+    ),
+    Defect(
+        "a degraded provider that does not reconnect",
+        REPORTED,
+        "has not reconnected",
+        """
+    @hookimpl
+    async def start(self, context):
+        self.context = context
+        await super().start(context)
+    @hookimpl
+    async def events(self):
+        while self.queue and (event := await self.queue.get()) is not None:
+            if event is Link.LOST: self.context.degraded("the connection is lost")
+            elif event is not Link.FOUND: yield event
+""",
+    ),
+    Defect(
+        "a start that fails after a loss",
+        REPORTED,
+        "start still raises",
+        """
+    @hookimpl
+    async def start(self, context):
+        if self.source.lost: raise ConnectionError("the session is over")
+        await super().start(context)
+""",
+    ),
+    Defect(
+        "a cache without a stream",
+        REPORTED,
+        "still returns data",
+        """
+    events = None
+    @hookimpl
+    async def users(self, server_id): return self.source.members.get(server_id)
+""",
+    ),
+    Defect(
+        "an empty list during a reconnect",
+        NO_DATA,
+        "servers() returned an empty mapping while its source was lost",
+        """
+    @hookimpl
+    async def start(self, context):
+        with suppress(ConnectionError): await super().start(context)
+    @hookimpl
+    async def servers(self): return await super().servers() if self.source.there else {}
+""",
+    ),
+    Defect(
+        "an empty server during a reconnect",
+        NO_DATA,
+        "users('1') returned an empty mapping while its source was lost",
+        """
+    @hookimpl
+    async def start(self, context):
+        with suppress(ConnectionError): await super().start(context)
+    @hookimpl
+    async def users(self, server_id):
+        with suppress(ConnectionError): return await super().users(server_id)
+        return {}
+""",
+    ),
+    Defect(
+        "an empty server of a degraded provider",
+        NO_DATA,
+        "users('1') returned an empty mapping while its source was lost",
+        """
+    @hookimpl
+    async def start(self, context):
+        self.context = context
+        await super().start(context)
+    @hookimpl
+    async def users(self, server_id):
+        members = self.source.members if self.source.there else {"1": {}}
+        return members.get(server_id)
+    events = Reconnecting.events
+""",
+    ),
+    Defect(
+        "an answer from a dead connection",
+        NO_DATA,
+        "users('1') returned old data while its source was lost",
+        """
+    @hookimpl
+    async def start(self, context):
+        with suppress(ConnectionError): await super().start(context)
+    @hookimpl
+    async def users(self, server_id): return self.source.members.get(server_id)
+""",
+    ),
+    Defect(
+        "a lost source that is a ConfigError",
+        NO_DATA,
+        "would never retry",
+        """
+    @hookimpl
+    async def start(self, context):
+        if not self.source.there: raise ConfigError("host: nobody answers")
+        await super().start(context)
+""",
+    ),
+    Defect(
+        "a cache that outlives its connection",
+        NEW_DATA,
+        "what it returned before",
+        """
+    @hookimpl
+    async def users(self, server_id):
+        self.cache = getattr(self, "cache", {})
+        if server_id not in self.cache: self.cache[server_id] = await super().users(server_id)
+        return self.cache[server_id]
+""",
+    ),
+    Defect(
+        "a subscription in the first run only",
+        NEW_EVENTS,
+        "events waits after the reconnect",
+        """
+    @hookimpl
+    async def start(self, context):
+        await super().start(context)
+        if self.source.lost: self.source.listeners.clear()
+    @hookimpl
+    async def users(self, server_id): return self.source.members.get(server_id)
+""",
+    ),
+    Defect(
+        "a stream of the last run",
+        NEW_EVENTS,
+        "events returned after the reconnect",
+        """
+    @hookimpl
+    async def start(self, context):
+        await super().start(context)
+        self.first = getattr(self, "first", self.queue)
+    @hookimpl
+    async def events(self):
+        while (event := await self.first.get()) is not None:
+            if isinstance(event, Link): raise ConnectionError("the connection is lost")
+            yield event
+""",
+    ),
+    Defect(
+        "an end of the last run that ends this one",
+        NEW_EVENTS,
+        "events raised ConnectionError",
+        """
+    lost = False
+    @hookimpl
+    async def events(self):
+        if self.lost: raise ConnectionError("the connection is lost")
+        try:
+            async for event in super().events(): yield event
+        except ConnectionError:
+            self.lost = True
+            raise
 """,
     ),
     # What is asked for one thing

@@ -1,8 +1,10 @@
-"""A correct provider with every hook. `contract_defects` derives the defective ones."""
+"""Correct providers. `contract_defects` derives the defective ones from `Good`."""
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
+from enum import Enum, auto
+from typing import TypeAlias
 
 import click
 from msgspec import Struct, structs
@@ -14,6 +16,7 @@ from d_back_core import (
     Event,
     HttpRequest,
     HttpResponse,
+    Reload,
     Secret,
     Server,
     ServerRemoved,
@@ -38,6 +41,16 @@ class ClubConfig(Struct, frozen=True, kw_only=True):
             raise ValueError(f"port '{self.port}': is not a port")
 
 
+class Link(Enum):
+    """What happens to the connection of a provider."""
+
+    LOST = auto()
+    FOUND = auto()
+
+
+Queue: TypeAlias = asyncio.Queue[Event | Link | None]
+
+
 class Source:
     """The members, and the queues of the providers that subscribed to changes."""
 
@@ -47,7 +60,9 @@ class Source:
             "1": {"7": User(username="Ada", status="online"), "8": User(username="Bob")},
             "2": {"9": User(username="Cid", role_color="#00ff00")},
         }
-        self.listeners: list[asyncio.Queue[Event | None]] = []
+        self.listeners: list[Queue] = []
+        self.lost: list[Queue] = []
+        """The queues whose connection was lost."""
 
     def change(self, server_id: str, uid: str, event: UserChanged) -> None:
         """Change a member and send the event to all subscribers."""
@@ -56,9 +71,26 @@ class Source:
         for listener in self.listeners:
             listener.put_nowait(event)
 
+    def lose(self) -> None:
+        """End all connections, and accept no other."""
+        self.there = False
+        self.lost, self.listeners = self.listeners, []
+        for listener in self.lost:
+            listener.put_nowait(Link.LOST)
+
+    def restore(self) -> None:
+        """Change a member, and accept connections again."""
+        bob = self.members["1"]["8"]
+        status = "online" if bob.status == "idle" else "idle"
+        self.members["1"]["8"] = structs.replace(bob, status=status)
+        self.there = True
+        for listener in self.lost:
+            listener.put_nowait(Link.FOUND)
+
 
 class Good:
-    """A provider that follows every rule."""
+    """A provider with every hook that follows every rule. Its stream raises when the source is
+    lost."""
 
     Config = ClubConfig
 
@@ -66,7 +98,7 @@ class Good:
         self.config = config
         self.source = source or Source()
         self.recorded: dict[str, dict[str, User]] = {}
-        self.queue: asyncio.Queue[Event | None] | None = None
+        self.queue: Queue | None = None
         self.task: asyncio.Task[None] | None = None
         self.log = logging.getLogger(__name__)
 
@@ -87,7 +119,8 @@ class Good:
         queue, self.queue = self.queue, None
         task, self.task = self.task, None
         if queue is not None:
-            self.source.listeners.remove(queue)
+            if queue in self.source.listeners:
+                self.source.listeners.remove(queue)
             queue.put_nowait(None)
         if task is not None:
             task.cancel()
@@ -105,6 +138,8 @@ class Good:
     async def users(self, server_id: str) -> dict[str, User] | None:
         await asyncio.sleep(0)
         await asyncio.sleep(0)
+        if self.queue not in self.source.listeners:
+            raise ConnectionError("the connection is lost")
         members = self.source.members.get(server_id, self.recorded.get(server_id))
         return None if members is None else dict(members)
 
@@ -112,6 +147,8 @@ class Good:
     async def events(self) -> AsyncIterator[Event]:
         queue = self.queue
         while queue is not None and (event := await queue.get()) is not None:
+            if isinstance(event, Link):
+                raise ConnectionError("the connection is lost")
             yield event
 
     @hookimpl
@@ -142,3 +179,50 @@ class Good:
         @group.command()
         def members() -> None:
             """Print the members."""
+
+
+class Reconnecting(Good):
+    """A provider that reports a lost source, and reconnects in the same run."""
+
+    context: Context
+
+    @hookimpl
+    async def start(self, context: Context) -> None:
+        self.context = context
+        await super().start(context)
+
+    @hookimpl
+    async def events(self) -> AsyncIterator[Event]:
+        queue = self.queue
+        while queue is not None and (event := await queue.get()) is not None:
+            if event is Link.LOST:
+                self.context.degraded("the connection is lost")
+            elif event is Link.FOUND:
+                self.source.listeners.append(queue)
+                self.context.recovered()
+                yield Reload()
+            else:
+                yield event
+
+
+class Polled:
+    """A provider without a stream."""
+
+    Config = ClubConfig
+
+    def __init__(self, config: ClubConfig, source: Source | None = None) -> None:
+        self.config = config
+        self.source = source or Source()
+
+    @hookimpl
+    async def servers(self) -> dict[str, Server] | None:
+        if not self.source.there:
+            raise ConnectionError("nobody answers")
+        return {"1": Server(name="One")}
+
+    @hookimpl
+    async def users(self, server_id: str) -> dict[str, User] | None:
+        if not self.source.there:
+            raise ConnectionError("nobody answers")
+        members = self.source.members.get(server_id)
+        return None if members is None else dict(members)

@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from msgspec import structs
 from d_back_core import *
-from contract_good import ClubConfig, Good, Source
+from contract_good import ClubConfig, Good, Link, Reconnecting, Source
 
 class Bad(Good):
 {code}
@@ -46,6 +46,12 @@ class TestIt(ProviderContract):
 
     async def trigger_event(self):
         self.source.change("1", "7", UserChanged(server_id="1", uid="7", status="dnd"))
+
+    async def lose_source(self):
+        self.source.lose()
+
+    async def restore_source(self):
+        self.source.restore()
 """
 FEW = """
 from d_back_core import Server, hookimpl
@@ -59,6 +65,26 @@ class Few:
 
 class TestFew(ProviderContract):
     def provider(self): return Few(None)
+"""
+WITH_NONE = """
+from msgspec import structs
+from d_back_core import UserRemoved, hookimpl
+from contract_good import Good
+
+class WithNone(Good):
+    @hookimpl
+    async def users(self, server_id):
+        users = await super().users(server_id)
+        return users and {
+            uid: structs.replace(user, role_color=user.role_color or None)
+            for uid, user in users.items()
+        }
+
+    @hookimpl
+    async def events(self):
+        async for event in super().events():
+            yield UserRemoved(server_id="1", uid="7")
+            yield structs.replace(event, username="Ada")
 """
 SHORT_TIMEOUT = 0.5
 """Seconds. A defective provider never does what the check waits for."""
@@ -82,11 +108,28 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str]
     return run(folder, *chosen)
 
 
-def test_a_correct_provider_passes(tmp_path: Path) -> None:
-    """Every check runs and passes."""
-    prepare(tmp_path, "contract_good", "Good", 30.0)
+@pytest.mark.parametrize("provider", ["Good", "Reconnecting"])
+def test_a_correct_provider_passes(tmp_path: Path, provider: str) -> None:
+    """Every check runs and passes, if a lost source ends the run or the provider reconnects."""
+    prepare(tmp_path, "contract_good", provider, 30.0)
     outcomes = run(tmp_path)
     assert {name.rsplit(".", 1)[1] for name in outcomes} == CHECKS
+    assert {outcome for outcome, _ in outcomes.values()} == {"passed"}
+
+
+def test_a_lost_source_of_a_provider_without_a_stream(tmp_path: Path) -> None:
+    """It is noticed by hooks that raise; only the check that needs a stream is skipped."""
+    prepare(tmp_path, "contract_good", "Polled", 30.0)
+    outcomes = run(tmp_path, "-k", "lost_source or reconnect")
+    assert sorted(outcome for outcome, _ in outcomes.values()) == ["passed"] * 3 + ["skipped"]
+
+
+def test_a_field_of_none_agrees_with_one_that_is_left_out(tmp_path: Path) -> None:
+    """A record with `role_color=None` agrees with an event that leaves the field out."""
+    prepare(tmp_path, "provider_of_none", "WithNone", 30.0)
+    (tmp_path / "provider_of_none.py").write_text(WITH_NONE)
+    outcomes = run(tmp_path, "-k", "agree or start_subscribes")
+    assert len(outcomes) == 4
     assert {outcome for outcome, _ in outcomes.values()} == {"passed"}
 
 

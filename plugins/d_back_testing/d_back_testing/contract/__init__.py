@@ -17,9 +17,16 @@ from d_back_testing.contract.event_checks import EventChecks
 from d_back_testing.contract.lifecycle_checks import LifecycleChecks
 from d_back_testing.contract.other_hook_checks import OtherHookChecks
 from d_back_testing.contract.record_checks import RecordChecks
+from d_back_testing.contract.source_loss_checks import SourceLossChecks
 
 
 class ProviderContract(
-    ClassChecks, LifecycleChecks, RecordChecks, EventChecks, OtherHookChecks, EndToEndChecks
+    ClassChecks,
+    LifecycleChecks,
+    RecordChecks,
+    EventChecks,
+    SourceLossChecks,
+    OtherHookChecks,
+    EndToEndChecks,
 ):
     """Inherit this class and define `provider`; pytest collects the checks."""

@@ -52,13 +52,18 @@ class StreamReader:
             if close is not None:
                 await close()
 
+    @property
+    def error(self) -> BaseException | None:
+        """What the stream has raised."""
+        if not self.task.done() or self.task.cancelled():
+            return None
+        return self.task.exception()
+
     def check_running(self) -> None:
         """Raise `ContractError` if the stream has raised."""
-        if self.task.done() and not self.task.cancelled():
-            error = self.task.exception()
-            if error is not None:
-                raised = f"{self._trial.kind}.events raised {described(error)}."
-                raise ContractError(raised, FAILED) from error
+        if self.error is not None:
+            raised = f"{self._trial.kind}.events raised {described(self.error)}."
+            raise ContractError(raised, FAILED) from self.error
 
 
 class EventChecks(Suite):
@@ -70,12 +75,13 @@ class EventChecks(Suite):
         needs(harness, "events")
         await harness.ready()
         async with StreamReader(harness) as reader:
+            await harness.pause()
+            before = len(reader.events)  # of `start`, such as a first Reload
             await self._trigger_event(harness)
-            came = not self.can_trigger_event or await harness.until(
-                lambda: reader.events or reader.task.done()
-            )
+            if self.can_trigger_event:
+                await harness.until(lambda: len(reader.events) > before or reader.task.done())
             reader.check_running()
-            if not came or (self.can_trigger_event and not reader.events):
+            if self.can_trigger_event and len(reader.events) == before:
                 raise ContractError(
                     f"{harness.kind}.events yielded nothing after trigger_event().", EVENTS
                 )
@@ -215,7 +221,7 @@ class _Layer:
         self._read = len(events)
         for uid in [*self._users, *now]:
             by_events, answered = self._users.get(uid), now.get(uid)
-            if by_events != answered:
+            if _supplied(by_events) != _supplied(answered):
                 return f"uid '{uid}' is {by_events!r} by the events, {answered!r} in users"
         return None
 
@@ -229,3 +235,12 @@ class _Layer:
                 fields = {name: getattr(event, name) for name in User.__struct_fields__}
                 said = {name: value for name, value in fields.items() if value is not UNSET}
                 self._users[uid] = structs.replace(self._users.get(uid, User()), **said)
+
+
+def _supplied(user: User | None) -> dict[str, object] | None:
+    """Return the fields that the provider supplies; None and a field that is left out supply the
+    same: nothing."""
+    if user is None:
+        return None
+    fields = structs.asdict(user).items()
+    return {name: value for name, value in fields if value is not None and value is not UNSET}

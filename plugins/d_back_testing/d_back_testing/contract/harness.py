@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from d_back_core import Context, PluginError, Server, User
@@ -48,11 +49,17 @@ class Harness:
         self.timeout = timeout
         self.degraded: list[str] = []
         """The reasons that the provider has given to ``context.degraded``."""
+        self.is_degraded = False
+        """True if the provider of this run has called ``degraded`` and not yet ``recovered``."""
         self.unhandled: list[str] = []
         """Errors of tasks that no code has awaited, as the event loop reported them."""
         self.server_id = server_id
         self._plugin: Plugin | None = None
         self._started = 0
+        self._contexts = 0
+        self._present_context = 0
+        """The number of this run's context; 0 if no run has begun: as in the core, ``degraded``
+        and ``recovered`` of another one do nothing."""
         self._leaks = Leaks(self.clock)
         asyncio.get_running_loop().set_exception_handler(self._on_unhandled)
 
@@ -73,13 +80,14 @@ class Harness:
 
     def context(self, *, probe: bool = False) -> Context:
         """Return a context for `start`."""
+        self._contexts += 1
         return Context(
             name=NAME,
             log=logging.getLogger(f"d_back.providers.{NAME}"),
             clock=self.clock,
             probe=probe,
-            degraded=self.degraded.append,
-            recovered=lambda: None,
+            degraded=partial(self._on_degraded, self._contexts),
+            recovered=partial(self._on_recovered, self._contexts),
             holds=lambda _: True,
         )
 
@@ -87,10 +95,24 @@ class Harness:
         """Call ``start``, if the provider implements it."""
         self._started += 1
         await self.ask("start", CALLS, context=self.context(probe=probe))
+        self._present_context = self._contexts
+
+    async def attempt_start(self) -> Exception | None:
+        """Call ``start``, and return what it raised. ``stop`` is due in both cases."""
+        self._started += 1
+        try:
+            await self.call("start", CALLS, context=self.context())
+        except ContractError:
+            raise
+        except Exception as error:  # noqa: BLE001  the provider's code may raise anything
+            return error
+        self._present_context = self._contexts
+        return None
 
     async def stop(self) -> None:
         """Call ``stop``, if the provider implements it."""
         self._started -= 1
+        self._present_context, self.is_degraded = 0, False
         await self.ask("stop", STOP)
 
     async def end(self) -> None:
@@ -98,7 +120,21 @@ class Harness:
         if self._started > 0 and self.implements("stop"):
             await asyncio.wait([asyncio.ensure_future(self.plugin.call("stop"))], timeout=5)
 
+    def _on_degraded(self, context: int, reason: str) -> None:
+        self.degraded.append(reason)
+        if context == self._present_context:
+            self.is_degraded = True
+
+    def _on_recovered(self, context: int) -> None:
+        if context == self._present_context:
+            self.is_degraded = False
+
     # Waiting
+
+    async def pause(self) -> None:
+        """Give the provider's tasks time to reach their next wait."""
+        await asyncio.sleep(TURN)
+        await self.clock.advance(TURN)
 
     async def until(
         self,
@@ -206,8 +242,7 @@ class Harness:
         while (answer := await ask()) is None:
             if loop.time() - began > self.timeout:
                 raise ContractError(f"{what} still returns None after {self.timeout:g} s.", rule)
-            await asyncio.sleep(TURN)
-            await self.clock.advance(TURN)
+            await self.pause()
         return answer
 
     # After stop

@@ -56,9 +56,28 @@ class Suite:
         or writes a message. Optional."""
         raise NotImplementedError
 
+    async def lose_source(self) -> None:
+        """Cut the provider off from its source: end its connections, and accept no other until
+        `restore_source`. Optional."""
+        raise NotImplementedError
+
+    async def restore_source(self) -> None:
+        """Change a user of the source, in another way than `trigger_event` does, and then let the
+        provider connect again. Needed with `lose_source`; a check may call both repeatedly."""
+        raise NotImplementedError
+
     @property
     def can_trigger_event(self) -> bool:
         return type(self).trigger_event is not Suite.trigger_event
+
+    @property
+    def can_lose_source(self) -> bool:
+        """True if both methods are defined."""
+        cls = type(self)
+        return (
+            cls.lose_source is not Suite.lose_source
+            and cls.restore_source is not Suite.restore_source
+        )
 
 
 def check(body: Body) -> Test:

@@ -17,6 +17,8 @@ class TestBot(ProviderContract):
 
     server_id = say.GUILD_ID
     options: ClassVar = {"token": TOKEN}
+    status = "idle"
+    """Bob's."""
 
     async def provider(self) -> AsyncIterator[DiscordProvider]:
         async with serving() as loopback:
@@ -36,4 +38,14 @@ class TestBot(ProviderContract):
             yield provider
 
     async def trigger_event(self) -> None:
-        await self.loopback.dispatch("PRESENCE_UPDATE", say.presence(1, "dnd"))
+        await self.loopback.dispatch("PRESENCE_UPDATE", say.presence(1, "dnd", say.GUILD_ID))
+
+    async def lose_source(self) -> None:
+        self.loopback.open_to_gateway = self.loopback.resumable = False
+        self.loopback.cut()
+
+    async def restore_source(self) -> None:
+        self.status = "offline" if self.status == "idle" else "idle"
+        presences = [say.presence(1, "online"), say.presence(2, self.status)]
+        self.loopback.guilds = [club(presences=presences)]
+        self.loopback.open_to_gateway = True

@@ -28,9 +28,11 @@ class TestEdge(ProviderContract):
     """One server with one user, as an edge sees them."""
 
     options: ClassVar = {"urls": ["nats://127.0.0.1:4222"]}
+    color = ""
 
     async def provider(self, cluster: NatsCluster, until: "Until") -> AsyncIterator[NatsProvider]:
         await cluster.up()
+        self.cluster = cluster
         ada = User(username="Ada", status="online", role_color="#ff6b6b")
         self.town = ScriptedProvider({"1": Server(name="Town")}, {"1": {"7": ada}})
         urls = list(cluster.urls)
@@ -49,3 +51,12 @@ class TestEdge(ProviderContract):
 
     async def trigger_event(self) -> None:
         self.town.emit(UserChanged(server_id="1", uid="7", status="dnd"))
+
+    async def lose_source(self) -> None:
+        self.cluster.kill()
+
+    async def restore_source(self) -> None:
+        self.color = "#4ecdc4" if self.color != "#4ecdc4" else "#ffffff"
+        self.town.emit(UserChanged(server_id="1", uid="7", role_color=self.color))
+        self.cluster.start()
+        await self.cluster.up()

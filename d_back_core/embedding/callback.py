@@ -7,10 +7,10 @@ from typing import Any
 
 
 class Callback:
-    """A registered function: async or plain, with or without the arguments it may leave out.
+    """A registered function: async or plain, with or without its optional arguments.
 
-    ``counts`` are the numbers of arguments that it may take, the preferred one first; a function
-    that takes none of them raises ``TypeError`` at once, not at the first call.
+    ``counts`` are the numbers of arguments that it may take, the preferred one first. Another
+    signature raises ``TypeError`` at once, not at the first call.
     """
 
     def __init__(
@@ -22,7 +22,7 @@ class Callback:
         blocking: bool = False,
     ) -> None:
         if not callable(function):
-            raise TypeError(f"{function!r} is no function")
+            raise TypeError(f"{function!r} is not a function")
         if blocking and inspect.iscoroutinefunction(function):
             raise TypeError(f"{function!r} is async: blocking=True is for plain functions")
         if not ttl >= 0:
@@ -33,8 +33,8 @@ class Callback:
         self._count = _taken(function, counts)
 
     async def __call__(self, *arguments: object) -> Any:  # noqa: ANN401  other people's code
-        """What the function returns; a plain one runs on the event loop, or, where it blocks,
-        in a thread, which a time-out leaves behind running."""
+        """Return what the function returns. A plain one runs on the event loop, or, with
+        ``blocking``, in a thread, which continues after a time-out."""
         given = arguments[: self._count]
         if self._blocking:
             return await asyncio.to_thread(self._function, *given)
@@ -45,7 +45,7 @@ class Callback:
 def _taken(function: Callable[..., Any], counts: Sequence[int]) -> int:
     try:
         signature = inspect.signature(function)
-    except ValueError:  # some built-ins do not tell
+    except ValueError:  # some built-ins have no signature
         return counts[0]
     for count in counts:
         try:

@@ -54,10 +54,13 @@ class Health:
 
     @property
     def state(self) -> State:
+        # Computed, not stored: the end of a grace changes it without an event.
         if self.starting:
             return "starting"
         if not self._has_run or self.expired(None):
             return "failed"
+        # The list counts only while no users are asked for: a provider that still lists servers
+        # but cannot return the users of any is of no use to clients.
         users = [since for key, since in self._layers.items() if key is not None]
         asked = users or list(self._layers.values())
         if asked and all(since is not None and self.expired(since) for since in asked):
@@ -97,6 +100,7 @@ class Health:
     def run_began(self) -> float | None:
         """A run has begun, or the source is there again. Returns since when it was failing: its
         layers are out of date since then."""
+        # `_layers` stays: each layer is degraded until it has a new answer (R10).
         failing_since, self.failing_since = self.failing_since, None
         self._starting_since, self._has_run = None, True
         self.ready_since = self._clock.time()
@@ -106,7 +110,9 @@ class Health:
     def fail(self, reason: str) -> None:
         """The run has failed, or the provider reports that its data may be out of date."""
         self._starting_since, self.has_failed, self.last_error = None, True, reason
-        if self.failing_since is None:  # the grace counts from the first failure in a row
+        # The grace counts from the first failure in a row: a provider that fails again and again
+        # would otherwise never lose its layers.
+        if self.failing_since is None:
             self.failing_since = self._clock.time()
             self._arm_timer(self.failing_since)
 
@@ -114,6 +120,7 @@ class Health:
         """A layer (server_id; None: the list) is asked for, and is failing since then or not."""
         self._layers[key] = failing_since
         if failing_since is None:
+            # Only here: the run began earlier, but the last layer to answer makes it ready.
             self.log_ready()
             return
         self.has_failed = True
@@ -139,6 +146,8 @@ class Health:
         if self._logged is None or self.state != "ready":
             return
         log.info("provider %s is ready%s", self._name, " again" if self._was_ready else "")
+        # None, not an empty set: the next failure is logged as a warning again, and only that
+        # leads to another "is ready again".
         self._logged, self._was_ready = None, True
 
     @property
@@ -148,6 +157,7 @@ class Health:
         return min((at for at in failing if at is not None), default=None)
 
     def _arm_timer(self, since: float) -> None:
+        # No event comes at the end of the grace, and the chain must decide again then.
         self.close()
         left = max(0.0, self.grace_ends(since) - self._clock.time())
         self._timer = self._clock.call_later(left, self._changed)

@@ -63,6 +63,7 @@ class Plugin:
         The options are compared as TOML, and as decoded: a file or a variable may hold another
         secret than before.
         """
+        # Mode, filters, grace and timeouts are the core's: they change while the instance runs.
         return (
             self.core.use == other.core.use
             and self.settings.options == other.settings.options
@@ -93,6 +94,8 @@ class Plugin:
         return stream
 
     def _call(self, hook: str, arguments: dict[str, object]) -> Any:
+        # Only the arguments that it declares: a hook may gain arguments, and old plugins still
+        # work (R36).
         implementation = self._hooks[hook]
         return implementation.function(*(arguments[name] for name in implementation.argnames))
 
@@ -237,6 +240,7 @@ def _registered(
         hooks.register(instance, name)
     except (pluggy.PluginValidationError, ValueError) as error:
         raise PluginError(f"{where}: {described(error)}") from error
+    # Called one by one, in the order of the chain: pluggy alone would call all at once (R36).
     return {
         caller.name: next(impl for impl in caller.get_hookimpls() if impl.plugin is instance)
         for caller in hooks.get_hookcallers(instance) or ()

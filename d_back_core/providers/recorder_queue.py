@@ -48,6 +48,7 @@ class RecorderQueue:
         self._queue: dict[Key, Change] = {}
         self._messages: dict[Key, None] = {}
         self._numbers = count()
+        # Exactly one of the two is set: `_wanted` while changes wait, `_empty` while none does.
         self._wanted = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
@@ -79,6 +80,7 @@ class RecorderQueue:
             self._queue[key] = change
             if isinstance(change, Message):
                 self._messages[key] = None
+        # Nothing replaces a message: during an outage they would grow without a bound.
         while len(self._messages) > MAX_MESSAGES:
             oldest = next(iter(self._messages))
             del self._messages[oldest], self._queue[oldest]
@@ -108,6 +110,7 @@ class RecorderQueue:
 
     async def end(self) -> None:
         """Store what is left, if the recorder can, and stop."""
+        # Before the task is cancelled, and before the supervisor ends: both are needed to store.
         await self.flush()
         if self._task is not None:
             self._task.cancel()
@@ -116,6 +119,7 @@ class RecorderQueue:
     async def _run(self) -> None:
         while True:
             await self._wanted.wait()
+            # A call before the first start would fail, and its pause would outlast the start.
             await self.supervisor.settled()
             async for attempt in retrying(self._clock, ProviderError, self._failed):
                 with attempt:
@@ -123,10 +127,12 @@ class RecorderQueue:
 
     async def _store(self) -> None:
         self._is_backing_off = False
+        # The batch stays queued during the call: a failed attempt loses nothing.
         keys = list(self._queue)[:BATCH]
         batch = [self._queue[key] for key in keys]
         await self.supervisor.call("record", changes=batch)
         for key, change in zip(keys, batch, strict=True):
+            # A newer change of the same key came during the call: it is still to be stored.
             if self._queue.get(key) is change:
                 del self._queue[key]
                 self._messages.pop(key, None)

@@ -113,14 +113,16 @@ class Supervisor:
 
     async def end(self) -> None:
         """Stop the provider. Nothing of it is reported after this call has begun."""
-        self.ended = True
+        self.ended = True  # first: nothing that the provider does while it stops is reported
         self._settled_start.set()  # a recorder's queue and a starting gateway wait for it
         task, self._task = self._task, None
         self.health.close()
         if task is not None:
             task.cancel()
+            # Bounded: a provider that ignores its cancellation must not hold up a reload.
             await asyncio.wait([task], timeout=STOP_TIMEOUT)
         self.running = False
+        # After the run: `stop` must not overtake `start` or the stream (R17).
         await self._stop()
         for call in self._calls:
             call.cancel()
@@ -136,13 +138,14 @@ class Supervisor:
     async def _call(self, hook: str, timeout: float, arguments: dict[str, object]) -> Any:
         # A task of its own: a provider that ignores its cancellation then delays no one else.
         task = asyncio.ensure_future(self._begun(hook, arguments))
-        self._calls.add(task)
+        self._calls.add(task)  # a task without a reference may be collected while it runs
         task.add_done_callback(self._on_call_done)
         began = self._clock.time()
         self.calls += 1
         self.failures += 1  # until it has answered
         try:
             async with self._clock.timeout(timeout):
+                # Shielded: the time-out ends the wait, whatever the call does about it.
                 answer = await asyncio.shield(task)
         except TimeoutError as error:
             key = "chain.startup_timeout" if hook == "start" else f"providers.{self.name}.timeout"
@@ -199,16 +202,20 @@ class Supervisor:
 
     async def _run_once(self) -> None:
         """Start, drain the stream until it ends, then poll. Raises what ended the run."""
+        # Before the start: one that fails half-way is stopped, too (R17).
         self._owes_stop = True
         polling: asyncio.Task[None] | None = None
         try:
             if self.plugin.implements("start"):
                 await self._start()
+            # After `start`, in which the provider has subscribed: events that come while the
+            # layers are fetched wait in its stream and are applied on top (R14).
             self._on_started()
             if self.core.refresh is not None:
                 polling = asyncio.create_task(self._poll(self.core.refresh))
             if self.plugin.implements("events"):
                 await self._drain(self.plugin.events())
+            # The stream has returned: there is no more news, so the core polls (R16).
             if polling is None:
                 await self._poll(DEFAULT_REFRESH)
             else:
@@ -237,6 +244,7 @@ class Supervisor:
             gauge=self.gauges.__setitem__,
             retrying=partial(retrying, self._clock),
         )
+        # A start logs in and loads: it may take as long as the gateway waits before it listens.
         timeout = max(self._chain.startup_timeout, self.core.timeout)
         try:
             await self._call("start", timeout, {"context": context})
@@ -320,6 +328,7 @@ class Supervisor:
     # What changes the health
 
     def _on_started(self) -> None:
+        # Both first: `_on_current` lets the layers be fetched, and a fetch checks `running`.
         self._run_number += 1
         self.running = True
         self._on_current()
@@ -353,6 +362,7 @@ class Supervisor:
     def _on_failure(self, error: ProviderError) -> None:
         self.health.fail(str(error))
         log.debug("provider %s failed", self.name, exc_info=error)
+        # A failed attempt ends the wait as well: the gateway listens without this provider (R8).
         self._settled_start.set()
         self._on_health_changed()
 

@@ -68,6 +68,7 @@ class ValidationLog:
         self._name = name
 
     def __call__(self, path: str, value: object) -> None:
+        # By path, not by value: a source has few paths, and its values never end.
         if path not in self.counts:
             text = _bounded_repr.repr(value)
             log.warning("provider %s: %s: refused %.80s", self._name, path, text)
@@ -90,6 +91,7 @@ async def checked_records(
             own = getattr(record, "uid", key)  # a subclass may have one
             if own != key:
                 validation_log(f"{path}.uid", own)
+            # Field by field: an invalid colour must not cost the valid name.
             records[plain(key)] = checked(record, path, validation_log)
         if count % SLICE == 0:
             await asyncio.sleep(0)
@@ -101,6 +103,7 @@ def checked_event(event: object, validation_log: ValidationLog) -> Event | None:
     if not isinstance(event, Event):
         validation_log("events", event)
         return None
+    # A `Reload` without a server_id means all; in any other event None is a mistake.
     reloads_all = isinstance(event, Reload) and event.server_id is None
     if not is_id(event.server_id) and not reloads_all:
         validation_log("events.server_id", event.server_id)
@@ -115,6 +118,7 @@ def checked_event(event: object, validation_log: ValidationLog) -> Event | None:
 
 def _checked_message(message: Message, validation_log: ValidationLog) -> Message | None:
     if not is_text(message.message):
+        # Empty text is common, as in an image without a caption: it is not a mistake.
         if message.message != "":
             validation_log("events.message", message.message)
         return None

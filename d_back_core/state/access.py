@@ -46,6 +46,7 @@ class Access:
             if wait:
                 seconds = ceil(wait)
                 raise JoinError("rate_limited", f"Too many attempts. Try again in {seconds} s.")
+            # Before the check: attempts at the same time count against each other.
             self.throttle.attempt(limited)
         password, offered = policy.password, credentials.password
         by_password = (

@@ -46,5 +46,6 @@ class Backlog:
                 changes.append(Presence.introducing(user))
             elif known:  # gone, or gone and back as a hidden user
                 changes.append(Removal(uid=uid))
+        # Chat last: its authors must be known before they speak.
         changes.extend(message for message in self._chat if world.visible(message.uid))
         return changes

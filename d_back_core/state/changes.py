@@ -38,6 +38,7 @@ class Changes:
 
     def flush(self) -> None:
         """Deliver now, rather than at the end of this turn of the loop."""
+        # Taken before the delivery: what that causes is for the next flush.
         self.close()
         list_changed, self._list_changed = self._list_changed, False
         servers, self._servers = self._servers, {}

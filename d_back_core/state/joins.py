@@ -70,6 +70,7 @@ class Joins:
 
     def attach(self, session: Subscriber) -> None:
         """Send the session the list of servers, and later its changes."""
+        # Before the session is added: it receives the list as it is then, not the update as well.
         self._parts.changes.flush()
         self.sessions.add(session)
         if self._list_frame is None:
@@ -94,11 +95,14 @@ class Joins:
         ``resume``. Ends its former subscription. Raises `JoinError`."""
         found = await self._find(wanted)
         with self._parts.registry.watching(found.server_id) as server:
+            # The layer before the authorization: a provider without a list contributes to a server
+            # by its users (R24).
             await server.resolver.fresh()
             checked, admitted_by = await self._authorize(found, credentials, address)
             users = await server.snapshot.ready()
-            # No await from here on: list, snapshot and subscription are of one moment.
+            # No await from here on: list, snapshot and subscription are of one moment (R26).
             now = self._still_open(found, checked)
+            # After the last check: a join that is refused leaves the former subscription as it is.
             self._leave(session)
             self._joined[session] = server
             if admitted_by is not None:
@@ -204,14 +208,16 @@ class Joins:
     def on_list_refreshed(self, before: Mapping[str, EffectiveServer], *, changed: bool) -> None:
         """Send all sessions what has changed in the list, and end the subscriptions to servers
         that are gone, or protected from now on (R25)."""
+        # Also if nothing has changed: a provider that answered without the server ends the wait.
         for waiter in self._list_waiters:
             if not waiter.done():
                 waiter.set_result(None)
         self._end_old_passwords()
         if not changed:
             return
-        self._list_frame = None
+        self._list_frame = None  # a session that connects from now on gets the new list
         now = self._parts.server_list.servers
+        # The list first: a client that is unsubscribed next can join another server of it.
         update = protocol.server_list_update(before, now)
         if update is not None:
             frame = Framed.of(update)
@@ -256,6 +262,7 @@ class Joins:
     ) -> None:
         """End the subscriptions of these sessions; by default, of all."""
         for session in list(server.sessions if sessions is None else sessions):
+            # The error first, then silence: no delta of the server may follow it (R25).
             session.send(protocol.error(code, message))
             self._joined.pop(session, None)
             self._admitted_by.pop(session, None)

@@ -198,11 +198,13 @@ class LayerSource(Generic[R]):
         call = self._call
         if call is not None:
             if call.in_flight:
+                # Its answer may have been made before the change that this request is about.
                 call.repeat = True
                 return
             if call.began >= self.supervisor.health.ready_since:
                 return  # its next attempt comes; a new run of the provider does not wait for it
-            self._cancel()
+            self.cancel()
+        # Set before the task begins: events of this same turn belong to the call (R14).
         self._call = call = _Call(by_age=by_age, began=self._subject.clock.time())
         self.supervisor.health.layer_changed(self._subject.server_id, self.failing_since)
         call.task = self._subject.spawn(self._fetch(call))
@@ -228,12 +230,13 @@ class LayerSource(Generic[R]):
     def mark_failing(self, since: float) -> None:
         """What is held may be out of date since then, until the next answer."""
         self.has_failed = True
+        # The earliest one: a second failure must not extend the grace.
         if self.failing_since is None or since < self.failing_since:
             self.failing_since = since
 
     def release(self) -> None:
         """Hold nothing; an answer that is under way is discarded."""
-        self._cancel()
+        self.cancel()
         self.supervisor.health.layer_released(self._subject.server_id)
         self.records = self.failing_since = self._base = None
         self.state = State.IDLE
@@ -245,7 +248,7 @@ class LayerSource(Generic[R]):
         self._member = member
         if same:
             return
-        self._disown()
+        self._disown()  # before the supervisor changes: the old one's health forgets the layer
         self.supervisor = member.supervisor
         self.state = State.IDLE if self.records is None else State.INHERITED
 
@@ -260,6 +263,8 @@ class LayerSource(Generic[R]):
         if self.removed or (not self.failing and self.records is not None):
             self.release()
         self.records = self._base = None
+        # SILENT, not IDLE: it is not asked again at once. A call under way goes on, and its answer
+        # brings the layer back.
         if self.state is not State.IDLE:
             self.state = State.SILENT
             healthy = self.supervisor.running and self.supervisor.health.failing_since is None
@@ -272,7 +277,8 @@ class LayerSource(Generic[R]):
         if self.removed:
             return False
         if self._call is not None and self._call.in_flight:
-            # Both to the call's answer and to what is held: the answer may or may not include it.
+            # Both to the call's answer and to what is held: the answer may or may not include it,
+            # and clients must not wait for it.
             if len(self._call.patches) < MAX_KEPT_EVENTS:
                 self._call.patches.append((key, patch))
             else:
@@ -282,17 +288,14 @@ class LayerSource(Generic[R]):
         self._patch(self.records, key, patch)
         return True
 
-    def cancel(self) -> None:
-        """Discard the answer of a run that is over (R15)."""
-        self._cancel()
-
     def _disown(self) -> None:
-        self._cancel()
+        self.cancel()
         self.supervisor.health.layer_released(self._subject.server_id)
         self.failing_since = self._base = None
         self.has_failed = False
 
-    def _cancel(self) -> None:
+    def cancel(self) -> None:
+        """Discard the answer of the call under way (R15)."""
         call, self._call = self._call, None
         if call is not None and call.task is not None:
             call.task.cancel()
@@ -304,18 +307,22 @@ class LayerSource(Generic[R]):
                 if not self.supervisor.running:
                     self._give_up(call)
                     return
+                # Per attempt: what came before it, its answer includes.
                 call.in_flight, call.began = True, clock.time()
                 call.patches, call.repeat = [], False
                 answer, overlay = await self._answer()
         if self._call is not call:
             return  # it was released, and the provider has ignored its cancellation
+        # Before `ask` below, which would take this call for one that is under way.
         self._call = None
+        # From the beginning of the call: the records may be that old.
         self._answered_at = call.began
         if answer is None and self.records is not None and self.failing_since is not None:
             # Not yet complete after a failure: what is held stays until its grace is over.
             self.state = State.HELD
         else:
             self._accept(call, answer, overlay=overlay)
+        # Before `_changed`: a join that waits for the newest answer must find the call.
         if call.repeat:
             self.ask()
         self._changed()
@@ -328,12 +335,14 @@ class LayerSource(Generic[R]):
 
     def _accept(self, call: _Call, answer: dict[str, R] | None, *, overlay: bool) -> None:
         records = self._rebased(call, answer)
+        # On top of the answer, in order: it may or may not include them (R14).
         if records is not None:
             for key, patch in call.patches:
                 self._patch(records, key, patch)
         self.records, self._overlay = records, overlay
         self.state = State.SILENT if records is None else State.HELD
         self._empty_answers = 0 if records else self._empty_answers + 1
+        # Not while the provider itself reports a failure: then its answer proves nothing.
         if self.failing_since is not None and self.supervisor.health.failing_since is None:
             self._recovered_at = self._subject.clock.time()
             self.failing_since = None
@@ -361,6 +370,7 @@ class LayerSource(Generic[R]):
         supervisor, server_id = self.supervisor, self._subject.server_id
         if not supervisor.plugin.implements(self.hook):
             return None, False
+        # First: a recorder that is asked for its memory must have stored all of it (R23).
         if self._member.flush is not None:
             await self._member.flush()
         arguments = {} if server_id is None else {"server_id": server_id}

@@ -50,10 +50,10 @@ class Live:
         self.providers = ProviderSet(clock)
         self.plugins = plugins
         """The providers of the configuration, with the defaults of their classes."""
-        self._tasks = Tasks(log, ended=self._on_task_ended)
         self._applying = asyncio.Lock()
         self._stopped = False
         self._changes = Changes(self._deliver)
+        self._tasks = Tasks(log, ended=self._changes.touch)
         self.server_list = ServerList(config.servers, self._changes.add_list)
         self._list_recorder = ListRecorder(
             self.providers.recorder_queues, self.server_list, self._changes.add_list
@@ -98,6 +98,7 @@ class Live:
         """Start the providers. Returns when each is ready or has failed and the list of servers
         is known, or after ``chain.startup_timeout`` (R8)."""
         await self.providers.adopt(self.config, self.plugins, self.reports)
+        # At once, not after the starts: each list counts from its own answer on.
         self.registry.set_chain(self.list_resolver, None)
         timeout = self.config.chain.startup_timeout
         try:
@@ -114,18 +115,19 @@ class Live:
         async with self._applying:
             if self._stopped:
                 return
-            recorders = self.providers.recorders
+            recorders = self.providers.recorders  # before `adopt` changes them
             await self.providers.adopt(config, plugins, self.reports)
             # Recorders receive again what is in use if it may be new to one of them.
             repoliced = config.servers != self.config.servers and self.providers.records_public
             report_all = repoliced or self.providers.recorders != recorders
+            # No await from here on: policy, chain and list change in one turn of the loop.
             self.config, self.plugins = config, plugins
             self._access.throttle.free = config.limits.failed_joins
             self.joins.patience = config.chain.startup_timeout
             self.server_list.policies = config.servers
             self.registry.apply(config, report_all=report_all)
             self.registry.set_chain(self.list_resolver, None, report_all=report_all)
-            self._changes.add_list()
+            self._changes.add_list()  # a policy may change the list without any new answer
 
     async def stop(self) -> None:
         """Stop the providers; may be called twice."""
@@ -161,7 +163,7 @@ class Live:
         if server_id is None:
             resolvers.append(self.list_resolver)
         await asyncio.gather(*(resolver.settled() for resolver in resolvers))
-        self._changes.flush()
+        self._changes.flush()  # the caller expects that clients have been written to
 
     async def page(self, request: HttpRequest) -> HttpResponse | None:
         """Return the answer of the first HTTP provider that serves this path."""
@@ -209,6 +211,7 @@ class Live:
             before = self.server_list.servers
             unanswered = self.list_resolver.unanswered
             changed = self.server_list.refresh(self.list_resolver.layers, unanswered)
+            # After the refresh, which assigns the public ids that recorders store (R12).
             self._list_recorder.flush(self.list_resolver.layers)
             self.registry.hold_eager()
             self.joins.on_list_refreshed(before, changed=changed)
@@ -222,6 +225,3 @@ class Live:
         self._changes.touch()
         if self.server_list.deferred or self.joins.is_waiting:
             self._changes.add_list()
-
-    def _on_task_ended(self) -> None:
-        self._changes.touch()

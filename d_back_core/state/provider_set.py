@@ -41,7 +41,10 @@ class ProviderSet:
             and not self.supervisors[plugin.name].ended  # by a reload that was cancelled
         }
         await self._end_queues(config.chain.recorders)  # while they can still store
+        # Stopped before the new ones are started: two instances may not share a connection or a
+        # file. Their layers stay in use meanwhile (R17).
         await self._end(each for name, each in self.supervisors.items() if name not in kept)
+        # No await from here on: supervisors, links and queues always fit each other.
         logs = self.validation_logs
         self.validation_logs = {name: logs.get(name) or ValidationLog(name) for name in names}
         self.supervisors = {}
@@ -58,6 +61,7 @@ class ProviderSet:
 
     async def end(self) -> None:
         """Store what recorders have not stored yet, and stop all providers."""
+        # While the recorders still run.
         await asyncio.gather(*(queue.end() for queue in self.recorder_queues))
         await self._end(self.supervisors.values())
 
@@ -138,6 +142,7 @@ class ProviderSet:
     async def _end_queues(self, named: Collection[str]) -> None:
         ending = [each for each in self.recorder_queues if each.supervisor.name not in named]
         await asyncio.gather(*(queue.end() for queue in ending))
+        # In place, here and below: the observers of all resolvers share this list.
         self.recorder_queues[:] = [each for each in self.recorder_queues if each not in ending]
 
     def _adopt_recorders(self, config: Config) -> None:

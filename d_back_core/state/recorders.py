@@ -104,6 +104,7 @@ class ListRecorder:
 
     def flush(self, layers: Layers[Server]) -> None:
         """Record what has been observed. Servers that are still held back wait for the next."""
+        # A server that is held back has no public id yet, and a list without it is not complete.
         if self._server_list.deferred:
             return
         waiting, self._waiting = self._waiting, {}
@@ -125,6 +126,7 @@ class ListRecorder:
             return ServerRemoved(server_id=server_id)
         if queue.public and shown is not None:
             merged = structs.replace(merged, passworded=shown.passworded)
+        # A memory that forgets the protection would open the server during an outage (R6).
         elif self._server_list.is_protected(server_id):
             merged = structs.replace(merged, passworded=True)
         public_id = self._server_list.public_id(server_id)

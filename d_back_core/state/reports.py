@@ -39,6 +39,8 @@ class Reports:
                 server.resolver.apply(name, checked.uid, checked)
             case ServerChanged() | ServerRemoved():
                 parts.list_resolver.apply(name, checked.server_id, checked)
+                # Now, not at the flush: a later event of this turn may remove the record, and
+                # protection is sticky (R6).
                 layers = parts.list_resolver.layers
                 parts.server_list.note_protection(layers, name, checked.server_id)
             case Message() if server is not None:

@@ -122,17 +122,20 @@ class Resolver(Generic[R, E]):
                 source.set_member(member)
             self.sources[member.link.name] = source
         for name, source in former.items():
+            # Also if it is only being merged: the merge reads its records until it is discarded.
             if name in self.layers.in_use or name in self._staged:
                 source.remove()
                 self.sources[name] = source
             else:
                 source.release()
+        # After the sources: a merge under way is discarded, and the decision sees the new chain.
         self._reloads += 1
         self._underived = bool(self.layers.in_use or self._staged)
         self.reconsider()
 
     def reconsider(self) -> None:
         """Decide again: something has changed."""
+        # First: a task that is running decides again before it ends, so no wake-up is lost.
         self._dirty = True
         if self._task is None:
             self._task = self._subject.spawn(self._decide_until_clean())
@@ -160,6 +163,8 @@ class Resolver(Generic[R, E]):
             for source in self.sources.values():
                 if source.old:
                     source.ask(by_age=True)
+            # No await since the check of `ready`: a decision cannot set it in between, and each
+            # of these calls leads to another decision when it ends.
             if any(source.renewing for source in self.sources.values()):
                 self.ready.clear()
         await self.ready.wait()
@@ -175,6 +180,8 @@ class Resolver(Generic[R, E]):
         source = self.sources.get(name)
         if source is None or not source.apply(key, patch):
             return
+        # Both: the key may have been merged already, and the clients see the former layers until
+        # the swap.
         if self._late is not None:
             self._late.add(key)
         if name in self.layers.in_use:
@@ -223,7 +230,7 @@ class Resolver(Generic[R, E]):
     async def _decide_until_clean(self) -> None:
         try:
             while self._dirty:
-                self._dirty = False
+                self._dirty = False  # before the decision: what changes during it counts again
                 await self._decide_once()
                 if self._decided is not None:
                     self._decided()
@@ -247,6 +254,7 @@ class Resolver(Generic[R, E]):
                 return
         elif not waiting and not in_use and not self.ready.is_set():
             self._sink.swap({})  # no provider answers: there is nothing to show until one does
+        # Last: a join that is woken here reads the layers and the world at once.
         if not waiting:
             self.ready.set()
 
@@ -259,6 +267,8 @@ class Resolver(Generic[R, E]):
         for name, source in self.sources.items():
             held = name in self.layers.in_use
             if source.link.mode == "fallback" and answered:
+                # Nothing asks for this layer any more. Its health must not count, and a later
+                # failover needs a new answer, not an old one (R7).
                 if covered and not held:
                     source.release()
                 if covered or not held:
@@ -267,12 +277,14 @@ class Resolver(Generic[R, E]):
             verdict = self._verdict(source)
             if verdict == "use" and source.records is not None:
                 wanted[name] = source.records
-            elif verdict == "wait" and held:
+            elif verdict == "wait" and held:  # what is in use stays until the answer (R7)
                 wanted[name] = self.layers.in_use[name]
+            # `renewing`: the layer is in use, but a join waits for its newer answer.
             waiting = waiting or source.renewing or verdict == "wait"
             if verdict != "skip" and self._covers(source.link) and not self._subject.is_list:
                 answered = True
                 covered = covered or verdict == "use"
+        # After the loop: what is kept depends on whether any other provider answers.
         kept = self._kept(wanted, covered=covered, waiting=waiting)
         alone = not self._subject.is_list or not self._adds(wanted)
         self.stale = bool(kept) and not waiting and alone
@@ -390,6 +402,7 @@ class Resolver(Generic[R, E]):
             self._derive(layers, key, merged)
             if count % SLICE == 0:
                 await asyncio.sleep(0)
+        # Merged again, without an await: from here to the swap no event can come.
         for key in self._late:
             self._derive(layers, key, merged)
         self._late, self._staged = None, ()
@@ -401,11 +414,13 @@ class Resolver(Generic[R, E]):
         self._underived = False
         if layers is not self.layers:  # else only the policy is new; the chain is still to come
             self._reloads_in_use = reloads
+        # The layers first: the sink logs which providers are in use now.
         before, self.layers = self.layers, layers
         self._sink.swap(merged)
         for name in before.in_use.keys() - layers.in_use.keys():
             self.sources[name].drop()
         self._forget_removed()
+        # Last, since it awaits: recorders may lag behind, clients may not.
         await self._report(before)
         return True
 
@@ -426,17 +441,20 @@ class Resolver(Generic[R, E]):
         report_all, self._report_all = self._report_all, False
         for name, records in self.layers.in_use.items():
             former = before.in_use.get(name, {})
-            if records is former and not report_all:
+            if records is former and not report_all:  # its events were reported one by one
                 continue
+            # With the keys that are gone: a recorder has to forget them.
             keys = [*records, *(key for key in former if key not in records)]
             for start in range(0, len(keys), SLICE):
                 self._observer.on_records(self.layers, name, keys[start : start + SLICE])
                 await asyncio.sleep(0)
+        # After all keys: a recorder drops what the snapshot does not name (R22).
         self._observer.on_snapshot(self.layers, self.is_complete)
 
     # Time
 
     def _wake(self, at: float) -> None:
+        # A moment that has passed is decided on now; a timer for it would fire without end.
         if at > self._subject.clock.time():
             self._wake_at = min(self._wake_at, at)
 

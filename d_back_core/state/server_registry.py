@@ -39,7 +39,7 @@ class ServerRegistry:
 
     def close(self) -> None:
         """Hold none of them any more; may be called twice."""
-        self._closed = True
+        self._closed = True  # first: sessions that leave from now on start no timer
         for server in self.servers.values():
             server.close()
         self.servers.clear()
@@ -81,6 +81,7 @@ class ServerRegistry:
         if self._closed:
             return
         if not server.sessions and not server.joining and not self._is_eager(server.server_id):
+            # Not kept if it is on no list: ids that clients invent would fill the memory.
             listed = server.server_id in self._server_list.servers
             idle = self._config.chain.idle if listed else 0
             server.idle = self._shared.clock.call_later(idle, lambda: self._release(server))

@@ -95,6 +95,8 @@ class ServerState:
     def swap(self, effective: dict[str, EffectiveUser]) -> None:
         """These are all users. The world begins with the first ones."""
         before = self.world.seq
+        # The first users make a world of their own: as deltas they would fill the history, and no
+        # client has joined the empty one.
         if self._filled:
             self.world.swap(effective)
             self._shared.changed(self)
@@ -114,6 +116,7 @@ class ServerState:
         """
         if not self.policy.hears(message) or self.world.visible(message.uid) is None:
             return
+        # The rate last: chat that is not shown must not use up the channel's share (R33).
         if not self._chat_rate.allows(message.channel):
             self._shared.counters.chat_dropped += 1
             return
@@ -126,6 +129,7 @@ class ServerState:
         resolver's next swap."""
         self.policy = policy
         self._chat_rate = chat_rate
+        # Not left to the swap: that may wait for a provider, and the operator hides people now.
         self.world.hide(offline=policy.hide_offline)
         for uid in policy.ignore_users:
             self.world.put(uid, None)
@@ -166,6 +170,7 @@ class ServerState:
         seq, tail = users.tail()
         head = protocol.join_head(server, self.world.epoch, seq)
         pieces = (stored(head) if deflate else Piece(head, b""), users.users)
+        # The snapshot includes the deltas that are still pending: the position skips them.
         position = self.world.position
         self._subscribers.join(session, joined_at=position, position=position)
         session.write_snapshot(pieces_frame(pieces, deflate=deflate) + tail)
@@ -181,10 +186,13 @@ class ServerState:
     def deliver(self) -> None:
         """Send what has happened since the last call. Each session is written to once (R27)."""
         if self._delivering is not None:
-            return  # it takes what is new when it is done
+            # It takes what is new when it is done. A second batch would overtake the first one for
+            # the sessions that have not had their turn.
+            return
         deltas = self.world.take()
         self.snapshot.trim()
         self._shared.counters.deltas += len(deltas)
+        # After `take`: without sessions the deltas stay in the history only.
         if not self.sessions or not deltas:
             return
         frames = [
@@ -231,7 +239,7 @@ class ServerState:
     async def _deliver_in(self, turns: Iterator[None]) -> None:
         for _ in turns:
             await asyncio.sleep(0)
-        self._delivering = None
+        self._delivering = None  # before `deliver`, which would return at once otherwise
         self.deliver()
 
     def _fill(self, users: dict[str, EffectiveUser]) -> None:

@@ -85,13 +85,15 @@ class SnapshotCache:
         elif self._is_outdated(TAIL_SHARE):
             self._making = self._making or asyncio.create_task(self._make())
             if self._is_outdated(OLD_SHARE):
+                # Shielded: all joins share it, and one client that leaves must not end it.
                 await asyncio.shield(self._making)
         if self._cached is None:  # it has been trimmed meanwhile
             return await self.ready()
         return self._cached
 
     def trim(self) -> None:
-        """Forget what has changed where nobody will want to know: it would grow without end."""
+        """Drop a snapshot that is out of date for most users: its tracker grows without a bound
+        if no client joins."""
         cached = self._cached
         if cached is None or self._making is not None:
             return
@@ -99,7 +101,7 @@ class SnapshotCache:
             self._replace(None)
 
     def close(self) -> None:
-        """Nobody joins any more."""
+        """Stop encoding; no client joins any more."""
         if self._making is not None:
             self._making.cancel()
 
@@ -112,6 +114,7 @@ class SnapshotCache:
         self._replace(CachedSnapshot(self.world, self.world.track(), encoded, self.world.seq))
 
     async def _make(self) -> None:
+        # Both before the users are read, in one step: what changes from here on is in the tail.
         tracker, seq = self.world.track(), self.world.seq
         try:
             users = self.world.shown()
@@ -122,7 +125,7 @@ class SnapshotCache:
             encoded = await asyncio.to_thread(_encoded, parts)
             self._replace(CachedSnapshot(self.world, tracker, encoded, seq))
         except BaseException:
-            self.world.untrack(tracker)
+            self.world.untrack(tracker)  # it would grow as long as the world lives
             raise
         finally:
             self._making = None

@@ -1,7 +1,10 @@
 """The sessions of one server: how far each has come, and what is written to all of them.
 
-Most of them are *in step*: they have all that was written to any, nothing waits for them, and
-their sockets are written to directly. The others are *apart*, and looked at one by one.
+Most of them are *direct*: they have received every batch, nothing waits for them, and their
+sockets are written to in one loop. The others are *buffered*, and each is looked at on its own.
+
+Invariant: a session is in exactly one of ``_direct``, ``_waiting`` and ``_buffered``. A direct
+session has no position of its own, so that a batch does not touch its `Subscription`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,41 +22,41 @@ SESSIONS_PER_TURN = 1000
 
 
 class Subscriber(Protocol):
-    """What the live state knows of a session."""
+    """A session, as the live state sees it."""
 
     @property
     def paused(self) -> bool:
-        """Whether its client does not keep up; `Live.catch_up` is to be called when it does."""
+        """True if its client does not keep up; `Joins.catch_up` is called when it does."""
 
     @property
     def deflates(self) -> bool:
-        """Whether its client takes compressed messages."""
+        """True if its client accepts compressed messages."""
 
     @property
     def descriptor(self) -> int | None:
-        """Where whole frames may be written to directly, in place of `write`, until
-        `Live.stop_direct_writes` is called; None: not now."""
+        """The descriptor that whole frames may be written to, instead of `write`, until
+        `Joins.stop_direct_writes` is called; None: not now."""
 
     def write(self, frames: bytes, /) -> None:
-        """Write whole frames, at once and in order, without waiting; never raises."""
+        """Write whole frames in order, without waiting; never raises."""
 
     def write_snapshot(self, frames: bytes, /) -> None:
-        """Write what may be larger than all else that waits for a client."""
+        """Write frames that may be larger than the limit of unsent bytes."""
 
     def send(self, payload: bytes, /) -> None:
         """Write one text message."""
 
 
 class Subscription(Struct):
-    """How far a session has come in a world; in places."""
+    """How far a session has come in a world, as positions."""
 
     joined_at: int
     position: int
-    """Of one that is in step, the audience knows."""
+    """Not current while the session is direct."""
     descriptor: int | None = None
-    """That of a session which is in step."""
+    """Set while the session is direct."""
     backlog: Backlog | None = None
-    """What waits while the session is paused."""
+    """The changes that wait while the session is paused."""
 
 
 class Batch(Struct, frozen=True):
@@ -63,7 +66,7 @@ class Batch(Struct, frozen=True):
     frames: Sequence[bytes]
     joined: bytes
     for_all: bool
-    """Whether every session may hear of all of it."""
+    """True if every session may receive all of it."""
 
     @classmethod
     def of(cls, deltas: Sequence[Delta], frames: Sequence[bytes]) -> "Batch":
@@ -73,17 +76,17 @@ class Batch(Struct, frozen=True):
 
     @property
     def first(self) -> int:
-        """The place of its first delta."""
+        """The position of its first delta."""
         return self.deltas[0].position
 
     @property
     def last(self) -> int:
-        """The place of its last delta."""
+        """The position of its last delta."""
         return self.deltas[-1].position
 
 
 class Recovery(Struct, frozen=True):
-    """What a session is sent that was paused."""
+    """The changes for a session that was paused."""
 
     seq: int
     """The number up to which the client had everything before."""
@@ -91,7 +94,7 @@ class Recovery(Struct, frozen=True):
 
 
 class Subscribers:
-    """Everybody who joined one server."""
+    """The sessions that have joined one server."""
 
     def __init__(self, counters: Counters) -> None:
         self.sessions: dict[Subscriber, Subscription] = {}
@@ -100,31 +103,32 @@ class Subscribers:
         self._direct: dict[int, Subscriber] = {}
         """By descriptor."""
         self._position = 0
-        """How far those have come."""
+        """The position of all direct sessions."""
         self._waiting: dict[int, Subscriber] = {}
-        """Those who were in step and are still to be written the batch that is under way."""
+        """The direct sessions that the batch under way has not reached yet."""
         self._waiting_position = 0
         self._batch: Batch | None = None
         """The batch that is under way."""
 
     def join(self, session: Subscriber, *, joined_at: int, position: int) -> None:
-        """Go on from there with a session that is none of these yet."""
+        """Add a session that has everything up to ``position``."""
         self.sessions[session] = self._buffered[session] = Subscription(joined_at, position)
 
     def leave(self, session: Subscriber) -> None:
-        """Write nothing more to it."""
+        """Write nothing more to the session."""
+        # First: it needs the subscription, and puts the session into `_buffered`.
         self.stop_direct_writes(session)
         self._buffered.pop(session, None)
         self.sessions.pop(session, None)
 
     def stop_direct_writes(self, session: Subscriber) -> None:
-        """Use its descriptor no more."""
+        """Do not write to the session's descriptor any more."""
         subscription = self.sessions.get(session)
         if subscription is None or subscription.descriptor is None:
             return
         if self._direct.pop(subscription.descriptor, None) is not None:
             subscription.position = self._position
-        else:
+        else:  # the batch under way has not reached it
             del self._waiting[subscription.descriptor]
             subscription.position = self._waiting_position
         subscription.descriptor = None
@@ -140,8 +144,8 @@ class Subscribers:
             self._write(self._direct, batch)
 
     def turns(self, batch: Batch) -> Iterator[None]:
-        """Do the same with a pause after every ``SESSIONS_PER_TURN`` sessions. The iterator must
-        be exhausted before the next batch."""
+        """As `deliver`, with a pause after every ``SESSIONS_PER_TURN`` sessions. Exhaust the
+        iterator before the next batch."""
         # Now, not at the first step of the iterator: from here on the deltas are not pending in
         # the world any more, and a session that catches up must still find them.
         self._batch = batch
@@ -155,24 +159,26 @@ class Subscribers:
         self._waiting_position, self._position = self._position, batch.last
         while self._waiting:
             turn = self._next_direct()
+            # Before the write, which may fall short: the session must then be found as direct.
             self._direct |= turn
             self._write(turn, batch)
             yield
-        apart = list(self._buffered)  # now: some may have fallen out of step before their turn
-        for start in range(0, len(apart), SESSIONS_PER_TURN):
-            for session in apart[start : start + SESSIONS_PER_TURN]:
+        # After the direct ones: a session that became buffered before its turn is among these.
+        buffered = list(self._buffered)
+        for start in range(0, len(buffered), SESSIONS_PER_TURN):
+            for session in buffered[start : start + SESSIONS_PER_TURN]:
                 self._write_buffered(session, batch)
             yield
         self._batch = None
 
     def catch_up(self, session: Subscriber, world: World) -> Recovery | None:
-        """Return what brings a session up to date that was paused; None if it missed nothing."""
+        """Return the changes that a session missed while it was paused; None if none."""
         subscription = self.sessions.get(session)
         if subscription is None or subscription.backlog is None:
             return None
         backlog, subscription.backlog = subscription.backlog, None
-        # The session has not come to its turn of the batch under way, and nobody has come to what
-        # is pending. Both are skipped later, since the session is at the world's position then.
+        # The batch under way may not have reached the session, and pending deltas have reached no
+        # session. Both skip it later, since it is at the world's position then.
         rest = self._batch.deltas if self._batch is not None else ()
         for delta in (*rest, *world.pending):
             if delta.position > subscription.position and _may_receive(subscription, delta):
@@ -197,13 +203,14 @@ class Subscribers:
     def _write_buffered(self, session: Subscriber, batch: Batch) -> None:
         subscription = self._buffered.get(session)
         if subscription is None or subscription.position > batch.last:
-            return  # it has gone, or has joined again meanwhile
+            return  # it has left, or has joined again meanwhile
         if batch.for_all and subscription.position < batch.first and not session.paused:
             session.write(batch.joined)
             self._count(len(batch.deltas), len(batch.joined))
         else:
             self._write_selected(session, subscription, batch)
         subscription.position = batch.last
+        # Read after the writes: bytes that the transport buffers forbid direct writes.
         descriptor = session.descriptor
         if descriptor is not None:
             subscription.descriptor = descriptor
@@ -213,8 +220,8 @@ class Subscribers:
     def _write_selected(
         self, session: Subscriber, subscription: Subscription, batch: Batch
     ) -> None:
-        """To a session that has some of the batch already, may not hear of all of it, or does
-        not keep up."""
+        """Write to a session that has a part of the batch already, may not receive all of it, or
+        is paused."""
         chosen = [
             number
             for number, delta in enumerate(batch.deltas)

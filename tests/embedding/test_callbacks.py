@@ -112,7 +112,7 @@ def test_a_function_of_the_wrong_shape_is_refused_at_once() -> None:
     server = WebSocketServer()
     with pytest.raises(TypeError, match="must take 0 or 1 positional arguments"):
         server.on_get_user_data(lambda server_id, more: {})  # type: ignore[type-var]  # noqa: ARG005
-    with pytest.raises(TypeError, match="is no function"):
+    with pytest.raises(TypeError, match="is not a function"):
         server.on_get_client_id("100")  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="is async: blocking=True is for plain functions"):
         server.on_get_user_data(coroutine, blocking=True)

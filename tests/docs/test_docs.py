@@ -19,6 +19,7 @@ import click
 import msgspec
 import pytest
 import pytest_asyncio
+from aiohttp.test_utils import TestClient, TestServer
 from click.testing import CliRunner
 from docs_pages import (
     DOCS,
@@ -725,6 +726,38 @@ async def test_server_beside_other_work(embedded: Mapping[str, Json]) -> None:
     names: list[str] = []
     await embedded["beside.py"]["serve_while"](work)
     assert names == ["Ada"]
+
+
+async def test_server_in_starlette(embedded: Mapping[str, Json]) -> None:
+    """The gateway listens during the lifespan, and a request changes what clients see."""
+    module = embedded["starlette_app.py"]
+    app, sent = module["app"], []
+    module["lifespan"].__wrapped__.__globals__["PORT"] = 0  # those of the module as it ran
+
+    async def send(message: Mapping[str, Json]) -> None:
+        sent.append(message)
+
+    async def receive() -> Mapping[str, Json]:
+        return {"type": "http.request"}
+
+    async with app.router.lifespan_context(app), connect(app.state.gateway.url) as world:
+        scope = {"type": "http", "method": "GET", "path": "/come-in/8/Bob", "headers": []}
+        await app({**scope, "query_string": b"", "http_version": "1.1"}, receive, send)
+        assert sent[0]["status"] == 200
+        await world.until(lambda world: world.users.keys() == {"8"})
+    assert app.state.gateway.listener is None
+
+
+async def test_server_in_aiohttp(embedded: Mapping[str, Json]) -> None:
+    """The gateway listens while the application runs, and a request changes what clients see."""
+    module = embedded["aiohttp_app.py"]
+    app = module["application"](port=0)
+    server = app[module["GATEWAY"]]
+    async with TestClient(TestServer(app)) as client, connect(server.url) as world:
+        answer = await client.get("/come-in/8/Bob")
+        assert (await answer.json())["watch"] == server.url
+        await world.until(lambda world: world.users.keys() == {"8"})
+    assert server.listener is None
 
 
 async def test_providers_of_the_page(embedded: Mapping[str, Json]) -> None:

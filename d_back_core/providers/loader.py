@@ -1,7 +1,7 @@
 """Load, check and register the plugins that the configuration names; no other is imported."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Container, Mapping
+from collections.abc import AsyncIterator, Awaitable, Collection, Container, Iterator, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -13,7 +13,13 @@ from d_back_core.config.decoding import decode
 from d_back_core.errors import ConfigError, PluginError, described, nearest
 from d_back_core.hookspecs import PROJECT, ProviderSpec
 from d_back_core.providers.entry_points import InstalledPlugin, installed, only, provider_class
-from d_back_core.providers.plugin_checks import find_problems, hooks_of
+from d_back_core.providers.plugin_checks import (
+    find_default_problems,
+    find_instance_problems,
+    find_problems,
+    hooks_of,
+)
+from d_back_core.secret import Secret
 
 LASTING = frozenset({"events", "record"})
 """Hooks that a probe does not call."""
@@ -31,6 +37,7 @@ class Plugin:
         settings: configuration.Provider,
         instance: object,
         hooks: dict[str, pluggy.HookImpl],
+        secrets: Collection[str] = (),
     ) -> None:
         self.name = settings.name
         self.settings = settings
@@ -39,6 +46,7 @@ class Plugin:
         self.probe = False
         self.records_public = getattr(instance, "records", "merged") == "public"
         self._hooks = hooks
+        self._secrets = secrets
 
     def probing(self) -> "Plugin":
         """Return the same provider for ``check --live`` and ``explain``, which ask it only once.
@@ -52,7 +60,7 @@ class Plugin:
     def without(self, hooks: Container[str]) -> "Plugin":
         """Return the same provider as if it did not implement these hooks."""
         kept = {name: each for name, each in self._hooks.items() if name not in hooks}
-        return Plugin(self.settings, self.instance, kept)
+        return Plugin(self.settings, self.instance, kept, self._secrets)
 
     def same_instance(self, other: "Plugin") -> bool:
         """True if the other has the same plugin and options, so that the instance can be kept."""
@@ -66,6 +74,12 @@ class Plugin:
 
     def implements(self, hook: str) -> bool:
         return hook in self._hooks
+
+    def masked(self, text: str) -> str:
+        """Return the text without the secrets of the plugin's configuration."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
 
     def max_age(self, hook: str) -> float | None:
         """Return the age in seconds from which a join fetches an answer again; None: never."""
@@ -114,12 +128,14 @@ def load(config: configuration.Config, given: Mapping[str, object] | None = None
         if name in given:
             instance = given[name]
             where: object = f"provider '{name}' ({type(instance).__name__})"
-            for problem in find_problems(type(instance)):
+            for problem in find_instance_problems(instance):
                 raise PluginError(f"{where}: {problem}")
+            secrets: Collection[str] = ()
         else:
             where = _found(config, settings, available)
-            instance = _instance(config, settings, where)
-        plugin = Plugin(settings, instance, _registered(hooks, instance, name, where))
+            instance, secrets = _instance(config, settings, where)
+        registered = _registered(hooks, instance, name, where)
+        plugin = Plugin(settings, instance, registered, secrets)
         if name in config.chain.recorders and not plugin.implements("record"):
             raise ConfigError(
                 f"{config.source}: chain.recorders: {where} does not implement record"
@@ -180,7 +196,8 @@ def _found(
 
 def _instance(
     config: configuration.Config, settings: configuration.Provider, plugin: InstalledPlugin
-) -> object:
+) -> tuple[object, Collection[str]]:
+    """Return the instance, and the secrets of its configuration."""
     cls = checked_class(plugin)
     where = f"{config.source}: providers.{settings.name}"
     kind = getattr(cls, "Config", None)
@@ -192,11 +209,30 @@ def _instance(
     else:
         decoded = _decoded(config, settings, plugin, kind)
     try:
-        return cls(decoded)
+        instance = cls(decoded)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
-    except Exception as error:  # a plugin's constructor can raise anything
+    except (Exception, SystemExit) as error:  # a plugin's constructor can raise anything
         raise plugin.failure(f"{cls.__name__}(): ", error, cls) from error
+    for problem in find_default_problems(instance):
+        raise plugin.error(problem.what, problem.remedy, problem.place)
+    # The longest one first: another one may be a part of it.
+    return instance, sorted(_secrets(decoded), key=len, reverse=True)
+
+
+def _secrets(value: object) -> Iterator[str]:
+    """Yield the secrets in a decoded configuration."""
+    if isinstance(value, Secret) and value.reveal():
+        yield value.reveal()
+    elif isinstance(value, Struct):
+        for name in value.__struct_fields__:
+            yield from _secrets(getattr(value, name))
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _secrets(each)
+    elif isinstance(value, Collection) and not isinstance(value, str | bytes):
+        for each in value:
+            yield from _secrets(each)
 
 
 def _decoded(

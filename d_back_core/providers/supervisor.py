@@ -12,6 +12,7 @@ longest wait: a provider that logs in and fails at once must not log in every se
 
 import asyncio
 import logging
+import traceback
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -145,15 +146,15 @@ class Supervisor:
                 answer = await asyncio.shield(task)
         except TimeoutError as error:
             late = TimeoutError(f"no answer within {timeout:g} s")
-            raise ProviderError(self.name, hook, error if task.done() else late) from error
+            raise self._failure(hook, error if task.done() else late) from error
         except asyncio.CancelledError as error:
             if not task.cancelled() or _is_cancelled():
                 raise
-            raise ProviderError(self.name, hook, error) from error  # it cancelled itself
+            raise self._failure(hook, error) from error  # it cancelled itself
         except ProviderError:
             raise
         except Exception as error:  # other people's code: a provider's call can raise anything
-            raise ProviderError(self.name, hook, error) from error
+            raise self._failure(hook, error) from error
         finally:
             task.cancel()
         self.failures -= 1
@@ -172,7 +173,14 @@ class Supervisor:
         try:
             yield
         except (SystemExit, KeyboardInterrupt) as error:
-            raise ProviderError(self.name, hook, error) from error
+            raise self._failure(hook, error) from error
+
+    def _failure(self, hook: str, error: BaseException) -> ProviderError:
+        """Return an exception of the provider's code as its failure; log its traceback."""
+        if log.isEnabledFor(logging.DEBUG):
+            trace = "".join(traceback.format_exception(error)).rstrip()
+            log.debug("provider %s: %s failed\n%s", self.name, hook, self.plugin.masked(trace))
+        return ProviderError(self.name, hook, error, self.plugin.masked)
 
     def _on_call_done(self, task: asyncio.Task[Any]) -> None:
         self._calls.discard(task)
@@ -186,7 +194,7 @@ class Supervisor:
                 try:
                     await self._run_once()
                 except ConfigError as error:
-                    self._on_failure(ProviderError(self.name, "start", error))
+                    self._on_failure(ProviderError(self.name, "start", error, self.plugin.masked))
                     self.health.log_failure("not tried again until the configuration changes")
                     return
                 except ProviderError:
@@ -261,11 +269,11 @@ class Supervisor:
         except asyncio.CancelledError as error:
             if _is_cancelled():
                 raise
-            raise ProviderError(self.name, "events", error) from error  # it cancelled itself
+            raise self._failure("events", error) from error  # it cancelled itself
         except ProviderError:
             raise
         except Exception as error:  # other people's code: a provider's stream can raise anything
-            raise ProviderError(self.name, "events", error) from error
+            raise self._failure("events", error) from error
 
     async def _pass_on(self, stream: AsyncIterator[Event]) -> None:
         blocked = 0.0
@@ -339,7 +347,6 @@ class Supervisor:
 
     def _on_failure(self, error: ProviderError) -> None:
         self.health.fail(str(error))
-        log.debug("provider %s failed", self.name, exc_info=error)
         self._settled_start.set()
         self._on_health_changed()
 

@@ -4,7 +4,7 @@ The form of a message is: where, what 'value' (alternatives).
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Literal, TypeAlias
 
 ErrorCode: TypeAlias = Literal[
@@ -54,10 +54,19 @@ class PluginError(ConfigError):
 
 
 class ProviderError(DBackError):
-    """A provider failed at run time. It is logged, and the chain continues without it."""
+    """A provider failed at run time. It is logged, and the chain continues without it.
 
-    def __init__(self, provider: str, hook: str, cause: BaseException) -> None:
-        super().__init__(f"provider {provider}: {hook}: {described(cause)}")
+    ``masked`` returns a text without the provider's secrets.
+    """
+
+    def __init__(
+        self,
+        provider: str,
+        hook: str,
+        cause: BaseException,
+        masked: Callable[[str], str] = str,
+    ) -> None:
+        super().__init__(f"provider {provider}: {hook}: {masked(described(cause))}")
         self.provider = provider
         self.hook = hook
 

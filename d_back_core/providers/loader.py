@@ -1,7 +1,7 @@
 """Load, check and register the plugins that the configuration names; no other is imported."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Container, Mapping
+from collections.abc import AsyncIterator, Awaitable, Collection, Container, Iterator, Mapping
 from typing import Any, TypeVar
 
 import click
@@ -13,7 +13,13 @@ from d_back_core.config.decoding import decode
 from d_back_core.errors import ConfigError, PluginError, described, nearest
 from d_back_core.hookspecs import PROJECT, ProviderSpec
 from d_back_core.providers.entry_points import InstalledPlugin, installed, only, provider_class
-from d_back_core.providers.plugin_checks import find_problems, hooks_of
+from d_back_core.providers.plugin_checks import (
+    find_default_problems,
+    find_instance_problems,
+    find_problems,
+    hooks_of,
+)
+from d_back_core.secret import Secret
 
 LASTING = frozenset({"events", "record"})
 """Hooks that a probe does not call."""
@@ -42,6 +48,8 @@ class Plugin:
         self._hooks = hooks
         self._decoded = decoded
         """The plugin's own options, with the values of its secrets; None if it takes none."""
+        # The longest one first: another one may be a part of it.
+        self._secrets = sorted(_secrets(decoded), key=len, reverse=True)
 
     def probing(self) -> "Plugin":
         """Return the same provider for ``check --live`` and ``explain``, which ask it only once.
@@ -75,6 +83,12 @@ class Plugin:
 
     def implements(self, hook: str) -> bool:
         return hook in self._hooks
+
+    def masked(self, text: str) -> str:
+        """Return the text without the secrets of the plugin's configuration."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
 
     def max_age(self, hook: str) -> float | None:
         """Return the age in seconds from which a join fetches an answer again; None: never."""
@@ -125,7 +139,7 @@ def load(config: configuration.Config, given: Mapping[str, object] | None = None
         if name in given:
             instance, decoded = given[name], None
             where: object = f"provider '{name}' ({type(instance).__name__})"
-            for problem in find_problems(type(instance)):
+            for problem in find_instance_problems(instance):
                 raise PluginError(f"{where}: {problem}")
         else:
             where = _found(config, settings, available)
@@ -205,11 +219,29 @@ def _instance(
     else:
         decoded = _decoded(config, settings, plugin, kind)
     try:
-        return cls(decoded), decoded
+        instance = cls(decoded)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
-    except Exception as error:  # a plugin's constructor can raise anything
+    except (Exception, SystemExit) as error:  # a plugin's constructor can raise anything
         raise plugin.failure(f"{cls.__name__}(): ", error, cls) from error
+    for problem in find_default_problems(instance):
+        raise plugin.error(problem.what, problem.remedy, problem.place)
+    return instance, decoded
+
+
+def _secrets(value: object) -> Iterator[str]:
+    """Yield the secrets in a decoded configuration."""
+    if isinstance(value, Secret) and value.reveal():
+        yield value.reveal()
+    elif isinstance(value, Struct):
+        for name in value.__struct_fields__:
+            yield from _secrets(getattr(value, name))
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _secrets(each)
+    elif isinstance(value, Collection) and not isinstance(value, str | bytes):
+        for each in value:
+            yield from _secrets(each)
 
 
 def _decoded(

@@ -7,10 +7,12 @@ a misspelt hook is simply not called.
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from math import inf
+from typing import Any, get_args
 
 from msgspec import Struct, structs
 
+from d_back_core.chain.layers import Mode
 from d_back_core.config import ProviderConfig
 from d_back_core.errors import described, nearest
 from d_back_core.hookspecs import HOOK_VERSION, PROJECT, ProviderSpec
@@ -18,6 +20,9 @@ from d_back_core.providers.entry_points import line_of
 
 NOT_ASYNC = {"events": "an async generator", "commands": "a plain classmethod"}
 RECORDS = ("merged", "public")
+ANSWERS = ("servers", "users")
+"""Hooks whose answers can age."""
+SECONDS = "expected a number of seconds, 0 or more"
 IMPLEMENTS = f"{PROJECT}_impl"
 SPECIFIES = f"{PROJECT}_spec"
 
@@ -37,11 +42,30 @@ class Problem(Struct, frozen=True):
 
 def find_problems(cls: type) -> Iterator[Problem]:
     """Yield the problems of a plugin's class, without calling or instantiating it."""
-    found = [*_check_version(cls), *_check_records(cls), *_check_hooks(cls)]
+    found = [*_check_version(cls), *_check_records(cls), *_check_defaults(cls), *_check_hooks(cls)]
     if (kind := getattr(cls, "Config", None)) is not None:
         found += _check_config(kind)
     for what, remedy, source in found:
         yield Problem(what, remedy, line_of(source) or line_of(cls))
+
+
+def find_instance_problems(instance: object) -> Iterator[Problem]:
+    """Yield the problems of a given provider: of its class, and of what only the instance has."""
+    if isinstance(instance, type):
+        what = f"the provider is the class {instance.__name__}, not an instance"
+        yield Problem(what, f"write {instance.__name__}(...)", line_of(instance))
+        return
+    cls = type(instance)
+    yield from find_problems(cls)
+    if not hooks_of(cls):
+        yield Problem("the provider has no hooks", "mark them with @hookimpl", line_of(cls))
+    yield from find_default_problems(instance)
+
+
+def find_default_problems(instance: object) -> Iterator[Problem]:
+    """Yield the problems of the defaults that an instance has set for itself."""
+    for what, remedy, _ in _check_defaults(instance):
+        yield Problem(what, remedy, line_of(type(instance)))
 
 
 def hooks_of(cls: type) -> list[str]:
@@ -74,6 +98,34 @@ def _check_records(cls: type) -> _Found:
     if isinstance(records, str) and records not in RECORDS:
         known = nearest(records, RECORDS)
         yield f"records '{records}': is not a valid value{known}", "correct it", cls
+
+
+def _check_defaults(owner: object) -> _Found:
+    """Check the defaults of keys that the operator can override; ``owner``: a class, or an
+    instance of it. A property of a class is not called."""
+    values = {name: getattr(owner, name, None) for name in ("mode", "refresh", "max_age")}
+    mode, refresh, max_age = (
+        None if isinstance(value, property) else value for value in values.values()
+    )
+    if mode is not None and mode not in get_args(Mode):
+        known = nearest(str(mode), get_args(Mode))
+        yield f"mode '{mode}': is not a valid value{known}", "correct it", owner
+    if refresh is not None and not (_is_seconds(refresh) and refresh > 0):
+        yield f"refresh '{refresh}': expected a number of seconds above 0", "correct it", owner
+    if isinstance(max_age, Mapping):
+        for hook, seconds in max_age.items():
+            if hook not in ANSWERS:
+                known = nearest(str(hook), ANSWERS)
+                yield f"max_age has a key '{hook}'{known}", "correct it", owner
+            elif not _is_seconds(seconds):
+                yield f"max_age['{hook}'] '{seconds}': {SECONDS}", "correct it", owner
+    elif max_age is not None and not _is_seconds(max_age):
+        what = f"max_age '{max_age}': {SECONDS}, or a mapping from hook to seconds"
+        yield what, "correct it", owner
+
+
+def _is_seconds(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < inf
 
 
 def _check_config(kind: object) -> _Found:
@@ -120,6 +172,10 @@ def _check_hook(
         yield f"there is no hook '{hook}'{known}", "rename it", function
     elif options["wrapper"] or options["hookwrapper"]:
         yield f"hook '{hook}' must not be a wrapper", "make it a plain hook", function
+    elif options["tryfirst"] or options["trylast"]:
+        option = "tryfirst" if options["tryfirst"] else "trylast"
+        what = f"hook '{hook}' must not set {option}, since the operator's order decides"
+        yield what, f"remove {option}", function
     elif not _is_async_as_specified(cls, name, hook, function):
         wanted = NOT_ASYNC.get(hook, "async")
         yield f"hook '{hook}' must be {wanted}", "change its definition", function

@@ -12,6 +12,7 @@ longest wait: a provider that logs in and fails at once must not log in every se
 
 import asyncio
 import logging
+import traceback
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -151,15 +152,15 @@ class Supervisor:
             key = "chain.startup_timeout" if hook == "start" else f"providers.{self.name}.timeout"
             hint = "" if hook == "stop" else f" (the limit is {key})"
             late = TimeoutError(f"no answer within {timeout:g} s{hint}")
-            raise ProviderError(self.name, hook, error if task.done() else late) from error
+            raise self._failure(hook, error if task.done() else late) from error
         except asyncio.CancelledError as error:
             if not task.cancelled() or _is_cancelled():
                 raise
-            raise ProviderError(self.name, hook, error) from error  # it cancelled itself
+            raise self._failure(hook, error) from error  # it cancelled itself
         except ProviderError:
             raise
         except Exception as error:  # other people's code: a provider's call can raise anything
-            raise ProviderError(self.name, hook, error) from error
+            raise self._failure(hook, error) from error
         finally:
             task.cancel()
         self.failures -= 1
@@ -178,7 +179,14 @@ class Supervisor:
         try:
             yield
         except (SystemExit, KeyboardInterrupt) as error:
-            raise ProviderError(self.name, hook, error) from error
+            raise self._failure(hook, error) from error
+
+    def _failure(self, hook: str, error: BaseException) -> ProviderError:
+        """Return an exception of the provider's code as its failure; log its traceback."""
+        if log.isEnabledFor(logging.DEBUG):
+            trace = "".join(traceback.format_exception(error)).rstrip()
+            log.debug("provider %s: %s failed\n%s", self.name, hook, self.plugin.masked(trace))
+        return ProviderError(self.name, hook, error, self.plugin.masked)
 
     def _on_call_done(self, task: asyncio.Task[Any]) -> None:
         self._calls.discard(task)
@@ -192,7 +200,7 @@ class Supervisor:
                 try:
                     await self._run_once()
                 except ConfigError as error:
-                    self._on_failure(ProviderError(self.name, "start", error))
+                    self._on_failure(ProviderError(self.name, "start", error, self.plugin.masked))
                     self.health.log_failure("not tried again until the configuration changes")
                     return
                 except ProviderError:
@@ -278,11 +286,11 @@ class Supervisor:
         except asyncio.CancelledError as error:
             if _is_cancelled():
                 raise
-            raise ProviderError(self.name, "events", error) from error  # it cancelled itself
+            raise self._failure("events", error) from error  # it cancelled itself
         except ProviderError:
             raise
         except Exception as error:  # other people's code: a provider's stream can raise anything
-            raise ProviderError(self.name, "events", error) from error
+            raise self._failure("events", error) from error
 
     async def _pass_on(self, stream: AsyncIterator[Event]) -> None:
         blocked = 0.0
@@ -361,7 +369,6 @@ class Supervisor:
 
     def _on_failure(self, error: ProviderError) -> None:
         self.health.fail(str(error))
-        log.debug("provider %s failed", self.name, exc_info=error)
         # A failed attempt ends the wait as well: the gateway listens without this provider (R8).
         self._settled_start.set()
         self._on_health_changed()

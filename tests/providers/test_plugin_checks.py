@@ -1,6 +1,7 @@
 """What is wrong with an installed plugin is told in one line that names distribution, entry point,
 file and remedy; by the gateway, by its commands, and by ``d-back plugins --all``."""
 
+import ast
 import json
 import logging
 import re
@@ -9,9 +10,9 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from packages import MEND, NAMED, NO_HOOKS, Packages, hook, refusal
+from packages import MEND, NAMED, NO_HOOKS, Packages, hook, load_only, refusal
 
-from d_back_core import HOOK_VERSION
+from d_back_core import HOOK_VERSION, PluginError, WebSocketServer, hookimpl
 from d_back_core.cli import main as cli
 from d_back_core.providers.entry_points import installed, module_file, provider_class
 from d_back_core.providers.plugin_checks import hooks_specified
@@ -299,6 +300,15 @@ def test_r36_a_mark_that_is_lost_is_told(packages: Packages, kind: str) -> None:
     )
 
 
+@pytest.mark.parametrize("option", ["tryfirst", "trylast"])
+def test_r36_a_hook_with_a_call_order_is_refused(packages: Packages, option: str) -> None:
+    """The order of the configuration decides."""
+    marker = f"@hookimpl({option}=True)"
+    packages.install("club", hook("async def users(self, server_id):", marker=marker))
+    sentence = f"hook 'users' must not set {option}, since the operator's order decides"
+    assert refusal("club").partition(": ")[2].partition(": ")[2] == f"{sentence}; remove {option}"
+
+
 def test_r36_a_class_whose_hooks_are_not_marked_is_refused(packages: Packages) -> None:
     """It would be asked for nothing."""
     packages.install("club", f"{NO_HOOKS}    async def users(self, server_id): return {{}}\n")
@@ -315,6 +325,99 @@ def test_r35_a_config_that_cannot_be_read_is_told(packages: Packages) -> None:
     assert refusal("club", {"key": 5}) == (
         f"{NAMED}:7: Config: NameError: name 'Nowhere' is not defined; correct its annotations"
     )
+
+
+# Defaults for the operator's keys
+
+
+@pytest.mark.parametrize(
+    ("attribute", "sentence"),
+    [
+        (
+            "mode = 'mergee'",
+            (
+                "mode 'mergee': is not a valid value (did you mean 'merge'? known: enrich, "
+                "fallback, merge)"
+            ),
+        ),
+        ("refresh = 0", "refresh '0': expected a number of seconds above 0"),
+        ("refresh = '5m'", "refresh '5m': expected a number of seconds above 0"),
+        (
+            "max_age = -1",
+            (
+                "max_age '-1': expected a number of seconds, 0 or more, or a mapping from hook "
+                "to seconds"
+            ),
+        ),
+        (
+            "max_age = {'user': 5}",
+            "max_age has a key 'user' (did you mean 'users'? known: servers, users)",
+        ),
+        (
+            "max_age = {'users': True}",
+            "max_age['users'] 'True': expected a number of seconds, 0 or more",
+        ),
+    ],
+)
+@pytest.mark.parametrize("where", ["class", "instance"])
+def test_r35_a_default_that_is_not_valid_is_refused(
+    packages: Packages, attribute: str, sentence: str, where: str
+) -> None:
+    """Whether the class has it or the constructor sets it."""
+    source = f"{NO_HOOKS}    {attribute}\n"
+    if where == "instance":
+        source = f"{NO_HOOKS}        self.{attribute}\n"
+    packages.install("club", source)
+    assert refusal("club") == f"{NAMED}:7: {sentence}; correct it"
+
+
+@pytest.mark.parametrize(
+    "attribute", ["mode = 'merge'", "refresh = 0.5", "max_age = {'users': 0}", "max_age = 1.5"]
+)
+def test_r35_a_valid_default_is_used(packages: Packages, attribute: str) -> None:
+    """Until the operator sets another value."""
+    packages.install("club", f"{NO_HOOKS}    {attribute}\n")
+    plugin = load_only("club")
+    used = {
+        "mode": plugin.core.mode,
+        "refresh": plugin.core.refresh,
+        "max_age": plugin.max_age("users"),
+    }
+    name, _, value = attribute.partition(" = ")
+    expected = 0 if value.startswith("{") else ast.literal_eval(value)
+    assert used[name] == expected
+
+
+# Providers that a program gives
+
+
+class Unmarked:
+    """A class without hooks."""
+
+
+class Marked(Unmarked):
+    """A class with a hook."""
+
+    @hookimpl
+    async def servers(self) -> None:
+        """Return nothing."""
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (Marked, "the provider is the class Marked, not an instance; write Marked(...)"),
+        (None, "the provider has no hooks; mark them with @hookimpl"),
+        ("mock", "the provider has no hooks; mark them with @hookimpl"),
+        (Unmarked(), "the provider has no hooks; mark them with @hookimpl"),
+    ],
+)
+def test_r35_a_given_provider_must_be_an_instance_with_hooks(given: object, sentence: str) -> None:
+    """It is refused when the server is made, not when a client misses it."""
+    with pytest.raises(PluginError) as caught:
+        WebSocketServer(0, providers={"club": given})
+    assert str(caught.value).startswith("provider 'club' (")
+    assert str(caught.value).endswith(sentence)
 
 
 # Commands

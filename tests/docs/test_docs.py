@@ -38,9 +38,11 @@ from jsonschema import Draft202012Validator
 from msgspec import NODEFAULT, Struct, structs
 from peers import PATIENCE, Dial, until
 
+import d_back_core
 from d_back_core import (
     HOOK_VERSION,
     Change,
+    ConfigError,
     Context,
     Credentials,
     Event,
@@ -68,8 +70,8 @@ from d_back_core.errors import ErrorCode
 from d_back_core.gateway import gateway, session
 from d_back_core.gateway.http import HttpPages
 from d_back_core.hookspecs import ProviderSpec
+from d_back_core.providers.health import KEPT, State
 from d_back_core.providers.plugin_checks import hooks_specified
-from d_back_core.providers.supervisor import Health
 from d_back_core.wire import protocol
 from d_back_testing import ManualClock, ScriptedProvider
 
@@ -483,15 +485,56 @@ def test_health() -> None:
 def test_loggers() -> None:
     """Each logger of the core is in the table."""
     (table,) = tables(sections("operations.md")["Logs"])
-    sources = [path.read_text() for path in Path(cli.__file__).parent.glob("*.py")]
+    core = Path(d_back_core.__file__).parent
+    sources = [path.read_text(encoding="utf-8") for path in core.rglob("*.py")]
     used = {name for text in sources for name in LOGGER.findall(text)}
     described = set(first_names(table)) | {"d_back.providers.NAME"}
     assert used - UNSAID_LOGGERS <= described
 
 
 LOGGER = re.compile(r'^log = .*"(d_back.*)"', re.MULTILINE)
-UNSAID_LOGGERS = {"d_back.live", "d_back.callbacks", "d_back.plugins"}
-"""Those that tell of what only programmers, or embedding programs, can act on."""
+UNSAID_LOGGERS = {"d_back.callbacks", "d_back.plugins", "d_back.gateway.websockets"}
+"""Those of what only programmers, or embedding programs, can act on."""
+
+
+async def test_log_of_an_outage(caplog: pytest.LogCaptureFixture) -> None:
+    """The log lines that the page shows of an outage are those of one, but for the waits."""
+    (shown,) = [each for each in blocks("operations.md", "text") if "is ready again" in each.text]
+    caplog.set_level(logging.INFO, logger="d_back")
+    clock = ManualClock()
+    servers = {DWORLD: Server(name="D-World")}
+    discord, postgres = (
+        ScriptedProvider(servers, {DWORLD: {VEGETA: User(status=status)}})
+        for status in ("online", "idle")
+    )
+    config = configuration.parse({"chain": {"order": ["discord", "postgres"]}})
+    providers = {"discord": discord, "postgres": postgres}
+    server = WebSocketServer(0, config=config, providers=providers, clock=clock)
+    async with asyncio.timeout(PATIENCE), server, connect(server.url) as world:
+
+        async def becomes(status: str) -> None:
+            while world.users[VEGETA].status != status:
+                await clock.advance(1)
+
+        caplog.clear()
+        discord.start_answer = ConnectionError("the host is unreachable")
+        discord.emit(ConnectionError("the connection is lost"))
+        await becomes("idle")
+        discord.start_answer = None
+        await becomes("online")
+        logged = [*caplog.messages]
+    waits = re.compile(r"in [\d.]+ s$", re.MULTILINE)
+    assert waits.sub("", "\n".join(logged)) == waits.sub("", shown.text.strip())
+
+
+async def test_log_of_a_failed_call(caplog: pytest.LogCaptureFixture) -> None:
+    """What the page says of the ends of such lines is so."""
+    ends = named(sections("operations.md")["Logs"])
+    assert KEPT in ends
+    script = ScriptedProvider({DWORLD: Server(name="D-World")}, {})
+    script.start_answer = ConfigError("the token is not valid")
+    async with WebSocketServer(0, providers={"script": script}):
+        assert [line for line in caplog.messages if line.endswith(tuple(ends))]
 
 
 # Hooks
@@ -542,7 +585,7 @@ def test_unions_of_hooks(heading: str, union: object) -> None:
 def test_health_of_providers() -> None:
     """Each health is in the table."""
     (table,) = tables(sections("hooks.md")["Health"])
-    assert first_column(table) == list(get_args(Health))
+    assert first_column(table) == list(get_args(State))
 
 
 def test_hook_version() -> None:

@@ -48,7 +48,7 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Check the types of sources and tests."""
     sync(session, "--group=bench")
-    session.run("mypy", "noxfile.py", "d_back_core", "tests", "docs/tests")
+    session.run("mypy", "noxfile.py", "d_back_core", "tests", "docs/tests", "tools")
     for package in PACKAGES:  # one by one: their test modules may have the same names
         session.run("mypy", str(package))
     session.run("mypy", "examples/d_back_cog", "bench")
@@ -80,6 +80,12 @@ def docs(session: nox.Session) -> None:
         session.run("zensical", "build", "--strict", "--clean", f"--config-file={config}")
     Path("site/de/404.html").unlink()  # what is not found is told by the one at the root
     session.run("pytest", "docs/tests")
+
+
+@nox.session(python=PYTHONS)
+def size(session: nox.Session) -> None:
+    """Print the core's lines of code per package, and their budgets."""
+    session.run("python", "-m", "tools.size")
 
 
 @nox.session(python=PYTHONS)

@@ -6,14 +6,13 @@ These are the public names; nothing else may be imported by a plugin. Programs m
 `Config`, `load` and `parse` from `d_back_core.config`, and all names of `d_back_core.client`.
 """
 
-from msgspec import UNSET
-
 from d_back_core.clock import Clock, Timer
 from d_back_core.config.decoding import Duration, File
 from d_back_core.embedding.server import WebSocketServer
 from d_back_core.errors import ConfigError, DBackError, JoinError, PluginError, ProviderError
 from d_back_core.hookspecs import HOOK_VERSION, Context, hookimpl
 from d_back_core.models import (
+    UNSET,
     Change,
     Credentials,
     Event,

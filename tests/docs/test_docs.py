@@ -57,6 +57,7 @@ from d_back_core import (
     UserChanged,
     UserRemoved,
     WebSocketServer,
+    hookspecs,
 )
 from d_back_core import config as configuration
 from d_back_core.chain.layers import Mode
@@ -566,6 +567,15 @@ def test_fields_of_hooks(heading: str, kinds: list[type[Struct]]) -> None:
     """What hooks are given, and what they return, is described field by field."""
     described = [sorted(first_column(table)) for table in tables(sections("hooks.md")[heading])]
     assert described == [sorted(field_names(kind)) for kind in kinds]
+
+
+def test_class_attributes() -> None:
+    """The attributes of a class that the core reads are those that the contract names."""
+    (table,) = tables(sections("hooks.md")["Class attributes"])
+    contract = inspect.getdoc(hookspecs) or ""
+    heads = re.findall(r"^(``.*``)$", contract, re.MULTILINE)
+    named_there = re.findall(r"``(\w+)``", " ".join(heads))
+    assert first_column(table) == ["Config", *named_there]
 
 
 def first_column(table: Table) -> list[str]:

@@ -83,6 +83,12 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHONS)
+def size(session: nox.Session) -> None:
+    """Print the core's lines of code per package, and their budgets."""
+    session.run("python", "-m", "tools.size")
+
+
+@nox.session(python=PYTHONS)
 def bench(session: nox.Session) -> None:
     """Measure the gateway against its peers, in one run; what follows -- goes to the bench."""
     sync(session, "--group=bench")

@@ -2,15 +2,17 @@
 plugin brings.
 
 Plugin authors: `d_back_core.hookspecs` is the reference. Embedding programs: `WebSocketServer`.
-These are the public names; nothing else may be imported by a plugin.
+These are the public names; nothing else may be imported by a plugin. Programs may also import
+`Config`, `load` and `parse` from `d_back_core.config`, and all names of `d_back_core.client`.
 """
 
-from d_back_core.clock import Clock
+from d_back_core.clock import Clock, Timer
 from d_back_core.config.decoding import Duration, File
 from d_back_core.embedding.server import WebSocketServer
 from d_back_core.errors import ConfigError, DBackError, JoinError, PluginError, ProviderError
 from d_back_core.hookspecs import HOOK_VERSION, Context, hookimpl
 from d_back_core.models import (
+    UNSET,
     Change,
     Credentials,
     Event,
@@ -31,10 +33,12 @@ from d_back_core.models import (
 from d_back_core.providers.loader import command_config
 from d_back_core.secret import Secret
 from d_back_core.stats import Counters, Exchange, ProviderStats, ServerStats, Stats
+from d_back_core.tasks import Tasks
 from d_back_core.web import HttpRequest, HttpResponse
 
 __all__ = [
     "HOOK_VERSION",
+    "UNSET",
     "Change",
     "Clock",
     "ConfigError",
@@ -64,6 +68,8 @@ __all__ = [
     "Snapshot",
     "Stats",
     "Status",
+    "Tasks",
+    "Timer",
     "User",
     "UserChanged",
     "UserRemoved",

@@ -11,9 +11,13 @@ calls it on every record that a provider returns or yields.
 import re
 from collections.abc import Callable, Mapping
 from hashlib import blake2s
-from typing import Any, Literal, TypeAlias, TypeVar, get_args
+from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
 
-from msgspec import UNSET, Struct, UnsetType, structs
+import msgspec
+from msgspec import Struct, UnsetType, structs
+
+UNSET: Final = msgspec.UNSET
+"""The value of a field that is not given: a record supplies nothing, an event changes nothing."""
 
 Status: TypeAlias = Literal["online", "idle", "dnd", "offline"]
 Text: TypeAlias = str | UnsetType | None

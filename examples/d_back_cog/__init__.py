@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 
 from discord.ext import commands
 
-from d_back_core.embedding.server import WebSocketServer
+from d_back_core import WebSocketServer
 from d_back_discord import DiscordConfig, DiscordProvider
 
 HOST, PORT = "localhost", 3000

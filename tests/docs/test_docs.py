@@ -39,10 +39,11 @@ from jsonschema import Draft202012Validator
 from msgspec import NODEFAULT, Struct, structs
 from peers import PATIENCE, Dial, until
 
+import d_back_core
 from d_back_core import (
     HOOK_VERSION,
     Change,
-    ClientIdChanged,
+    ConfigError,
     Context,
     Credentials,
     Event,
@@ -57,6 +58,7 @@ from d_back_core import (
     UserChanged,
     UserRemoved,
     WebSocketServer,
+    hookspecs,
 )
 from d_back_core import config as configuration
 from d_back_core.chain.layers import Mode
@@ -70,8 +72,8 @@ from d_back_core.errors import ErrorCode
 from d_back_core.gateway import gateway, session
 from d_back_core.gateway.http import HttpPages
 from d_back_core.hookspecs import ProviderSpec
+from d_back_core.providers.health import KEPT, State
 from d_back_core.providers.plugin_checks import hooks_specified
-from d_back_core.providers.supervisor import Health
 from d_back_core.wire import protocol
 from d_back_testing import ManualClock, ScriptedProvider
 
@@ -166,7 +168,7 @@ def without_nulls(value: object) -> object:
 async def conversation(dial: Dial) -> list[Json]:
     """Everything that clients were sent in the conversation that the page shows."""
     servers = {
-        DWORLD: Server(name="D-World", id="dworld", default=True),
+        DWORLD: Server(name="D-World", id="dworld", default=True, client_id="1234567890123456789"),
         OAUTH: Server(name="OAuth2 Protected Server", id="oauth", passworded=True),
     }
     members = {
@@ -174,7 +176,6 @@ async def conversation(dial: Dial) -> list[Json]:
         COGS: User(username="Cog-Creators", status="idle", role_color="#4ecdc4"),
     }
     script = ScriptedProvider(servers, {DWORLD: members, OAUTH: {}})
-    script.client_id_answer = "1234567890123456789"
     table = {"chain": {"order": ["script"]}, "limits": {"message_burst": BURST}}
     config = configuration.parse(table)
     async with WebSocketServer(0, config=config, providers={"script": script}) as server:
@@ -204,7 +205,7 @@ async def conversation(dial: Dial) -> list[Json]:
             changed(NNTIN, username="NNTin", status="online", role_color="#ffe66d"),
             said("hello"),
             UserRemoved(server_id=DWORLD, uid=NNTIN),
-            ClientIdChanged(server_id=DWORLD, client_id="9876543210987654321"),
+            ServerChanged(server_id=DWORLD, client_id="9876543210987654321"),
             ServerChanged(server_id=DWORLD, name="D-World 2"),
         ):
             await hear(event)
@@ -486,15 +487,56 @@ def test_health() -> None:
 def test_loggers() -> None:
     """Each logger of the core is in the table."""
     (table,) = tables(sections("operations.md")["Logs"])
-    sources = [path.read_text() for path in Path(cli.__file__).parent.glob("*.py")]
+    core = Path(d_back_core.__file__).parent
+    sources = [path.read_text(encoding="utf-8") for path in core.rglob("*.py")]
     used = {name for text in sources for name in LOGGER.findall(text)}
     described = set(first_names(table)) | {"d_back.providers.NAME"}
     assert used - UNSAID_LOGGERS <= described
 
 
 LOGGER = re.compile(r'^log = .*"(d_back.*)"', re.MULTILINE)
-UNSAID_LOGGERS = {"d_back.live", "d_back.callbacks", "d_back.plugins"}
-"""Those that tell of what only programmers, or embedding programs, can act on."""
+UNSAID_LOGGERS = {"d_back.callbacks", "d_back.plugins", "d_back.gateway.websockets"}
+"""Those of what only programmers, or embedding programs, can act on."""
+
+
+async def test_log_of_an_outage(caplog: pytest.LogCaptureFixture) -> None:
+    """The log lines that the page shows of an outage are those of one, but for the waits."""
+    (shown,) = [each for each in blocks("operations.md", "text") if "is ready again" in each.text]
+    caplog.set_level(logging.INFO, logger="d_back")
+    clock = ManualClock()
+    servers = {DWORLD: Server(name="D-World")}
+    discord, postgres = (
+        ScriptedProvider(servers, {DWORLD: {VEGETA: User(status=status)}})
+        for status in ("online", "idle")
+    )
+    config = configuration.parse({"chain": {"order": ["discord", "postgres"]}})
+    providers = {"discord": discord, "postgres": postgres}
+    server = WebSocketServer(0, config=config, providers=providers, clock=clock)
+    async with asyncio.timeout(PATIENCE), server, connect(server.url) as world:
+
+        async def becomes(status: str) -> None:
+            while world.users[VEGETA].status != status:
+                await clock.advance(1)
+
+        caplog.clear()
+        discord.start_answer = ConnectionError("the host is unreachable")
+        discord.emit(ConnectionError("the connection is lost"))
+        await becomes("idle")
+        discord.start_answer = None
+        await becomes("online")
+        logged = [*caplog.messages]
+    waits = re.compile(r"in [\d.]+ s$", re.MULTILINE)
+    assert waits.sub("", "\n".join(logged)) == waits.sub("", shown.text.strip())
+
+
+async def test_log_of_a_failed_call(caplog: pytest.LogCaptureFixture) -> None:
+    """What the page says of the ends of such lines is so."""
+    ends = named(sections("operations.md")["Logs"])
+    assert KEPT in ends
+    script = ScriptedProvider({DWORLD: Server(name="D-World")}, {})
+    script.start_answer = ConfigError("the token is not valid")
+    async with WebSocketServer(0, providers={"script": script}):
+        assert [line for line in caplog.messages if line.endswith(tuple(ends))]
 
 
 # Hooks
@@ -528,6 +570,15 @@ def test_fields_of_hooks(heading: str, kinds: list[type[Struct]]) -> None:
     assert described == [sorted(field_names(kind)) for kind in kinds]
 
 
+def test_class_attributes() -> None:
+    """The attributes of a class that the core reads are those that the contract names."""
+    (table,) = tables(sections("hooks.md")["Class attributes"])
+    contract = inspect.getdoc(hookspecs) or ""
+    heads = re.findall(r"^(``.*``)$", contract, re.MULTILINE)
+    named_there = re.findall(r"``(\w+)``", " ".join(heads))
+    assert first_column(table) == ["Config", *named_there]
+
+
 def first_column(table: Table) -> list[str]:
     return [row[0].strip("`") for row in table]
 
@@ -545,7 +596,7 @@ def test_unions_of_hooks(heading: str, union: object) -> None:
 def test_health_of_providers() -> None:
     """Each health is in the table."""
     (table,) = tables(sections("hooks.md")["Health"])
-    assert first_column(table) == list(get_args(Health))
+    assert first_column(table) == list(get_args(State))
 
 
 def test_hook_version() -> None:
@@ -605,7 +656,7 @@ async def test_tests_of_the_package(club: Club) -> None:
 
 async def test_package(club: Club) -> None:
     """The package of the page works in a real gateway: its events reach a client, its page is
-    served, its stream is called again, and what it said is remembered when it is gone."""
+    served, it starts again after a failure, and its state is remembered when it is gone."""
     clock = ManualClock()
     async with asyncio.timeout(PATIENCE), club.tests["door"]() as door:
         config = club.config(door.port)
@@ -624,13 +675,13 @@ async def test_package(club: Club) -> None:
             assert await served(server, "/club") == {"here": 1}
 
             await until(lambda: not any(server.live.stats().queued.values()))
-            visit.close()  # the door hangs up, and is visited again
+            visit.close()  # the door closes the connection, and is visited again
             await until(lambda: health(server)["club"] == "degraded")
             await clock.advance(2)
             await door.visited()
-            await clock.advance(5)
-            assert health(server)["club"] == "ready"
+            await until(lambda: health(server)["club"] == "ready")
             await world.until(lambda world: "8" not in world.users)
+            await until(lambda: not any(server.live.stats().queued.values()))
     server = WebSocketServer(config=config, clock=clock)  # and now there is no door
     async with server, connect(server.url) as world:
         assert health(server) == {"club": "failed", "journal": "ready"}

@@ -2,34 +2,16 @@
 
 import re
 import tomllib
-from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 from docs_pages import ROOT, anchors
 
-import d_back_core
 from d_back_core import config as configuration
 from d_back_core.cli import main as cli
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FILES = ["README.md", "SECURITY.md", "CONTRIBUTING.md"]
-BESIDE = {"__init__", "__main__", "errors", "clock"}
-"""Modules that need no line: the face, the start, and what everybody uses."""
-
-
-def test_rooms() -> None:
-    """Every room of the core is named in the map, and no other."""
-    package = Path(d_back_core.__file__).parent
-    rooms = {
-        path.stem
-        for path in package.iterdir()
-        if path.suffix == ".py" or (path / "__init__.py").exists()
-    }
-    table = README[README.index("| room of `d_back_core`") :]
-    rows = re.findall(r"^\| (`.*) \| (.*) \|$", table, re.MULTILINE)
-    named = [name for first, second in rows for name in re.findall(r"`(\w+)`", first + second)]
-    assert sorted(named) == sorted(rooms - BESIDE)
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -48,7 +48,7 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Check the types of sources and tests."""
     sync(session, "--group=bench")
-    session.run("mypy", "noxfile.py", "d_back_core", "tests", "docs/tests")
+    session.run("mypy", "noxfile.py", "d_back_core", "tests", "docs/tests", "tools")
     for package in PACKAGES:  # one by one: their test modules may have the same names
         session.run("mypy", str(package))
     session.run("mypy", "examples/d_back_cog", "bench")
@@ -110,6 +110,13 @@ def promise(session: nox.Session) -> None:
     """
     sync(session)
     session.run("python", "-m", "promise", *session.posargs, env={"PYTHONPATH": "tests"})
+
+
+@nox.session(python=PYTHONS)
+def mutants(session: nox.Session) -> None:
+    """Change the core in random places, and see if its tests fail: ``-- --sample 150``."""
+    sync(session)
+    session.run("python", "-m", "tools.mutants", *session.posargs)
 
 
 def sync(session: nox.Session, *options: str) -> None:

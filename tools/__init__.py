@@ -1,0 +1,1 @@
+"""Programs for work on d-back itself. Nothing here is in a wheel."""

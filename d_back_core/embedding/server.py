@@ -203,10 +203,15 @@ class WebSocketServer(Registration, Broadcasts):
         as deltas. Raises `ConfigError` if it is not valid, and changes nothing then."""
         completed = self._completed(config, stand_ins=frozenset())
         loaded = self._loaded(completed, stand_ins=frozenset())
-        self._run.gateway.apply(completed)
+        begun = self._run.has_begun
+        if begun:
+            self._run.gateway.apply(completed)
+        else:  # to apply it would start providers that no `stop` may ever follow
+            self._run = Run(completed, loaded, self._clock)
         self._given, self._stand_ins = config, frozenset()
         self._config = completed
-        await self._run.live.apply(completed, loaded)
+        if begun:
+            await self._run.live.apply(completed, loaded)
 
     # The providers that the callbacks are
 
@@ -265,6 +270,8 @@ class WebSocketServer(Registration, Broadcasts):
 
     async def _rechain(self, run: Run, name: str) -> None:
         await run.begun()
+        if run.is_over:  # it could not begin
+            return
         self._config = self._completed(self._given, self._stand_ins)
         loaded = self._loaded(self._config, self._stand_ins)
         run.gateway.apply(self._config)

@@ -36,7 +36,7 @@ _NAMES = """
     turquoise 40e0d0 violet ee82ee wheat f5deb3 white ffffff whitesmoke f5f5f5 yellow ffff00
     yellowgreen 9acd32
 """.split()  # noqa: SIM905  a table
-NAMED = dict(zip(_NAMES[::2], _NAMES[1::2], strict=True))
+NAMED: dict[str, str] = dict(zip(_NAMES[::2], _NAMES[1::2], strict=True))
 """Colour names of CSS → six hexadecimal digits."""
 
 

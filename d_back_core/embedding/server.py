@@ -134,9 +134,13 @@ class WebSocketServer(Registration, Broadcasts):
     def joined(self) -> Mapping[str, frozenset[Any]]:
         """The connections that have joined each server, by server_id; a server without any is
         left out."""
-        sessions = {each: each.connection for each in self._run.gateway.sessions}
+        connections: dict[object, Any] = {
+            session: session.connection for session in self._run.gateway.sessions
+        }
         joined = {
-            server_id: frozenset(sessions[each] for each in server.sessions if each in sessions)
+            server_id: frozenset(
+                connections[session] for session in server.sessions if session in connections
+            )
             for server_id, server in self.live.servers.items()
         }
         return {server_id: connections for server_id, connections in joined.items() if connections}

@@ -20,8 +20,8 @@ server = WebSocketServer(port=0, host="0.0.0.0", config=None, providers=None)  #
 server = WebSocketServer(
     config=parse({}), providers={"club": ScriptedProvider()}, clock=ManualClock()
 )
-server = CompatServer(port=3000)
-server = SameServer()
+old = CompatServer(port=3000)
+old = SameServer()
 
 assert_type(server.host, str)
 assert_type(server.port, int)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from importlib_metadata import version
 
@@ -43,6 +43,7 @@ CALLBACKS = frozenset(
 HOST, PORT = "localhost", 3000
 
 T = TypeVar("T")
+Joined: TypeAlias = Mapping[str, frozenset[Any]]
 
 log = logging.getLogger("d_back.compat")
 
@@ -74,10 +75,10 @@ class WebSocketServer(d_back_core.WebSocketServer):
         super().__init__(port, host, config=config, providers=providers, clock=clock)
         self.mock_provider = MockDataProvider(self)
 
-    config: _Free[Config] = _Free()
-    joined: _Free[Mapping[str, frozenset[Any]]] = _Free()
-    listener: _Free[Any] = _Free()
-    url: _Free[str] = _Free()
+    config: _Free[Config] = _Free()  # pyright: ignore[reportIncompatibleMethodOverride]
+    joined: _Free[Joined] = _Free()  # pyright: ignore[reportIncompatibleMethodOverride]
+    listener: _Free[Any] = _Free()  # pyright: ignore[reportIncompatibleMethodOverride]
+    url: _Free[str] = _Free()  # pyright: ignore[reportIncompatibleMethodOverride]
 
     def __setattr__(self, name: str, value: Any) -> None:  # noqa: ANN401
         if name in CALLBACKS:

@@ -107,7 +107,7 @@ def _syntax_problem(message: str, lines: list[str]) -> str:
         problem = "the key is defined twice"
     elif problem == "Invalid value":
         problem = "invalid value (strings need quotes)"
-    elif problem.startswith("Illegal character '\\n'"):
+    elif problem.startswith(("Illegal character '\\n'", "Expected \"'", "Unterminated string")):
         problem = "the string is not closed"
     else:
         # Parsers quote the character that they stumble over; it may belong to a secret.

@@ -316,5 +316,5 @@ def test_a_folder_that_cannot_be_written_is_an_error(home: Path) -> None:
     """The error is one line, with exit status 1."""
     (home / "file").write_text("")
     done = new_plugin("club", "--dir", "file/club")
-    assert done.output == "Error: NotADirectoryError: [Errno 20] Not a directory: 'file/club'\n"
+    assert done.output == "Error: NotADirectoryError: Not a directory: 'file/club'\n"
     assert done.exit_code == 1

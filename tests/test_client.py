@@ -550,3 +550,28 @@ async def test_a_gateway_that_sends_away_at_once_is_not_asked_without_end(
     async with acting(act) as url, connect(url) as world:
         await soon(world.until(lambda world: world.close_code))
     assert (connections, waits.count(FIRST_WAIT / 64)) == (4, 3)
+
+
+@pytest.mark.parametrize("variable", ["http_proxy", "all_proxy", "socks_proxy"])
+async def test_a_proxy_of_the_environment_does_not_touch_loopback(
+    variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client connects, although nothing listens where the proxy should be."""
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    scheme = "http" if variable == "http_proxy" else "socks5"
+    monkeypatch.setenv(variable, f"{scheme}://127.0.0.1:9")
+    async with serving(town()) as server, connect(server.url) as world:
+        assert world.name == "Plaza"
+
+
+async def test_a_proxy_that_cannot_be_used_is_an_error_of_d_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A SOCKS proxy needs a package that is not installed; another host is not reached."""
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("socks_proxy", "socks5://127.0.0.1:9")
+    with pytest.raises((DBackError, OSError)):
+        async with connect("ws://192.0.2.1:9"):
+            pass

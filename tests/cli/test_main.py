@@ -8,16 +8,16 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from threading import Timer
 from typing import Any
 
 import click
 import pytest
 from importlib_metadata import distributions, entry_points, version
 from jsonschema import Draft202012Validator
+from operating import PATIENCE, Operator, posix
 from websockets.asyncio.client import connect as connect_async
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
@@ -36,171 +36,9 @@ from d_back_core.config import parse
 from d_back_core.embedding.server import WebSocketServer
 from d_back_testing import ScriptedProvider
 
-PATIENCE = 30.0
-"""Seconds after which a process that does not end, or does not listen, is taken for lost."""
 IS_INSTALLED = any(True for _ in distributions(name="d-back-core"))
 HAS_MOCK = bool(entry_points(group="d_back.providers", name="mock"))
 needs_mock = pytest.mark.skipif(not HAS_MOCK, reason="the plugin d-back-mock is not installed")
-posix = pytest.mark.skipif(os.name != "posix", reason="POSIX signals and descriptors")
-
-CLUB = """
-import sys
-import time
-
-import click
-from asyncio import CancelledError, Event
-from contextlib import suppress
-from msgspec import Struct
-
-from d_back_core import Secret, Server, User, hookimpl
-
-
-class ClubProvider:
-    class Config(Struct):
-        token: Secret | None = None
-        stop: str = "at once"
-        users: int = 1
-
-    def __init__(self, config):
-        self.config = config
-
-    @hookimpl
-    async def stop(self):
-        print("stopping", file=sys.stderr, flush=True)
-        while self.config.stop == "sits out":
-            with suppress(CancelledError):
-                await Event().wait()
-        if self.config.stop == "never":
-            await Event().wait()
-        elif self.config.stop == "blocks":
-            time.sleep(600)
-
-    @hookimpl
-    async def servers(self):
-        return {"1": Server(name="The club")}
-
-    @hookimpl
-    async def users(self, server_id):
-        return {str(uid): User(username="Ada") for uid in range(self.config.users)}
-
-    @classmethod
-    @hookimpl
-    def commands(cls, group):
-        @group.command()
-        def greet():
-            click.echo("hello")
-"""
-"""A plugin that needs nothing, of which a test decides how it ends."""
-
-
-class Operator:
-    """Runs ``d-back`` in a folder of its own, with the plugin ``club`` installed."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.site = folder / "site"
-        self.site.mkdir()
-        self.install("club", CLUB, "ClubProvider")
-        home = folder / "home"
-        home.mkdir()
-        inherited = os.environ.get("PYTHONPATH", "")
-        self.environ = {
-            **{key: text for key, text in os.environ.items() if not key.startswith("D_BACK_")},
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(self.site), inherited])),
-            "HOME": str(home),
-            "XDG_CONFIG_HOME": str(home),
-        }
-
-    def install(self, name: str, source: str, cls: str = "Provider") -> None:
-        """A distribution ``d-back-NAME`` with a plugin of that name."""
-        (self.site / f"d_back_test_{name}.py").write_text(source)
-        info = self.site / f"d_back_{name}-1.0.dist-info"
-        info.mkdir()
-        metadata = f"Metadata-Version: 2.1\nName: d-back-{name}\nVersion: 1.0\n"
-        (info / "METADATA").write_text(metadata)
-        points = f"[d_back.providers]\n{name} = d_back_test_{name}:{cls}\n"
-        (info / "entry_points.txt").write_text(points)
-
-    def configure(self, text: str = "chain.order = ['club']", name: str = "d-back.toml") -> None:
-        path = self.folder / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-
-    def run(
-        self,
-        *arguments: str,
-        typed: str = "",
-        redirect: str = "",
-        environ: Mapping[str, str] | None = None,
-    ) -> subprocess.CompletedProcess[str]:
-        """A command to its end; ``redirect`` redirects, as in ``>&-``."""
-        return subprocess.run(  # noqa: S603  it is ours
-            self.command(arguments, redirect),
-            cwd=self.folder,
-            env={**self.environ, **(environ or {})},
-            input=typed,
-            capture_output=True,
-            encoding="utf-8",
-            errors="surrogateescape",
-            timeout=PATIENCE,
-            check=False,
-            start_new_session=True,  # without a terminal to ask for passwords
-        )
-
-    def command(self, arguments: tuple[str, ...], redirect: str = "") -> list[str]:
-        command = [sys.executable, "-m", "d_back_core", *arguments]
-        return ["sh", "-c", f'exec "$@" {redirect}', "sh", *command] if redirect else command
-
-    @contextmanager
-    def serving(
-        self, *arguments: str, redirect: str = "", environ: Mapping[str, str] | None = None
-    ) -> Iterator["Serving"]:
-        """A gateway that runs until the block ends, and not a moment longer."""
-        process = subprocess.Popen(  # noqa: S603  it is ours
-            self.command(arguments, redirect),
-            cwd=self.folder,
-            env={**self.environ, **(environ or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-        )
-        too_long = Timer(PATIENCE, process.kill)
-        too_long.start()
-        try:
-            with process:
-                yield Serving(process)
-                process.kill()
-        finally:
-            process.kill()
-            too_long.cancel()
-
-
-class Serving:
-    """A running gateway, and what it has said."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        self.lines: list[str] = []
-
-    def until(self, pattern: str) -> re.Match[str]:
-        """Read its log until a line matches."""
-        for line in self.process.stderr or ():
-            self.lines.append(line)
-            if found := re.search(pattern, line):
-                return found
-        raise AssertionError(f"no line matches {pattern}:\n{''.join(self.lines)}")
-
-    @property
-    def url(self) -> str:
-        """Where it listens, once it does."""
-        return self.until(r"listening on (ws://localhost:\d+)$")[1]
-
-    def end(self, number: int = signal.SIGTERM, within: float = PATIENCE) -> str:
-        """Send a signal and wait; the rest of its log."""
-        self.process.send_signal(number)
-        _, rest = self.process.communicate(timeout=within)
-        return rest
 
 
 @pytest.fixture
@@ -314,9 +152,9 @@ def test_without_a_file_the_only_plugin_is_the_order(
     monkeypatch.setattr(cli, "installed", lambda: dict.fromkeys(names))
     context = click.Context(cli.main)
     context.params = dict.fromkeys(("config", "host", "port", "static_dir"))
-    assert cli.load(context).chain.order == order
+    assert cli.load(cli.source(context)).chain.order == order
     (tmp_path / "d-back.toml").write_text("")
-    assert cli.load(context).chain.order == ("mock",)
+    assert cli.load(cli.source(context)).chain.order == ("mock",)
 
 
 def test_check_says_what_would_run(operator: Operator) -> None:

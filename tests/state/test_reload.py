@@ -138,6 +138,25 @@ async def test_r25_a_server_that_becomes_protected_turns_its_clients_out() -> No
         await client.join("1", password="open sesame")
 
 
+@pytest.mark.parametrize("change", ["changed", "removed"])
+async def test_r25_a_changed_password_turns_out_who_joined_with_the_old_one(change: str) -> None:
+    """They are told `unauthorized` and stay connected; a person whom a provider admitted stays."""
+    given = {"a": ScriptedProvider(ONE, {"1": {"7": ADA}})}
+    given["a"].authorize_answer = True
+    old: dict[str, Any] = {"1": {"passworded": True, "password": "open sesame"}}
+    new: dict[str, Any] = {"1": {"passworded": True, "password": "barley"}}
+    if change == "removed":
+        del new["1"]["password"]
+    async with served(given, policies=old) as gateway:
+        by_password = await gateway.connect_and_join("1", "open sesame")
+        by_provider = await gateway.connect_and_join("1")
+        await gateway.server.reload(configured(["a"], policies=new))
+        frames = await by_password.new_frames()
+        codes = [frame.data.code for frame in frames if isinstance(frame, Error)]
+        assert codes == ["unauthorized"]
+        assert await by_provider.new_frames() == []
+
+
 async def test_policies_reach_clients() -> None:
     """A user whom the operator hides goes; one that comes to light is introduced."""
     async with served(providers(), policies={"1": {"ignore_users": ["8"]}}) as gateway:

@@ -1,0 +1,112 @@
+"""The addresses and the socket file that the gateway listens on."""
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+from operating import posix
+from sample_users import ADA, ONE
+
+from d_back_core import ConfigError
+from d_back_core.config import parse
+from d_back_core.embedding.server import WebSocketServer
+from d_back_core.gateway import listening
+from d_back_testing import ScriptedProvider
+
+ABSENT = "192.0.2.1"
+"""An address for documentation, which no machine has."""
+
+
+def serving(**gateway: object) -> tuple[WebSocketServer, ScriptedProvider]:
+    provider = ScriptedProvider(ONE, {"1": {"7": ADA}})
+    config = parse({"gateway": gateway, "chain": {"order": ["a"]}})
+    return WebSocketServer(config=config, providers={"a": provider}), provider
+
+
+@pytest.fixture
+def two_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the name ``localhost`` have an address that the machine lacks, too."""
+    resolve = socket.getaddrinfo
+
+    def resolved(host: str | None, *args: Any, **options: Any) -> list[Any]:  # noqa: ANN401  as it
+        if host != "localhost":
+            return list(resolve(host, *args, **options))
+        found = resolve("127.0.0.1", *args, **options)
+        lacking = [(*entry[:4], (ABSENT, entry[4][1])) for entry in found]
+        return [*lacking, *found]
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolved)
+
+
+@pytest.mark.usefixtures("two_addresses")
+async def test_one_address_that_the_machine_lacks_is_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """It listens on the other one."""
+    server, _ = serving(host="localhost", port=0)
+    async with server:
+        with socket.create_connection(("127.0.0.1", server.port), 10):
+            pass
+    warned = [each.message for each in caplog.records if each.name == "d_back.gateway"]
+    line = f"built-in defaults: gateway.host 'localhost': this machine lacks {ABSENT}"
+    assert warned.count(line) == 1
+
+
+async def test_a_host_without_any_address_of_the_machine_is_an_error() -> None:
+    """No provider starts."""
+    server, provider = serving(host=ABSENT, port=0)
+    with pytest.raises(ConfigError, match=f"host '{ABSENT}': is not an address of this machine"):
+        await server.start()
+    assert not provider.calls
+
+
+@posix
+async def test_the_socket_file_is_removed_at_the_end(tmp_path: Path) -> None:
+    """One that another process listens on is neither replaced nor removed."""
+    path = tmp_path / "socket"
+    first, _ = serving(path=str(path))
+    async with first:
+        second, provider = serving(path=str(path))
+        with pytest.raises(ConfigError, match="is in use by another process"):
+            await second.start()
+        assert not provider.calls
+        assert path.is_socket()
+    assert not path.exists()
+
+
+@posix
+async def test_a_socket_file_that_was_left_is_replaced(tmp_path: Path) -> None:
+    """A process that was killed removes nothing."""
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    server, _ = serving(path=str(path))
+    async with server:
+        assert path.is_socket()
+    assert not path.exists()
+
+
+@posix
+async def test_a_file_that_is_not_a_socket_stays(tmp_path: Path) -> None:
+    """The error names the key and the file."""
+    path = tmp_path / "notes"
+    path.write_text("keep")
+    server, _ = serving(path=str(path))
+    with pytest.raises(ConfigError, match=r"gateway\.path .*notes': exists and is not a socket"):
+        await server.start()
+    assert path.read_text() == "keep"
+
+
+@posix
+def test_a_socket_file_that_another_process_made_stays(tmp_path: Path) -> None:
+    """The end of this process removes only its own file."""
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as ours, socket.socket(socket.AF_UNIX) as theirs:
+        ours.bind(str(path))
+        file = listening.SocketFile(str(path))
+        file.made()
+        path.rename(tmp_path / "old")
+        theirs.bind(str(path))
+        file.remove()
+    assert path.is_socket()

@@ -6,6 +6,7 @@ from msgspec import structs
 from d_back_core import ConfigError, Reload, Secret, ServerRemoved
 from d_back_core.config.decoding import decode
 from d_back_discord import DiscordConfig, DiscordProvider
+from d_back_discord.config import token_of
 from d_back_discord.public_ids import PublicIds, abbreviated
 from d_back_discord.stream import MAX_EVENTS, Stream
 
@@ -91,3 +92,9 @@ async def test_end_of_the_stream() -> None:
     stream.end()
     stream.put(Reload())
     assert await stream.take() is None
+
+
+@pytest.mark.parametrize("written", ["abc.def", "Bot abc.def", " abc.def\t", "Bot  abc.def\n"])
+def test_a_token_is_used_without_what_surrounds_it(written: str) -> None:
+    """The word of the request header and spaces are not part of the token."""
+    assert token_of(DiscordConfig(token=Secret(written))) == Secret("abc.def")

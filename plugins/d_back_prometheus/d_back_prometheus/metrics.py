@@ -93,7 +93,7 @@ def _providers(providers: list[ProviderStats]) -> Iterator[Metric]:
         ),
     }
     figures = GaugeMetricFamily(
-        "d_back_provider_figure", "What a provider tells of itself.", labels=["provider", "figure"]
+        "d_back_provider_gauge", "What a provider tells of itself.", labels=["provider", "figure"]
     )
     for provider in providers:
         for name, value in provider.gauges.items():

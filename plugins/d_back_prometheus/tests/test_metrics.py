@@ -80,7 +80,7 @@ async def test_the_gauges_of_a_provider_are_metrics(town: ScriptedProvider) -> N
         town.context.gauge("reconnects", 1)
         town.context.gauge("reconnects", 2)
         answer = await scrape(server)
-    assert value(answer, 'd_back_provider_figure{figure="reconnects",provider="town"}') == 2
+    assert value(answer, 'd_back_provider_gauge{figure="reconnects",provider="town"}') == 2
 
 
 async def test_no_label_holds_user_data(town: ScriptedProvider) -> None:

@@ -134,7 +134,7 @@ class Gateway:
             host = self._config.host
             self._hosts, others = await usable_addresses(host, self._config.port)
         except OSError as error:
-            raise ConfigError(self._cannot_listen(error)) from error
+            raise ListenError(self._cannot_listen(error), error) from error
         if others:
             missing = ", ".join(others)
             log.warning("%s '%s': this machine lacks %s", self._place("host"), host, missing)

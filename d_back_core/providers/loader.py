@@ -41,6 +41,7 @@ class Plugin:
     ) -> None:
         self.name = settings.name
         self.settings = settings
+        # Here, not in the configuration: only the class knows the defaults of its plugin.
         self.core = _with_defaults(settings.core, instance)
         self.instance = instance
         self.probe = False
@@ -94,6 +95,7 @@ class Plugin:
         """Return the age in seconds from which a join fetches an answer again; None: never."""
         if self.core.max_age is not None:
             return self.core.max_age
+        # Read each time: a provider may change it while it runs, as the callbacks do.
         own = getattr(self.instance, "max_age", None)
         return own.get(hook) if isinstance(own, Mapping) else own
 

@@ -782,13 +782,14 @@ async def test_server_beside_other_work(embedded: Mapping[str, Json]) -> None:
 async def test_server_in_starlette(embedded: Mapping[str, Json]) -> None:
     """The gateway listens during the lifespan, and a request changes what clients see."""
     module = embedded["starlette_app.py"]
-    app, sent = module["app"], []
+    app = module["app"]
+    sent: list[Mapping[str, Any]] = []
     module["lifespan"].__wrapped__.__globals__["PORT"] = 0  # those of the module as it ran
 
-    async def send(message: Mapping[str, Json]) -> None:
+    async def send(message: Mapping[str, Any]) -> None:
         sent.append(message)
 
-    async def receive() -> Mapping[str, Json]:
+    async def receive() -> Mapping[str, Any]:
         return {"type": "http.request"}
 
     async with app.router.lifespan_context(app), connect(app.state.gateway.url) as world:

@@ -38,7 +38,7 @@ from d_back_core.stats import Counters
 from d_back_testing import ManualClock
 
 MORE_STEPS = int(os.environ.get("D_BACK_DELIVERY_MORE_STEPS", "0"))
-"""Steps by which every search goes further than usual. Without, all of them visit about 50,000
+"""Steps by which every search goes further than usual. Without, all of them visit about 40,000
 states in 35 s of CPU time; each further step takes three to five times as long."""
 
 Step: TypeAlias = tuple[Any, ...]

@@ -9,6 +9,7 @@ import sys
 import termios
 from collections.abc import Callable
 from pathlib import Path
+from threading import Timer
 
 import pytest
 from operating import PATIENCE, Operator, Serving, posix
@@ -232,8 +233,8 @@ def test_a_closed_terminal_ends_what_it_started(operator: Operator, nohup: bool)
 
     def take_terminal() -> None:
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-        if nohup:
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        # In either case: whoever runs the tests may ignore the signal, too.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if nohup else signal.SIG_DFL)
 
     process = subprocess.Popen(
         [sys.executable, "-m", "d_back_core", "--port", "0"],
@@ -247,6 +248,8 @@ def test_a_closed_terminal_ends_what_it_started(operator: Operator, nohup: bool)
     )
     os.close(theirs)
     gateway = Serving(process)
+    too_long = Timer(PATIENCE, process.kill)
+    too_long.start()
     try:
         gateway.until("listening on")
         process.send_signal(signal.SIGHUP)
@@ -260,4 +263,5 @@ def test_a_closed_terminal_ends_what_it_started(operator: Operator, nohup: bool)
         assert process.wait(PATIENCE) == 0
     finally:
         process.kill()
+        too_long.cancel()
         process.communicate()

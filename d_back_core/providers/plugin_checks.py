@@ -57,7 +57,7 @@ def find_instance_problems(instance: object) -> Iterator[Problem]:
         return
     cls = type(instance)
     yield from find_problems(cls)
-    if not hooks_of(cls):
+    if not hooks_of(instance):  # an instance may have hooks that its class has not
         yield Problem("the provider has no hooks", "mark them with @hookimpl", line_of(cls))
     yield from find_default_problems(instance)
 
@@ -68,9 +68,9 @@ def find_default_problems(instance: object) -> Iterator[Problem]:
         yield Problem(what, remedy, line_of(type(instance)))
 
 
-def hooks_of(cls: type) -> list[str]:
-    """Return the names of the attributes that the class marks as hooks."""
-    return sorted(name for name in dir(cls) if hasattr(getattr(cls, name, None), IMPLEMENTS))
+def hooks_of(owner: object) -> list[str]:
+    """Return the names of the attributes of a class, or an instance, that are marked as hooks."""
+    return sorted(name for name in dir(owner) if hasattr(getattr(owner, name, None), IMPLEMENTS))
 
 
 def hooks_specified() -> frozenset[str]:

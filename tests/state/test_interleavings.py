@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 
+from peers import until
 from sample_users import ADA, BOB, ONE
 
 from d_back_core import Change, UserChanged, UserSet, hookimpl
@@ -39,6 +40,7 @@ async def test_r17_a_recorder_that_is_replaced_during_its_start_records() -> Non
     providers = {"a": club(), "recorder": recorder}
     async with prepared(providers, chain=chain) as gateway:
         starting = asyncio.create_task(gateway.server.__aenter__())
+        await until(lambda: "start" in recorder.calls)
         await gateway.settle()
         await gateway.advance(1)
         await starting

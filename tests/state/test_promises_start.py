@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import pytest
+from peers import until
 from sample_users import ADA, BOB, ONE
 
 from d_back_core import Change, Server, ServerRemoved, UserRemoved, hookimpl
@@ -84,6 +85,7 @@ async def test_r8_a_join_waits_for_a_provider_that_starts() -> None:
     a.hold("start")
     async with prepared({"a": a, "b": b}, tables={"a": {"timeout": 60}}) as gateway:
         starting = asyncio.create_task(gateway.server.__aenter__())
+        await until(lambda: "start" in a.calls)
         await gateway.settle()
         await gateway.advance(10)  # it listens although the list is not complete
         await starting
@@ -119,8 +121,7 @@ async def test_r12_the_public_id_is_the_higher_provider_s(mode: str) -> None:
     a.hold("start")
     async with prepared({"a": a, "b": b}, tables={"b": {"mode": mode}}) as gateway:
         starting = asyncio.create_task(gateway.server.__aenter__())
-        await gateway.settle()
-        assert "servers" in b.calls
+        await until(lambda: "servers" in b.calls)
         a.release("start")
         await starting
         await gateway.settle()

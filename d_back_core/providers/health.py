@@ -139,7 +139,10 @@ class Health:
         new = self.last_error not in logged and len(logged) < MAX_REASONS
         if new:  # not otherwise: reasons with a time or a number in them never end
             logged.add(self.last_error)
-        log.log(logging.WARNING if new else logging.DEBUG, "%s; %s", self.last_error, plan)
+        text = self.last_error
+        if not text.startswith(f"provider {self._name}: "):  # the provider's own words
+            text = f"provider {self._name} is degraded: {text}"
+        log.log(logging.WARNING if new else logging.DEBUG, "%s; %s", text, plan)
 
     def log_ready(self) -> None:
         """Log once that the provider is ready, when it is."""

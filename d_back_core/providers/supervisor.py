@@ -345,7 +345,7 @@ class Supervisor:
     def _on_degraded(self, run: int, reason: str) -> None:
         """`Context.degraded` of one run; of a run that is over it does nothing."""
         if self._is_present(run):
-            self.health.fail(f"provider {self.name} is degraded: {reason}")
+            self.health.fail(reason)
             self.health.log_failure(KEPT)
             self._on_health_changed()
 

@@ -118,7 +118,7 @@ async def in_time(condition: Callable[[], Awaitable[bool]]) -> None:
 def health_of(server: WebSocketServer) -> tuple[str, str]:
     supervisor = server.live.providers.supervisors["postgres"]
     health = supervisor.health
-    return health.state, health.last_error.removeprefix("provider postgres is degraded: ")
+    return health.state, health.last_error
 
 
 def town() -> ScriptedProvider:

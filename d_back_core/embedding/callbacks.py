@@ -119,10 +119,10 @@ class Callbacks:
         return Overlay() if users == {} else users
 
     @hookimpl
-    async def events(self) -> AsyncIterator[Event]:
+    def events(self) -> AsyncIterator[Event]:
         """Yield what the program broadcasts."""
-        async for event in self.events_queue.stream():
-            yield event
+        # The generator itself: the core closes it, and would not reach one inside of another.
+        return self.events_queue.stream()
 
     @hookimpl
     async def authorize(self, server_id: str, credentials: Credentials) -> bool | None:
@@ -210,7 +210,7 @@ class ClientIds:
         return {}
 
     @hookimpl
-    async def events(self) -> AsyncIterator[Event]:
+    def events(self) -> AsyncIterator[Event]:
         """Yield the client ids that the program publishes."""
-        async for event in self.events_queue.stream():
-            yield event
+        # The generator itself: the core closes it, and would not reach one inside of another.
+        return self.events_queue.stream()

@@ -387,7 +387,7 @@ class Supervisor:
 
 
 def _is_cancelled() -> bool:
-    """Whether somebody has cancelled the current task."""
+    """Return True if the current task has been cancelled from outside."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 

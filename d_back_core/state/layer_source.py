@@ -69,7 +69,7 @@ class Member(Struct, frozen=True, kw_only=True):
 
 
 class State(Enum):
-    """What is held of the provider; see the header."""
+    """The result of the last answer; see the header."""
 
     IDLE = auto()
     SILENT = auto()
@@ -228,7 +228,7 @@ class LayerSource(Generic[R]):
         return self.supervisor.plugin.max_age(self.hook)
 
     def mark_failing(self, since: float) -> None:
-        """What is held may be out of date since then, until the next answer."""
+        """The records may be out of date since then, until the next answer."""
         self.has_failed = True
         # The earliest one: a second failure must not extend the grace.
         if self.failing_since is None or since < self.failing_since:
@@ -253,7 +253,7 @@ class LayerSource(Generic[R]):
         self.state = State.IDLE if self.records is None else State.INHERITED
 
     def remove(self) -> None:
-        """Ask no more. What is held may stay in use until another provider has answered."""
+        """Ask no more. The records may stay in use until another provider has answered."""
         self._disown()
         self.state = State.REMOVED
 
@@ -277,7 +277,7 @@ class LayerSource(Generic[R]):
         if self.removed:
             return False
         if self._call is not None and self._call.in_flight:
-            # Both to the call's answer and to what is held: the answer may or may not include it,
+            # Both to the call's answer and to the records: the answer may or may not include it,
             # and clients must not wait for it.
             if len(self._call.patches) < MAX_KEPT_EVENTS:
                 self._call.patches.append((key, patch))
@@ -318,7 +318,7 @@ class LayerSource(Generic[R]):
         # From the beginning of the call: the records may be that old.
         self._answered_at = call.began
         if answer is None and self.records is not None and self.failing_since is not None:
-            # Not yet complete after a failure: what is held stays until its grace is over.
+            # Not yet complete after a failure: the records stay until their grace is over.
             self.state = State.HELD
         else:
             self._accept(call, answer, overlay=overlay)

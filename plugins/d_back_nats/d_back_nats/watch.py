@@ -377,7 +377,7 @@ class _Attempt:
 def _lifetime(headers: dict[str, str]) -> float:
     """Return the seconds after which a message expires.
 
-    A TTL in a form that we never write counts as 0: nobody may rely on such a message.
+    A TTL in a form that we never write counts as 0: no reader may rely on such a message.
     """
     ttl = headers.get("Nats-TTL")
     if ttl is None or ttl == "never":

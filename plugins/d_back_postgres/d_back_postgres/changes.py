@@ -14,7 +14,7 @@
     lost    -> current   everything was found, stored and read again: `recovered`, then `Reload`
 
 Every `CHECK_INTERVAL` seconds, and after each reading of keys, the fingerprint of the tables is
-compared. The invariant: no event is told of rows that were read in other tables than those of
+compared. The invariant: no event reports rows that were read in other tables than those of
 the last `Reload`. Otherwise the core would merge the rows of two tables into a state that never
 existed.
 """

@@ -1,7 +1,7 @@
 """Flags as databases store them: boolean, 0 and 1, texts.
 
 A flag that protects a server fails closed: of ``enabled`` and ``passworded``, a value that cannot
-be read counts as the one that lets nobody in.
+be read counts as the one that admits no client.
 """
 
 import logging

@@ -46,7 +46,7 @@ class Whole(Struct):
 class Reading:
     """Reads the relations as they were found once; raises what asyncpg raises.
 
-    Rows that are told together are read in one snapshot (repeatable read): two statements of
+    Rows that are sent together are read in one snapshot (repeatable read): two statements of
     their own could see a state that never existed.
     """
 

@@ -69,6 +69,7 @@ class Live:
             queues=self.providers.recorder_queues,
             changed=self._changes.add_server,
             spawn=self._tasks.start,
+            listed_by=self._listed_by,
         )
         self.registry = ServerRegistry(config, self.providers, self.server_list, shared)
         parts = Parts(
@@ -215,10 +216,13 @@ class Live:
             self._list_recorder.flush(self.list_resolver.layers)
             self.registry.hold_eager()
             self.joins.on_list_refreshed(before, changed=changed)
-            for server_id, server in self.servers.items():
-                server.on_listed(self.list_resolver.layers.holders(server_id))
+            for server in self.servers.values():
+                server.on_list_changed()
         for server in servers:
             server.deliver()
+
+    def _listed_by(self, server_id: str) -> frozenset[str]:
+        return self.list_resolver.layers.holders(server_id)
 
     def _on_list_decided(self) -> None:
         """A provider has answered, or failed: servers that waited for it can be shown now."""

@@ -81,6 +81,9 @@ class Resolver(Generic[R, E]):
         self.layers = Layers(subject.kind, (), {})
         self.stale = False
         """True if the state in use is the last one of providers that have failed since."""
+        self.withdrawn: frozenset[str] = frozenset()
+        """The providers that have taken back the server: once such a provider answers None, its
+        last records do not stay, whether another one answers or not (R3)."""
         self.ready = asyncio.Event()
         """Set when every provider that may be asked has answered or failed."""
         self._subject = subject
@@ -376,6 +379,11 @@ class Resolver(Generic[R, E]):
                 for name, records in lost.items()
                 if modes[name] != "enrich" and not (adding and self.sources[name].removed)
             }
+        lost = {
+            name: records
+            for name, records in lost.items()
+            if name not in self.withdrawn or self.sources[name].removed
+        }
         kept = {
             name: records
             for name, records in lost.items()

@@ -50,6 +50,8 @@ class Shared(Struct, frozen=True, kw_only=True):
     changed: Callable[["ServerState"], None]
     """Called when a server has something to deliver."""
     spawn: Spawn
+    listed_by: Callable[[str], frozenset[str]]
+    """Returns the providers whose lists in use name the server."""
 
 
 class ServerState:
@@ -68,7 +70,7 @@ class ServerState:
         self._shared = shared
         self._subscribers = Subscribers(shared.counters)
         self._filled = False
-        self._listed_by: frozenset[str] = frozenset()
+        self._listed_by = shared.listed_by(server_id)
         self._failover_log = FailoverLog(shared.clock)
         self._recorder = UserRecorder(server_id, shared.queues, lambda: self.policy)
         self._delivering: asyncio.Task[None] | None = None
@@ -135,11 +137,15 @@ class ServerState:
             self.world.put(uid, None)
         self._shared.changed(self)
 
-    def on_listed(self, names: frozenset[str]) -> None:
-        """These providers list the server now. One that no longer does takes back its part: what
-        it returned about the users is out of date, too (R3)."""
-        for name in self._listed_by - names:
-            self.resolver.refetch(name)
+    def on_list_changed(self) -> None:
+        """A provider that no longer lists the server takes back its part: what it returned about
+        the users is out of date, too (R3)."""
+        resolver, names = self.resolver, self._shared.listed_by(self.server_id)
+        gone, back = self._listed_by - names, names & resolver.withdrawn
+        if gone or back:
+            resolver.withdrawn = (resolver.withdrawn | gone) - back
+            for name in gone | back:
+                resolver.refetch(name)
         self._listed_by = names
 
     def stats(self) -> ServerStats:

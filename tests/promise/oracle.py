@@ -50,12 +50,12 @@ class Disorder:
 
     health: int = 0
     """How often a provider changed its health."""
-    reloaded: bool = False
+    reloads: int = 0
     listings: frozenset[str] = frozenset()
     """Servers that a provider has listed or taken back."""
 
     def concerns(self, server_id: str) -> bool:
-        return self.reloaded or server_id in self.listings
+        return self.reloads > 0 or server_id in self.listings
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,7 @@ def _default(
         return last
     if disorder.health or disorder.listings or None in exists.values() or not worlds:
         return None  # it may have moved more than once
-    if last is None and disorder.reloaded:
+    if disorder.reloads > (last is not None):  # it may have been closed in between
         return None
     return last if last in worlds else min(worlds)
 

@@ -375,6 +375,6 @@ def _disorder(phase: Sequence[Act]) -> Disorder:
     health = [act for act in phase if isinstance(act, acts.Turn | acts.Break | acts.End)]
     return Disorder(
         health=len(health),
-        reloaded=any(isinstance(act, acts.Reload) for act in phase),
+        reloads=sum(isinstance(act, acts.Reload) for act in phase),
         listings=frozenset(act.server for act in phase if isinstance(act, acts.List)),
     )

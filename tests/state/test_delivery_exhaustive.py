@@ -202,6 +202,7 @@ class Bench:
             queues=(),
             changed=lambda _: None,
             spawn=self._spawn,  # type: ignore[arg-type]
+            listed_by=lambda _: frozenset(),
         )
         self.server = ServerState("1", Policy(hide_offline=search.hides), self._rate, shared)
         self.server.swap({"A": _user("A", ("x", "online"))})

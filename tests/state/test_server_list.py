@@ -4,7 +4,7 @@ default, and what closes one (R3, R6, R25)."""
 from collections.abc import Mapping
 
 import pytest
-from sample_users import ADA, BOB, ONE
+from sample_users import ADA, BOB, CID, ONE
 from websockets.exceptions import ConnectionClosed
 
 from d_back_core import Message, Reload, Server, ServerChanged, ServerRemoved, User, UserChanged
@@ -76,6 +76,28 @@ async def test_r3_each_server_is_decided_on_its_own() -> None:
         await gateway.advance(FAILBACK)
         await client.new_frames()
         assert client.world.servers["2"].name == "A 2"
+
+
+@pytest.mark.parametrize("mode", ["fallback", "merge"])
+async def test_r3_a_provider_that_no_longer_lists_a_server_takes_its_users_back(mode: str) -> None:
+    """The server stays, since another provider lists it, with the users of that one only. When the
+    first one lists it again, its users return."""
+    a = ScriptedProvider(listing("1", "2"), dict(USERS))
+    b = ScriptedProvider(listing("1"), {"1": {"8": CID}})
+    async with served({"a": a, "b": b}, tables={"b": {"mode": mode}}) as gateway:
+        client = await gateway.connect()
+        await client.join("1")
+        assert "7" in client.world.users
+        del a.users_answers["1"]
+        a.emit(ServerRemoved(server_id="1"))
+        await gateway.settle()
+        await client.new_frames()
+        assert client.world.users.keys() == {"8"}
+        a.users_answers["1"] = {"7": ADA}
+        a.emit(ServerChanged(server_id="1", name="Server 1"))
+        await gateway.settle()
+        await client.new_frames()
+        assert "7" in client.world.users
 
 
 async def test_r3_a_filtered_fallback_leaves_the_rest_of_the_list_to_the_next() -> None:

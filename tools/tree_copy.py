@@ -79,14 +79,15 @@ class TreeCopy:
         limit: float | None = None,
         options: Sequence[str] = (),
         *,
-        keep_bytecode: bool = False,
+        unchanged: bool = False,
     ) -> Ended:
-        """Run pytest. ``limit`` is in seconds. ``keep_bytecode``: also that of the tests; nothing
-        may be changed then."""
+        """Run pytest. ``limit`` is in seconds. ``unchanged``: the tree is as it was, so tests may
+        take any time, and the bytecode of all modules is kept."""
         (self.folder / CHOSEN).write_text("\n".join(tests))
-        usual = ["-x", "-q", "-p", "no:cacheprovider", f"--timeout={self._per_test:g}"]
+        per_test = 0 if unchanged else self._per_test
+        usual = ["-x", "-q", "-p", "no:cacheprovider", f"--timeout={per_test:g}"]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([".", "tests"])}
-        if not keep_bytecode:
+        if not unchanged:
             environment["PYTHONDONTWRITEBYTECODE"] = "1"
         output = self.folder / OUTPUT
         with output.open("wb") as file:
@@ -108,7 +109,7 @@ class TreeCopy:
 
     def require_pass(self, tests: Sequence[str], options: Sequence[str] = ()) -> None:
         """Run pytest without a change; everything must pass."""
-        ended = self.run(tests, None, options, keep_bytecode=True)
+        ended = self.run(tests, None, options, unchanged=True)
         if not ended.passed:
             raise click.ClickException(f"the tests fail without a change:\n{ended.output[-2000:]}")
 

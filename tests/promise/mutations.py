@@ -80,7 +80,11 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/state/test_resume.py",
     ),
     "state/snapshot.py": ("tests/state/test_snapshot.py", DELIVERY),
-    "state/subscribers.py": ("tests/state/test_subscribers.py", DELIVERY),
+    "state/subscribers.py": (
+        "tests/state/test_subscribers.py",
+        "tests/state/test_access.py",
+        DELIVERY,
+    ),
     "wire/frames.py": ("tests/wire/test_frames.py",),
     "wire/protocol.py": ("tests/wire/test_protocol.py",),
 }
@@ -191,8 +195,8 @@ MUTATIONS = (
     Mutation(
         "R15",
         "state/layer_source.py",
-        "if self._call is not call:\n            return  #",
-        "if False:\n            return  #",
+        'under way is discarded."""\n        self.cancel()\n',
+        'under way is discarded."""\n',
     ),
     Mutation(
         "R15",

@@ -64,7 +64,8 @@ class Server(Struct, frozen=True, kw_only=True, gc=False, repr_omit_defaults=Tru
     name: Text = UNSET
     """Display name: any text that is not blank. Default: the server_id."""
     id: Text = UNSET
-    """The short public id, ``[A-Za-z0-9_-]{1,64}``. Default: derived from the name."""
+    """The short public id, ``[A-Za-z0-9_-]{1,64}``. One is made from other texts; clients may join
+    by either. Default: derived from the name."""
     default: Flag = UNSET
     """True: clients that name no server join this one. The highest provider's flag wins."""
     passworded: Flag = UNSET
@@ -198,6 +199,8 @@ class EffectiveServer(Struct, frozen=True, kw_only=True, gc=False):
     default: bool
     passworded: bool
     client_id: str | None = None
+    spelling: str | None = None
+    """The id that a provider gave, if it is not the public id; clients may join by it."""
 
 
 _ID = re.compile(r"[!-~]{1,64}")
@@ -276,7 +279,7 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
     "status": _is_status,
     "role_color": _is_role_color,
     "name": is_text,
-    "id": is_public_id,
+    "id": is_text,
     "client_id": is_id,
 }
 _FLAG_FIELDS = frozenset({"default", "passworded", "enabled"})

@@ -213,10 +213,17 @@ def test_r5_flags_are_read_as_databases_spell_them(
     assert not refused.seen
 
 
-@pytest.mark.parametrize("public_id", ["a b", "über", "constructor", "x" * 65, "", 5])
-def test_r5_a_provider_s_public_id_is_fit_for_urls(public_id: object) -> None:
-    """Otherwise the core derives one."""
+@pytest.mark.parametrize("public_id", ["", " ", "\ud800", 5])
+def test_r5_a_provider_s_public_id_is_a_text(public_id: object) -> None:
+    """Other values count as not supplied; the core derives an id from the name."""
     assert checked(server(name="A", id=public_id), "servers", Refused()) == Server(name="A")
+
+
+@pytest.mark.parametrize("public_id", ["a b", "Straße!", "constructor", "x" * 65])
+def test_r12_a_provider_s_public_id_may_have_any_characters(public_id: str) -> None:
+    """The core makes a public id from it, and clients may join by either."""
+    given = Server(name="A", id=public_id)
+    assert checked(given, "servers", Refused()) == given
 
 
 def test_an_event_keeps_whom_it_is_about() -> None:

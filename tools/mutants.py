@@ -2,10 +2,11 @@
 
     uv run nox -s mutants -- --sample 150 --seed 1
 
-takes a random sample of all possible changes in the packages of `TESTS`. Each is made in a copy of
-the tree, one after the other, and the tests of the folder with the same name run on it. A change
-that no test notices has *survived*: a test is missing, or the code is not needed. Some survive
-because they change nothing that matters, such as a longer log line.
+takes a random sample of all possible changes in `PACKAGES`. First all of `TESTS` run, to see which
+functions each of them calls. Then each change is made in a copy of the tree, one after the other,
+and the tests that call the changed function run on it, the fastest first. A change that no test
+notices has *survived*: a test is missing, or the code is not needed. Some survive because they
+change nothing that matters, such as a longer log line.
 
 mutmut and cosmic-ray do not fit. mutmut 3 changes functions only, and adds all variants of a
 function to its module at once, behind a wrapper: the core checks the signatures of hooks, and
@@ -14,13 +15,9 @@ command for all modules, does not remove statements, and takes no sample.
 """
 
 import ast
-import os
 import re
-import shutil
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -28,22 +25,25 @@ from time import monotonic
 from typing import NamedTuple
 
 import click
+import msgspec
 
-ROOT = Path(__file__).parents[1]
-TESTS = {
-    f"d_back_core/{name}": f"tests/{name}"
-    for name in ("chain", "state", "providers", "wire", "gateway")
-}
-"""The packages that are changed, and the folder of the tests that have to notice it."""
-COPIED = ("d_back_core", "tests", "plugins", "docs", "pyproject.toml", "README.md")
+from tools import calls
+from tools.calls import Calls
+from tools.tree_copy import ROOT, TreeCopy
+
+PACKAGES = tuple(
+    f"d_back_core/{name}" for name in ("chain", "state", "providers", "wire", "gateway")
+)
+"""The packages that are changed."""
+TESTS = (
+    *(f"tests/{name}" for name in ("chain", "state", "providers", "wire", "gateway")),
+    *("tests/embedding", "tests/promise", "tests/test_client.py"),
+)
+"""The tests that have to notice it."""
 REPLACED = {"==": "!=", "<": "<=", ">": ">=", "is": "is not", "in": "not in", "and": "or"}
 REPLACED |= {after: before for before, after in REPLACED.items()}
 OPERATOR = re.compile(r"is\s+not\b|not\s+in\b|\b(?:is|in|and|or)\b|[=!<>]=|[<>]")
 REMOVED = (ast.AugAssign, ast.Delete, ast.Raise, ast.Break, ast.Continue)
-OUTPUT = "output.txt"
-"""The output of the last run of the tests, in the copy."""
-FAILED, PASSED = 1, 0
-"""Exit statuses of pytest. Others mean that it could not run the tests: an import failed."""
 SLOWER = 3
 """Times that the tests may take as long as without a change."""
 SPARE = 30.0
@@ -144,103 +144,77 @@ class Source:
         return self._starts[line - 1] + column
 
 
-class Copy:
-    """A copy of the tree, in which the tests run."""
+class Finder:
+    """Runs, in a copy of the tree, the tests that call a changed function."""
 
-    def __init__(self, folder: Path, per_test: float) -> None:
-        self._folder = folder
-        self._per_test = per_test
-        self._limits: dict[str, float] = {}
-        ignored = shutil.ignore_patterns("__pycache__", "node_modules")
-        for name in COPIED:
-            source = ROOT / name
-            if source.is_dir():
-                shutil.copytree(source, folder / name, ignore=ignored)
-            else:
-                shutil.copy(source, folder)
-
-    def measure(self, tests: str) -> float:
-        """Run the tests without a change; they must pass. Return the seconds that they took."""
-        began = monotonic()
-        status = self._run(tests, None)
-        took = monotonic() - began
-        if status != PASSED:
-            output = (self._folder / OUTPUT).read_text(errors="replace")
-            raise click.ClickException(f"{tests} fails without a change:\n{output[-2000:]}")
-        self._limits[tests] = SLOWER * took + SPARE
-        return took
+    def __init__(self, copy: TreeCopy, calls: Sequence[Calls]) -> None:
+        self._copy = copy
+        self._tests = sorted(calls, key=lambda each: each.seconds)
 
     def outcome(self, mutation: Mutation) -> str:
-        """Make the change, run the tests, and take it back."""
-        changed = self._folder / mutation.path
-        content = changed.read_bytes()
+        """Make the change, run the tests, the fastest first, and take it back."""
+        tests = self.tests_of(mutation)
+        if not tests:
+            return "survived: no test calls this"
+        content = (self._copy.folder / mutation.path).read_bytes()
         after = mutation.after.encode()
-        changed.write_bytes(content[: mutation.start] + after + content[mutation.end :])
-        try:
-            tests = tests_of(mutation.path)
-            status = self._run(tests, self._limits[tests])
-        finally:
-            changed.write_bytes(content)
-        if status == PASSED:
-            return "survived"
-        if status is None:
-            return "found: the tests take too long"
-        return (
-            f"found by {self._failed_test()}"
-            if status == FAILED
-            else "found: the tests cannot run"
-        )
+        changed = content[: mutation.start] + after + content[mutation.end :]
+        limit = SLOWER * sum(each.seconds for each in tests) + SPARE
+        with self._copy.changed(mutation.path, changed):
+            return str(self._copy.run([each.test for each in tests], limit))
 
-    def _failed_test(self) -> str:
-        """Return the test that failed. If it has nothing to do with the change, it may be one that
-        fails on a busy machine."""
-        output = (self._folder / OUTPUT).read_text(errors="replace")
-        failed = re.search(r"^(?:FAILED|ERROR) (\S+)", output, re.MULTILINE)
-        return failed[1] if failed else "a crash"
-
-    def _run(self, tests: str, limit: float | None) -> int | None:
-        """Run the tests until the first failure. Return the exit status, None if it takes longer
-        than the limit."""
-        # Nothing is written below the sources: the bytecode of a file that changes within a
-        # second, and keeps its size, would be used for the next one.
-        environment = os.environ | {"PYTHONPATH": ".", "PYTHONDONTWRITEBYTECODE": "1"}
-        options = ["-x", "-q", "-p", "no:cacheprovider", f"--timeout={self._per_test:g}"]
-        with (self._folder / OUTPUT).open("wb") as output:
-            process = subprocess.Popen(  # noqa: S603  our own Python
-                [sys.executable, "-m", "pytest", *options, tests],
-                cwd=self._folder,
-                env=environment,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
+    def tests_of(self, mutation: Mutation) -> list[Calls]:
+        """Return the tests that call the function around the change. If it is in none, those that
+        call any function of its file."""
+        name = _function_around(ROOT / mutation.path, mutation.line)
+        return [
+            each
+            for each in self._tests
+            if any(
+                path == mutation.path and name in {None, called} for path, called in each.functions
             )
-        try:
-            return process.wait(limit)
-        except subprocess.TimeoutExpired:
-            return None
-        finally:
-            kill_session(process)
+        ]
 
 
-def kill_session(process: "subprocess.Popen[bytes]") -> None:
-    """End pytest and every process that a test has started."""
-    try:
-        os.killpg(process.pid, 9)
-    except ProcessLookupError:
-        return
-    finally:
-        process.wait()
+def _function_around(path: Path, line: int) -> str | None:
+    """Return the qualified name of the innermost function around that line."""
+    found = None
+
+    def look_into(parent: ast.AST, prefix: str) -> None:
+        nonlocal found
+        for node in ast.iter_child_nodes(parent):
+            name = prefix + getattr(node, "name", "")
+            match node:
+                case ast.ClassDef():
+                    look_into(node, f"{name}.")
+                case ast.FunctionDef() | ast.AsyncFunctionDef():
+                    # Its decorators and defaults belong to what is around it.
+                    if node.body[0].lineno <= line <= (node.end_lineno or 0):
+                        found = name
+                        look_into(node, f"{name}.<locals>.")
+                case _:
+                    look_into(node, prefix)
+
+    look_into(ast.parse(path.read_bytes()), "")
+    return found
 
 
-def tests_of(path: str) -> str:
-    return TESTS[str(Path(path).parent)]
+def measured(copy: TreeCopy, known: Path | None) -> list[Calls]:
+    """Return what each test calls; from the file if it exists, else it is written."""
+    if known is not None and known.exists():
+        return msgspec.json.decode(known.read_bytes(), type=list[Calls])
+    copy.require_pass(TESTS, ["-p", "tools.calls"])
+    content = (copy.folder / calls.OUTPUT).read_bytes()
+    if known is not None:
+        known.write_bytes(content)
+    return msgspec.json.decode(content, type=list[Calls])
 
 
 def all_mutations() -> list[Mutation]:
     """Return all mutations of all packages, in a fixed order."""
     return [
         mutation
-        for package in TESTS
+        for package in PACKAGES
         for path in sorted((ROOT / package).glob("*.py"))
         for mutation in Source(str(path.relative_to(ROOT)), path.read_bytes()).mutations()
     ]
@@ -249,14 +223,26 @@ def all_mutations() -> list[Mutation]:
 @click.command()
 @click.option("--sample", default=50, help="Number of changes.", show_default=True)
 @click.option("--seed", default=0, help="Seed of the sample.", show_default=True)
-@click.option("--per-test", default=30.0, help="Seconds that a test may take.", show_default=True)
-@click.option("--only", type=click.Choice([*TESTS]), help="Change this package only.")
+@click.option("--per-test", default=60.0, help="Seconds that a test may take.", show_default=True)
+@click.option("--only", type=click.Choice(PACKAGES), help="Change this package only.")
 @click.option("--list", "only_list", is_flag=True, help="Print the sample, and run nothing.")
-def main(sample: int, seed: int, per_test: float, only: str | None, *, only_list: bool) -> None:
+@click.option(
+    "--calls",
+    "known",
+    type=click.Path(path_type=Path),
+    help="A file for what each test calls: read if it exists, else written. For several seeds.",
+)
+def main(  # noqa: PLR0913  one for each option
+    sample: int,
+    seed: int,
+    per_test: float,
+    only: str | None,
+    known: Path | None,
+    *,
+    only_list: bool,
+) -> None:
     """Change the core in one place, and see if its tests fail."""
-    possible = [
-        each for each in all_mutations() if only is None or tests_of(each.path) == TESTS[only]
-    ]
+    possible = [each for each in all_mutations() if only in {None, str(Path(each.path).parent)}]
     chosen = sorted(Random(seed).sample(possible, min(sample, len(possible))))  # noqa: S311
     click.echo(f"{len(chosen)} of {len(possible)} changes, seed {seed}")
     if only_list:
@@ -265,14 +251,15 @@ def main(sample: int, seed: int, per_test: float, only: str | None, *, only_list
         return
     survived = []
     with tempfile.TemporaryDirectory(prefix="d-back-mutants-") as folder:
-        copy = Copy(Path(folder), per_test)
-        for tests in sorted({tests_of(each.path) for each in chosen}):
-            click.echo(f"{tests} without a change: {copy.measure(tests):.0f} s")
+        copy = TreeCopy(Path(folder), per_test)
+        began = monotonic()
+        finder = Finder(copy, measured(copy, known))
+        click.echo(f"what each test calls: {monotonic() - began:.0f} s")
         for mutation in chosen:
             began = monotonic()
-            outcome = copy.outcome(mutation)
+            outcome = finder.outcome(mutation)
             click.echo(f"{mutation}\n    {outcome}, {monotonic() - began:.0f} s")
-            if outcome == "survived":
+            if outcome.startswith("survived"):
                 survived.append(mutation)
     click.echo(f"{len(chosen) - len(survived)} found, {len(survived)} survived")
     for mutation in survived:

@@ -1,6 +1,6 @@
 """The operator's rules per server, applied after the merge to the data of all providers."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, count
 
 from msgspec import Struct, UnsetType
@@ -74,7 +74,8 @@ class PublicIds:
     """server_id → public id, the same for the life of the process (R12).
 
     If two servers want the same id, the order is: the operator's alias, then a provider's id, then
-    the order of the list. The loser gets its server_id.
+    the order of the list. The loser gets its server_id. A provider's id may have any characters:
+    then a slug is made from it.
     """
 
     RESERVED = frozenset({"default", "null"})
@@ -82,16 +83,29 @@ class PublicIds:
     def __init__(self) -> None:
         self._ids: dict[str, str] = {}
         self._used: set[str] = set(self.RESERVED)
+        self._spellings: dict[str, str] = {}
 
     def assign(self, servers: Mapping[str, Server], policies: Mapping[str, Policy]) -> None:
         """Assign a public id to every server that has none yet."""
         new = [server_id for server_id in servers if server_id not in self._ids]
-        if not new:
-            return
+        if new:
+            self._assign(new, servers, policies)
+        for server_id, server in servers.items():
+            if server.id and server.id != self._ids[server_id]:
+                self._spellings[server_id] = server.id.strip()
+
+    def spelling(self, server_id: str) -> str | None:
+        """Return the last id of a provider that is not the public id: clients may know it, also
+        after that provider has failed."""
+        return self._spellings.get(server_id)
+
+    def _assign(
+        self, new: Sequence[str], servers: Mapping[str, Server], policies: Mapping[str, Policy]
+    ) -> None:
         aliases = {policy.alias: server_id for server_id, policy in policies.items()}
         wishes: tuple[Callable[[str], str | UnsetType | None], ...] = (
             lambda server_id: policies.get(server_id, NO_POLICY).alias,
-            lambda server_id: servers[server_id].id,
+            lambda server_id: _given_id(servers[server_id]),
             lambda server_id: slug(servers[server_id].name or ""),
         )
         # All aliases before the first provider's id, and all of these before the first slug: the
@@ -124,6 +138,12 @@ class PublicIds:
     def _take(self, server_id: str, public_id: str) -> None:
         self._ids[server_id] = public_id
         self._used.add(public_id)
+
+
+def _given_id(server: Server) -> str:
+    """Return the id that a provider gave, as a public id."""
+    given = server.id or ""
+    return given if is_public_id(given) else slug(given)
 
 
 def slug(name: str) -> str:
@@ -170,6 +190,7 @@ def effective_servers(
             public_id=public_ids[server_id],
             name=server.name or server_id,
             default=server_id == default,
+            spelling=public_ids.spelling(server_id),
             passworded=server_id in closed,
             client_id=server.client_id or None,
         )
@@ -183,9 +204,11 @@ def means_default(wanted: str | None) -> bool:
 
 
 def resolve(servers: Mapping[str, EffectiveServer], wanted: str | None) -> EffectiveServer | None:
-    """Return the server that a client requests: by server_id, by public id, or the default."""
+    """Return the server that a client requests: by server_id, by public id, by the id that a
+    provider gave, or the default."""
     if means_default(wanted):
         return next((server for server in servers.values() if server.default), None)
     wanted = (wanted or "").strip()
     by_public_id = (server for server in servers.values() if server.public_id == wanted)
-    return servers.get(wanted) or next(by_public_id, None)
+    by_spelling = (server for server in servers.values() if server.spelling == wanted)
+    return servers.get(wanted) or next(by_public_id, None) or next(by_spelling, None)

@@ -30,6 +30,9 @@ from d_back_core.retrying import retrying
 BATCH = 1000
 MAX_MESSAGES = 1000
 """Chat messages that wait for a recorder; the oldest is dropped first."""
+MAX_MESSAGE_AGE = 300.0
+"""Seconds for which a chat message waits. After a long outage a recorder that passes chat on would
+show old messages as new ones."""
 
 Key: TypeAlias = tuple[Hashable, ...]
 
@@ -38,7 +41,7 @@ log = logging.getLogger("d_back.queue")
 
 class RecorderQueue:
     """One recorder's queue, bounded by the number of users and servers: of each only the newest
-    state waits."""
+    state waits, however long. Chat is bounded by number and age (R23)."""
 
     def __init__(
         self, supervisor: Supervisor, link: Link, above: str | None, clock: Clock
@@ -46,7 +49,10 @@ class RecorderQueue:
         self.reconfigure(supervisor, link, above)
         self._clock = clock
         self._queue: dict[Key, Change] = {}
-        self._messages: dict[Key, None] = {}
+        self._messages: dict[Key, float] = {}
+        """The time at which each message was queued, the oldest first."""
+        self._dropped = 0
+        """Messages since the last success."""
         self._numbers = count()
         # Exactly one of the two is set: `_wanted` while changes wait, `_empty` while none does.
         self._wanted = asyncio.Event()
@@ -79,11 +85,8 @@ class RecorderQueue:
             self._queue.pop(key, None)  # the newest is the last: `Snapshot` relies on the order
             self._queue[key] = change
             if isinstance(change, Message):
-                self._messages[key] = None
-        # Nothing replaces a message: during an outage they would grow without a bound.
-        while len(self._messages) > MAX_MESSAGES:
-            oldest = next(iter(self._messages))
-            del self._messages[oldest], self._queue[oldest]
+                self._messages[key] = self._clock.time()
+        self._drop_messages()
         if self._queue:
             self._empty.clear()
             self._wanted.set()
@@ -125,12 +128,29 @@ class RecorderQueue:
                 with attempt:
                     await self._store()
 
+    def _drop_messages(self) -> None:
+        """Drop chat that is too much or too old: nothing replaces a message, so that during an
+        outage they would grow without a bound."""
+        too_old = self._clock.time() - MAX_MESSAGE_AGE
+        while self._messages:
+            oldest, queued_at = next(iter(self._messages.items()))
+            if queued_at > too_old and len(self._messages) <= MAX_MESSAGES:
+                return
+            del self._messages[oldest], self._queue[oldest]
+            self._dropped += 1
+
     async def _store(self) -> None:
         self._is_backing_off = False
+        self._drop_messages()
         # The batch stays queued during the call: a failed attempt loses nothing.
         keys = list(self._queue)[:BATCH]
         batch = [self._queue[key] for key in keys]
-        await self.supervisor.call("record", changes=batch)
+        if batch:
+            await self.supervisor.call("record", changes=batch)
+        if self._dropped:
+            name, dropped = self.supervisor.name, self._dropped
+            log.warning("recorder %s: %d chat messages waited too long, dropped", name, dropped)
+            self._dropped = 0
         for key, change in zip(keys, batch, strict=True):
             # A newer change of the same key came during the call: it is still to be stored.
             if self._queue.get(key) is change:

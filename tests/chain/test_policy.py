@@ -113,6 +113,27 @@ def test_r12_without_a_fit_name_it_is_the_server_id() -> None:
     assert public_ids(servers) == {"1": "1", "2": "2", "3": "3"}
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("Straße!", "strasse"),
+        ("a b", "a-b"),
+        ("constructor", "one"),
+        ("🎉", "one"),
+        ("a_B", "a_B"),
+    ],
+)
+def test_r12_an_id_with_other_characters_becomes_a_slug(given: str, expected: str) -> None:
+    """If nothing of it can be in a URL, the name decides."""
+    assert public_ids({"1": Server(name="One", id=given)}) == {"1": expected}
+
+
+def test_r12_an_id_that_another_server_has_becomes_no_slug() -> None:
+    """The loser is called by its name, as ever."""
+    servers = {"1": Server(name="One", id="Same"), "2": Server(name="Two", id="Same")}
+    assert public_ids(servers) == {"1": "Same", "2": "two"}
+
+
 @pytest.mark.parametrize("name", ["Default", "null", "NULL!"])
 def test_r12_a_reserved_word_is_no_public_id(name: str) -> None:
     """Clients mean something else by it."""
@@ -439,6 +460,25 @@ def test_a_server_is_found_by_either_id(wanted: str) -> None:
     servers = effective(TWO, {"2": Policy(alias="dworld")})
     found = resolve(servers, wanted)
     assert found is servers["2"]
+
+
+@pytest.mark.parametrize("given", ["Straße!", "a b", " old ", "constructor", "1-2/3"])
+def test_r12_a_server_is_found_by_the_id_that_a_provider_gave(given: str) -> None:
+    """Whatever its public id is, also after the provider has failed."""
+    ids = PublicIds()
+    policies = {"2": Policy(alias="dworld")}
+    servers = effective_servers({**TWO, "2": Server(name="Two", id=given)}, policies, ids)
+    assert resolve(servers, given) is servers["2"]
+    servers = effective_servers({**TWO, "2": Server(name="Two", id="dworld")}, policies, ids)
+    assert resolve(servers, given) is servers["2"]
+
+
+def test_r12_a_public_id_is_found_before_the_id_that_a_provider_gave() -> None:
+    """A provider cannot take the clients of another server."""
+    servers = {"1": Server(id="one"), "2": Server(id="one"), "3": Server(id="1")}
+    shown = effective(servers)
+    assert resolve(shown, "one") is shown["1"]
+    assert resolve(shown, "1") is shown["1"]
 
 
 @pytest.mark.parametrize("wanted", ["9", "DWORLD", "Two", "constructor", "__proto__"])

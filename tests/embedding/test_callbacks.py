@@ -346,6 +346,43 @@ async def test_a_client_id_is_asked_for_at_every_join(dial: Dial) -> None:
         assert (await first.expect("update-clientid"))["data"] == {"clientId": "200"}
 
 
+async def test_an_old_client_id_does_not_replace_one_that_was_broadcast(dial: Dial) -> None:
+    """A function that returns what it returned before brings no news."""
+    server = serving(always({"7": ADA}))
+    server.on_get_client_id(always("100"))
+    async with server:
+        first = await dial(server)
+        assert (await first.join())["clientId"] == "100"
+        await server.broadcast_client_id_update("1", "200")
+        assert (await first.expect("update-clientid"))["data"] == {"clientId": "200"}
+        assert (await (await dial(server)).join())["clientId"] == "200"
+
+
+async def test_r18_joins_at_the_same_time_ask_once_for_the_client_id(dial: Dial) -> None:
+    """They share the call."""
+    asked, answer = [], asyncio.Event()
+
+    async def client_id(server_id: str) -> str:
+        asked.append(server_id)
+        await answer.wait()
+        return "100"
+
+    server = serving(always({"7": ADA}), ttl=60)
+    server.on_get_client_id(client_id)
+    async with server:
+        peers = [await dial(server) for _ in range(3)]
+        for peer in peers:
+            await peer.ask()
+        await until(lambda: asked)
+        for peer in peers:
+            await peer.send({"type": "get_server_data"})
+            await peer.expect("server_data")
+        answer.set()
+        for peer in peers:
+            assert (await peer.expect("server-join"))["data"]["clientId"] == "100"
+        assert asked == ["1"]
+
+
 async def test_a_broadcast_during_a_call_wins_over_its_answer(dial: Dial) -> None:
     """What is broadcast later is newer than what was asked for earlier."""
     asked, answer = asyncio.Event(), asyncio.Event()

@@ -150,11 +150,13 @@ async def test_the_default_join_succeeds(dial: Dial, data: dict[str, Any] | None
 
 
 async def test_a_connect_without_data_joins_the_default(dial: Dial) -> None:
-    """Not even data is needed."""
+    """Not even data is needed; the answer has the default server's users."""
     async with serving(town()) as server:
         peer = await dial(server)
         await peer.send({"type": "connect"})
-        await peer.expect("server-join")
+        joined = (await peer.expect("server-join"))["data"]
+        assert joined["request"] == {"server": "plaza"}
+        assert joined["users"].keys() == {"7", "8"}
 
 
 @pytest.mark.parametrize("wanted", ["garden", "222", " garden ", "222\n"])
@@ -682,7 +684,9 @@ async def test_binary_frames_of_utf_8_are_read(dial: Dial) -> None:
     async with serving(town()) as server:
         peer = await dial(server)
         await peer.connection.send(b'{"type":"connect","data":{"server":"garden"}}')
-        await peer.expect("server-join")
+        joined = (await peer.expect("server-join"))["data"]
+        assert joined["request"] == {"server": "garden"}
+        assert joined["users"].keys() == {"9"}
 
 
 async def test_a_wrong_message_leaves_the_subscription(dial: Dial) -> None:

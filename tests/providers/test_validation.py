@@ -299,7 +299,7 @@ async def test_r5_a_bad_client_id_is_not_passed_on(value: Any) -> None:  # noqa:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("name", ""), ("name", 7), ("name", SURROGATE), ("id", "a b"), ("id", ""), ("id", "é")],
+    [("name", ""), ("name", 7), ("name", SURROGATE), ("id", 7), ("id", ""), ("id", SURROGATE)],
 )
 async def test_r5_a_bad_field_of_a_server_counts_as_not_supplied(
     field: str, value: object

@@ -76,6 +76,21 @@ async def test_r2_a_join_does_not_ask_an_old_provider_below_the_one_in_use() -> 
         assert "users 1" not in b.calls
 
 
+async def test_r2_a_join_does_not_ask_a_provider_whose_place_a_higher_one_has_taken() -> None:
+    """Also if it was in use before."""
+    a, b = ScriptedProvider(ONE, {"1": {"7": ADA}}), ScriptedProvider(ONE, {"1": {"8": BOB}})
+    a.users_answers["1"] = None
+    async with served({"a": a, "b": b}, tables={"b": {"max_age": 0}}) as gateway:
+        assert (await gateway.connect_and_join()).users.keys() == {"8"}
+        a.users_answers["1"] = {"7": ADA}
+        a.emit(Reload())
+        await gateway.settle()
+        asked = b.calls.count("users 1")
+        await gateway.advance(10)
+        assert (await gateway.connect_and_join()).users.keys() == {"7"}
+        assert b.calls.count("users 1") == asked
+
+
 async def test_r13_a_reload_switches_hide_offline() -> None:
     """Off: clients see the hidden users; on: those that join next do not."""
     away = ScriptedProvider(ONE, {"1": {"7": ADA}})

@@ -73,6 +73,47 @@ async def test_r23_of_too_many_messages_the_oldest_are_dropped(
         assert any(isinstance(change, Snapshot) for change in recorder.got)
 
 
+async def test_r23_messages_that_have_waited_too_long_are_dropped(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """After an outage a recorder receives recent chat only, and all users; the log says it."""
+    source, recorder = town(), Recorder()
+    recorder.failing = True
+    async with served({"a": source, "r": recorder}, chain=RECORDED) as gateway:
+        await gateway.settle()
+        source.emit(chat("old"), chat("old, too"))
+        await gateway.advance(recorder_queue.MAX_MESSAGE_AGE - 120)
+        source.emit(chat("recent"))
+        await gateway.advance(120)
+        assert recorder.texts == []
+        recorder.failing = False
+        await gateway.advance(70)
+        assert recorder.texts == ["recent"]
+        assert any(isinstance(change, Snapshot) for change in recorder.got)
+        assert "recorder r: 2 chat messages waited too long, dropped" in caplog.text
+
+
+async def test_r23_a_queue_of_old_messages_only_becomes_empty(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The recorder is not called without a change, and a flush does not wait."""
+    monkeypatch.setattr(recorder_queue, "MAX_MESSAGE_AGE", 0.1)
+    source, recorder = town(), Recorder()
+    async with served({"a": source, "r": recorder}, chain=RECORDED) as gateway:
+        await gateway.settle()
+        recorder.got.clear()
+        recorder.failing = True
+        source.emit(chat("old"))
+        await gateway.settle()
+        [queue] = gateway.live.providers.recorder_queues
+        assert queue.waiting == 1
+        calls = recorder.calls.count("record")
+        await gateway.advance(70)
+        assert queue.waiting == 0
+        assert recorder.calls.count("record") == calls
+        await queue.flush()
+
+
 async def test_r23_snapshots_replace_each_other_while_a_recorder_is_down() -> None:
     """However often a provider is fetched, the queue does not grow."""
     source, recorder = town(), Recorder()

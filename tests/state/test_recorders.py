@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from msgspec import structs
 from sample_users import ADA, BOB, CID, ONE
 
 from d_back_core import (
@@ -204,13 +205,16 @@ async def test_r23_chat_is_for_public_recorders_only() -> None:
     source, memory, public = town(), Recorder(), PublicRecorder()
     providers = {"town": source, "memory": memory, "public": public}
     chain = {"order": ["town"], "recorders": ["memory", "public"]}
-    said = Message(server_id="1", uid="7", message="hello", channel="c")
+    said = [
+        Message(server_id="1", uid=uid, message=text, channel="c")
+        for uid, text in (("7", "hello"), ("8", "hi"), ("7", "hello"))
+    ]
     async with served(providers, chain=chain) as gateway:
         await gateway.settle()
-        source.emit(said)
+        source.emit(*said)
         await gateway.settle()
-    assert said in public.got
-    assert said not in memory.got
+    assert [each for each in public.got if isinstance(each, Message)] == said
+    assert not [each for each in memory.got if isinstance(each, Message)]
 
 
 async def test_public_recorders_get_the_state_after_the_policy() -> None:
@@ -222,11 +226,20 @@ async def test_public_recorders_get_the_state_after_the_policy() -> None:
     policies = {"1": {"ignore_users": ["8"], "ignore_channels": ["secret"]}}
     async with served(providers, chain=chain, policies=policies) as gateway:
         await gateway.settle()
-        source.emit(Message(server_id="1", uid="7", message="psst", channel="secret"))
+        said = {
+            text: Message(server_id="1", uid=uid, message=text, channel=channel)
+            for uid, text, channel in (
+                ("7", "psst", "secret"),
+                ("8", "I am hidden", "c"),
+                ("7", "hello", "c"),
+            )
+        }
+        source.emit(*said.values(), UserChanged(server_id="1", uid="8", status="dnd"))
         await gateway.settle()
-    assert users_of(public.got) == {"7": ADA}
-    assert users_of(memory.got) == {"7": ADA, "8": BOB}
-    assert not [change for change in public.got if isinstance(change, Message)]
+    assert users_of(public.got) == {"7": ADA, "8": None}
+    assert "8" not in [change.uid for change in public.got if isinstance(change, UserSet)]
+    assert users_of(memory.got) == {"7": ADA, "8": structs.replace(BOB, status="dnd")}
+    assert [each for each in public.got if isinstance(each, Message)] == [said["hello"]]
 
 
 async def test_r6_protection_is_recorded() -> None:

@@ -97,6 +97,20 @@ async def test_r17_a_changed_table_stops_the_old_instance_and_keeps_its_layer() 
         assert client.users["7"].status == "dnd"
 
 
+async def test_r17_a_merging_provider_that_is_replaced_by_itself_keeps_its_layer() -> None:
+    """Also if its order and mode stay the same, so that nothing else waits for it."""
+    given, merging = providers(), {"mode": "merge"}
+    async with served(given, tables={"b": merging}) as gateway:
+        client = await gateway.connect_and_join()
+        given["b"].hold("start")
+        await gateway.server.reload(configured(["a", "b"], {"b": {**merging, "key": "new"}}))
+        await gateway.settle()
+        assert given["b"].calls[-2:] == ["stop", "start"]
+        assert await client.new_frames() == []
+        assert client.users.keys() == {"7", "8", "9"}
+        given["b"].release("start")
+
+
 async def test_r7_a_removed_provider_stays_until_the_next_one_has_answered() -> None:
     """There is no moment without users."""
     given = providers()

@@ -1,57 +1,87 @@
-"""discord.py's client as the provider runs it, and where it connects to."""
+"""discord.py's client as the provider runs it: REST, and the objects that it makes of events.
 
+The gateway is ours: `Shard` hands each event to `OwnClient.take`.
+"""
+
+import logging
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
-import aiohttp
 import discord
-from discord.gateway import DiscordWebSocket
 from discord.http import HTTPClient, Route
-from discord.state import ConnectionState
+from discord.state import AutoShardedConnectionState
 from yarl import URL
 
-from d_back_core import Clock
 from d_back_discord.config import DiscordConfig
+from d_back_discord.gateway import DEFAULT_URL, REQUEST_MEMBERS, Gateway
 
-IDENTIFY_PAUSE = 5.0
-"""Seconds before a new session, so that Discord does not refuse it as too soon."""
 MAX_RATE_LIMIT = 30.0
-READY_TIMEOUT = 0.05
-"""discord.py is ready when no guild has come for so long. Nobody waits for that, but a task of
-discord.py's ends only then. (Not 0: on Python 3.11 it would lose guilds that came at once.)"""
 
 
 class DirectedHTTP(HTTPClient):
-    """Speaks to the configured server in place of Discord's.
+    """Speaks to the configured server instead of Discord's.
 
-    discord.py has no option for it: REST addresses begin with the class attribute
-    ``Route.BASE``, the gateway's with ``DiscordWebSocket.DEFAULT_GATEWAY``, and to change one of
-    them would change it for every bot in the process. All addresses pass through these two
-    methods, so a subclass of our own client's own part can turn them. What the server names
-    itself, the address to resume at, is left as it is.
+    discord.py has no option for it: REST addresses begin with the class attribute ``Route.BASE``,
+    and to change it would change it for every bot in the process. All addresses pass through this
+    method, so a subclass of our own client's own part can turn them.
     """
 
-    def __init__(self, api_url: str, gateway_url: str, **options: Any) -> None:  # noqa: ANN401  discord.py's
+    def __init__(self, api_url: str, **options: Any) -> None:  # noqa: ANN401  discord.py's
         super().__init__(**options)
         self._api_url = api_url.rstrip("/")
-        self._gateway_url = URL(gateway_url)
 
     async def request(self, route: Route, **options: Any) -> Any:  # noqa: ANN401  discord.py's
         if route.url.startswith(Route.BASE):
             route.url = self._api_url + route.url.removeprefix(Route.BASE)
         return await super().request(route, **options)
 
-    async def ws_connect(self, url: str, *, compress: int = 0) -> aiohttp.ClientWebSocketResponse:
-        asked = URL(url)
-        if asked.origin() == DiscordWebSocket.DEFAULT_GATEWAY.origin():
-            url = str(self._gateway_url.update_query(asked.query))
-        return await super().ws_connect(url, compress=compress)
+
+class OwnState(AutoShardedConnectionState["OwnClient"]):
+    """What discord.py knows, of all shards. It tells of each guild when it comes: members are
+    asked for by `Layer`."""
+
+    def parse_ready(self, data: Any) -> None:  # noqa: ANN401  discord.py's
+        """Begin the session of one shard, with its guilds instead of those of the one before."""
+        shard = data["shard"][0]
+        self.clear_chunk_requests(shard)
+        for guild in [guild for guild in self.guilds if guild.shard_id == shard]:
+            self._remove_guild(guild)
+        super().parse_ready(data)
+        # discord.py waits, in two tasks, until no more guilds come, and only then tells of them.
+        self._ready_tasks.pop(shard).cancel()
+        del self._ready_states[shard]
+        if self._ready_task is not None:
+            self._ready_task.cancel()
+            self._ready_task = None
+
+    def parse_guild_members_chunk(self, data: Any) -> None:  # noqa: ANN401  discord.py's
+        """Take in members; the presences among them also of members who are known already."""
+        guild = self._get_guild(int(data["guild_id"]))
+        presences = data.get("presences") or ()
+        known = (
+            []
+            if guild is None
+            else [
+                (member, each)
+                for each in presences
+                if (member := guild.get_member(int(each["user"]["id"]))) is not None
+            ]
+        )
+        super().parse_guild_members_chunk(data)
+        for member, presence in known:
+            raw = discord.RawPresenceUpdateEvent(data=presence, state=self)
+            member._presence_update(raw, presence["user"])  # noqa: SLF001  as discord.py does
+
+    def parse_rate_limited(self, data: Any) -> None:  # noqa: ANN401  any JSON
+        """Discord refuses what was sent, here a request for members, for some seconds."""
+        if data["opcode"] == REQUEST_MEMBERS:
+            self.dispatch("rate_limited", int(data["meta"]["guild_id"]), data["retry_after"])
 
 
 class OwnClient(discord.Client):
     """Tells every event at once, in the order of the gateway, without a task for each.
 
-    ``heard`` may not raise: it would end the connection.
+    ``heard`` may not raise.
     """
 
     def __init__(
@@ -59,37 +89,89 @@ class OwnClient(discord.Client):
         config: DiscordConfig,
         intents: discord.Intents,
         heard: Callable[[str, tuple[Any, ...]], None],
-        clock: Clock,
+        log: logging.Logger,
     ) -> None:
-        self._directed = config.api_url, config.gateway_url
+        self.gateway_url = DEFAULT_URL if config.gateway_url is None else URL(config.gateway_url)
+        self.gateways: Callable[[int], Gateway | None] = lambda _shard: None
+        """The connection of a shard, while there is one."""
+        self._api_url = config.api_url
         self._heard = heard
-        self._clock = clock
+        self._log = log
+        self.state: OwnState
         super().__init__(
             intents=intents,
-            # Members are asked for guild by guild, when it has come: see `Layer`.
             chunk_guilds_at_startup=False,
-            guild_ready_timeout=READY_TIMEOUT,
             # Of members who have not arrived yet there is no other presence.
             enable_raw_presences=True,
             max_messages=None,
             max_ratelimit_timeout=MAX_RATE_LIMIT,
         )
 
+    def use_shards(self, count: int, gateways: Callable[[int], Gateway | None]) -> None:
+        """Say how many shards there are, before the first event."""
+        self.shard_count = self._connection.shard_count = count
+        self.state.shard_ids = range(count)
+        self.gateways = gateways
+
+    def take(self, event: str, fields: Any, shard: int) -> None:  # noqa: ANN401  any JSON
+        """Make objects of an event, and tell of it. One that discord.py cannot parse is skipped,
+        with a line in the log; only READY raises."""
+        parse = self._connection.parsers.get(event)
+        if parse is None:
+            return
+        match event:
+            case "READY":
+                fields["shard"] = [shard, self.shard_count]
+                parse(fields)
+                return
+            case "RESUMED":
+                fields["__shard_id__"] = shard
+        try:
+            parse(fields)
+        except Exception as error:  # noqa: BLE001  a new kind of event raises whatever it raises
+            self._skip(event, fields, error)
+
     def dispatch(self, event: str, /, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  discord.py's
         super().dispatch(event, *args, **kwargs)
         self._heard(event, args)
 
-    async def before_identify_hook(self, _shard_id: int | None, *, initial: bool = False) -> None:
-        """Wait as discord.py does, by our clock."""
-        if not initial:
-            await self._clock.sleep(IDENTIFY_PAUSE)
+    def _skip(self, event: str, fields: Any, error: Exception) -> None:  # noqa: ANN401  any JSON
+        key = "id" if event.startswith("GUILD_") and "guild_id" not in fields else "guild_id"
+        guild_id = str(fields.get(key, ""))
+        guild = self.get_guild(int(guild_id)) if guild_id.isdecimal() else None
+        where = f"of guild {guild_id}" if guild is None else f"guild '{guild.name}' ({guild_id})"
+        self._log.warning(
+            "an event %s of %s is skipped: discord.py cannot parse it: %s: %s",
+            event,
+            where,
+            type(error).__name__,
+            error,
+        )
+        if event in {"GUILD_CREATE", "GUILD_UPDATE"} and guild is not None:
+            # Half of it may have been taken in, roles without those that hide members.
+            guild.unavailable = True
+            self.dispatch("guild_unavailable", guild)
 
-    def _get_state(self, **options: Any) -> ConnectionState[Self]:  # noqa: ANN401  discord.py's
+    def _get_websocket(self, guild_id: int | None = None, *, shard_id: int | None = None) -> Any:  # noqa: ANN401  the part of discord.py's connection that its objects use
+        if shard_id is None:
+            shard_id = ((guild_id or 0) >> 22) % (self.shard_count or 1)
+        gateway = self.gateways(shard_id)
+        if gateway is None:
+            raise ConnectionError("there is no connection to Discord")
+        return gateway
+
+    def _get_state(self, **options: Any) -> OwnState:  # noqa: ANN401
         # Where discord.py's own AutoShardedClient brings its other parts: what is made here gets
         # ``self.http``, and nothing has been connected yet.
-        api_url, gateway_url = self._directed
-        if api_url is not None and gateway_url is not None:
+        if self._api_url is not None:
             self.http = DirectedHTTP(
-                api_url, gateway_url, loop=self.loop, max_ratelimit_timeout=MAX_RATE_LIMIT
+                self._api_url, loop=self.loop, max_ratelimit_timeout=MAX_RATE_LIMIT
             )
-        return super()._get_state(**options)
+        self.state = OwnState(
+            dispatch=self.dispatch,
+            handlers=self._handlers,
+            hooks=self._hooks,
+            http=self.http,
+            **options,
+        )
+        return self.state

@@ -12,9 +12,11 @@ from msgspec import Struct
 from d_back_core import Clock, ConfigError, command_config
 from d_back_discord.channels import Audience
 from d_back_discord.config import DiscordConfig, token_of
+from d_back_discord.identify_budget import IdentifyBudget
 from d_back_discord.layer import Layer
 from d_back_discord.public_ids import PublicIds
-from d_back_discord.run import Run
+from d_back_discord.run import Kept, Run
+from d_back_discord.waits import Waits
 
 log = logging.getLogger("d_back.providers.discord")
 
@@ -60,7 +62,8 @@ class _Host(Struct, frozen=True):
 
 @asynccontextmanager
 async def _running(config: DiscordConfig) -> AsyncIterator[Run]:
-    run = Run(config, PublicIds(), _Host(), token=token_of(config))
+    kept = Kept(PublicIds(), IdentifyBudget(Waits()))
+    run = Run(config, kept, _Host(), token=token_of(config))
     try:
         yield run
     except (discord.DiscordException, OSError) as error:

@@ -8,17 +8,13 @@ import discord
 from msgspec import UNSET, Struct
 
 from d_back_core import Clock, Event, Reload, User, UserChanged, UserRemoved
+from d_back_discord.member_requests import MAX_PRESENCES, MemberRequests
 from d_back_discord.members import Rules
 
 SLICE = 500
 """Members that are looked at before the event loop gets its turn: some 2 ms."""
 MAX_CHANGES = 1000
 """Changes of one sweep that go out one by one; more are one `Reload`."""
-PATIENCE = 60.0
-MEMBERS_PER_SECOND = 1000
-"""Discord sends a guild's members in `PATIENCE` seconds and one more for so many of them."""
-MAX_PRESENCES = 75_000
-"""In a guild with more members Discord brings nobody's status when the guild comes."""
 
 
 class Surroundings(Struct, frozen=True, kw_only=True):
@@ -28,12 +24,9 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     put: Callable[[Event], None]
     current: Callable[[discord.Guild], bool]
     """Whether Discord's client still keeps this guild object up to date."""
-    incomplete: Callable[[], Awaitable[None]]
-    """Members were asked for and did not come: only a new session can help."""
     clock: Clock
     log: logging.Logger
-    turns: asyncio.Semaphore
-    """How many guilds ask for their members at the same time."""
+    requests: MemberRequests
 
 
 class Layer:
@@ -160,19 +153,9 @@ class Layer:
         self._around.put(Reload(server_id=self.server_id))
 
     async def _asked(self, guild: discord.Guild) -> list[int] | None:
-        """The ids of all members, from Discord; None: they did not come."""
-        around = self._around
-        async with around.turns:
-            patience = PATIENCE + (guild.member_count or 0) / MEMBERS_PER_SECOND
-            try:
-                async with around.clock.timeout(patience):
-                    return [member.id for member in await guild.chunk()]
-            except (TimeoutError, OSError, discord.DiscordException) as error:
-                reason = str(error) or type(error).__name__
-        if around.current(guild):
-            around.log.warning("guild '%s': its members did not come: %s", guild.name, reason)
-            await around.incomplete()
-        return None
+        """The ids of all members, from Discord; None: the session is over."""
+        members = await self._around.requests.members(guild)
+        return None if members is None else [member.id for member in members]
 
     def _mind_statuses(self, guild: discord.Guild, ids: list[int]) -> None:
         """Mind only what Discord's client cannot know. Of a guild that was unavailable it brings

@@ -16,20 +16,24 @@ from d_back_core import (
 from d_back_discord import commands
 from d_back_discord.config import DiscordConfig, token_of
 from d_back_discord.embedded import Bot
+from d_back_discord.identify_budget import IdentifyBudget
 from d_back_discord.public_ids import PublicIds
-from d_back_discord.run import Run
+from d_back_discord.run import Kept, Run
+from d_back_discord.waits import Waits
 
 
 class DiscordProvider:
-    """Every guild that a bot is in is a server. ``bot``: see `from_bot`."""
+    """Every guild that a bot is in is a server. ``bot``: see `from_bot`. ``waits``: for tests."""
 
     Config = DiscordConfig
 
-    def __init__(self, config: DiscordConfig, *, bot: Bot | None = None) -> None:
+    def __init__(
+        self, config: DiscordConfig, *, bot: Bot | None = None, waits: Waits | None = None
+    ) -> None:
         self._config = config
         self._bot = bot
         self._token = token_of(config) if bot is None else None
-        self._public_ids = PublicIds()
+        self._kept = Kept(PublicIds(), IdentifyBudget(waits or Waits()))
         self._run: Run | None = None
 
     @classmethod
@@ -44,7 +48,7 @@ class DiscordProvider:
         each with a `Reload` when it is whole."""
         if self._run is not None:
             return
-        self._run = Run(self._config, self._public_ids, context, token=self._token, bot=self._bot)
+        self._run = Run(self._config, self._kept, context, token=self._token, bot=self._bot)
         await (self._run.log_in() if context.probe else self._run.begin())
 
     @hookimpl

@@ -3,6 +3,7 @@
 import discord
 
 from d_back_core import ConfigError
+from d_back_discord.gateway import ConnectionEndedError
 from d_back_discord.intents import PORTAL, not_allowed, privileged
 
 UNAUTHORIZED = 401
@@ -38,10 +39,10 @@ def explained(
             return token_refused()
         case discord.HTTPException(status=status) if status == UNAUTHORIZED:
             return token_refused()
-        case discord.PrivilegedIntentsRequired():
+        case ConnectionEndedError(code=4014):
             return intents_missing(not_allowed(application, needed) or privileged(needed))
-        case discord.ConnectionClosed(code=4004):
+        case ConnectionEndedError(code=4004):
             return token_refused()
-        case discord.ConnectionClosed(code=code) if code in _CLOSED:
+        case ConnectionEndedError(code=code) if code in _CLOSED:
             return ConfigError(_CLOSED[code])
     return error

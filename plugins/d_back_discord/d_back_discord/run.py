@@ -1,9 +1,9 @@
 """One run of the provider, from a start to a stop: its parts, and how events reach them."""
 
-import asyncio
 from typing import Any
 
 import discord
+from msgspec import Struct
 
 from d_back_core import Credentials, Secret
 from d_back_discord import intents
@@ -14,8 +14,10 @@ from d_back_discord.embedded import Bot, Embedded
 from d_back_discord.guilds import Guilds
 from d_back_discord.health import Health
 from d_back_discord.host import Host
+from d_back_discord.identify_budget import IdentifyBudget
 from d_back_discord.info import InfoCommand
 from d_back_discord.layer import Surroundings
+from d_back_discord.member_requests import MemberRequests
 from d_back_discord.members import Rules, is_role
 from d_back_discord.oauth import Authorization
 from d_back_discord.public_ids import PublicIds
@@ -39,8 +41,11 @@ GUILD_EVENTS = (
 )
 
 
-GUILDS_ASKED_AT_ONCE = 2
-"""How many guilds wait for their members at the same time."""
+class Kept(Struct):
+    """What outlives a run."""
+
+    public_ids: PublicIds
+    budget: IdentifyBudget
 
 
 class Run:
@@ -49,7 +54,7 @@ class Run:
     def __init__(
         self,
         config: DiscordConfig,
-        public_ids: PublicIds,
+        kept: Kept,
         host: Host,
         *,
         token: Secret | None = None,
@@ -60,16 +65,16 @@ class Run:
         self._log = host.log
         self._health = Health(host)
         rules = Rules(config)
+        self._requests = MemberRequests(self._current, host.clock, host.log)
         around = Surroundings(
             rules=rules,
             put=self.stream.put,
             current=self._current,
-            incomplete=self._renew,
             clock=host.clock,
             log=host.log,
-            turns=asyncio.Semaphore(GUILDS_ASKED_AT_ONCE),
+            requests=self._requests,
         )
-        self.guilds = Guilds(around, self._health, config.guilds, public_ids)
+        self.guilds = Guilds(around, self._health, config.guilds, kept.public_ids)
         self._chat = Chat(config, rules, self.stream.put)
         self._info = InfoCommand(config, host.clock, host.log)
         self._authorization = Authorization(config.api_url, host.clock, host.log)
@@ -77,8 +82,11 @@ class Run:
             "disconnect": self._health.disconnected,
             "resumed": self._health.resumed,
             "message": self._message,
+            "rate_limited": self._requests.rate_limited,
         }
-        self._connection = None if token is None else Connection(config, token, host, self)
+        self._connection = None
+        if token is not None:
+            self._connection = Connection(config, token, host, self, kept.budget)
         self._embedded = None
         if bot is not None:
             needed = intents.wanted(config)
@@ -169,7 +177,3 @@ class Run:
 
     def _current(self, guild: discord.Guild) -> bool:
         return self.guilds.current(guild)
-
-    async def _renew(self) -> None:
-        if self._connection is not None:
-            await self._connection.renew()

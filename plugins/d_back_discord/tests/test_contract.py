@@ -9,6 +9,7 @@ from discord_worlds import club
 
 from d_back_core import Secret
 from d_back_discord import DiscordConfig, DiscordProvider
+from d_back_discord.waits import Waits
 from d_back_testing import ProviderContract
 
 
@@ -29,7 +30,8 @@ class TestBot(ProviderContract):
                     token=Secret(TOKEN),
                     api_url=loopback.api_url,
                     gateway_url=loopback.gateway_url,
-                )
+                ),
+                waits=Waits(reconnect=0.01, new_session=0.01),
             )
 
     async def unavailable(self) -> AsyncIterator[DiscordProvider]:

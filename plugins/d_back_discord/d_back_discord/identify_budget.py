@@ -1,0 +1,119 @@
+"""When the bot may begin a new session: Discord resets the token of a bot that sends more than
+1,000 IDENTIFYs in 24 hours.
+
+Three rules, each of which alone keeps the bot far from that:
+
+- The wait before a new session doubles with each one, for each shard. It shrinks again only by
+  sessions that last: by one step for each `LASTING` seconds.
+- No more than `DAILY` IDENTIFYs in any 24 hours; with half of them used, the rest is spread over
+  the day. A bot of many shards has `DAILY_PER_SHARD` for each of them, if that is more.
+- Not when Discord's own count (``session_start_limit``) is nearly used up, by whatever program
+  runs with the same token.
+"""
+
+import math
+from collections import defaultdict, deque
+
+from msgspec import Struct
+
+from d_back_core import Clock
+from d_back_discord.waits import Waits, growing
+
+DAY = 86_400.0
+DAILY = 100
+DAILY_PER_SHARD = 10
+LASTING = 900.0
+MAX_LEVEL = 9
+"""The number of steps that lead to the longest wait."""
+RESERVE = 10
+"""IDENTIFYs of Discord's count that are left unused."""
+SPACING = 5.0
+"""Seconds between two IDENTIFYs, which Discord asks for."""
+
+
+class StartLimit(Struct, frozen=True, kw_only=True):
+    """Discord's ``session_start_limit``."""
+
+    total: int = 1000
+    remaining: int = 1000
+    reset_after: int = 0
+    """Milliseconds."""
+    max_concurrency: int = 1
+    """How many shards may begin a session in the same `SPACING` seconds."""
+
+
+class IdentifyBudget:
+    """Counts the IDENTIFYs of one bot. It outlives the runs of a provider: a start that is tried
+    again is no fresh one."""
+
+    def __init__(self, waits: Waits) -> None:
+        self.waits = waits
+        self._spent: deque[float] = deque()
+        self._levels: defaultdict[int, int] = defaultdict(int)
+        """For each shard: new sessions that no lasting one has made up for."""
+        self._not_before: dict[int, float] = {}
+        self._buckets: dict[int, float] = {}
+        """Shards with the same number modulo `max_concurrency`: their last IDENTIFY."""
+        self._limit = StartLimit()
+        self._limited_until = 0.0
+        self.daily = DAILY
+
+    def used(self, now: float) -> int:
+        """IDENTIFYs of the last 24 hours."""
+        while self._spent and self._spent[0] <= now - DAY:
+            self._spent.popleft()
+        return len(self._spent)
+
+    def limit(self, limit: StartLimit, shards: int, now: float) -> None:
+        """Take in what Discord says."""
+        self._limit = limit
+        self.daily = min(max(DAILY, DAILY_PER_SHARD * shards), max(DAILY, limit.total // 2))
+        self._limited_until = 0.0
+        if limit.remaining <= RESERVE:
+            self._limited_until = now + limit.reset_after / 1000
+
+    def wait(self, shard: int, now: float) -> float:
+        """Seconds until that shard may begin a session."""
+        until = max(self._not_before.get(shard, -math.inf), self._limited_until)
+        last = self._buckets.get(self._bucket(shard))
+        if last is not None:
+            until = max(until, last + min(SPACING, self.waits.new_session))
+        used = self.used(now)
+        if used >= self.daily:
+            until = max(until, self._spent[-self.daily] + DAY)
+        elif used >= self.daily // 2:
+            until = max(until, self._spent[-1] + DAY / (self.daily // 2))
+        return max(0.0, until - now)
+
+    async def turn(self, shard: int, clock: Clock) -> None:
+        """Return when that shard may begin a session."""
+        while (wait := self.wait(shard, clock.time())) > 0:
+            await clock.sleep(wait)
+
+    def spend(self, shard: int, now: float) -> None:
+        """That shard sends an IDENTIFY."""
+        self._spent.append(now)
+        self._buckets[self._bucket(shard)] = now
+        self._levels[shard] = min(self._levels[shard] + 1, MAX_LEVEL)
+        self._postpone(shard, now)
+
+    def ended(self, shard: int, lasted: float, now: float) -> None:
+        """A session of that shard is over, after so many seconds."""
+        self._levels[shard] = max(0, self._levels[shard] - int(lasted // LASTING))
+        self._postpone(shard, now)
+
+    def reason(self, shard: int, now: float) -> str:
+        """Why that shard waits for longer than its sessions call for, or ""."""
+        if self._limited_until > now:
+            return f"Discord allows only {self._limit.remaining} more logins"
+        if self.used(now) >= self.daily // 2 and self.wait(shard, now):
+            return f"{self.used(now)} of {self.daily} logins in 24 h are used"
+        return ""
+
+    def _postpone(self, shard: int, now: float) -> None:
+        waits = self.waits
+        wait = growing(waits.new_session, waits.longest_new_session, self._levels[shard])
+        self._not_before[shard] = now + wait
+
+    def _bucket(self, shard: int) -> int:
+        return shard % max(1, self._limit.max_concurrency)

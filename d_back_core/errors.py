@@ -4,7 +4,7 @@ The form of a message is: where, what 'value' (alternatives).
 """
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, TypeAlias
 
 ErrorCode: TypeAlias = Literal[
@@ -107,3 +107,21 @@ def nearest(word: str, known: Iterable[str]) -> str:
     close = get_close_matches(word, choices, n=1)
     meant = f"did you mean '{close[0]}'? " if close else ""
     return f" ({meant}known: {', '.join(choices)})"
+
+
+MAX_COMPARED = 1000
+"""Names that are compared for the nearest one; among more, only an equal one is found."""
+
+
+def meant(word: str, names: Mapping[str, str]) -> str:
+    """Return what was probably meant, as the end of a message; "" if nothing is near.
+
+    ``names``: what people see → what to write.
+    """
+    from difflib import get_close_matches  # noqa: PLC0415  as above
+
+    folded = {seen.casefold(): right for seen, right in names.items()}
+    close = [word.casefold()] if len(folded) > MAX_COMPARED else []
+    close = close or get_close_matches(word.casefold(), folded, n=1)
+    right = folded.get(close[0]) if close else None
+    return f" (did you mean '{right}'?)" if right else ""

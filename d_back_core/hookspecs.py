@@ -47,7 +47,7 @@ record with an invalid key is dropped.
 """
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 
 import click
 import pluggy
@@ -78,7 +78,7 @@ def _holds_none(server_id: str) -> bool:  # noqa: ARG001
     return False
 
 
-def _ignore(name: str, value: float) -> None:
+def _ignore(*arguments: object) -> None:
     pass
 
 
@@ -121,6 +121,15 @@ class Context(Struct, frozen=True, kw_only=True):
     gauge: Callable[[str, float], None] = _ignore
     """``gauge(name, value)``: publish a current number, for `ProviderStats.gauges` and metrics.
     ``name`` is a few words such as ``reconnects``, one of a fixed set: no id, no user data."""
+    unresolved: Callable[[str, Iterable[str], Iterable[str]], None] = _ignore
+    """``unresolved(key, names, known)``: report that these names in the provider's option ``key``
+    match nothing at the source; ``known`` are names that would match. Call it when everything is
+    known, and again when it changes: the last call for a key counts, and no names withdraw it.
+    Each name is logged once, and shown by ``d-back explain`` and ``d-back check --live``."""
+    channels: Callable[[str, Iterable[str]], None] = _ignore
+    """``channels(server_id, names)``: these are the ids and names of all channels of that server.
+    The core reports names in ``ignore_channels`` and ``listen_channels`` that are not among
+    them."""
     holds: Callable[[str], bool] = _holds_none
     """``holds(server_id)``: return True if the core holds the users of that server, because a
     client watches it or because it is eager. Events about other servers are dropped; ``users`` is

@@ -261,7 +261,7 @@ _FLAGS: dict[object, bool] = {
 }
 """How databases and files spell booleans; texts are compared in lower case."""
 
-_GUARDS = {"passworded": True, "enabled": False}
+GUARDS = {"passworded": True, "enabled": False}
 """Flags that protect a server → the value to assume if a provider's value cannot be read."""
 
 
@@ -307,7 +307,7 @@ def checked(record: Record, path: str, report: Report) -> Record:
             flag = _flag(value)
             if flag is None:
                 report(f"{path}.{name}", value)
-                changed[name] = _GUARDS.get(name, UNSET)
+                changed[name] = GUARDS.get(name, UNSET)
             elif flag is not value:
                 changed[name] = flag
             continue

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 from d_back_core.admin.explain import Explanation, explain
-from d_back_core.errors import ConfigError, JoinError
+from d_back_core.errors import ConfigError, DBackError
 from d_back_core.state.live import Live
 
 TIMEOUT = 10.0
@@ -81,7 +81,7 @@ class Control:
     def _reply(self, question: Question) -> Reply:
         try:
             return Reply(explanation=explain(self._live, question.server, question.uid))
-        except JoinError as error:
+        except DBackError as error:
             return Reply(error=str(error))
 
 

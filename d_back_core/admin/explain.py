@@ -1,14 +1,14 @@
 """Explain the live state to operators: which provider supplies what. Contains no secrets."""
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import Any
 
 from msgspec import Struct
 
 from d_back_core.chain.layers import FIELDS, Layers
 from d_back_core.chain.policy import resolve
-from d_back_core.errors import JoinError
-from d_back_core.models import User
+from d_back_core.errors import DBackError, JoinError, meant
+from d_back_core.models import GUARDS, User
 from d_back_core.state.live import Live
 from d_back_core.stats import ProviderStats
 
@@ -18,6 +18,8 @@ class ProviderReport(Struct, frozen=True, kw_only=True):
 
     plugin: str
     recorder: bool
+    lists: bool
+    """True if it lists servers; False: it only supplies data of servers that others list."""
     error: str
     """The last error. It may name hosts and files, so only operators see it."""
     stats: ProviderStats
@@ -65,30 +67,57 @@ class Explanation(Struct, frozen=True, kw_only=True):
     servers: list[ServerReport]
     users: list[UserReport] | None = None
     """The users of the requested server."""
+    problems: list[str] = []
+    """What is wrong: a sentence for each."""
 
 
 def explain(live: Live, wanted: str | None = None, uid: str | None = None) -> Explanation:
     """Explain all servers; or one server and its users, or one of them.
 
-    Raises `JoinError` if there is no such server.
+    Raises `DBackError` if there is no such server or user.
     """
+    reports, problems = providers(live), list(_problems(live))
     if wanted is None:
         servers = [_server(live, server_id) for server_id in live.server_list.servers]
-        return Explanation(providers=providers(live), servers=servers)
-    server = resolve(live.server_list.servers, wanted)
+        return Explanation(providers=reports, servers=servers, problems=problems)
+    found = live.server_list.servers
+    server = resolve(found, wanted)
     if server is None:
-        raise JoinError("unknown_server", f"there is no server '{wanted}'")
-    users = []
+        names = {
+            name: name for each in found.values() for name in (each.server_id, each.public_id)
+        }
+        near = meant(wanted, names)
+        raise JoinError("unknown_server", f"there is no server '{wanted}'{near}")
     state = live.servers.get(server.server_id)
-    if state is not None:
-        shown = {user.uid: user for user in state.world.users.values()}
-        asked: Iterable[str] = sorted(shown) if uid is None else [uid] if uid in shown else []
-        for key in asked:
-            values = {name: getattr(shown[key], name) for name in FIELDS[User]}
-            users.append(UserReport(uid=key, fields=_supplied(state.resolver.layers, key, values)))
-    return Explanation(
-        providers=providers(live), servers=[_server(live, server.server_id)], users=users
-    )
+    shown = {} if state is None else {user.uid: user for user in state.world.users.values()}
+    if uid is not None and uid not in shown:
+        names = {user.username: user.uid for user in shown.values()} | {key: key for key in shown}
+        near = meant(uid, names)
+        raise DBackError(f"there is no user '{uid}' in server '{server.public_id}'{near}")
+    users = []
+    for key in sorted(shown) if uid is None else [uid]:
+        values = {name: getattr(shown[key], name) for name in FIELDS[User]}
+        layers = live.servers[server.server_id].resolver.layers
+        users.append(UserReport(uid=key, fields=_supplied(layers, key, values)))
+    servers = [_server(live, server.server_id)]
+    return Explanation(providers=reports, servers=servers, users=users, problems=problems)
+
+
+def _problems(live: Live) -> Iterator[str]:
+    """Yield what is wrong although no provider has failed."""
+    for name in live.unresolved_names.find():
+        yield str(name)
+    for provider, validation_log in live.providers.validation_logs.items():
+        for path in validation_log.counts:
+            closed = GUARDS.get(path.rpartition(".")[2])
+            if closed is not None:
+                effect = "protected" if closed else "disabled"
+                yield f"provider {provider}: {path}: cannot be read; the server is {effect}"
+    for provider in live.list_resolver.layers.stale:
+        yield f"provider {provider}: has failed; the servers that only it listed stay"
+    for state in live.servers.values():
+        if state.resolver.stale:
+            yield f"server {state.server_id}: no provider answers; its last state stays"
 
 
 def providers(live: Live) -> list[ProviderReport]:
@@ -100,6 +129,7 @@ def providers(live: Live) -> list[ProviderReport]:
             ProviderReport(
                 plugin=supervisor.core.use,
                 recorder=stats.name in live.config.chain.recorders,
+                lists=supervisor.plugin.implements("servers"),
                 error=supervisor.health.last_error if stats.health != "ready" else "",
                 stats=stats,
             )

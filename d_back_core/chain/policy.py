@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain, count
+from typing import Annotated
 
-from msgspec import Struct, UnsetType
+from msgspec import Meta, Struct, UnsetType
 
 from d_back_core.models import (
     DEFAULT_ROLE_COLOR,
@@ -16,6 +17,13 @@ from d_back_core.models import (
     is_public_id,
 )
 from d_back_core.secret import Secret
+
+NAMES = {
+    kind: Meta(extra={"names": kind})
+    for kind in ("channel", "plugin", "provider", "server", "user")
+}
+"""Marks a key of the configuration whose value names something; a name that matches nothing is
+reported (R45)."""
 
 
 class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -36,11 +44,11 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Keep the server's users in memory from the start, also without clients."""
     hide_offline: bool = False
     """Leave out offline users when a client joins."""
-    ignore_users: frozenset[str] = frozenset()
+    ignore_users: Annotated[frozenset[str], NAMES["user"]] = frozenset()
     """uids of users who are never shown."""
-    ignore_channels: frozenset[str] = frozenset()
-    """Ids or names of channels whose chat is not shown."""
-    listen_channels: frozenset[str] | None = None
+    ignore_channels: Annotated[frozenset[str], NAMES["channel"]] = frozenset()
+    """Ids or names (``#general`` or ``general``) of channels whose chat is not shown."""
+    listen_channels: Annotated[frozenset[str] | None, NAMES["channel"]] = None
     """Ids or names of the channels whose chat is shown. Default: all channels."""
 
     @property
@@ -60,10 +68,15 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def hears(self, message: Message) -> bool:
         """True if chat of the message's channel is shown."""
-        names = {message.channel, message.channel_name}
-        if names & self.ignore_channels:
+        names = bare_names((message.channel, message.channel_name or ""))
+        if names & bare_names(self.ignore_channels):
             return False
-        return self.listen_channels is None or bool(names & self.listen_channels)
+        return self.listen_channels is None or bool(names & bare_names(self.listen_channels))
+
+
+def bare_names(channels: Iterable[str]) -> set[str]:
+    """Return the names of channels without the ``#`` with which people write them."""
+    return {name.removeprefix("#") for name in channels}
 
 
 NO_POLICY = Policy()
@@ -117,8 +130,7 @@ class PublicIds:
                     continue
                 # Another server's server_id or alias is not available, even if that server has
                 # another public id: `resolve` would find two servers by one text.
-                names_another = wanted in servers or wanted in policies or wanted in self._ids
-                if names_another and wanted != server_id:
+                if (wanted in servers or wanted in self._ids) and wanted != server_id:
                     continue
                 if aliases.get(wanted, server_id) == server_id:
                     self._take(server_id, wanted)
@@ -128,6 +140,12 @@ class PublicIds:
                 numbered = (f"{server_id}-{number}" for number in count(2))
                 free = (each for each in chain([server_id], numbered) if each not in self._used)
                 self._take(server_id, next(free))
+
+    def copy(self) -> "PublicIds":
+        """Return a copy, to try an assignment."""
+        other = PublicIds()
+        other._ids, other._used = dict(self._ids), set(self._used)
+        return other
 
     def __getitem__(self, server_id: str) -> str:
         return self._ids[server_id]

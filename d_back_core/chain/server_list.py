@@ -6,6 +6,7 @@ from msgspec import UNSET, structs
 
 from d_back_core.chain.layers import Layers, Link
 from d_back_core.chain.policy import Policy, PublicIds, effective_servers, resolve
+from d_back_core.chain.server_policies import ServerPolicies
 from d_back_core.models import EffectiveServer, Server
 
 
@@ -16,10 +17,10 @@ class ServerList:
     reports otherwise, so that a failover never opens one.
     """
 
-    def __init__(self, policies: Mapping[str, Policy], changed: Callable[[], None]) -> None:
+    def __init__(self, tables: Mapping[str, Policy], changed: Callable[[], None]) -> None:
         self.servers: dict[str, EffectiveServer] = {}
         """The servers that clients may know, by server_id."""
-        self.policies = policies
+        self.policies = ServerPolicies(tables)
         self.deferred = False
         """True if a server is held back: a higher provider, which may list it as well, has not
         answered yet, and its public id would be another one (R12)."""
@@ -74,10 +75,13 @@ class ServerList:
         else:
             self._protectors.get(server_id, set()).discard(name)
 
-    def refresh(self, layers: Layers[Server], unanswered: Sequence[Link]) -> bool:
+    def refresh(
+        self, layers: Layers[Server], unanswered: Sequence[Link], *, complete: bool = True
+    ) -> bool:
         """Apply the policy. Returns True if `servers` has changed.
 
         ``unanswered``: the links of the providers that have neither answered nor failed yet.
+        ``complete``: none has, and none has failed without an answer.
         """
         disabled: set[str] = set()
         for name, records in layers.in_use.items():
@@ -97,9 +101,16 @@ class ServerList:
         flagged = [key for key, server in merged.items() if server.default]
         flagged.sort(key=lambda key: layers.rank(key, "default"))
         present = [server.server_id for server in self.servers.values() if server.default]
+        given = (
+            (record.id, key)
+            for records in layers.in_use.values()
+            for key, record in records.items()
+            if key in merged and isinstance(record.id, str)
+        )
+        self.policies.resolve(merged, given, self._public_ids, complete=complete)
         servers = effective_servers(
             merged,
-            self.policies,
+            self.policies.among(merged),
             self._public_ids,
             protected=filter(self.is_protected, self._protectors),
             preferred=[*flagged, *present],

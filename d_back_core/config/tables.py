@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from d_back_core.chain.layers import Mode
-from d_back_core.chain.policy import Policy
+from d_back_core.chain.policy import NAMES, Policy
 from d_back_core.config.decoding import Duration, File, Timeout
 
 MAX_PORT = 65535
@@ -41,7 +41,7 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     tls: Tls | None = None
     history: Annotated[int, Meta(ge=0)] = 1024
     """Deltas kept per server, for clients that resume."""
-    http: tuple[str, ...] = ()
+    http: Annotated[tuple[str, ...], NAMES["provider"]] = ()
     """Providers that serve HTTP paths, asked in this order before the built-in page."""
     drain_time: Duration = _seconds(0)
     """Time over which the client connections are closed when the gateway stops."""
@@ -89,9 +89,9 @@ class LimitsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class ChainConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[chain]``: the providers, and how they take over from each other."""
 
-    order: tuple[str, ...] = ("mock",)
+    order: Annotated[tuple[str, ...], NAMES["provider"]] = ("mock",)
     """Providers, highest priority first."""
-    recorders: tuple[str, ...] = ()
+    recorders: Annotated[tuple[str, ...], NAMES["provider"]] = ()
     """Providers that store the state of those above them in the order; one that is not in the
     order stores the state of all."""
     idle: Duration = _seconds(300)
@@ -106,11 +106,11 @@ class ChainConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
 class ProviderConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[providers.NAME]``: the keys of the core; all others belong to the plugin."""
 
-    use: str
+    use: Annotated[str, NAMES["plugin"]]
     """The plugin's name, if it differs from the provider's."""
     mode: Mode | None = None
     """Default: the plugin's own, which is ``fallback`` unless it sets another one."""
-    servers: frozenset[str] | None = None
+    servers: Annotated[frozenset[str] | None, NAMES["server"]] = None
     """Ask for these server_ids only."""
     fields: frozenset[Field] | None = None
     """Use these fields only, and no chat."""

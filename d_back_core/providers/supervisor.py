@@ -13,7 +13,7 @@ longest wait: a provider that logs in and fails at once must not log in every se
 import asyncio
 import logging
 import traceback
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from time import perf_counter
@@ -59,6 +59,9 @@ class ProviderListener(Protocol):
     def stats(self) -> Stats:
         """Return the counters and the state of all providers."""
 
+    def on_names_reported(self, name: str) -> None:
+        """`Supervisor.unresolved` or `Supervisor.channels` of that provider has changed."""
+
     def holds(self, server_id: str) -> bool:
         """Return True if events about the users of that server are wanted."""
 
@@ -85,6 +88,10 @@ class Supervisor:
         self.latency: float | None = None
         """Seconds that the last answer took."""
         self.gauges: dict[str, float] = {}
+        self.unresolved: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
+        """Option → its names that match nothing at the source, and names that would."""
+        self.channels: dict[str, frozenset[str]] = {}
+        """server_id → the ids and names of its channels."""
         self._clock = clock
         self._chain = chain
         self._listener = listener
@@ -250,6 +257,8 @@ class Supervisor:
             authorize=self._listener.authorize,
             holds=self._listener.holds,
             gauge=self.gauges.__setitem__,
+            unresolved=self._on_unresolved,
+            channels=self._on_channels,
             retrying=partial(retrying, self._clock),
         )
         # A start logs in and loads: it may take as long as the gateway waits before it listens.
@@ -353,6 +362,14 @@ class Supervisor:
         """`Context.recovered` of one run; of a run that is over it does nothing."""
         if self._is_present(run) and self.health.failing_since is not None:
             self._on_current()
+
+    def _on_unresolved(self, key: str, names: Iterable[str], known: Iterable[str]) -> None:
+        self.unresolved[key] = tuple(names), tuple(known)
+        self._listener.on_names_reported(self.name)
+
+    def _on_channels(self, server_id: str, names: Iterable[str]) -> None:
+        self.channels[server_id] = frozenset(names)
+        self._listener.on_names_reported(self.name)
 
     def _is_present(self, run: int) -> bool:
         return run == self._run_number and self.running and not self.ended

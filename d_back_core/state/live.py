@@ -30,6 +30,7 @@ from d_back_core.state.reports import Reports
 from d_back_core.state.resolver import Resolver
 from d_back_core.state.server_registry import ServerRegistry
 from d_back_core.state.server_state import ServerState, Shared
+from d_back_core.state.unresolved_names import UnresolvedNames
 from d_back_core.stats import Counters, Stats
 from d_back_core.tasks import Tasks
 from d_back_core.web import HttpRequest, HttpResponse
@@ -68,6 +69,7 @@ class Live:
             clock=clock,
             queues=self.providers.recorder_queues,
             changed=self._changes.add_server,
+            decided=self._on_users_decided,
             spawn=self._tasks.start,
             listed_by=self._listed_by,
         )
@@ -83,7 +85,8 @@ class Live:
         )
         self._access = Access(clock, config.limits.failed_joins)
         self.joins = Joins(parts, self._access, config.chain.startup_timeout)
-        self.reports = Reports(parts, self.joins, self.stats)
+        self.unresolved_names = UnresolvedNames(parts, config)
+        self.reports = Reports(parts, self.joins, self.unresolved_names, self.stats)
 
     @property
     def servers(self) -> Mapping[str, ServerState]:
@@ -125,7 +128,8 @@ class Live:
             self.config, self.plugins = config, plugins
             self._access.throttle.free = config.limits.failed_joins
             self.joins.patience = config.chain.startup_timeout
-            self.server_list.policies = config.servers
+            self.server_list.policies.adopt(config.servers)
+            self.unresolved_names.adopt(config)
             self.registry.apply(config, report_all=report_all)
             self.registry.set_chain(self.list_resolver, None, report_all=report_all)
             self._changes.add_list()  # a policy may change the list without any new answer
@@ -211,7 +215,13 @@ class Live:
         if list_changed:  # first: a session that it ends must not receive what came after
             before = self.server_list.servers
             unanswered = self.list_resolver.unanswered
-            changed = self.server_list.refresh(self.list_resolver.layers, unanswered)
+            changed = self.server_list.refresh(
+                self.list_resolver.layers,
+                unanswered,
+                complete=self.list_resolver.have_all_answered,
+            )
+            self.registry.renew_policies()
+            self.unresolved_names.on_list_refreshed()
             # After the refresh, which assigns the public ids that recorders store (R12).
             self._list_recorder.flush(self.list_resolver.layers)
             self.registry.hold_eager()
@@ -227,5 +237,9 @@ class Live:
     def _on_list_decided(self) -> None:
         """A provider has answered, or failed: servers that waited for it can be shown now."""
         self._changes.touch()
-        if self.server_list.deferred or self.joins.is_waiting:
+        waiting = self.server_list.policies.closes_others or self.joins.is_waiting
+        if self.server_list.deferred or waiting:
             self._changes.add_list()
+
+    def _on_users_decided(self, server: ServerState) -> None:
+        self.unresolved_names.on_users_decided(server)

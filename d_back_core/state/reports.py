@@ -17,14 +17,22 @@ from d_back_core.providers.validation import checked_event
 from d_back_core.state.joins import Joins, Parts
 from d_back_core.state.resolver import Resolver
 from d_back_core.state.server_state import ServerState
+from d_back_core.state.unresolved_names import UnresolvedNames
 from d_back_core.stats import Stats
 
 
 class Reports:
     """The listener of all supervisors. An event changes the layer of its provider only."""
 
-    def __init__(self, parts: Parts, joins: Joins, stats: Callable[[], Stats]) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        joins: Joins,
+        unresolved_names: UnresolvedNames,
+        stats: Callable[[], Stats],
+    ) -> None:
         self.stats = stats
+        self._unresolved_names = unresolved_names
         self._parts = parts
         self._joins = joins
 
@@ -61,6 +69,10 @@ class Reports:
         self._parts.changes.touch()
         for resolver in self.resolvers():
             resolver.refetch(name, failing_since)
+
+    def on_names_reported(self, name: str) -> None:
+        """Log the names of the configuration that the provider does not know."""
+        self._unresolved_names.on_reported(name)
 
     def holds(self, server_id: str) -> bool:
         """Return True if the users of that server are held."""

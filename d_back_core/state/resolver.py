@@ -218,6 +218,12 @@ class Resolver(Generic[R, E]):
         """The links of the providers that have neither answered nor failed yet."""
         return [source.link for source in self.sources.values() if source.is_unanswered]
 
+    @property
+    def have_all_answered(self) -> bool:
+        """True if every provider that can add records has returned some."""
+        adding = [source for source in self.sources.values() if source.lists]
+        return all(source.records is not None or source.removed for source in adding)
+
     def close(self) -> None:
         """Hold nothing and ask no more."""
         for source in self.sources.values():

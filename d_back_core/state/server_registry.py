@@ -6,7 +6,7 @@ from typing import Any
 
 from msgspec import structs
 
-from d_back_core.chain.policy import NO_POLICY, Policy
+from d_back_core.chain.policy import Policy
 from d_back_core.chain.server_list import ServerList
 from d_back_core.config import Config
 from d_back_core.gateway.rate_limits import ChatRate
@@ -36,6 +36,14 @@ class ServerRegistry:
             server.reconfigure(self.policy(server.server_id), self._chat_rate())
             self.set_chain(server.resolver, server.server_id, report_all=report_all)
             self.restart_idle_timer(server)
+
+    def renew_policies(self) -> None:
+        """Use the policies of tables that have been found to name a held server."""
+        for server in self.servers.values():
+            policy = self.policy(server.server_id)
+            if policy is not server.policy and policy != server.policy:
+                server.reconfigure(policy, self._chat_rate())
+                self.set_chain(server.resolver, server.server_id)
 
     def close(self) -> None:
         """Hold none of them any more; may be called twice."""
@@ -88,7 +96,7 @@ class ServerRegistry:
 
     def policy(self, server_id: str) -> Policy:
         """Return the operator's policy for that server."""
-        return self._config.servers.get(server_id, NO_POLICY)
+        return self._server_list.policies.of(server_id)
 
     def set_chain(
         self, resolver: Resolver[Any, Any], server_id: str | None, *, report_all: bool = False

@@ -49,6 +49,8 @@ class Shared(Struct, frozen=True, kw_only=True):
     queues: Sequence[RecorderQueue]
     changed: Callable[["ServerState"], None]
     """Called when a server has something to deliver."""
+    decided: Callable[["ServerState"], None]
+    """Called when it has been decided which layers of a server are in use."""
     spawn: Spawn
     listed_by: Callable[[str], frozenset[str]]
     """Returns the providers whose lists in use name the server."""
@@ -75,7 +77,9 @@ class ServerState:
         self._recorder = UserRecorder(server_id, shared.queues, lambda: self.policy)
         self._delivering: asyncio.Task[None] | None = None
         subject = Subject(kind=User, server_id=server_id, clock=shared.clock, spawn=shared.spawn)
-        self.resolver: Resolver[User, EffectiveUser] = Resolver(subject, self, self._recorder)
+        self.resolver: Resolver[User, EffectiveUser] = Resolver(
+            subject, self, self._recorder, decided=lambda: shared.decided(self)
+        )
         self._fill({})
 
     @property

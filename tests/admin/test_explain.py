@@ -10,9 +10,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from operating import CLUB, Operator, posix
 from sample_users import ADA, BOB, CID, ONE
+from terminal import terminal
 
-from d_back_core import Context, File, JoinError, Server, User
+from d_back_core import Context, DBackError, File, JoinError, Server, User, hookimpl
 from d_back_core.admin.control_socket import Question, ask
 from d_back_core.admin.explain import explain
 from d_back_core.config import Config, GatewayConfig, parse
@@ -22,6 +24,13 @@ from d_back_testing import ScriptedProvider, served
 from d_back_testing.scripted_provider import DOWN
 
 PATIENCE = 60.0
+
+
+@pytest.fixture
+def operator(tmp_path: Path) -> Operator:
+    return Operator(tmp_path)
+
+
 COLORS = {"7": User(role_color="#123456"), "99": User(role_color="#654321")}
 
 
@@ -113,6 +122,49 @@ async def test_an_unknown_server_is_an_error() -> None:
     async with served(chain(), tables=TABLES) as gateway:
         with pytest.raises(JoinError, match="there is no server 'nowhere'"):
             explain(gateway.live, "nowhere")
+
+
+async def test_an_unknown_user_is_an_error() -> None:
+    """A part of the name is enough to find the uid."""
+    async with served(chain(), tables=TABLES) as gateway:
+        await gateway.connect_and_join()
+        expected = r"there is no user 'ada' in server 'one' \(did you mean '7'\?\)"
+        with pytest.raises(DBackError, match=expected):
+            explain(gateway.live, "1", "ada")
+
+
+async def test_r5_a_guard_that_cannot_be_read_is_a_problem() -> None:
+    """The sentence names the provider and what follows from it."""
+    answer: dict[str, Any] = {"1": Server(name="One", enabled="perhaps")}  # type: ignore[arg-type]
+    async with served({"town": ScriptedProvider(answer)}) as gateway:
+        assert explain(gateway.live).problems == [
+            "provider town: servers.enabled: cannot be read; the server is disabled"
+        ]
+
+
+async def test_data_that_is_kept_after_a_failure_is_a_problem() -> None:
+    """Of the list, and of each server that is held."""
+    providers = {"town": ScriptedProvider(ONE, {"1": {"7": ADA}})}
+    async with served(providers) as gateway:
+        await gateway.connect_and_join()
+        providers["town"].break_stream()
+        await gateway.advance(PATIENCE)
+        assert explain(gateway.live).problems == [
+            "provider town: has failed; the servers that only it listed stay",
+            "server 1: no provider answers; its last state stays",
+        ]
+
+
+async def test_a_provider_without_a_list_is_marked() -> None:
+    """It only supplies data of servers that others list."""
+
+    class Listless:
+        @hookimpl
+        async def users(self) -> dict[str, User]:
+            return {}
+
+    async with served({"town": ScriptedProvider(ONE), "list": Listless()}) as gateway:
+        assert [each.lists for each in explain(gateway.live).providers] == [True, False]
 
 
 async def test_api_health_holds_no_error_texts() -> None:
@@ -214,12 +266,12 @@ async def test_r38_a_probe_is_told_that_it_is_one() -> None:
 # The commands, as the operator types them.
 
 
-async def command(folder: Path, *words: str) -> tuple[int, str, str]:
+async def command(folder: Path, *words: str, columns: str = "200") -> tuple[int, str, str]:
     environ = {key: text for key, text in os.environ.items() if not key.startswith("D_BACK")}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "d_back_core", *words),
         cwd=folder,
-        env=environ | {"COLUMNS": "200"},
+        env=environ | {"COLUMNS": columns},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
@@ -257,6 +309,99 @@ async def test_explain_of_an_unknown_server_fails(tmp_path: Path) -> None:
     assert status == 1
     assert "there is no server 'nowhere'" in err
     assert "Traceback" not in err
+
+
+async def test_explain_of_an_unknown_user_fails(tmp_path: Path) -> None:
+    """One line with the nearest uid, and a status that is not 0."""
+    status, out, err = await command(tmp_path, "explain", "dworld", "vegeta89")
+    assert (status, out) == (1, "")
+    assert err == (
+        "Error: there is no user 'vegeta89' in server 'dworld'"
+        " (did you mean '123456789012345001'?)\n"
+    )
+
+
+LONG = "a-public-id-that-is-as-long-as-it-may-be-" + "x" * 23
+
+
+@pytest.mark.parametrize("words", [("explain",), ("explain", "--plain")])
+@pytest.mark.parametrize("columns", ["80", "20"])
+async def test_ids_are_never_cut(tmp_path: Path, words: tuple[str, ...], columns: str) -> None:
+    """In a pipe, whatever the width of the terminal is."""
+    toml = f"[servers.232769614004748288]\nalias = '{LONG}'\n"
+    (tmp_path / "d-back.toml").write_text(toml)
+    status, out, _ = await command(tmp_path, *words, columns=columns)
+    assert status == 0
+    assert LONG in out
+    assert "232769614004748288" in out
+
+
+@posix
+def test_ids_are_never_cut_in_a_narrow_terminal(tmp_path: Path) -> None:
+    """The other columns are folded, and the table may be wider than the terminal."""
+    toml = f"[servers.232769614004748288]\nalias = '{LONG}'\n"
+    (tmp_path / "d-back.toml").write_text(toml)
+    with terminal("explain", folder=tmp_path, columns=80) as narrow:
+        assert narrow.end() == 0
+        assert LONG.encode() in narrow.raw
+        assert b"232769614004748288" in narrow.raw
+
+
+async def test_plain_output_is_separated_by_tabs(tmp_path: Path) -> None:
+    """Each line begins with what it is about."""
+    (tmp_path / "d-back.toml").write_text("[servers.dwrld]\nalias = 'a'\n")
+    status, out, err = await command(tmp_path, "explain", "--plain")
+    lines = [line.split("\t") for line in out.splitlines()]
+    assert (status, err) == (0, "")
+    assert [line[0] for line in lines].count("server") == 4
+    assert ["server", "232769614004748288", "dworld", "D-World (mock)", "", "", "0"] in lines
+    assert lines[-1] == [
+        "problem",
+        "servers.dwrld: matches no server (did you mean 'dworld'?)",
+    ]
+
+
+async def test_check_prints_json_and_tabs(tmp_path: Path) -> None:
+    """With the filters, and with what is not used."""
+    (tmp_path / "d-back.toml").write_text(
+        "[providers.mock]\nservers = ['232769614004748288']\n[providers.spare]\n"
+    )
+    _, out, _ = await command(tmp_path, "check", "--json")
+    checked = msgspec.json.decode(out)
+    assert checked["source"] == "d-back.toml"
+    assert [each["mode"] for each in checked["providers"]] == ["fallback", None]
+    assert checked["providers"][0]["servers"] == ["232769614004748288"]
+    _, out, _ = await command(tmp_path, "check", "--plain")
+    assert out.splitlines() == [
+        "provider\tmock\tmock\tfallback\tfalse\ttrue\t232769614004748288\t",
+        "provider\tspare\tspare\t\tfalse\tfalse\t\t",
+    ]
+
+
+async def test_check_live_fails_where_a_name_matches_nothing(tmp_path: Path) -> None:
+    """Users of servers with hidden users are fetched for it; the log does not repeat it."""
+    toml = "[servers.docs]\nignore_users = ['nobody-of-this-name']\n"
+    (tmp_path / "d-back.toml").write_text(toml)
+    status, out, err = await command(tmp_path, "check", "--live")
+    assert (status, err) == (1, "")
+    sentence = "servers.docs.ignore_users 'nobody-of-this-name': matches no uid"
+    assert out.splitlines()[-1] == sentence
+
+
+def test_r38_check_live_fails_where_users_raises(operator: Operator) -> None:
+    """The list alone does not prove that a provider works."""
+    broken = CLUB.replace(
+        "return {str(uid)", "raise RuntimeError('no table')\n        return {str(uid)"
+    )
+    operator.install("broken", broken, "ClubProvider")
+    operator.configure("gateway.http = []\nchain.order = ['broken']")
+    done = operator.run("check", "--live")
+    assert done.stdout.splitlines()[-2:] == [
+        "broken: ready, 1 records",
+        "provider broken: users: RuntimeError: no table",
+    ]
+    assert done.returncode == 1
+    assert "broken" not in done.stderr  # told once
 
 
 async def test_check_live_says_who_is_ready(tmp_path: Path) -> None:

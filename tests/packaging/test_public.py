@@ -22,6 +22,7 @@ from d_back_core.admin.explain import (
     Supplied,
     UserReport,
 )
+from d_back_core.cli.inspection import Checked, CheckedProvider
 from d_back_core.cli.plugins import CheckedRow
 
 NAMES = {
@@ -131,7 +132,10 @@ def test_the_hook_version_is_told() -> None:
         ("Ask the running process", [Question, Reply]),
         (
             "JSON of the commands",
-            [Explanation, ProviderReport, ServerReport, UserReport, Supplied, CheckedRow],
+            [
+                *(Explanation, ProviderReport, ServerReport, UserReport, Supplied),
+                *(Checked, CheckedProvider, CheckedRow),
+            ],
         ),
     ],
 )

@@ -201,6 +201,7 @@ class Bench:
             clock=ManualClock(),
             queues=(),
             changed=lambda _: None,
+            decided=lambda _: None,
             spawn=self._spawn,  # type: ignore[arg-type]
             listed_by=lambda _: frozenset(),
         )

@@ -10,8 +10,10 @@ class Audience:
     """Decides by the channel's permissions and the operator's lists."""
 
     def __init__(self, config: DiscordConfig) -> None:
-        self._ignored = config.ignore_channels
-        self._listened = config.listen_channels
+        self._ignored = _bare(config.ignore_channels)
+        self._listened = None
+        if config.listen_channels is not None:
+            self._listened = _bare(config.listen_channels)
 
     def passes(self, channel: object) -> bool:
         """Whether what is said in that channel may be shown to anybody.
@@ -51,6 +53,11 @@ def place(channel: object) -> tuple[str, str] | None:
     if isinstance(channel, GuildChannel):
         return str(channel.id), channel.name
     return None
+
+
+def _bare(names: frozenset[str]) -> set[str]:
+    """The names without the ``#`` with which people write them."""
+    return {name.removeprefix("#") for name in names}
 
 
 def _own_names(channel: GuildChannel | discord.Thread) -> set[str]:

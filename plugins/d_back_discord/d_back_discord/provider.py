@@ -13,7 +13,7 @@ from d_back_core import (
     User,
     hookimpl,
 )
-from d_back_discord import commands
+from d_back_discord import commands, names
 from d_back_discord.config import DiscordConfig, token_of
 from d_back_discord.embedded import Bot
 from d_back_discord.identify_budget import IdentifyBudget
@@ -35,6 +35,7 @@ class DiscordProvider:
         self._token = token_of(config) if bot is None else None
         self._kept = Kept(PublicIds(), IdentifyBudget(waits or Waits()))
         self._run: Run | None = None
+        self._context: Context | None = None
 
     @classmethod
     def from_bot(cls, bot: Bot, config: DiscordConfig | None = None) -> Self:
@@ -48,6 +49,7 @@ class DiscordProvider:
         each with a `Reload` when it is whole."""
         if self._run is not None:
             return
+        self._context = context
         self._run = Run(self._config, self._kept, context, token=self._token, bot=self._bot)
         await (self._run.log_in() if context.probe else self._run.begin())
 
@@ -61,13 +63,22 @@ class DiscordProvider:
     @hookimpl
     async def servers(self) -> dict[str, Server] | None:
         """All guilds; None until Discord has said which there are."""
-        return None if self._run is None else self._run.guilds.servers()
+        servers = None if self._run is None else self._run.guilds.servers()
+        if servers is not None and self._run is not None and self._context is not None:
+            guilds = [layer.guild for layer in self._run.guilds.layers.values()]
+            names.report(self._config, guilds, self._context)
+        return servers
 
     @hookimpl
     async def users(self, server_id: str) -> dict[str, User] | None:
         """The members who are shown; None until the guild is whole, and while Discord says that
         it is unavailable."""
-        return None if self._run is None else self._run.guilds.users(server_id)
+        if self._run is None:
+            return None
+        layers = self._run.guilds.layers.values()
+        if self._context is not None and all(layer.whole for layer in layers):
+            names.report_users(self._config, [layer.guild for layer in layers], self._context)
+        return self._run.guilds.users(server_id)
 
     @hookimpl
     async def events(self) -> AsyncIterator[Event]:

@@ -21,6 +21,7 @@ from d_back_core import (
     hookimpl,
 )
 from d_back_mock import crowd, demo
+from d_back_mock.chat import CHANNEL, CHANNEL_NAME
 from d_back_mock.replay import Replay
 from d_back_mock.run import Run
 
@@ -84,6 +85,9 @@ class MockProvider:
         self._life = self._run(context)
         if isinstance(self._life, Replay):
             await self._life.begin()
+        else:
+            for server_id in self._life.servers():
+                context.channels(server_id, (CHANNEL, CHANNEL_NAME))
 
     def _run(self, context: Context) -> Run | Replay:
         config = self._config

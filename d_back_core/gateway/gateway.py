@@ -335,8 +335,11 @@ def _response(answer: HttpResponse, more: dict[str, str], *, head: bool) -> Resp
             "Referrer-Policy": "no-referrer",
             **more,
             **answer.headers,
+            "Vary": ", ".join(each["Vary"] for each in (more, answer.headers) if "Vary" in each),
         }
     )
+    if not headers["Vary"]:
+        del headers["Vary"]
     if status in {HTTPStatus.NOT_MODIFIED, HTTPStatus.NO_CONTENT}:
         del headers["Content-Length"], headers["Content-Type"]
     return Response(status.value, status.phrase, headers, b"" if head else answer.body)

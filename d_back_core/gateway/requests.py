@@ -117,7 +117,8 @@ class RequestHandler:
         try:
             async with self._answering:
                 await self._session.caught_up()
-                self._session.send(await self._backend.user_data(self._session, server_id))
+                users = await self._backend.user_data(self._session, server_id)
+                self._session.write_snapshot(users)
         except JoinError as error:
             await self._refuse(error)
 

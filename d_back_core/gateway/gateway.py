@@ -261,7 +261,7 @@ class Gateway:
         finally:
             self._keepalive.discard(session)
             self.sessions.discard(session)
-            self._backend.counters.closes[connection.close_code or 0] += 1
+            self._backend.counters.count_close(connection.close_code)
 
     async def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
         if "websocket" in _header(request, "Upgrade").lower():

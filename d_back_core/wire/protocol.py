@@ -80,12 +80,14 @@ _decoder: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(
 )
 
 
-def decode(frame: bytes) -> ClientMessage:
-    """Decode a client's frame; raises `JoinError` for anything that is wrong with it."""
-    try:
-        frame.decode()
-    except UnicodeDecodeError:
-        raise JoinError("invalid_encoding", "Invalid binary encoding") from None
+def decode(frame: str | bytes) -> ClientMessage:
+    """Decode a client's message, which may be binary; raises `JoinError` for anything that is
+    wrong with it."""
+    if isinstance(frame, bytes):
+        try:
+            frame = frame.decode()
+        except UnicodeDecodeError:
+            raise JoinError("invalid_encoding", "Invalid binary encoding") from None
     try:
         # All of the syntax first: the typed decoders stop at the first wrong type, and broken
         # JSON behind it would be reported as a wrong message.

@@ -251,6 +251,7 @@ class Gateway:
             raise TypeError(f"expected a {Connection.__name__} after its handshake")
         connection.response = None  # not used any more, and not small
         address = self._address(connection, connection.request)
+        connection.request.headers.clear()  # those of a browser take some 5 KiB
         backend, clock, limits = self._backend, self._clock, self._limits
         session = Session(connection, backend, clock, address, limits)
         self.sessions.add(session)

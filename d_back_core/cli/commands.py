@@ -14,7 +14,7 @@ from d_back_core.cli.init import init
 from d_back_core.cli.plugins import plugins
 from d_back_core.clock import Clock
 from d_back_core.embedding.server import WebSocketServer
-from d_back_core.errors import JoinError
+from d_back_core.errors import JoinError, printable
 from d_back_core.providers.entry_points import installed, installed_commands, only
 from d_back_core.providers.entry_points import load as load_entry_point
 from d_back_core.providers.loader import add_commands, load
@@ -63,7 +63,7 @@ def _filters(core: configuration.ProviderConfig) -> str:
 def _all_ready(explanation: Explanation) -> bool:
     for provider in explanation.providers:
         stats = provider.stats
-        problem = f": {provider.error}" if provider.error else ""
+        problem = f": {printable(provider.error)}" if provider.error else ""
         click.echo(f"{stats.name}: {stats.health}, {stats.records} records{problem}")
     return all(provider.stats.health == "ready" for provider in explanation.providers)
 
@@ -84,7 +84,8 @@ def explain_command(
     """
     explanation = _ask(_config(ctx), Question(server=server, uid=uid))
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(explanation)))
+        text = msgspec.json.format(msgspec.json.encode(explanation)).decode()
+        click.echo("\n".join(map(printable, text.split("\n"))))
     else:
         _print_tables(explanation)
 
@@ -118,7 +119,7 @@ def _print_tables(explanation: Explanation) -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
 
-    console = Console()
+    console = Console(markup=False, emoji=False)  # a name like [link=…] is a name
     providers = Table(
         "provider", "mode", "health", "since", "latency", "records", "refused", "error"
     )
@@ -128,7 +129,7 @@ def _print_tables(explanation: Explanation) -> None:
         since = f"{stats.since:.0f} s"
         counts = str(stats.records), str(stats.refused)
         providers.add_row(
-            stats.name, stats.mode, stats.health, since, latency, *counts, each.error
+            stats.name, stats.mode, stats.health, since, latency, *counts, printable(each.error)
         )
     console.print(providers)
     if explanation.users is not None:
@@ -150,7 +151,7 @@ def _print_tables(explanation: Explanation) -> None:
 
 def _cell(supplied: Supplied) -> str:
     lost = "".join(f"; {name}: {value}" for name, value in supplied.lost.items())
-    return f"{supplied.value} ({supplied.provider or 'default'}{lost})"
+    return printable(f"{supplied.value} ({supplied.provider or 'default'}{lost})")
 
 
 @click.command("hash-password")

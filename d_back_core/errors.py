@@ -1,9 +1,13 @@
-"""The errors that d-back raises on purpose.
+"""The errors that d-back raises on purpose, and how text of others is shown.
 
 The form of a message is: where, what 'value' (alternatives).
+
+Names, messages and exception texts come from strangers. `printable` makes them safe to write to a
+terminal or a log (R47), `one_line` to write them into a line.
 """
 
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, TypeAlias
 
@@ -21,6 +25,15 @@ ErrorCode: TypeAlias = Literal[
     "notice",
 ]
 """The ``code`` of an ``error`` message, for programs."""
+
+
+MAX_LINE = 1000
+"""Characters of one line of text of others."""
+_UNSAFE = re.compile(
+    "[\0-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+"""Control characters, line separators, bidi overrides and surrogates. The joiners of emoji are not
+among them."""
 
 
 class DBackError(Exception):
@@ -66,7 +79,7 @@ class ProviderError(DBackError):
         cause: BaseException,
         masked: Callable[[str], str] = str,
     ) -> None:
-        super().__init__(f"provider {provider}: {hook}: {masked(described(cause))}")
+        super().__init__(f"provider {provider}: {hook}: {described(cause, masked)}")
         self.provider = provider
         self.hook = hook
 
@@ -83,8 +96,24 @@ def _printable(char: str) -> str:
     return char if char.isprintable() else ascii(char)[1:-1]
 
 
-def described(error: BaseException) -> str:
-    """Return the exception's type and text as one line, without the numbers of the system."""
+def printable(text: str) -> str:
+    """Return the text with the JSON escape instead of each character that a terminal executes. In
+    JSON the texts stay the same."""
+    return _UNSAFE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def one_line(text: str) -> str:
+    """Return the text as one printable line of at most ``MAX_LINE`` characters."""
+    # The second cut bounds the escapes, the first one the work.
+    line = printable(" ".join(text[: 2 * MAX_LINE].split()))
+    return line if len(line) <= MAX_LINE else f"{line[: MAX_LINE - 1]}…"
+
+
+def described(error: BaseException, masked: Callable[[str], str] = str) -> str:
+    """Return the exception's type and text as one line, without the numbers of the system.
+
+    ``masked`` returns a text without secrets. It sees the whole text: half a secret is one, too.
+    """
     text = str(error)
     name = type(error).__name__
     if isinstance(error, OSError) and error.strerror:
@@ -93,7 +122,7 @@ def described(error: BaseException) -> str:
             text += f": '{os.fsdecode(error.filename)}'"
         if name == "gaierror":
             name = "unknown host"
-    text = " ".join(text.split())
+    text = one_line(masked(text))
     return f"{name}: {text}" if text else name
 
 

@@ -4,6 +4,9 @@ from collections import Counter
 
 from msgspec import Struct, field
 
+CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1013})
+"""The close codes that are counted apart. Clients choose among thousands."""
+
 
 class Counters(Struct, kw_only=True):
     """Totals since the start; they only grow."""
@@ -28,7 +31,11 @@ class Counters(Struct, kw_only=True):
     rejections: Counter[str] = field(default_factory=Counter)
     """Connections that were refused, by reason."""
     closes: Counter[int] = field(default_factory=Counter)
-    """Ended sessions, by close code."""
+    """Ended sessions, by close code; 0: any other than `CLOSE_CODES`."""
+
+    def count_close(self, code: int | None) -> None:
+        """Count a session that has ended."""
+        self.closes[code if code in CLOSE_CODES else 0] += 1
 
 
 class ProviderStats(Struct, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 import click
@@ -20,7 +21,7 @@ from d_back_core.admin.control_socket import Question, Reply, ask
 from d_back_core.admin.explain import Explanation, Supplied, explain
 from d_back_core.clock import Clock
 from d_back_core.embedding.server import WebSocketServer
-from d_back_core.errors import DBackError, JoinError, ProviderError
+from d_back_core.errors import DBackError, JoinError, ProviderError, printable
 from d_back_core.providers.loader import Plugin, load
 from d_back_core.state.live import Live
 
@@ -88,7 +89,7 @@ def check(ctx: click.Context, /, *, live: bool, form: str | None) -> None:
         live=explanation,
     )
     if form == "json":
-        click.echo(msgspec.json.format(msgspec.json.encode(checked)))
+        _print_json(checked)
     elif form == "plain":
         columns = CheckedProvider.__struct_fields__
         rows = [tuple(map(_text, structs.astuple(each))) for each in checked.providers]
@@ -143,7 +144,7 @@ def _summary(provider: CheckedProvider) -> str:
 def _print_health(explanation: Explanation) -> None:
     for provider in explanation.providers:
         stats = provider.stats
-        problem = f": {provider.error}" if provider.error else ""
+        problem = f": {printable(provider.error)}" if provider.error else ""
         click.echo(f"{stats.name}: {stats.health}, {stats.records} records{problem}")
 
 
@@ -164,7 +165,7 @@ def explain_command(
     """
     explanation = _ask(ctx.find_root().obj(), Question(server=server, uid=uid))
     if form == "json":
-        click.echo(msgspec.json.format(msgspec.json.encode(explanation)))
+        _print_json(explanation)
         return
     tables = list(_tables(explanation))
     if form == "plain":
@@ -173,7 +174,7 @@ def explain_command(
         _print_tables(tables)
         for provider in explanation.providers:
             if provider.error:
-                click.echo(f"{provider.stats.name}: {provider.error}")
+                click.echo(f"{provider.stats.name}: {printable(provider.error)}")
     _print_problems(explanation, plain=form == "plain")
 
 
@@ -215,33 +216,40 @@ def _text(value: object) -> str:
     return ", ".join(value) if isinstance(value, list) else "" if value is None else str(value)
 
 
+def _print_json(answer: Struct) -> None:
+    text = msgspec.json.format(msgspec.json.encode(answer)).decode()
+    click.echo("\n".join(map(printable, text.split("\n"))))
+
+
 def _print_plain(tables: Iterable[Table]) -> None:
     for table in tables:
         for row in table.rows:
-            click.echo("\t".join((table.kind, *(" ".join(cell.split()) for cell in row))))
+            cells = (printable(" ".join(cell.split())) for cell in row)
+            click.echo("\t".join((table.kind, *cells)))
 
 
 def _print_tables(tables: Iterable[Table]) -> None:
     from rich.console import Console  # noqa: PLC0415
     from rich.table import Table as Drawn  # noqa: PLC0415
 
+    literal = partial(Console, markup=False, emoji=False)  # a name like [link=…] is a name
     for table in tables:
         drawn = Drawn()
         shown = [column for column in table.columns if column != "error"]  # below the table
         for column in shown:
             drawn.add_column(column, no_wrap=column in IDS, overflow="fold")
         for row in table.rows:
-            drawn.add_row(*row[: len(shown)])
-        console = Console()
-        needed = Console(width=sys.maxsize).measure(drawn)
+            drawn.add_row(*map(printable, row[: len(shown)]))
+        console = literal()
+        needed = literal(width=sys.maxsize).measure(drawn)
         # In a pipe the lines may be of any length; programs search for ids in them.
         width = max(console.width, needed.minimum) if console.is_terminal else needed.maximum
-        Console(width=width).print(drawn)
+        literal(width=width).print(drawn)
 
 
 def _print_problems(explanation: Explanation, *, plain: bool) -> None:
     for problem in explanation.problems:
-        click.echo(f"problem\t{problem}" if plain else problem)
+        click.echo(f"problem\t{printable(problem)}" if plain else printable(problem))
 
 
 def _ask(config: configuration.Config, question: Question, *, probe: bool = False) -> Explanation:

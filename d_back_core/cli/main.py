@@ -16,6 +16,7 @@ import click
 from msgspec import structs
 
 from d_back_core import config as configuration
+from d_back_core.cli.log_format import formatter
 from d_back_core.cli.reloading import Reloader
 from d_back_core.embedding.server import WebSocketServer
 from d_back_core.errors import ConfigError, described, nearest
@@ -28,8 +29,6 @@ WORDS_FOR_RUNNING = {"run", "serve", "start", "up"}
 EXIT_TIMEOUT = 0.5
 """Seconds that tasks have to end after their cancellation."""
 STANDARD_ERROR = 2
-LOG_FIELDS = ["asctime", "levelname", "name", "message"]
-LOG_FORMAT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 log = logging.getLogger("d_back")
 
@@ -192,12 +191,9 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 def _configure_logging(level: str, kind: str) -> None:
     logging.raiseExceptions = False  # a log that cannot be written must not stop the gateway
-    logging.basicConfig(level=level.upper(), format=LOG_FORMAT)
-    if kind == "json":
-        from pythonjsonlogger.json import JsonFormatter  # noqa: PLC0415
-
-        for handler in logging.getLogger().handlers:
-            handler.setFormatter(JsonFormatter(LOG_FIELDS, rename_fields={"levelname": "level"}))
+    logging.basicConfig(level=level.upper())
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(formatter(kind))
 
 
 async def _serve(server: WebSocketServer, source: configuration.Source, *, watch: bool) -> None:

@@ -2,13 +2,17 @@
 
 There are two ways to write such frames:
 
-- `Connection.write` passes them to the asyncio transport.
+- `Connection.write` passes them to the asyncio transport. `Connection.write_shared` does so in
+  pieces, each when the transport has sent the one before: a transport may copy what it buffers,
+  and a snapshot would be copied for every client that has not read it yet. What is written
+  meanwhile waits in the same queue, also the library's own frames.
 - A caller writes to `Connection.descriptor` itself, for many connections in one loop
   (`socket_writes`). This is a *direct write*.
 
 A direct write overtakes everything that is buffered, so it is safe only while all of this holds:
 
-1. The transport has nothing buffered: otherwise the client receives parts of frames out of order.
+1. The transport has nothing buffered, and nothing is queued for it: otherwise the client receives
+   parts of frames out of order. While something is queued, the transport has something buffered.
 2. No close frame has been sent or received: nothing may follow one (RFC 6455, section 5.5.1).
 3. The descriptor still belongs to this connection: after ``close()`` the kernel gives the same
    number to another connection, which would receive this client's frames.
@@ -21,12 +25,14 @@ The transport's high-water mark is 0, so that the transport reports when anythin
 limit of unsent bytes, ``max_unsent``, is applied here.
 
 This relies on parts of websockets that are not documented: ``connection.transport``,
-``send_data``, ``recv_messages.paused``, and that a connection in the state OPEN accepts whole
-frames between its own as long as it sends no fragmented message. Tests compare what clients
-receive this way with the library's ``send()``, and check that nothing follows a close frame.
+``send_data``, which is called later than the library does while something is queued,
+``recv_messages.paused``, and that a connection in the state OPEN accepts whole frames between its
+own as long as it sends no fragmented message. Tests compare what clients receive this way with the
+library's ``send()``, and check that nothing follows a close frame.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -43,6 +49,8 @@ from websockets.typing import ExtensionParameter
 from d_back_core.gateway.socket_writes import descriptor
 
 WINDOW_BITS = 15
+CHUNK = 65_536
+"""Bytes that are passed to the transport at once."""
 
 
 class WriteObserver(Protocol):
@@ -73,6 +81,7 @@ class Connection(ServerConnection):
         "_descriptor",
         "_lost",
         "_made",
+        "_queue",
         "client_address",
         "is_alive",
         "max_unsent",
@@ -100,10 +109,16 @@ class Connection(ServerConnection):
         self._lost = lost
         self._buffered = False
         """True if the transport has unsent bytes."""
+        self._queue: deque[memoryview] | None = None
+        """What the transport gets next; None if there is nothing. Most connections need none."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by asyncio when TCP, and TLS if configured, is connected."""
         super().connection_made(transport)
+        if transport.get_extra_info("sslcontext") is not None:
+            # Such a transport calls `pause_writing` at its limit, not above it: with 0 that would
+            # be with every write, and nothing would resume it.
+            self.transport.set_write_buffer_limits(high=1, low=0)
         self._descriptor = descriptor(transport)
         self._made(self)
 
@@ -113,6 +128,7 @@ class Connection(ServerConnection):
         # number to another connection.
         self._stop_direct_writes()
         self._descriptor = None
+        self._queue = None
         super().connection_lost(exc)
         if self.observer is not None:
             self.observer.recover()
@@ -129,7 +145,9 @@ class Connection(ServerConnection):
         # direct write must not follow it.
         if self.protocol.state is not State.OPEN:
             self._stop_direct_writes()
-        super().send_data()
+        # Not between the pieces of a frame. The library keeps its bytes until they are asked for.
+        if self._queue is None:
+            super().send_data()
         self._check_unsent()
 
     def pause_writing(self) -> None:
@@ -141,7 +159,8 @@ class Connection(ServerConnection):
         """Called by the transport when all bytes are sent."""
         self._buffered = False
         self.is_alive = True  # a client that reads is alive, even if it has sent nothing
-        if not self.paused:
+        self._write_queued()
+        if self._buffered or not self.paused:
             return
         super().resume_writing()
         if not self.recv_messages.paused:  # else the library itself does not want to read
@@ -171,9 +190,41 @@ class Connection(ServerConnection):
         Does nothing if the connection is closing: the close frame is the last one.
         """
         if self.protocol.state is State.OPEN:
-            self.transport.write(frames)
+            if self._queue is None:
+                self.transport.write(frames)
+            else:
+                self._queue.append(memoryview(frames))
             if self._buffered:
                 self._check_unsent()
+
+    def write_shared(self, parts: Sequence[bytes]) -> None:
+        """Write whole frames, in parts that other connections write as well, in order.
+
+        The parts are not copied: the memory of a client that has not read them is bounded.
+        """
+        if sum(map(len, parts)) <= CHUNK:
+            self.write(b"".join(parts))
+        elif self.protocol.state is State.OPEN:
+            if self._queue is None:
+                self._queue = deque()
+            self._queue.extend(map(memoryview, parts))
+            if not self._buffered:
+                self._write_queued()
+            self._check_unsent()
+
+    def _write_queued(self) -> None:
+        """Pass the queue to the transport until it has something buffered."""
+        queue = self._queue
+        if queue is None:
+            return
+        while queue and not self._buffered and not self.transport.is_closing():
+            part = queue.popleft()
+            if len(part) > CHUNK:
+                queue.appendleft(part[CHUNK:])
+            self.transport.write(part[:CHUNK])
+        if not queue:
+            self._queue = None
+            super().send_data()  # what the library had to say meanwhile
 
     def abort(self) -> None:
         """Drop the connection and its unsent bytes."""
@@ -194,7 +245,8 @@ class Connection(ServerConnection):
         """
         if not self._buffered or self.paused:
             return
-        if self.transport.get_write_buffer_size() > self.max_unsent:
+        queued = 0 if self._queue is None else sum(map(len, self._queue))
+        if self.transport.get_write_buffer_size() + queued > self.max_unsent:
             super().pause_writing()
             self.transport.pause_reading()
             if self.observer is not None:

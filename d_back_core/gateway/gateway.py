@@ -251,6 +251,7 @@ class Gateway:
             raise TypeError(f"expected a {Connection.__name__} after its handshake")
         connection.response = None  # not used any more, and not small
         address = self._address(connection, connection.request)
+        connection.request.headers.clear()  # those of a browser take some 5 KiB
         backend, clock, limits = self._backend, self._clock, self._limits
         session = Session(connection, backend, clock, address, limits)
         self.sessions.add(session)
@@ -261,7 +262,7 @@ class Gateway:
         finally:
             self._keepalive.discard(session)
             self.sessions.discard(session)
-            self._backend.counters.closes[connection.close_code or 0] += 1
+            self._backend.counters.count_close(connection.close_code)
 
     async def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
         if "websocket" in _header(request, "Upgrade").lower():
@@ -335,8 +336,11 @@ def _response(answer: HttpResponse, more: dict[str, str], *, head: bool) -> Resp
             "Referrer-Policy": "no-referrer",
             **more,
             **answer.headers,
+            "Vary": ", ".join(each["Vary"] for each in (more, answer.headers) if "Vary" in each),
         }
     )
+    if not headers["Vary"]:
+        del headers["Vary"]
     if status in {HTTPStatus.NOT_MODIFIED, HTTPStatus.NO_CONTENT}:
         del headers["Content-Length"], headers["Content-Type"]
     return Response(status.value, status.phrase, headers, b"" if head else answer.body)

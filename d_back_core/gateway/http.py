@@ -11,7 +11,9 @@ import msgspec
 from importlib_metadata import version
 
 from d_back_core.errors import JoinError
+from d_back_core.gateway.user_list import user_list
 from d_back_core.web import HttpRequest, HttpResponse
+from d_back_core.wire.frames import Body
 
 DISTRIBUTION = "d-back-core"
 
@@ -42,8 +44,9 @@ class HttpBackend(Protocol):
     def server_data(self, wanted: str | None) -> bytes:
         """Return the servers, or one of them, as JSON; raises `JoinError`."""
 
-    async def users_of(self, wanted: str, authorization: str, address: str) -> bytes:
-        """Return the users of a server as JSON; raises `JoinError`."""
+    async def users_of(self, wanted: str, authorization: str, address: str) -> tuple[Body, bool]:
+        """Return the users of a server as JSON, and True if every client may have it; raises
+        `JoinError`."""
 
     async def page(self, request: HttpRequest) -> HttpResponse | None:
         """Return the answer of the first provider that serves this path; None if none does."""
@@ -97,7 +100,8 @@ class HttpPages:
     async def _users(self, wanted: str, request: HttpRequest) -> HttpResponse:
         authorization = request.headers.get("authorization", "")
         try:
-            return _json(await self._backend.users_of(wanted, authorization, request.address))
+            users_of = self._backend.users_of
+            users, public = await users_of(wanted, authorization, request.address)
         except JoinError as error:
             refused = error.code in {"unauthorized", "authentication_failed"}
             status = HTTPStatus.UNAUTHORIZED if refused else HTTPStatus.NOT_FOUND
@@ -108,6 +112,18 @@ class HttpPages:
             return HttpResponse(
                 status=status, content_type="application/json", body=body, headers=headers
             )
+        status, headers, parts = user_list(
+            users,
+            public=public,
+            if_none_match=request.headers.get("if-none-match", ""),
+            accept_encoding=request.headers.get("accept-encoding", ""),
+        )
+        return HttpResponse(
+            status=status,
+            content_type="application/json",
+            body=b"".join(parts),
+            headers=headers,
+        )
 
 
 UNREADY = HTTPStatus.SERVICE_UNAVAILABLE

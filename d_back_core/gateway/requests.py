@@ -63,7 +63,7 @@ class RequestHandler:
                 # Before `recv`, which lets the library read on from a client that does not read.
                 # After it, because the client may have fallen behind while it was awaited.
                 await session.caught_up()
-                frame = await connection.recv(decode=False)
+                frame = await connection.recv()  # closes with 1007 if a text is not UTF-8
                 await session.caught_up()
                 await self._handle(frame)
         except ConnectionClosed:
@@ -74,7 +74,7 @@ class RequestHandler:
         finally:
             await session.end()
 
-    async def _handle(self, frame: bytes) -> None:
+    async def _handle(self, frame: str | bytes) -> None:
         if not self._messages.take():
             await self._refuse(JoinError("rate_limited", "Too many messages"))
             return
@@ -117,7 +117,8 @@ class RequestHandler:
         try:
             async with self._answering:
                 await self._session.caught_up()
-                self._session.send(await self._backend.user_data(self._session, server_id))
+                users = await self._backend.user_data(self._session, server_id)
+                self._session.write_snapshot(users)
         except JoinError as error:
             await self._refuse(error)
 

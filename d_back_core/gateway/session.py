@@ -17,7 +17,7 @@ Invariant: ``paused`` is true exactly while ``_drained`` is not None.
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol
 
 from websockets.exceptions import ConnectionClosed
@@ -80,8 +80,8 @@ class SessionBackend(Protocol):
     def catch_up(self, session: "Session") -> None:
         """Send what was held back while the session was paused."""
 
-    async def user_data(self, session: "Session", wanted: str) -> bytes:
-        """Return the users of a server; raises `JoinError`."""
+    async def user_data(self, session: "Session", wanted: str) -> Sequence[bytes]:
+        """Return the users of a server as a frame, in pieces; raises `JoinError`."""
 
     def server_data(self, wanted: str | None) -> bytes:
         """Return the servers, or one of them; raises `JoinError`."""
@@ -97,7 +97,6 @@ class Session:
         "_drained",
         "_slow_client_timeout",
         "_tasks",
-        "_time_to_read",
         "address",
         "connection",
         "deflates",
@@ -121,7 +120,6 @@ class Session:
         self._backend = backend
         self._clock = clock
         self._slow_client_timeout: float = limits.slow_client_timeout
-        self._time_to_read: float = self._slow_client_timeout
         self._deadline: Timer | None = None
         self._drained: asyncio.Event | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -139,12 +137,11 @@ class Session:
         """Write a text message, in order; does nothing if the connection is closing."""
         self.write(text_frame(payload))
 
-    def write_snapshot(self, frames: bytes) -> None:
-        """Write frames that the client may need ``SNAPSHOT_TIMEOUT`` to read."""
-        # `write` calls `fall_behind` before it returns, which starts the deadline.
-        self._time_to_read = max(SNAPSHOT_TIMEOUT, self._slow_client_timeout)
-        self.write(frames)
-        self._time_to_read = self._slow_client_timeout
+    def write_snapshot(self, frames: Sequence[bytes]) -> None:
+        """Write frames, in pieces, that the client may need ``SNAPSHOT_TIMEOUT`` to read."""
+        self.connection.write_shared(frames)
+        if self.paused:
+            self._start_deadline(max(SNAPSHOT_TIMEOUT, self._slow_client_timeout))
 
     async def caught_up(self) -> None:
         """Return when the client is not paused."""
@@ -191,7 +188,7 @@ class Session:
         """As in `WriteObserver`."""
         self.paused = True
         self._drained = asyncio.Event()
-        self._deadline = self._clock.call_later(self._time_to_read, self._close_slow)
+        self._start_deadline(self._slow_client_timeout)
 
     def recover(self) -> None:
         """As in `WriteObserver`."""
@@ -205,6 +202,11 @@ class Session:
             self._deadline.cancel()
             self._deadline = None
         self._backend.catch_up(self)
+
+    def _start_deadline(self, seconds: float) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = self._clock.call_later(seconds, self._close_slow)
 
     def _close_slow(self) -> None:
         log.info("client %s: reads too slowly, closing", self.address)

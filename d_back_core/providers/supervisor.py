@@ -23,7 +23,7 @@ import tenacity
 
 from d_back_core.clock import Clock
 from d_back_core.config import ChainConfig, ProviderConfig
-from d_back_core.errors import ConfigError, ProviderError
+from d_back_core.errors import ConfigError, ProviderError, one_line
 from d_back_core.hookspecs import Context
 from d_back_core.models import Credentials, Event
 from d_back_core.providers.blocking import TimedAwaitable
@@ -354,7 +354,7 @@ class Supervisor:
     def _on_degraded(self, run: int, reason: str) -> None:
         """`Context.degraded` of one run; of a run that is over it does nothing."""
         if self._is_present(run):
-            self.health.fail(reason)
+            self.health.fail(one_line(self.plugin.masked(reason)))
             self.health.log_failure(KEPT)
             self._on_health_changed()
 

@@ -7,7 +7,7 @@ await, at one sequence number (R26).
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -25,10 +25,11 @@ from d_back_core.state.provider_set import ProviderSet
 from d_back_core.state.resolver import Resolver
 from d_back_core.state.server_registry import ServerRegistry
 from d_back_core.state.server_state import ServerState
+from d_back_core.state.snapshot import CachedSnapshot
 from d_back_core.state.subscribers import Subscriber
 from d_back_core.stats import Counters
 from d_back_core.wire import protocol
-from d_back_core.wire.frames import Framed
+from d_back_core.wire.frames import Body, Framed
 
 
 class Parts(Struct, frozen=True, kw_only=True):
@@ -129,33 +130,37 @@ class Joins:
         if server is not None:
             server.catch_up(session)
 
-    async def user_data(self, session: Subscriber, wanted: str) -> bytes:
-        """Return the answer to ``get_user_data``; of a protected server only for a session that
-        has joined it. Raises `JoinError`."""
+    async def user_data(self, session: Subscriber, wanted: str) -> Sequence[bytes]:
+        """Return the answer to ``get_user_data`` as a frame, in pieces; of a protected server only
+        for a session that has joined it. Raises `JoinError`."""
         await self.renewed_list()
         if self._is_unlisted(wanted):
-            return await self._unlisted_user_data(wanted)
+            users = await self._unlisted_users(wanted)
+            return users.user_data(deflate=session.deflates)
         found = await self._find(wanted)
         with self._parts.registry.watching(found.server_id) as server:
             await server.resolver.fresh()
+            users = await server.snapshot.current()
             self._parts.changes.flush()
             now = self._parts.server_list.servers.get(found.server_id)
             if now is None:
                 raise JoinError("gone", protocol.UNKNOWN_SERVER)
             if now.passworded and session not in server.sessions:
                 raise JoinError("unauthorized", protocol.UNAUTHORIZED)
-            return protocol.user_data(found.server_id, server.world.shown())
+            return users.user_data(deflate=session.deflates)
 
-    async def users_of(self, wanted: str, authorization: str, address: str) -> bytes:
-        """Return the users of a server as JSON, for the credentials of an HTTP ``Authorization``
-        header: a bearer token of Discord, or basic with the password. Raises `JoinError`."""
+    async def users_of(self, wanted: str, authorization: str, address: str) -> tuple[Body, bool]:
+        """Return the users of a server as the body of an HTTP answer, and True if every client may
+        have it. For a protected server the header ``Authorization`` has the credentials: a bearer
+        token of Discord, or basic with the password. Raises `JoinError`."""
         found = await self._find(wanted)
         with self._parts.registry.watching(found.server_id) as server:
             await server.resolver.fresh()
             offered = credentials_of(authorization)
             checked, _ = await self._authorize(found, offered, address)
-            self._still_open(found, checked)
-            return protocol.user_data(found.server_id, server.world.shown())
+            users = await server.snapshot.current()
+            now = self._still_open(found, checked)
+            return users.http(), not now.passworded
 
     def server_data(self, wanted: str | None) -> bytes:
         """Return the answer to ``get_server_data``. Raises `JoinError`."""
@@ -338,13 +343,13 @@ class Joins:
         policy = self._parts.registry.policy(wanted)
         return policy.enabled and not policy.protects
 
-    async def _unlisted_user_data(self, server_id: str) -> bytes:
+    async def _unlisted_users(self, server_id: str) -> CachedSnapshot:
         with self._parts.registry.watching(server_id) as server:
             await server.resolver.fresh()
             self._parts.changes.flush()
             if not server.resolver.layers.keys():  # an empty `Overlay` is in use for any id
                 raise JoinError("unknown_server", protocol.UNKNOWN_SERVER)
-            return protocol.user_data(server_id, server.world.shown())
+            return await server.snapshot.current()
 
     # Who decides about a join
 

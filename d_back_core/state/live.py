@@ -34,6 +34,7 @@ from d_back_core.state.unresolved_names import UnresolvedNames
 from d_back_core.stats import Counters, Stats
 from d_back_core.tasks import Tasks
 from d_back_core.web import HttpRequest, HttpResponse
+from d_back_core.wire.frames import Body
 
 QUIET_TURNS = 10
 """Turns of the loop without any change after which `Live.settle` returns."""
@@ -193,8 +194,8 @@ class Live:
         """Return the servers as JSON; see `Joins.server_data`."""
         return self.joins.server_data(wanted)
 
-    async def users_of(self, wanted: str, authorization: str, address: str) -> bytes:
-        """Return the users of a server as JSON; see `Joins.users_of`."""
+    async def users_of(self, wanted: str, authorization: str, address: str) -> tuple[Body, bool]:
+        """Return the users of a server; see `Joins.users_of`."""
         return await self.joins.users_of(wanted, authorization, address)
 
     def stats(self) -> Stats:

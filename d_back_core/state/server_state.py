@@ -34,7 +34,7 @@ from d_back_core.state.subscribers import (
 )
 from d_back_core.stats import Counters, ServerStats
 from d_back_core.wire import protocol
-from d_back_core.wire.frames import Piece, pieces_frame, stored, text_frame
+from d_back_core.wire.frames import text_frame
 
 log = logging.getLogger("d_back.live")
 
@@ -176,14 +176,12 @@ class ServerState:
     def join(self, session: Subscriber, server: EffectiveServer, users: CachedSnapshot) -> None:
         """Subscribe the session, and send it the snapshot as of now. ``users`` is the result of
         ``snapshot.ready()`` in this same turn of the loop."""
-        deflate = session.deflates and bool(users.users.deflated)
         seq, tail = users.tail()
         head = protocol.join_head(server, self.world.epoch, seq)
-        pieces = (stored(head) if deflate else Piece(head, b""), users.users)
         # The snapshot includes the deltas that are still pending: the position skips them.
         position = self.world.position
         self._subscribers.join(session, joined_at=position, position=position)
-        session.write_snapshot(pieces_frame(pieces, deflate=deflate) + tail)
+        session.write_snapshot((*users.server_join(head, deflate=session.deflates), tail))
 
     def resume(self, session: Subscriber, seq: int, missed: list[Delta]) -> None:
         """Subscribe a session that has everything up to that number, and send it these deltas."""
@@ -256,7 +254,7 @@ class ServerState:
         history = self._shared.history
         hide_offline = self.policy.hide_offline
         self.world = World(self.server_id, users, hide_offline=hide_offline, history=history)
-        self.snapshot = SnapshotCache(self.world)
+        self.snapshot = SnapshotCache(self.world, self._shared.clock)
 
     def _log_failover(self, former: Iterable[str], names: Iterable[str]) -> None:
         """Log one line: which server, from which providers to which, and why."""

@@ -1,29 +1,61 @@
-"""The snapshot that joins are served from: a world's users, encoded and compressed once.
+"""The snapshot that joins and lists of users are served from: a world's users, encoded and
+compressed once, whatever the number of clients.
 
-It is the world at one sequence number; what changed since is sent after it, folded. When that tail
-has grown long the snapshot is made again, and joins are served from the former one meanwhile.
+It is the world at one sequence number. For a join, what changed since is sent after it, folded.
+When that tail has grown long the snapshot is made again, and joins are served from the former one
+meanwhile.
+
+A list of users (`get_user_data`, and over HTTP) has no tail. It waits for a snapshot that includes
+everything up to the request, so each change can cause one more snapshot. The pauses between these
+keep their share of the CPU below a bound, whatever the number of requests and changes.
 """
 
 import asyncio
 from collections.abc import Sequence
 
+from msgspec import Struct
+
 from d_back_core.chain.world import ChangeTracker, Presence, Removal, World
+from d_back_core.clock import Clock
 from d_back_core.providers.validation import SLICE
 from d_back_core.wire import protocol
-from d_back_core.wire.frames import WORTH_DEFLATING, Piece, piece, text_frame
+from d_back_core.wire.frames import (
+    WORTH_DEFLATING,
+    Body,
+    Piece,
+    message,
+    piece,
+    stored,
+    text_frame,
+)
 
 TAIL_SHARE = 50
 """The tail is long when more than one in so many users has changed."""
 OLD_SHARE = 10
 """With more than one in so many, joins wait for a new snapshot: the tail is not compressed."""
+REST = 4
+"""A list of users begins a snapshot only so many times its last duration after the last one."""
+
+
+class Encoded(Struct, frozen=True):
+    """The users at one moment as bytes."""
+
+    users: Piece
+    body: Body
+    """The same as the body of an HTTP answer; it shares the bytes."""
 
 
 class CachedSnapshot:
     """The users at one moment, and the frames that bring a client from there to the present."""
 
-    def __init__(self, world: World, tracker: ChangeTracker, users: Piece, seq: int) -> None:
+    def __init__(
+        self, world: World, tracker: ChangeTracker, encoded: Encoded, seq: int, position: int
+    ) -> None:
         self.tracker = tracker
-        self.users = users
+        self.users = encoded.users
+        self.position = position
+        """The world's position at that moment."""
+        self._encoded = encoded
         self._world = world
         self._seq = seq
         """The number of the moment."""
@@ -31,6 +63,24 @@ class CachedSnapshot:
         """By uid, all at that number."""
         self._tail = b""
         self._tail_seq = seq
+
+    def http(self) -> Body:
+        """Return the users as the body of an HTTP answer."""
+        return self._encoded.body
+
+    def user_data(self, *, deflate: bool) -> tuple[bytes, ...]:
+        """Return the users as a ``user_data`` frame, in pieces."""
+        head = protocol.user_data_head(self._world.server_id)
+        return self._message(head, protocol.USER_DATA_END, deflate=deflate)
+
+    def server_join(self, head: bytes, *, deflate: bool) -> tuple[bytes, ...]:
+        """Return the users as a ``server-join`` frame that begins with this head, in pieces."""
+        return self._message(head, protocol.JOIN_END, deflate=deflate)
+
+    def _message(self, head: bytes, end: bytes, *, deflate: bool) -> tuple[bytes, ...]:
+        if deflate and self.users.deflated:
+            return message((stored(head), self.users, stored(end)), deflate=True)
+        return message((Piece(head, b""), self.users, Piece(end, b"")), deflate=False)
 
     def tail(self) -> tuple[int, bytes]:
         """Return the number of the ``server-join``, and the frames to send behind it: the newest
@@ -70,17 +120,20 @@ class CachedSnapshot:
 class SnapshotCache:
     """One world's users, encoded; shared by all joins."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, clock: Clock) -> None:
         self.world = world
+        self._clock = clock
+        self._rested_at = 0.0
+        """When a list of users may begin the next snapshot of a large world."""
         self._cached: CachedSnapshot | None = None
         self._making: asyncio.Task[None] | None = None
 
     async def ready(self) -> CachedSnapshot:
-        """The users at some earlier moment, as the end of a payload: encoded in slices,
-        compressed in a thread, and shared by all joins; of a small world they are always those
-        of now. ``tail`` goes with it as long as the caller does not wait for anything else."""
-        if self._making is None and len(self.world.users) <= SLICE:
-            if self._cached is None or self._cached.tracker.touched:
+        """The users at some earlier moment: encoded in slices, compressed in a thread, and shared
+        by all joins; of a small world they are always those of now. ``tail`` goes with it as long
+        as the caller does not wait for anything else."""
+        if self._is_small:
+            if not self._is_exact:
                 self._make_at_once()
         elif self._is_outdated(TAIL_SHARE):
             self._making = self._making or asyncio.create_task(self._make())
@@ -90,6 +143,23 @@ class SnapshotCache:
         if self._cached is None:  # it has been trimmed meanwhile
             return await self.ready()
         return self._cached
+
+    async def current(self) -> CachedSnapshot:
+        """The users at a moment that is not before the call."""
+        wanted = self.world.position
+        while True:
+            cached = self._cached
+            if cached is not None and not (cached.tracker.touched and cached.position < wanted):
+                return cached
+            if self._is_small:
+                self._make_at_once()
+                continue
+            rest = self._rested_at - self._clock.time()
+            if self._making is None and rest > 0:
+                await self._clock.sleep(rest)
+                continue  # another call has begun meanwhile, or has even finished
+            self._making = self._making or asyncio.create_task(self._make())
+            await asyncio.shield(self._making)
 
     def trim(self) -> None:
         """Drop a snapshot that is out of date for most users: its tracker grows without a bound
@@ -109,26 +179,44 @@ class SnapshotCache:
         cached = self._cached
         return cached is None or len(cached.tracker.touched) * share > len(self.world.users)
 
+    @property
+    def _is_small(self) -> bool:
+        return self._making is None and len(self.world.users) <= SLICE
+
+    @property
+    def _is_exact(self) -> bool:
+        return self._cached is not None and not self._cached.tracker.touched
+
     def _make_at_once(self) -> None:
-        encoded = _encoded([protocol.users_json(self.world.shown())])
-        self._replace(CachedSnapshot(self.world, self.world.track(), encoded, self.world.seq))
+        seq, position = self.world.seq, self.world.position
+        encoded = _encoded([protocol.users_json(self.world.shown())], *self._head_and_tag())
+        self._replace(CachedSnapshot(self.world, self.world.track(), encoded, seq, position))
+
+    def _head_and_tag(self) -> tuple[bytes, str]:
+        """Return the beginning of the HTTP body, and what identifies the body of now."""
+        tag = f"{self.world.epoch}-{self.world.position}"
+        return protocol.user_data_head(self.world.server_id), tag
 
     async def _make(self) -> None:
-        # Both before the users are read, in one step: what changes from here on is in the tail.
-        tracker, seq = self.world.track(), self.world.seq
+        # All before the users are read, in one step: what changes from here on is in the tail.
+        tracker, seq, position = self.world.track(), self.world.seq, self.world.position
+        head, tag = self._head_and_tag()
+        began = self._clock.time()
         try:
             users = self.world.shown()
             parts = []
             for start in range(0, len(users), SLICE):
                 parts.append(protocol.users_json(users[start : start + SLICE]))
                 await asyncio.sleep(0)
-            encoded = await asyncio.to_thread(_encoded, parts)
-            self._replace(CachedSnapshot(self.world, tracker, encoded, seq))
+            encoded = await asyncio.to_thread(_encoded, parts, head, tag)
+            self._replace(CachedSnapshot(self.world, tracker, encoded, seq, position))
         except BaseException:
             self.world.untrack(tracker)  # it would grow as long as the world lives
             raise
         finally:
             self._making = None
+            now = self._clock.time()
+            self._rested_at = now + REST * (now - began)
 
     def _replace(self, cached: CachedSnapshot | None) -> None:
         former, self._cached = self._cached, cached
@@ -136,6 +224,7 @@ class SnapshotCache:
             self.world.untrack(former.tracker)
 
 
-def _encoded(parts: Sequence[bytes]) -> Piece:
-    plain = b"{" + b",".join(parts) + b"}" + protocol.JOIN_END
-    return piece(plain, last=True) if len(plain) >= WORTH_DEFLATING else Piece(plain, b"")
+def _encoded(parts: Sequence[bytes], head: bytes, tag: str) -> Encoded:
+    plain = b"{" + b",".join(parts) + b"}"
+    users = piece(plain) if len(plain) >= WORTH_DEFLATING else Piece(plain, b"")
+    return Encoded(users, Body.of(head, users, protocol.USER_DATA_END, tag))

@@ -40,8 +40,9 @@ class Subscriber(Protocol):
     def write(self, frames: bytes, /) -> None:
         """Write whole frames in order, without waiting; never raises."""
 
-    def write_snapshot(self, frames: bytes, /) -> None:
-        """Write frames that may be larger than the limit of unsent bytes."""
+    def write_snapshot(self, frames: Sequence[bytes], /) -> None:
+        """Write frames, in pieces, that may be larger than the limit of unsent bytes. The pieces
+        are shared by all sessions, and are not copied."""
 
     def send(self, payload: bytes, /) -> None:
         """Write one text message."""

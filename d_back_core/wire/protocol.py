@@ -80,12 +80,14 @@ _decoder: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(
 )
 
 
-def decode(frame: bytes) -> ClientMessage:
-    """Decode a client's frame; raises `JoinError` for anything that is wrong with it."""
-    try:
-        frame.decode()
-    except UnicodeDecodeError:
-        raise JoinError("invalid_encoding", "Invalid binary encoding") from None
+def decode(frame: str | bytes) -> ClientMessage:
+    """Decode a client's message, which may be binary; raises `JoinError` for anything that is
+    wrong with it."""
+    if isinstance(frame, bytes):
+        try:
+            frame = frame.decode()
+        except UnicodeDecodeError:
+            raise JoinError("invalid_encoding", "Invalid binary encoding") from None
     try:
         # All of the syntax first: the typed decoders stop at the first wrong type, and broken
         # JSON behind it would be reported as a wrong message.
@@ -299,7 +301,9 @@ def server_list_update(
 
 
 JOIN_END = b"}}"
-"""The end of a ``server-join``, after its users and their closing brace."""
+"""The end of a ``server-join``, after its users."""
+USER_DATA_END = b"}"
+"""The end of a ``user_data``, after its users."""
 
 
 def join_head(server: EffectiveServer, epoch: str, seq: int) -> bytes:
@@ -315,8 +319,14 @@ def join_head(server: EffectiveServer, epoch: str, seq: int) -> bytes:
     return _encoder.encode(ServerJoin(data=joined)).removesuffix(b"{}" + JOIN_END)
 
 
+def user_data_head(server_id: str) -> bytes:
+    """Encode the beginning of a ``user_data``, up to its users."""
+    head = _encoder.encode(UserData(server_id=server_id, users={}))
+    return head.removesuffix(b"{}" + USER_DATA_END)
+
+
 def users_json(users: Sequence[EffectiveUser]) -> bytes:
-    """Encode the users of a ``server-join``, without the braces around them."""
+    """Encode the users of a ``server-join`` or ``user_data``, without the braces around them."""
     # One search in all names is cheaper than `defused` for each name, and almost always finds
     # nothing: then encoding takes a third of the time.
     names = "\n".join([user.username for user in users])
@@ -369,11 +379,6 @@ def refresh_data(server_id: str | None) -> bytes:
 def error(code: ErrorCode, message: str) -> bytes:
     """Encode ``error``."""
     return _encoder.encode(Error(data=ErrorReason(message=message, code=code)))
-
-
-def user_data(server_id: str, users: Iterable[EffectiveUser]) -> bytes:
-    """Encode ``user_data``."""
-    return _encoder.encode(UserData(server_id=server_id, users=_users(users)))
 
 
 def server_data(servers: Iterable[EffectiveServer]) -> bytes:

@@ -424,3 +424,41 @@ async def test_check_live_fails_where_a_provider_does(tmp_path: Path) -> None:
     assert status == 1
     assert "postgres: failed" in out
     assert "mock: ready" in out
+
+
+EVIL = "[link=https://x.example]Ann[/link] :skull: \x1b]52;c;aGFja2Vk\x07\x9b2J\u202e"
+
+
+@pytest.mark.parametrize("arguments", [("explain", "1"), ("explain", "1", "--json"), ("explain",)])
+async def test_r47_explain_prints_no_control_characters(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    """A name is text: neither the terminal nor the library that draws the tables acts on it."""
+    socket = str(tmp_path / "control")
+    toml = f'[gateway]\ncontrol = "{socket}"\n[chain]\norder = ["mock"]'
+    (tmp_path / "d-back.toml").write_text(toml)
+    town = ScriptedProvider({"1": Server(name=EVIL)}, {"1": {"7": User(username=EVIL)}})
+    config = parse({"gateway": {"port": 0, "control": socket}, "chain": {"order": ["mock"]}})
+    async with WebSocketServer(config=config, providers={"mock": town}) as server:
+        await server.live.joins.hold("1")
+        status, out, err = await command(tmp_path, *arguments)
+    assert (status, err) == (0, "")
+    assert out.replace("\n", "").isprintable()
+    assert "[link=" in out
+    assert ":skull:" in "".join(out.split())
+
+
+async def test_r47_check_live_prints_no_control_characters(tmp_path: Path) -> None:
+    """Nor does the reason why a provider is degraded."""
+    socket = str(tmp_path / "control")
+    toml = f'[gateway]\ncontrol = "{socket}"\n[chain]\norder = ["mock"]'
+    (tmp_path / "d-back.toml").write_text(toml)
+    town = ScriptedProvider(ONE, {"1": {"7": ADA}})
+    config = parse({"gateway": {"port": 0, "control": socket}, "chain": {"order": ["mock"]}})
+    async with WebSocketServer(config=config, providers={"mock": town}) as server:
+        assert town.context is not None
+        town.context.degraded(EVIL)
+        await server.live.settle()
+        _, out, _ = await command(tmp_path, "check", "--live")
+    assert "mock: degraded" in out
+    assert out.replace("\n", "").isprintable()

@@ -79,6 +79,17 @@ async def test_r28_clients_get_the_bytes_that_the_library_would_send(
         assert await client.frame() == frame
 
 
+async def test_the_headers_of_a_request_are_not_kept(town: ScriptedProvider) -> None:
+    """Those of a browser are larger than everything else that an idle client needs."""
+    async with (
+        asyncio.timeout(PATIENCE),
+        serving(town) as server,
+        in_step(server, town) as (_, connection),
+    ):
+        assert len(connection.request.headers) == 0
+        assert connection.response is None
+
+
 @pytest.mark.parametrize("first", ["server", "client", "both"])
 async def test_r28_nothing_follows_a_close_frame(town: ScriptedProvider, first: str) -> None:
     """Whoever closes first: what happens meanwhile is not sent any more."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gzip
 import json
 import ssl
 from contextlib import AsyncExitStack
@@ -15,7 +16,7 @@ from sample_users import ADA, BOB, ONE
 from websockets.asyncio.client import ClientConnection, connect, unix_connect
 from websockets.exceptions import InvalidStatus
 
-from d_back_core import ConfigError, Message, Server
+from d_back_core import ConfigError, Message, Server, User, UserChanged
 from d_back_core.config import GatewayConfig, Tls, parse
 from d_back_core.config.decoding import File
 from d_back_core.embedding.server import WebSocketServer
@@ -359,6 +360,48 @@ async def test_guesses_over_http_are_guesses() -> None:
         for _ in range(5):
             assert (await http(server, "/api/servers/two", header, basic("wrong")))[0] == 401
         assert (await http(server, "/api/servers/two", header, basic("open sesame")))[0] == 429
+
+
+def etag_of(head: str) -> str:
+    return next(line[6:] for line in head.splitlines() if line.startswith("ETag: "))
+
+
+async def test_r42_a_known_list_is_not_sent_again() -> None:
+    """The ETag of an answer gets a 304 without a body until a user changes."""
+    source = town()
+    async with serving(source) as server:
+        etag = etag_of((await http(server, "/api/servers/1"))[1])
+        known = f"If-None-Match: {etag}"
+        status, head, body = await http(server, "/api/servers/1", known)
+        assert (status, body, etag_of(head)) == (304, b"", etag)
+        source.emit(UserChanged(server_id="1", uid="7", status="dnd"))
+        await server.live.settle()
+        status, head, body = await http(server, "/api/servers/1", known)
+        assert (status, json.loads(body)["users"]["7"]["status"]) == (200, "dnd")
+        assert etag_of(head) != etag
+
+
+async def test_r42_a_long_list_is_sent_compressed_to_clients_that_accept_it() -> None:
+    """The compressed answer has the same text and an entity tag of its own."""
+    source = town()
+    source.users_answers["1"] = {str(number): User(username=f"U{number}") for number in range(100)}
+    async with serving(source) as server:
+        _, head, plain = await http(server, "/api/servers/1")
+        assert "Content-Encoding" not in head
+        _, zipped_head, body = await http(server, "/api/servers/1", "Accept-Encoding: br, gzip")
+        assert "Content-Encoding: gzip" in zipped_head
+        assert gzip.decompress(body) == plain
+        assert etag_of(zipped_head) != etag_of(head)
+
+
+async def test_r42_caches_may_keep_the_list_of_an_open_server_for_a_second() -> None:
+    """That of a protected server must not be stored."""
+    async with serving(servers=POLICY) as server:
+        _, head, _ = await http(server, "/api/servers/one", "Origin: https://example.org")
+        assert "Cache-Control: public, max-age=1" in head
+        assert "Vary: Origin, Accept-Encoding" in head
+        _, head, _ = await http(server, "/api/servers/two", basic("open sesame"))
+        assert "Cache-Control: no-store" in head
 
 
 async def test_an_unknown_server_is_not_found() -> None:

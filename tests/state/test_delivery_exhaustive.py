@@ -19,7 +19,7 @@ rank, and numbers by their distance from the world's: the code itself does the s
 # ruff: noqa: SLF001  the state that a search compares is private
 
 import os
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from types import CoroutineType, FrameType
 from typing import Any, TypeAlias
 
@@ -103,7 +103,8 @@ class Client:
         self.drain()
         self._fold(frames)
 
-    write_snapshot = write
+    def write_snapshot(self, frames: Sequence[bytes], /) -> None:
+        self.write(b"".join(frames))
 
     def send(self, payload: bytes, /) -> None:
         raise AssertionError(payload)

@@ -18,7 +18,7 @@ from d_back_core import ConfigError, File, HttpRequest, Server, User, hookimpl
 from d_back_core.client import ClientWorld, connect
 from d_back_core.config import GatewayConfig
 from d_back_core.state import snapshot
-from d_back_core.wire.frames import Piece
+from d_back_core.state.snapshot import Encoded
 from d_back_core.wire.protocol import Error, PresenceFrame, ServerJoin, ServerListUpdate
 from d_back_testing import ScriptedProvider, configured, served
 
@@ -414,9 +414,9 @@ async def test_r24_a_password_that_a_reload_changes_lets_nobody_in_who_is_on_the
     """The password was right when it was checked; then the join waits for the snapshot."""
     encode, encoded = threading.Event(), snapshot._encoded  # noqa: SLF001  its thread is held
 
-    def held(parts: Sequence[bytes]) -> Piece:
+    def held(parts: Sequence[bytes], head: bytes, tag: str) -> Encoded:
         assert encode.wait(60)
-        return encoded(parts)
+        return encoded(parts, head, tag)
 
     monkeypatch.setattr(snapshot, "_encoded", held)
     a = ScriptedProvider(ONE, {"1": {str(number): ADA for number in range(1100)}})

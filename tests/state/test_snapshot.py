@@ -7,12 +7,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from peers import until
 
 from d_back_core.chain.world import World
+from d_back_core.clock import Clock
 from d_back_core.models import EffectiveUser
 from d_back_core.state import snapshot as room
-from d_back_core.state.snapshot import OLD_SHARE, TAIL_SHARE, SnapshotCache
-from d_back_core.wire.frames import Piece
+from d_back_core.state.snapshot import (
+    OLD_SHARE,
+    TAIL_SHARE,
+    CachedSnapshot,
+    Encoded,
+    SnapshotCache,
+)
+from d_back_testing import ManualClock
 
 USERS = 2000
 
@@ -47,7 +55,7 @@ async def test_r48_only_the_last_frame_of_the_tail_carries_the_present_number() 
     there = world()
     there.put("0", user(0, username="before"))
     taken_at = there.seq
-    cached = await SnapshotCache(there).ready()
+    cached = await SnapshotCache(there, Clock()).ready()
     names: dict[str, str] = {}
     for number in range(120):
         uid = number % 7
@@ -66,7 +74,7 @@ async def test_r30_the_tail_has_no_add_delete_pairs() -> None:
     """Who came and went is not in it, and who was in the snapshot is removed; also where that
     changes without a new number."""
     there = world(hide_offline=True)
-    cached = await SnapshotCache(there).ready()
+    cached = await SnapshotCache(there, Clock()).ready()
     there.put("new", user(0, uid="new"))
     assert [frame["data"]["uid"] for frame in unframed(cached.tail()[1])] == ["new"]
     there.put("new", None)
@@ -82,25 +90,33 @@ async def test_r30_the_tail_has_no_add_delete_pairs() -> None:
     assert all(frame["data"].get("delete") for frame in unframed(cached.tail()[1]))
 
 
-@pytest.fixture
-def encoding(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """The compressing waits until this is set."""
-    go_on, encoded = threading.Event(), room._encoded  # noqa: SLF001  its thread is to be held
+class Encoding(threading.Event):
+    """While this is not set, snapshots of large worlds are not finished."""
 
-    def held(parts: Sequence[bytes]) -> Piece:
+    begun = 0
+    """The number of snapshots that wait for it, or have done so."""
+
+
+@pytest.fixture
+def encoding(monkeypatch: pytest.MonkeyPatch) -> Encoding:
+    """The compressing waits until this is set."""
+    go_on, encoded = Encoding(), room._encoded  # noqa: SLF001  its thread is to be held
+
+    def held(parts: Sequence[bytes], head: bytes, tag: str) -> Encoded:
+        go_on.begun += 1
         assert go_on.wait(60)
-        return encoded(parts)
+        return encoded(parts, head, tag)
 
     monkeypatch.setattr(room, "_encoded", held)
     return go_on
 
 
 async def test_joins_are_served_from_the_former_snapshot_while_one_is_made(
-    encoding: threading.Event,
+    encoding: Encoding,
 ) -> None:
     """They wait for a new one only where the tail would be longer than that."""
     there = world()
-    snapshot = SnapshotCache(there)
+    snapshot = SnapshotCache(there, Clock())
     encoding.set()
     former = await snapshot.ready()
     encoding.clear()
@@ -125,7 +141,7 @@ async def test_joins_are_served_from_the_former_snapshot_while_one_is_made(
 async def test_a_small_world_has_no_tail() -> None:
     """Its snapshot is that of now."""
     there = World("1", {"1": user(1)})
-    snapshot = SnapshotCache(there)
+    snapshot = SnapshotCache(there, Clock())
     first = await snapshot.ready()
     assert await snapshot.ready() is first
     there.put("1", user(1, status="dnd"))
@@ -137,7 +153,7 @@ async def test_a_small_world_has_no_tail() -> None:
 async def test_a_snapshot_that_nobody_asks_for_is_forgotten() -> None:
     """So that what changed since does not grow without end."""
     there = world()
-    snapshot = SnapshotCache(there)
+    snapshot = SnapshotCache(there, Clock())
     cached = await snapshot.ready()
     for number in range(3 * USERS + 2 * 1000):
         there.put(f"n{number}", user(0, uid=f"n{number}"))
@@ -145,3 +161,70 @@ async def test_a_snapshot_that_nobody_asks_for_is_forgotten() -> None:
         snapshot.trim()
     assert len(cached.tracker.touched) < 2 * USERS + 2 * 1000
     assert await snapshot.ready() is not cached
+
+
+def listed(cached: CachedSnapshot) -> dict[str, Any]:
+    """The users of an HTTP answer."""
+    users: dict[str, Any] = json.loads(b"".join(cached.http().plain))["users"]
+    return users
+
+
+@pytest.mark.parametrize("users", [5, USERS])
+async def test_r42_a_list_of_users_is_encoded_once_per_change(users: int) -> None:
+    """Requests without a change in between share the bytes, and the first request after a change
+    has it."""
+    there = World("1", {str(number): user(number) for number in range(users)})
+    snapshot = SnapshotCache(there, Clock())
+    first = (await snapshot.current()).http()
+    assert (await snapshot.current()).http() is first
+    assert (await snapshot.ready()).http() is first
+    there.put("1", user(1, status="dnd"))
+    second = await snapshot.current()
+    assert listed(second)["1"]["status"] == "dnd"
+    assert second.http().etag != first.etag
+
+
+async def test_r42_lists_at_the_same_time_share_one_snapshot() -> None:
+    """A thousand requests after one change cause one encoding."""
+    there = world()
+    snapshot = SnapshotCache(there, Clock())
+    await snapshot.current()
+    there.put("1", user(1, status="dnd"))
+    answers = await asyncio.gather(*(snapshot.current() for _ in range(1000)))
+    assert len(set(map(id, answers))) == 1
+
+
+async def test_r42_a_list_waits_for_a_snapshot_that_began_after_its_request(
+    encoding: Encoding,
+) -> None:
+    """One that is being made already lacks the last change."""
+    there = world()
+    snapshot = SnapshotCache(there, Clock())
+    early = asyncio.create_task(snapshot.current())
+    await until(lambda: encoding.begun)
+    there.put("1", user(1, status="dnd"))
+    late = asyncio.create_task(snapshot.current())
+    await asyncio.sleep(0)
+    encoding.set()
+    assert listed(await early)["1"]["status"] == "idle"
+    assert listed(await late)["1"]["status"] == "dnd"
+
+
+async def test_r42_snapshots_for_lists_take_a_bounded_share_of_the_time(
+    encoding: Encoding,
+) -> None:
+    """After one that took two seconds, the next one begins eight seconds later, whatever the
+    number of requests."""
+    there, clock = world(), ManualClock()
+    snapshot = SnapshotCache(there, clock)
+    first = asyncio.create_task(snapshot.current())
+    await until(lambda: encoding.begun)
+    await clock.advance(2)
+    encoding.set()
+    await first
+    there.put("1", user(1, status="dnd"))
+    waiting = asyncio.gather(*(snapshot.current() for _ in range(10)))
+    await clock.advance(7)
+    assert encoding.begun == 1
+    await clock.advance(2)
+    assert listed((await waiting)[0])["1"]["status"] == "dnd"

@@ -2,6 +2,7 @@
 
 import random
 import socket
+from collections.abc import Sequence
 
 import pytest
 
@@ -36,7 +37,10 @@ class Client:
         else:
             self.waiting.append(frames)
 
-    write_snapshot = send = write
+    send = write
+
+    def write_snapshot(self, frames: Sequence[bytes], /) -> None:
+        self.write(b"".join(frames))
 
     def close(self) -> None:
         self._near.close()

@@ -1,10 +1,11 @@
 """What was compressed once is what any client decodes."""
 
+import gzip
 import zlib
 
 import pytest
 
-from d_back_core.wire.frames import WORTH_DEFLATING, Framed, piece, stored
+from d_back_core.wire.frames import WORTH_DEFLATING, Body, Framed, Piece, message, piece, stored
 
 TRAILER = b"\0\0\xff\xff"
 """What a client puts behind a message before it decodes it (RFC 7692, section 7.2.2)."""
@@ -18,9 +19,10 @@ def inflated(message: bytes) -> bytes:
 def test_a_stored_part_stands_before_any_other(size: int) -> None:
     """As it is, where that is possible."""
     head, tail = b"h" * size, b'{"users":{}}' * 200
-    parts = stored(head), piece(tail, last=True)
+    parts = stored(head), piece(tail)
     assert parts[0].plain == head
-    assert inflated(b"".join(part.deflated for part in parts)) == head + tail
+    frame = b"".join(message(parts, deflate=True)[1:])
+    assert inflated(frame) == head + tail
 
 
 def test_a_short_message_is_not_compressed() -> None:
@@ -37,3 +39,18 @@ def test_a_long_message_is_compressed_for_who_takes_that() -> None:
     assert (plain[0], deflated[0]) == (0x81, 0xC1)
     assert plain.endswith(payload)
     assert inflated(deflated[2:]) == payload
+
+
+@pytest.mark.parametrize("size", [1, 200_000])
+def test_r42_an_http_body_is_made_of_the_pieces_of_a_message(size: int) -> None:
+    """Its compressed form is one gzip member with the same text, and copies no piece."""
+    middle = piece(b'{"7":{}}' * size)
+    body = Body.of(b"head", middle, b"end", "tag")
+    assert gzip.decompress(b"".join(body.gzip)) == b"".join(body.plain)
+    assert body.plain[1] is middle.plain
+    assert body.gzip[1] is middle.deflated
+
+
+def test_a_small_http_body_is_not_compressed() -> None:
+    """The server then sends it as it is to every client."""
+    assert Body.of(b"head", Piece(b"{}", b""), b"end", "tag").gzip == ()

@@ -1,7 +1,7 @@
 """The wire: what clients may say, and what they are told."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -57,6 +57,12 @@ def join(server: EffectiveServer, world: World) -> bytes:
     """Return a ``server-join`` as it is put together when it is sent."""
     head = protocol.join_head(server, world.epoch, world.seq)
     return head + b"{" + protocol.users_json(world.shown()) + b"}" + protocol.JOIN_END
+
+
+def user_data(server_id: str, users: Sequence[EffectiveUser]) -> bytes:
+    """Return a ``user_data`` as it is put together when it is sent."""
+    head = protocol.user_data_head(server_id)
+    return head + b"{" + protocol.users_json(users) + b"}" + protocol.USER_DATA_END
 
 
 # From clients
@@ -274,7 +280,7 @@ def test_what_d_zone_shows_is_broken_up_in_every_frame() -> None:
         join(server, world),
         protocol.delta("111", 1, new),
         protocol.delta("111", 2, message),
-        protocol.user_data("111", [user]),
+        user_data("111", [user]),
         protocol.server_data([server]),
     ]
     for frame in frames:
@@ -395,7 +401,7 @@ def test_the_other_answers() -> None:
             "server": "111",
             "data": {"clientId": client_id},
         }
-    assert said(protocol.user_data("111", [ADA])) == {
+    assert said(user_data("111", [ADA])) == {
         "type": "user_data",
         "serverId": "111",
         "users": {
@@ -419,7 +425,7 @@ def test_the_gateway_and_its_client_speak_the_same() -> None:
         protocol.resumed(world, 0),
         protocol.update_client_id("111", None),
         protocol.error("gone", "It went."),
-        protocol.user_data("111", [ADA]),
+        user_data("111", [ADA]),
         protocol.server_data([PLAZA]),
     ]
     kinds = {type(decoder.decode(frame)).__name__ for frame in frames}

@@ -13,9 +13,11 @@ from d_back_core.errors import ConfigError, DBackError, JoinError, PluginError, 
 from d_back_core.hookspecs import HOOK_VERSION, Context, hookimpl
 from d_back_core.models import (
     UNSET,
+    AccessRevoked,
     Change,
     Credentials,
     Event,
+    Grant,
     Message,
     Overlay,
     Reload,
@@ -39,6 +41,7 @@ from d_back_core.web import HttpRequest, HttpResponse
 __all__ = [
     "HOOK_VERSION",
     "UNSET",
+    "AccessRevoked",
     "Change",
     "Clock",
     "ConfigError",
@@ -50,6 +53,7 @@ __all__ = [
     "Event",
     "Exchange",
     "File",
+    "Grant",
     "HttpRequest",
     "HttpResponse",
     "JoinError",

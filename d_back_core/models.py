@@ -128,7 +128,16 @@ class Reload(Struct, frozen=True, kw_only=True, gc=False):
     server_id: str | None = None
 
 
-Event: TypeAlias = UserChanged | UserRemoved | Message | ServerChanged | ServerRemoved | Reload
+class AccessRevoked(Struct, frozen=True, kw_only=True, gc=False):
+    """A person whom the provider has let into a server by a `Grant` may not see it any more."""
+
+    server_id: str
+    person: str
+
+
+Event: TypeAlias = (
+    UserChanged | UserRemoved | Message | ServerChanged | ServerRemoved | AccessRevoked | Reload
+)
 
 
 class Overlay(dict[str, T]):
@@ -178,6 +187,22 @@ class Credentials(Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         offered = [name for name in self.__struct_fields__ if getattr(self, name) is not None]
         return f"Credentials({', '.join(f'{name}=***' for name in offered)})"
+
+
+GRANT_LASTS = 600.0
+
+
+class Grant(Struct, frozen=True, kw_only=True, gc=False):
+    """A yes of `authorize` that names the person, so that the access can end.
+
+    It ends with an `AccessRevoked` of the same provider. It is renewed by `reauthorize`; without
+    that it expires.
+    """
+
+    person: str
+    """The provider's own id of the person: 1 to 64 printable ASCII characters without spaces."""
+    expires_after: float = GRANT_LASTS
+    """Seconds for which it is valid without being renewed; ten minutes at most."""
 
 
 class EffectiveUser(Struct, frozen=True, gc=False):

@@ -22,6 +22,7 @@ from msgspec import structs
 
 from d_back_core.chain.layers import R
 from d_back_core.models import (
+    AccessRevoked,
     Event,
     Message,
     Reload,
@@ -111,6 +112,9 @@ def checked_event(event: object, validation_log: ValidationLog) -> Event | None:
     match event:
         case UserChanged() | UserRemoved() | Message() if not is_id(event.uid):
             validation_log("events.uid", event.uid)
+            return None
+        case AccessRevoked() if not is_id(event.person):
+            validation_log("events.person", event.person)
             return None
     known = checked(event, "events", validation_log)
     return _checked_message(known, validation_log) if isinstance(known, Message) else known

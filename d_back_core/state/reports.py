@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from d_back_core.models import (
+    AccessRevoked,
     Credentials,
     Event,
     Message,
@@ -45,6 +46,8 @@ class Reports:
                 parts.server_list.note_protection(layers, name, checked.server_id)
             case Message() if server is not None:
                 self._pass_on(name, server, checked)
+            case AccessRevoked():
+                self._joins.revoke(name, checked.server_id, checked.person)
             case Reload(server_id=None):
                 self.invalidate(name)
             case Reload() if server is not None:

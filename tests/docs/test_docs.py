@@ -47,6 +47,7 @@ from d_back_core import (
     Context,
     Credentials,
     Event,
+    Grant,
     HttpRequest,
     HttpResponse,
     Message,
@@ -560,7 +561,7 @@ def test_hooks() -> None:
         ("`start(context)`", [Context]),
         ("`servers()`", [Server]),
         ("`users(server_id)`", [User]),
-        ("`authorize(server_id, credentials, address)`", [Credentials]),
+        ("`authorize(server_id, credentials, address)`", [Credentials, Grant]),
         ("`http(request)`", [HttpRequest, HttpResponse]),
     ],
 )

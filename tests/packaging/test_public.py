@@ -27,9 +27,9 @@ from d_back_core.cli.plugins import CheckedRow
 NAMES = {
     *("ConfigError", "DBackError", "JoinError", "PluginError", "ProviderError"),
     *("Context", "HOOK_VERSION", "Overlay", "command_config", "hookimpl"),
-    *("Credentials", "HttpRequest", "HttpResponse"),
+    *("Credentials", "Grant", "HttpRequest", "HttpResponse"),
     *("Server", "Status", "UNSET", "User"),
-    *("Event", "Message", "Reload", "ServerChanged", "ServerRemoved"),
+    *("AccessRevoked", "Event", "Message", "Reload", "ServerChanged", "ServerRemoved"),
     *("UserChanged", "UserRemoved"),
     *("Change", "Snapshot", "ServerSet", "UserSet"),
     *("Clock", "Tasks", "Timer"),

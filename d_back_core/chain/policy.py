@@ -8,9 +8,9 @@ from msgspec import Struct, UnsetType
 from d_back_core.models import (
     DEFAULT_ROLE_COLOR,
     DEFAULT_STATUS,
+    Chat,
     EffectiveServer,
     EffectiveUser,
-    Message,
     Server,
     User,
     is_public_id,
@@ -58,9 +58,9 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             merged.role_color or DEFAULT_ROLE_COLOR,
         )
 
-    def hears(self, message: Message) -> bool:
-        """True if chat of the message's channel is shown."""
-        names = {message.channel, message.channel_name}
+    def hears(self, chat: Chat) -> bool:
+        """True if chat of that channel is shown."""
+        names = {chat.channel, chat.channel_name}
         if names & self.ignore_channels:
             return False
         return self.listen_channels is None or bool(names & self.listen_channels)

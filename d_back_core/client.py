@@ -35,6 +35,8 @@ from d_back_core.wire.protocol import (
     Error,
     ErrorReason,
     Joined,
+    MessageDeleteFrame,
+    MessageEditFrame,
     MessageFrame,
     PresenceFrame,
     RefreshData,
@@ -48,6 +50,8 @@ from d_back_core.wire.protocol import (
     UpdateClientId,
     UserData,
     WireMessage,
+    WireMessageDelete,
+    WireMessageEdit,
     WirePresence,
     WireServer,
     WireUser,
@@ -63,6 +67,8 @@ __all__ = [
     "ErrorReason",
     "Joined",
     "Listener",
+    "MessageDeleteFrame",
+    "MessageEditFrame",
     "MessageFrame",
     "PresenceFrame",
     "RefreshData",
@@ -76,6 +82,8 @@ __all__ = [
     "UpdateClientId",
     "UserData",
     "WireMessage",
+    "WireMessageDelete",
+    "WireMessageEdit",
     "WirePresence",
     "WireServer",
     "WireUser",
@@ -174,7 +182,7 @@ class ClientWorld:
             case PresenceFrame(data=presence):
                 self._follow(frame)
                 self._apply_presence(presence)
-            case MessageFrame():
+            case MessageFrame() | MessageEditFrame() | MessageDeleteFrame():
                 self._follow(frame)
             case UpdateClientId(data=update):
                 self.client_id = update.client_id
@@ -196,7 +204,9 @@ class ClientWorld:
         self.connected = True
         self.seq = seq
 
-    def _follow(self, frame: PresenceFrame | MessageFrame) -> None:
+    def _follow(
+        self, frame: PresenceFrame | MessageFrame | MessageEditFrame | MessageDeleteFrame
+    ) -> None:
         if frame.resync is UNSET and frame.seq not in {self.seq, self.seq + 1}:
             raise DBackError(f"a gap in the sequence: {frame.seq} after {self.seq}")
         self.seq = frame.seq

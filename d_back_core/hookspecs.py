@@ -55,7 +55,7 @@ import tenacity
 from msgspec import Struct
 
 from d_back_core.clock import Clock
-from d_back_core.models import Change, Credentials, Event, Server, User
+from d_back_core.models import Change, Credentials, Event, Grant, Server, User
 from d_back_core.retrying import retrying
 from d_back_core.stats import Stats
 from d_back_core.web import HttpRequest, HttpResponse
@@ -195,13 +195,28 @@ class ProviderSpec:
     @hookspec
     async def authorize(
         self, server_id: str, credentials: Credentials, address: str
-    ) -> bool | None:
+    ) -> bool | Grant | None:
         """Return True if these credentials may join that protected server.
 
         Called for the providers that contribute to the server, in order, after the operator's
         password did not match. The first answer that is not ``None`` decides. An exception and a
         time-out are a no; if no provider decides, the answer is no. ``address`` is the client's IP
         address, or "" if it has none (a Unix socket). Never log the credentials.
+
+        ``True`` is valid until the client leaves the server. Return a `Grant`, which names the
+        person, if the person can be banned, can leave, or has logged in with a token. It ends
+        when this provider yields `AccessRevoked` for the person, and expires unless `reauthorize`
+        renews it.
+        """
+
+    @hookspec
+    async def reauthorize(self, server_id: str, person: str) -> bool | None:
+        """Return True if that person, who has a `Grant` of yours, may still see that server.
+
+        Called for each client with a `Grant`, in the second half of its time, until there is an
+        answer. Decide by what you remember or can look up: the core keeps no token. ``False`` ends
+        the access. ``None``, an exception and a time-out mean "cannot say now": the core asks
+        again, and the access ends when the grant expires.
         """
 
     @hookspec

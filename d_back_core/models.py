@@ -10,6 +10,7 @@ calls it on every record that a provider returns or yields.
 
 import re
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from hashlib import blake2s
 from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
 
@@ -102,6 +103,36 @@ class Message(Struct, frozen=True, kw_only=True, gc=False, repr_omit_defaults=Tr
     message: str
     channel: str
     channel_name: str | None = None
+    id: str | None = None
+    """The source's id of the message, unique in its channel. Without one it cannot be edited or
+    deleted later."""
+    at: datetime | None = None
+    """When it was written, with a time zone."""
+
+
+class MessageEdited(Struct, frozen=True, kw_only=True, gc=False, repr_omit_defaults=True):
+    """A chat message has another text now. Without any text, it counts as deleted."""
+
+    server_id: str
+    uid: str
+    message: str
+    channel: str
+    channel_name: str | None = None
+    id: str
+    at: datetime | None = None
+    """When it was edited, with a time zone."""
+
+
+class MessageDeleted(Struct, frozen=True, kw_only=True, gc=False, repr_omit_defaults=True):
+    """A chat message is gone. If many are, yield one event for each: they leave together."""
+
+    server_id: str
+    channel: str
+    channel_name: str | None = None
+    id: str
+
+
+Chat: TypeAlias = Message | MessageEdited | MessageDeleted
 
 
 class ServerChanged(Struct, frozen=True, kw_only=True, gc=False, repr_omit_defaults=True):
@@ -129,7 +160,24 @@ class Reload(Struct, frozen=True, kw_only=True, gc=False):
     server_id: str | None = None
 
 
-Event: TypeAlias = UserChanged | UserRemoved | Message | ServerChanged | ServerRemoved | Reload
+class AccessRevoked(Struct, frozen=True, kw_only=True, gc=False):
+    """A person whom the provider has let into a server by a `Grant` may not see it any more."""
+
+    server_id: str
+    person: str
+
+
+Event: TypeAlias = (
+    UserChanged
+    | UserRemoved
+    | Message
+    | MessageEdited
+    | MessageDeleted
+    | ServerChanged
+    | ServerRemoved
+    | AccessRevoked
+    | Reload
+)
 
 
 class Overlay(dict[str, T]):
@@ -164,7 +212,16 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     """uids, or server_ids."""
 
 
-Change: TypeAlias = UserSet | UserRemoved | ServerSet | ServerRemoved | Snapshot | Message
+Change: TypeAlias = (
+    UserSet
+    | UserRemoved
+    | ServerSet
+    | ServerRemoved
+    | Snapshot
+    | Message
+    | MessageEdited
+    | MessageDeleted
+)
 """What a recorder receives."""
 
 
@@ -179,6 +236,22 @@ class Credentials(Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         offered = [name for name in self.__struct_fields__ if getattr(self, name) is not None]
         return f"Credentials({', '.join(f'{name}=***' for name in offered)})"
+
+
+GRANT_LASTS = 600.0
+
+
+class Grant(Struct, frozen=True, kw_only=True, gc=False):
+    """A yes of `authorize` that names the person, so that the access can end.
+
+    It ends with an `AccessRevoked` of the same provider. It is renewed by `reauthorize`; without
+    that it expires.
+    """
+
+    person: str
+    """The provider's own id of the person: 1 to 64 printable ASCII characters without spaces."""
+    expires_after: float = GRANT_LASTS
+    """Seconds for which it is valid without being renewed; ten minutes at most."""
 
 
 class EffectiveUser(Struct, frozen=True, gc=False):
@@ -237,14 +310,39 @@ def is_text(value: object) -> bool:
     return True
 
 
-def channel_id(channel: object) -> str:
-    """Return the channel as a valid id; a valid one stays as it is, others are hashed."""
+def channel_id(channel: object, kind: str = "channel") -> str:
+    """Return the channel as a valid id; a valid one stays as it is, others are hashed. As well
+    for the id of another ``kind``."""
     if isinstance(channel, int):  # hex: Python refuses to print thousands of digits
         channel = str(channel) if channel.bit_length() <= SNOWFLAKE_BITS else hex(channel)
     if is_id(channel):
         return str(channel)
     digest = blake2s(str(channel).encode(errors="surrogatepass"), digest_size=8)
-    return f"channel-{digest.hexdigest()}"
+    return f"{kind}-{digest.hexdigest()}"
+
+
+def deletion_of(edited: MessageEdited) -> MessageDeleted:
+    """Return the deletion of the message that is edited."""
+    return MessageDeleted(
+        server_id=edited.server_id,
+        channel=edited.channel,
+        channel_name=edited.channel_name,
+        id=edited.id,
+    )
+
+
+def moment(value: object) -> datetime | None:
+    """Return the time in UTC, in whole milliseconds; None if it has no time zone or is not a
+    time."""
+    if not isinstance(value, datetime) or value.utcoffset() is None:
+        return None
+    try:
+        utc = value.astimezone(UTC)
+    except OverflowError:  # before the year 1, or after 9999
+        return None
+    # A plain one: a class derived from `datetime` may not be encodable.
+    seconds = (utc.year, utc.month, utc.day, utc.hour, utc.minute, utc.second)
+    return datetime(*seconds, utc.microsecond // 1000 * 1000, tzinfo=UTC)
 
 
 def _is_status(value: object) -> bool:
@@ -311,7 +409,8 @@ def checked(record: Record, path: str, report: Report) -> Record:
             elif flag is not value:
                 changed[name] = flag
             continue
-        check = _CHECKS.get(name)
+        # A message's id is of another kind than that of a server.
+        check = None if isinstance(record, Chat) else _CHECKS.get(name)
         if check is not None and not check(value):
             report(f"{path}.{name}", value)
             changed[name] = UNSET

@@ -9,9 +9,9 @@ from msgspec import Meta, Struct, UnsetType
 from d_back_core.models import (
     DEFAULT_ROLE_COLOR,
     DEFAULT_STATUS,
+    Chat,
     EffectiveServer,
     EffectiveUser,
-    Message,
     Server,
     User,
     is_public_id,
@@ -66,9 +66,9 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             merged.role_color or DEFAULT_ROLE_COLOR,
         )
 
-    def hears(self, message: Message) -> bool:
-        """True if chat of the message's channel is shown."""
-        names = bare_names((message.channel, message.channel_name or ""))
+    def hears(self, chat: Chat) -> bool:
+        """True if chat of that channel is shown."""
+        names = bare_names((chat.channel, chat.channel_name or ""))
         if names & bare_names(self.ignore_channels):
             return False
         return self.listen_channels is None or bool(names & bare_names(self.listen_channels))

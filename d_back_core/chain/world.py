@@ -21,11 +21,18 @@ user.
 import secrets
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, structs
 
-from d_back_core.models import EffectiveUser, Message, Status
+from d_back_core.models import (
+    Chat,
+    EffectiveUser,
+    Message,
+    MessageDeleted,
+    MessageEdited,
+    Status,
+)
 
 
 class Presence(Struct, frozen=True, kw_only=True, gc=False):
@@ -59,7 +66,12 @@ class Removal(Struct, frozen=True, kw_only=True, gc=False):
     known_before: int | None = None
 
 
-WorldChange: TypeAlias = Presence | Removal | Message
+class ChatCleared(Struct, frozen=True, gc=False):
+    """Too many messages are gone to name them: a client forgets all that have an id."""
+
+
+Correction: TypeAlias = MessageEdited | MessageDeleted
+WorldChange: TypeAlias = Presence | Removal | Message | Correction | ChatCleared
 
 
 class Delta(Struct, frozen=True, gc=False):
@@ -156,12 +168,29 @@ class World:
             # Only some sessions receive it, so it must not raise ``seq``.
             self._add(Removal(uid=uid, known_before=hidden_at))
 
-    def say(self, message: Message) -> bool:
-        """Add a chat message as a delta; False if its author is not visible."""
-        if self.visible(message.uid) is None:
+    def say(self, chat: Chat) -> bool:
+        """Add chat as a delta; False if its author is not visible."""
+        if isinstance(chat, MessageDeleted):
+            self._correct(chat)
+        elif self.visible(chat.uid) is None:
             return False
-        self._change(message)
+        elif isinstance(chat, MessageEdited):
+            self._correct(chat)
+        self._change(chat)
         return True
+
+    def has_said(self, correction: Correction) -> bool:
+        """Return True if a delta that is still kept has that message."""
+        return any(is_about(delta.change, correction) for delta in self._history)
+
+    def _correct(self, correction: Correction) -> None:
+        """Change the earlier deltas of that message: no client may receive its former text from
+        now on, not even one that resumes. Their numbers stay, so that there is no gap."""
+        for deltas in (self._pending, self._history):
+            for number, delta in enumerate(deltas):
+                if is_about(delta.change, correction):
+                    change = corrected(delta.change, correction)
+                    deltas[number] = structs.replace(delta, change=change)
 
     def hide(self, *, offline: bool) -> None:
         """Set ``hide_offline``.
@@ -254,6 +283,25 @@ class World:
             dropped = self._history.popleft()
             # A client at the seq of a dropped unnumbered delta may lack it.
             self._complete_since = dropped.seq + is_unnumbered(dropped)
+
+
+def message_key(chat: Chat) -> tuple[str, str | None]:
+    """Return what identifies a message of one server."""
+    return chat.channel, chat.id
+
+
+def is_about(change: WorldChange, correction: Correction) -> TypeGuard[Chat]:
+    """True if the change is that message, or an earlier edit of it."""
+    return isinstance(change, Chat) and message_key(change) == message_key(correction)
+
+
+def corrected(earlier: Chat, correction: Correction) -> Chat:
+    """Return what becomes of a message, or an edit of it, by a later edit or its deletion."""
+    if isinstance(correction, MessageDeleted) or isinstance(earlier, MessageEdited):
+        return correction
+    if isinstance(earlier, MessageDeleted):
+        return earlier
+    return structs.replace(earlier, message=correction.message)
 
 
 def is_unnumbered(delta: Delta) -> bool:

@@ -81,8 +81,8 @@ class LimitsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     slow_client_timeout: Timeout = _seconds(10, Timeout)
     """Time after which a client that does not read is closed with 1013."""
     chat_per_minute: Annotated[float, Meta(gt=0)] = 30.0
-    """Messages sent per channel and minute, after a burst of ``chat_burst``: d-zone plays them
-    one after another."""
+    """Messages and edits sent per channel and minute, after a burst of ``chat_burst``: d-zone
+    plays them one after another."""
     chat_burst: Annotated[int, Meta(ge=1)] = 20
 
 

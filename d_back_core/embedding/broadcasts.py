@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any, overload
 
 from d_back_core.embedding import dict_codec
@@ -38,20 +39,36 @@ class Broadcasts(ABC):
 
     @overload
     async def broadcast_message(
-        self, server: str, uid: str, message: str, channel: str
+        self,
+        server: str,
+        uid: str,
+        message: str,
+        channel: str,
+        *,
+        message_id: str | None = None,
+        at: datetime | None = None,
     ) -> None: ...
     @overload
     async def broadcast_message(self, server: Mapping[str, Any]) -> None: ...
-    async def broadcast_message(
-        self, server: Any, uid: Any = None, message: Any = None, channel: Any = None
+    async def broadcast_message(  # noqa: PLR0913
+        self,
+        server: Any,
+        uid: Any = None,
+        message: Any = None,
+        channel: Any = None,
+        *,
+        message_id: str | None = None,
+        at: datetime | None = None,
     ) -> None:
         """Chat of a user of that server_id; or any frame of the protocol as a dictionary, for the
         server that it names, or for all servers.
 
-        Its type is ``presence``, ``message``, ``update-clientid``, ``server-list-update``,
-        ``refresh_data`` (the callbacks are called again, earlier broadcasts are dropped, and then
-        the clients get the frame), or ``error`` (a sentence that clients show). Raises
-        ``ValueError`` for another type, and for a frame that is incomplete.
+        With ``message_id`` a message can be edited and deleted later; ``at`` is when it was
+        written. The type of a frame is ``presence``, ``message``, ``message-edit``,
+        ``message-delete``, ``update-clientid``, ``server-list-update``, ``refresh_data`` (the
+        callbacks are called again, earlier broadcasts are dropped, and then the clients get the
+        frame), or ``error`` (a sentence that clients show). Raises ``ValueError`` for another
+        type, and for a frame that is incomplete.
         """
         if isinstance(server, Mapping):
             await self._broadcast(server)
@@ -61,8 +78,22 @@ class Broadcasts(ABC):
             uid=dict_codec.text_id(uid),
             message=message,
             channel=channel,
+            id=message_id,
+            at=at,
         )
         await self._publish([said])
+
+    async def broadcast_message_edit(
+        self, server: str, uid: str, message: str, channel: str, message_id: str
+    ) -> None:
+        """A user has changed the text of a message that was broadcast with that id."""
+        entry = {"uid": uid, "message": message, "channel": channel, "id": message_id}
+        await self.broadcast_message({"type": "message-edit", "server": server, "data": entry})
+
+    async def broadcast_message_delete(self, server: str, channel: str, message_id: str) -> None:
+        """A message that was broadcast with that id is gone."""
+        entry = {"channel": channel, "id": message_id}
+        await self.broadcast_message({"type": "message-delete", "server": server, "data": entry})
 
     async def broadcast_client_id_update(self, server: str, client_id: str | None) -> None:
         """The OAuth2 client id of that server_id has changed; None: it has none any more."""

@@ -4,7 +4,8 @@ Only shapes are converted here. The values are validated like those of every oth
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from datetime import datetime
+from typing import Any, TypeVar
 
 from msgspec import UNSET, structs
 
@@ -13,6 +14,8 @@ from d_back_core.embedding.colours import colour
 from d_back_core.models import (
     Event,
     Message,
+    MessageDeleted,
+    MessageEdited,
     Server,
     ServerChanged,
     ServerRemoved,
@@ -21,6 +24,8 @@ from d_back_core.models import (
     UserRemoved,
     is_text,
 )
+
+M = TypeVar("M", Message, MessageEdited)
 
 
 def users(answer: object) -> dict[str, User] | None:
@@ -126,7 +131,11 @@ def events(frame: Mapping[str, Any], everywhere: Iterable[str] = ()) -> list[Eve
             case "presence":
                 return [presence(each, entry) for each in servers]  # type: ignore[arg-type]
             case "message":
-                return [_message(each, entry) for each in servers]
+                return [_message(Message, each, entry) for each in servers]
+            case "message-edit":
+                return [_message(MessageEdited, each, entry) for each in servers]
+            case "message-delete":
+                return [_deletion(each, entry) for each in servers]
             case "server-list" | "server-list-update":
                 changed = [_server_changed(key, server(each)) for key, each in entry.items()]  # type: ignore[union-attr]
                 removed = [text_id(key) for key in frame.get("removed", ())]
@@ -148,13 +157,27 @@ def presence(server_id: object, entry: Mapping[str, Any]) -> UserChanged | UserR
     )
 
 
-def _message(server_id: str, entry: Any) -> Message:  # noqa: ANN401  a program's
-    return Message(
+def _message(kind: type[M], server_id: str, entry: Any) -> M:  # noqa: ANN401  a program's
+    return kind(
         server_id=server_id,
         uid=text_id(entry["uid"]),
         message=entry["message"],
         channel=entry["channel"],
+        id=entry["id"] if kind is MessageEdited else entry.get("id"),
+        at=_time(entry.get("at")),
     )
+
+
+def _deletion(server_id: str, entry: Any) -> MessageDeleted:  # noqa: ANN401  a program's
+    return MessageDeleted(server_id=server_id, channel=entry["channel"], id=entry["id"])
+
+
+def _time(value: Any) -> Any:  # noqa: ANN401  anything else is validated later
+    """Return a time that is written as in the protocol."""
+    try:
+        return datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
 
 
 def _server_changed(server_id: object, record: Server) -> ServerChanged:

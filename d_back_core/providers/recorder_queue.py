@@ -13,11 +13,15 @@ from typing import TypeAlias
 import tenacity
 
 from d_back_core.chain.layers import Link
+from d_back_core.chain.world import corrected, message_key
 from d_back_core.clock import Clock
 from d_back_core.errors import ProviderError
 from d_back_core.models import (
     Change,
+    Chat,
     Message,
+    MessageDeleted,
+    MessageEdited,
     ServerRemoved,
     ServerSet,
     Snapshot,
@@ -29,7 +33,8 @@ from d_back_core.retrying import retrying
 
 BATCH = 1000
 MAX_MESSAGES = 1000
-"""Chat messages that wait for a recorder; the oldest is dropped first."""
+"""Chat messages, edits and deletions that wait for a recorder. The oldest is dropped first, a
+deletion only if there is nothing else: what is deleted must not stay in the store."""
 MAX_MESSAGE_AGE = 300.0
 """Seconds for which a chat message waits. After a long outage a recorder that passes chat on would
 show old messages as new ones."""
@@ -82,9 +87,13 @@ class RecorderQueue:
         """Queue changes; a newer one replaces an older one of the same user or server."""
         for change in changes:
             key = _key(change) or ("message", next(self._numbers))
-            self._queue.pop(key, None)  # the newest is the last: `Snapshot` relies on the order
+            # The newest is the last: `Snapshot` relies on the order.
+            earlier = self._queue.pop(key, None)
+            if isinstance(earlier, Chat) and isinstance(change, MessageEdited | MessageDeleted):
+                change = corrected(earlier, change)  # noqa: PLW2901
             self._queue[key] = change
-            if isinstance(change, Message):
+            if isinstance(change, Chat):
+                self._messages.pop(key, None)
                 self._messages[key] = self._clock.time()
         self._drop_messages()
         if self._queue:
@@ -133,8 +142,12 @@ class RecorderQueue:
         outage they would grow without a bound."""
         too_old = self._clock.time() - MAX_MESSAGE_AGE
         while self._messages:
-            oldest, queued_at = next(iter(self._messages.items()))
-            if queued_at > too_old and len(self._messages) <= MAX_MESSAGES:
+            waiting = self._messages
+            said = (each for each in waiting if not isinstance(self._queue[each], MessageDeleted))
+            oldest = next(said, None)
+            if len(waiting) > MAX_MESSAGES:
+                oldest = oldest or next(iter(waiting))
+            elif oldest is None or waiting[oldest] > too_old:
                 return
             del self._messages[oldest], self._queue[oldest]
             self._dropped += 1
@@ -168,7 +181,7 @@ class RecorderQueue:
 
 
 def _key(change: Change) -> Key | None:
-    """Return what the change is about; None for chat, since every message counts."""
+    """Return what the change is about; None for a message without an id, since each counts."""
     match change:
         case UserSet() | UserRemoved():
             return "user", change.server_id, change.uid
@@ -176,5 +189,7 @@ def _key(change: Change) -> Key | None:
             return "server", change.server_id
         case Snapshot():
             return "complete", change.server_id
-        case Message():
+        case Message(id=None):
             return None
+        case Message() | MessageEdited() | MessageDeleted():
+            return "message", change.server_id, *message_key(change)

@@ -22,8 +22,12 @@ from msgspec import structs
 
 from d_back_core.chain.layers import R
 from d_back_core.models import (
+    AccessRevoked,
+    Chat,
     Event,
     Message,
+    MessageDeleted,
+    MessageEdited,
     Reload,
     Server,
     ServerChanged,
@@ -32,8 +36,10 @@ from d_back_core.models import (
     UserRemoved,
     channel_id,
     checked,
+    deletion_of,
     is_id,
     is_text,
+    moment,
     plain,
 )
 
@@ -109,24 +115,45 @@ def checked_event(event: object, validation_log: ValidationLog) -> Event | None:
         validation_log("events.server_id", event.server_id)
         return None
     match event:
-        case UserChanged() | UserRemoved() | Message() if not is_id(event.uid):
+        case UserChanged() | UserRemoved() | Message() | MessageEdited() if not is_id(event.uid):
             validation_log("events.uid", event.uid)
             return None
+        case AccessRevoked() if not is_id(event.person):
+            validation_log("events.person", event.person)
+            return None
     known = checked(event, "events", validation_log)
-    return _checked_message(known, validation_log) if isinstance(known, Message) else known
+    return _checked_chat(known, validation_log) if isinstance(known, Chat) else known
 
 
-def _checked_message(message: Message, validation_log: ValidationLog) -> Message | None:
-    if not is_text(message.message):
-        # Empty text is common, as in an image without a caption: it is not a mistake.
-        if message.message != "":
-            validation_log("events.message", message.message)
-        return None
-    name = message.channel_name
+def _checked_chat(chat: Chat, validation_log: ValidationLog) -> Chat | None:
+    changed: dict[str, Any] = {}
+    name = chat.channel_name
     if name is not None and not isinstance(name, str):
         validation_log("events.channel_name", name)
-        name = None
-    channel = channel_id(message.channel)
-    if channel == message.channel and name is message.channel_name:
-        return message
-    return structs.replace(message, channel=channel, channel_name=name)
+        changed["channel_name"] = None
+    channel = channel_id(chat.channel)
+    if channel != chat.channel:
+        changed["channel"] = channel
+    if chat.id is not None:
+        message_id = channel_id(chat.id, "message")
+        if message_id != chat.id:
+            changed["id"] = message_id
+    elif not isinstance(chat, Message):  # it names no message
+        validation_log("events.id", chat.id)
+        return None
+    fit = structs.replace(chat, **changed) if changed else chat
+    return fit if isinstance(fit, MessageDeleted) else _checked_text(fit, validation_log)
+
+
+def _checked_text(chat: Message | MessageEdited, validation_log: ValidationLog) -> Chat | None:
+    if not is_text(chat.message):
+        # Empty text is common, as in an image without a caption: it is not a mistake.
+        if chat.message != "":
+            validation_log("events.message", chat.message)
+        return None if isinstance(chat, Message) else deletion_of(chat)
+    if chat.at is None:
+        return chat
+    at = moment(chat.at)
+    if at is None:
+        validation_log("events.at", chat.at)
+    return structs.replace(chat, at=at)

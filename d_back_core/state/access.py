@@ -10,9 +10,10 @@ from d_back_core.chain.policy import Policy
 from d_back_core.clock import Clock
 from d_back_core.errors import JoinError, ProviderError
 from d_back_core.gateway.rate_limits import LoginThrottle, limit_key
-from d_back_core.models import Credentials, EffectiveServer
+from d_back_core.models import Credentials, EffectiveServer, Grant
 from d_back_core.providers.supervisor import Supervisor
 from d_back_core.secret import Secret
+from d_back_core.state.admissions import Granted, Grounds
 from d_back_core.wire.protocol import AUTHENTICATION_FAILED, UNAUTHORIZED
 
 log = logging.getLogger("d_back.access")
@@ -31,10 +32,10 @@ class Access:
         address: str,
         policy: Policy,
         contributors: Sequence[Supervisor],
-    ) -> Secret | None:
+    ) -> Grounds:
         """Raise `JoinError` unless the server is open, or the operator's password or the first
-        provider that decides admits the client (R24). Return the password if it admitted the
-        client: the client may stay as long as this is the password (R25).
+        provider that decides admits the client (R24). Return for how long the client may stay
+        (R25): as long as this is the password, or this grant is valid; None: without end.
 
         ``contributors`` are the providers that contribute to the server, in order.
         """
@@ -49,25 +50,27 @@ class Access:
             # Before the check: attempts at the same time count against each other.
             self.throttle.attempt(limited)
         password, offered = policy.password, credentials.password
-        by_password = (
-            password is not None and offered is not None and await _is_password(password, offered)
-        )
-        if by_password or await _is_admitted(server.server_id, credentials, address, contributors):
+        admitted: Grounds | bool
+        if password is not None and offered is not None and await _is_password(password, offered):
+            admitted = password
+        else:
+            admitted = await _verdict(server.server_id, credentials, address, contributors)
+        if admitted is not False:
             if limited is not None:
                 self.throttle.forgive(limited)
-            return password if by_password else None
+            return None if admitted is True else admitted
         if credentials.discord_token and credentials.discord_user:
             raise JoinError("authentication_failed", AUTHENTICATION_FAILED)
         raise JoinError("unauthorized", UNAUTHORIZED)
 
 
-async def _is_admitted(
+async def _verdict(
     server_id: str,
     credentials: Credentials,
     address: str,
     contributors: Sequence[Supervisor],
-) -> bool:
-    """Return True if the first provider that decides admits the client."""
+) -> Granted | bool:
+    """Return the verdict of the first provider that decides; False if none does."""
     for supervisor in contributors:
         if not supervisor.plugin.implements("authorize"):
             continue
@@ -78,6 +81,8 @@ async def _is_admitted(
         except ProviderError as error:  # also if it is not running: its layer may still be in use
             log.warning("%s; the answer is no", error)
             return False
+        if isinstance(verdict, Grant):
+            return Granted.of(supervisor, server_id, verdict) or False
         if verdict is not None:
             return verdict is True
     return False

@@ -20,7 +20,9 @@ from d_back_core.models import Credentials, EffectiveServer, Server, is_id
 from d_back_core.providers.supervisor import Supervisor
 from d_back_core.secret import Secret
 from d_back_core.state.access import Access, credentials_of
+from d_back_core.state.admissions import Admissions, Grounds
 from d_back_core.state.changes import Changes
+from d_back_core.state.layer_source import Spawn
 from d_back_core.state.provider_set import ProviderSet
 from d_back_core.state.resolver import Resolver
 from d_back_core.state.server_registry import ServerRegistry
@@ -42,6 +44,17 @@ class Parts(Struct, frozen=True, kw_only=True):
     list_resolver: Resolver[Server, Server]
     registry: ServerRegistry
     changes: Changes
+    spawn: Spawn
+
+
+class _Authorized(Struct, frozen=True):
+    """What a join was authorized by, to be compared with what is there after its last wait."""
+
+    grounds: Grounds
+    password: Secret | None
+    """The server's password at that moment, whether or not it was given."""
+    revocations: int
+    """The number of revocations before the authorization began."""
 
 
 class Joins:
@@ -54,8 +67,7 @@ class Joins:
         self._parts = parts
         self._access = access
         self._joined: dict[Subscriber, ServerState] = {}
-        self._admitted_by: dict[Subscriber, Secret] = {}
-        """The password of each session that joined by one."""
+        self._admissions = Admissions(parts.clock, parts.spawn, self._end_access)
         self._list_frame: Framed | None = None
         """The list as every new session receives it."""
         self._list_waiters: set[asyncio.Future[None]] = set()
@@ -99,15 +111,14 @@ class Joins:
             # The layer before the authorization: a provider without a list contributes to a server
             # by its users (R24).
             await server.resolver.fresh()
-            checked, admitted_by = await self._authorize(found, credentials, address)
+            authorized = await self._authorize(found, credentials, address)
             users = await server.snapshot.ready()
             # No await from here on: list, snapshot and subscription are of one moment (R26).
-            now = self._still_open(found, checked)
+            now = self._still_open(found, authorized)
             # After the last check: a join that is refused leaves the former subscription as it is.
             self._leave(session)
             self._joined[session] = server
-            if admitted_by is not None:
-                self._admitted_by[session] = admitted_by
+            self._admissions.admit(session, authorized.grounds)
             missed = None
             if resume is not None and resume.epoch == server.world.epoch:
                 missed = server.world.since(resume.seq)
@@ -157,9 +168,9 @@ class Joins:
         with self._parts.registry.watching(found.server_id) as server:
             await server.resolver.fresh()
             offered = credentials_of(authorization)
-            checked, _ = await self._authorize(found, offered, address)
+            authorized = await self._authorize(found, offered, address)
             users = await server.snapshot.current()
-            now = self._still_open(found, checked)
+            now = self._still_open(found, authorized)
             return users.http(), not now.passworded
 
     def server_data(self, wanted: str | None) -> bytes:
@@ -194,8 +205,7 @@ class Joins:
             # As for a join: a provider without a list contributes to a server by its users.
             await server.resolver.fresh()
             try:
-                checked, _ = await self._authorize(found, credentials, address)
-                self._still_open(found, checked)
+                self._still_open(found, await self._authorize(found, credentials, address))
             except JoinError:
                 return False
         return True
@@ -218,6 +228,7 @@ class Joins:
             if not waiter.done():
                 waiter.set_result(None)
         self._end_old_passwords()
+        self._admissions.check_providers(self._parts.providers.supervisors)
         if not changed:
             return
         self._list_frame = None  # a session that connects from now on gets the new list
@@ -235,6 +246,14 @@ class Joins:
             elif former is not None:
                 self._compare(server, former, present)
 
+    def revoke(self, provider: str, server_id: str, person: str) -> None:
+        """End the access of a person whom that provider has let into that server (R25)."""
+        self._admissions.revoke(provider, server_id, person)
+
+    def _end_access(self, session: Subscriber) -> None:
+        server = self._joined[session]
+        self._unsubscribe(server, "unauthorized", protocol.UNAUTHORIZED, [session])
+
     def _compare(
         self, server: ServerState, former: EffectiveServer, present: EffectiveServer
     ) -> None:
@@ -249,7 +268,7 @@ class Joins:
         """End the subscriptions that rest on a password that is not the server's any more (R25).
         If a server becomes protected, all end; see `_compare`."""
         ended: dict[ServerState, list[Subscriber]] = {}
-        for session, password in self._admitted_by.items():
+        for session, password in self._admissions.passwords.items():
             server = self._joined[session]
             present = self._parts.server_list.servers.get(server.server_id)
             policy = self._parts.registry.policy(server.server_id)
@@ -270,12 +289,12 @@ class Joins:
             # The error first, then silence: no delta of the server may follow it (R25).
             session.send(protocol.error(code, message))
             self._joined.pop(session, None)
-            self._admitted_by.pop(session, None)
+            self._admissions.forget(session)
             server.leave(session)
         self._parts.registry.restart_idle_timer(server)
 
     def _leave(self, session: Subscriber) -> None:
-        self._admitted_by.pop(session, None)
+        self._admissions.forget(session)
         server = self._joined.pop(session, None)
         if server is not None:
             server.leave(session)
@@ -317,16 +336,19 @@ class Joins:
             raise JoinError(code, protocol.UNKNOWN_SERVER)
         return found
 
-    def _still_open(self, server: EffectiveServer, password: Secret | None) -> EffectiveServer:
+    def _still_open(self, server: EffectiveServer, authorized: _Authorized) -> EffectiveServer:
         """Return the server as it is now, after an await. Raises `JoinError` if it is gone, or
-        protected since, or no longer by the password that was checked."""
+        protected since, or no longer by the password that was checked, or if the grant has been
+        revoked."""
         self._parts.changes.flush()
         now = self._parts.server_list.servers.get(server.server_id)
         # No longer held although a join waits: the gateway stops, and the world may be empty.
         if now is None or server.server_id not in self._parts.registry.servers:
             raise JoinError("gone", protocol.UNKNOWN_SERVER)
         policy = self._parts.registry.policy(server.server_id)
-        if now.passworded and not (server.passworded and policy.password == password):
+        same = server.passworded and policy.password == authorized.password
+        revoked = self._admissions.is_revoked(authorized.grounds, authorized.revocations)
+        if now.passworded and (not same or revoked):
             raise JoinError("unauthorized", protocol.UNAUTHORIZED)
         return now
 
@@ -355,14 +377,14 @@ class Joins:
 
     async def _authorize(
         self, server: EffectiveServer, credentials: Credentials, address: str
-    ) -> tuple[Secret | None, Secret | None]:
-        """Raise `JoinError` if they may not join. Returns the password that was checked, and again
-        if it admitted the client, else None."""
+    ) -> _Authorized:
+        """Raise `JoinError` if they may not join."""
         policy = self._parts.registry.policy(server.server_id)
         contributors = self._contributors(server.server_id) if server.passworded else []
+        revocations = self._admissions.revocations  # before the provider looks at the person
         authorize = self._access.authorize
-        admitted_by = await authorize(server, credentials, address, policy, contributors)
-        return policy.password, admitted_by
+        grounds = await authorize(server, credentials, address, policy, contributors)
+        return _Authorized(grounds, policy.password, revocations)
 
     def _contributors(self, server_id: str) -> list[Supervisor]:
         """Return the providers that contribute to that server, in order."""

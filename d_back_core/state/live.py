@@ -83,6 +83,7 @@ class Live:
             list_resolver=self.list_resolver,
             registry=self.registry,
             changes=self._changes,
+            spawn=self._tasks.start,
         )
         self._access = Access(clock, config.limits.failed_joins)
         self.joins = Joins(parts, self._access, config.chain.startup_timeout)

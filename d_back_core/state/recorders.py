@@ -9,8 +9,8 @@ from d_back_core.chain.policy import Policy
 from d_back_core.chain.server_list import ServerList
 from d_back_core.models import (
     Change,
+    Chat,
     EffectiveUser,
-    Message,
     Server,
     ServerRemoved,
     ServerSet,
@@ -48,11 +48,11 @@ class UserRecorder:
                     uids -= self._policy().ignore_users
                 queue.put([Snapshot(server_id=self._server_id, keys=uids)])
 
-    def on_message(self, layers: Layers[User], name: str, message: Message) -> None:
+    def on_chat(self, layers: Layers[User], name: str, chat: Chat) -> None:
         """Record chat that was passed on."""
         for queue in self._interested():
             if queue.public and layers.is_above(name, queue.above):
-                queue.put([message])
+                queue.put([chat])
 
     def _interested(self) -> Iterator[RecorderQueue]:
         return (each for each in self._queues if each.link.admits(self._server_id))

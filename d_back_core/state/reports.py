@@ -4,9 +4,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from d_back_core.models import (
+    AccessRevoked,
+    Chat,
     Credentials,
     Event,
     Message,
+    MessageDeleted,
+    MessageEdited,
     Reload,
     ServerChanged,
     ServerRemoved,
@@ -51,8 +55,10 @@ class Reports:
                 # protection is sticky (R6).
                 layers = parts.list_resolver.layers
                 parts.server_list.note_protection(layers, name, checked.server_id)
-            case Message() if server is not None:
+            case Message() | MessageEdited() | MessageDeleted() if server is not None:
                 self._pass_on(name, server, checked)
+            case AccessRevoked():
+                self._joins.revoke(name, checked.server_id, checked.person)
             case Reload(server_id=None):
                 self.invalidate(name)
             case Reload() if server is not None:
@@ -88,8 +94,8 @@ class Reports:
         for server in self._parts.registry.servers.values():
             yield server.resolver
 
-    def _pass_on(self, name: str, server: ServerState, message: Message) -> None:
+    def _pass_on(self, name: str, server: ServerState, chat: Chat) -> None:
         link = self._parts.providers.links.get(name)
         in_use = name in server.resolver.layers.in_use
         if link is not None and link.fields is None and in_use:  # R11
-            server.pass_on(name, message)
+            server.pass_on(name, chat)

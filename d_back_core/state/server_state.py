@@ -18,7 +18,16 @@ from d_back_core.chain.policy import Policy
 from d_back_core.chain.world import Delta, World
 from d_back_core.clock import Clock, Timer
 from d_back_core.gateway.rate_limits import ChatRate
-from d_back_core.models import EffectiveServer, EffectiveUser, Message, User
+from d_back_core.models import (
+    Chat,
+    EffectiveServer,
+    EffectiveUser,
+    Message,
+    MessageDeleted,
+    MessageEdited,
+    User,
+    deletion_of,
+)
 from d_back_core.providers.recorder_queue import RecorderQueue
 from d_back_core.state.failover_log import FailoverLog
 from d_back_core.state.layer_source import Spawn, Subject
@@ -114,21 +123,35 @@ class ServerState:
         if self._failover_log.note(in_use, self.world.epoch, before + 1, self.world.seq):
             self._log_failover(former, in_use)
 
-    def pass_on(self, name: str, message: Message) -> None:
+    def pass_on(self, name: str, chat: Chat) -> None:
         """Send chat of that provider to the clients and the recorders.
 
-        It is dropped if the policy does not allow it, if its author is not shown, or if its
-        channel is over its rate.
+        A message is dropped if the policy does not allow it, if its author is not shown, or if
+        its channel is over its rate. An edit that is not shown takes the message back: clients
+        must not keep a text that its author has replaced. A deletion is always sent, except of
+        what no client can have.
         """
-        if not self.policy.hears(message) or self.world.visible(message.uid) is None:
+        if not isinstance(chat, MessageDeleted) and not self._may_show(chat):
+            if isinstance(chat, Message):
+                return
+            chat = deletion_of(chat)
+        # Of a channel that was shown until a reload, only what was said there: ids of messages
+        # in hidden channels are nothing for clients.
+        if isinstance(chat, MessageDeleted) and not (
+            self.policy.hears(chat) or self.world.has_said(chat)
+        ):
             return
-        # The rate last: chat that is not shown must not use up the channel's share (R33).
-        if not self._chat_rate.allows(message.channel):
-            self._shared.counters.chat_dropped += 1
-            return
-        self.world.say(message)
-        self._recorder.on_message(self.resolver.layers, name, message)
+        self.world.say(chat)
+        self._recorder.on_chat(self.resolver.layers, name, chat)
         self._shared.changed(self)
+
+    def _may_show(self, chat: Message | MessageEdited) -> bool:
+        if not self.policy.hears(chat) or self.world.visible(chat.uid) is None:
+            return False
+        # The rate last: chat that is not shown must not use up the channel's share (R33).
+        allowed = self._chat_rate.allows(chat.channel)
+        self._shared.counters.chat_dropped += not allowed
+        return allowed
 
     def reconfigure(self, policy: Policy, chat_rate: ChatRate) -> None:
         """Use another policy. What it hides, it hides at once; the rest follows with the

@@ -13,14 +13,22 @@ apart from its head: they are cached, and the head (``seq``, client id) is not.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from d_back_core.chain.world import Presence, Removal, World, WorldChange
+from d_back_core.chain.world import ChatCleared, Presence, Removal, World, WorldChange
 from d_back_core.errors import ErrorCode, JoinError
-from d_back_core.models import PROTOTYPE_WORDS, EffectiveServer, EffectiveUser, Message
+from d_back_core.models import (
+    PROTOTYPE_WORDS,
+    EffectiveServer,
+    EffectiveUser,
+    Message,
+    MessageDeleted,
+    MessageEdited,
+)
 
 UNKNOWN_SERVER = "Sorry, couldn't connect to that Discord server."
 UNAUTHORIZED = "This server requires Discord authentication. Please login with Discord."
@@ -141,6 +149,29 @@ class WireMessage(Struct, frozen=True, kw_only=True, gc=False):
     uid: str
     message: str
     channel: str
+    id: str | UnsetType = UNSET
+    """Identifies the message in its channel, if it can be edited or deleted."""
+    at: datetime | UnsetType = UNSET
+    """When it was written: a time of RFC 3339, in UTC."""
+
+
+class WireMessageEdit(Struct, frozen=True, kw_only=True, gc=False):
+    """``message-edit.data``."""
+
+    uid: str
+    message: str
+    channel: str
+    id: str
+    at: datetime | UnsetType = UNSET
+    """When it was edited."""
+
+
+class WireMessageDelete(Struct, frozen=True, kw_only=True, gc=False):
+    """``message-delete.data``. Without an id: all messages that the client has and that have one,
+    since too many were deleted while it read too slowly."""
+
+    id: str | UnsetType = UNSET
+    channel: str | UnsetType = UNSET
 
 
 class ServerList(Struct, frozen=True, kw_only=True, tag="server-list"):
@@ -213,6 +244,26 @@ class MessageFrame(Struct, frozen=True, kw_only=True, tag="message"):
     data: WireMessage
 
 
+class MessageEditFrame(Struct, frozen=True, kw_only=True, tag="message-edit"):
+    """A chat message has another text now. Ignore it if the message is not there."""
+
+    server: str
+    seq: int
+    resync: Literal[True] | UnsetType = UNSET
+    """As in ``presence``."""
+    data: WireMessageEdit
+
+
+class MessageDeleteFrame(Struct, frozen=True, kw_only=True, tag="message-delete"):
+    """A chat message is gone. Ignore it if the message is not there."""
+
+    server: str
+    seq: int
+    resync: Literal[True] | UnsetType = UNSET
+    """As in ``presence``."""
+    data: WireMessageDelete
+
+
 class ClientId(Struct, frozen=True, kw_only=True, rename="camel"):
     """``update-clientid.data``."""
 
@@ -265,6 +316,8 @@ ServerMessage: TypeAlias = (
     | Resumed
     | PresenceFrame
     | MessageFrame
+    | MessageEditFrame
+    | MessageDeleteFrame
     | UpdateClientId
     | RefreshData
     | Error
@@ -344,15 +397,37 @@ def resumed(world: World, seq: int) -> bytes:
 
 
 def delta(server_id: str, seq: int, change: WorldChange, *, resync: bool = False) -> bytes:
-    """Encode a delta as ``presence`` or ``message``."""
+    """Encode a delta as ``presence``, ``message``, ``message-edit`` or ``message-delete``."""
     first: Literal[True] | UnsetType = True if resync else UNSET
     match change:
         case Message():
             message = WireMessage(
-                uid=change.uid, message=defused(change.message), channel=change.channel
+                uid=change.uid,
+                message=defused(change.message),
+                channel=change.channel,
+                id=change.id or UNSET,
+                at=change.at or UNSET,
             )
             return _encoder.encode(
                 MessageFrame(server=server_id, seq=seq, resync=first, data=message)
+            )
+        case MessageEdited():
+            edit = WireMessageEdit(
+                uid=change.uid,
+                message=defused(change.message),
+                channel=change.channel,
+                id=change.id,
+                at=change.at or UNSET,
+            )
+            return _encoder.encode(
+                MessageEditFrame(server=server_id, seq=seq, resync=first, data=edit)
+            )
+        case MessageDeleted() | ChatCleared():
+            gone = WireMessageDelete()
+            if isinstance(change, MessageDeleted):
+                gone = WireMessageDelete(id=change.id, channel=change.channel)
+            return _encoder.encode(
+                MessageDeleteFrame(server=server_id, seq=seq, resync=first, data=gone)
             )
         case Removal():
             presence = WirePresence(uid=change.uid, status="offline", delete=True)

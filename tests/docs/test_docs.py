@@ -10,6 +10,7 @@ import runpy
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from textwrap import dedent
 from types import UnionType
@@ -47,9 +48,12 @@ from d_back_core import (
     Context,
     Credentials,
     Event,
+    Grant,
     HttpRequest,
     HttpResponse,
     Message,
+    MessageDeleted,
+    MessageEdited,
     ProviderStats,
     Secret,
     Server,
@@ -101,6 +105,22 @@ DWORLD, OAUTH = "232769614004748288", "123456789012345678"
 BURST = 60
 """Messages that the conversation does not need."""
 VEGETA, COGS, NNTIN = (f"12345678901234500{number}" for number in (1, 2, 3))
+
+
+CHANNEL, LATE = "527964146659229701", "1234567890123456780"
+AT = datetime(2026, 11, 30, 20, 15, 30, 500_000, tzinfo=UTC)
+LATE_CHAT: tuple[Event, ...] = (
+    Message(server_id=DWORLD, uid=VEGETA, message="see you", channel=CHANNEL, id=LATE, at=AT),
+    MessageEdited(
+        server_id=DWORLD,
+        uid=VEGETA,
+        message="see you soon",
+        channel=CHANNEL,
+        id=LATE,
+        at=AT.replace(second=42, microsecond=0),
+    ),
+    MessageDeleted(server_id=DWORLD, channel=CHANNEL, id=LATE),
+)
 
 
 def struct_in(hint: object) -> type[Struct] | None:
@@ -165,7 +185,7 @@ def without_nulls(value: object) -> object:
 
 
 @pytest_asyncio.fixture
-async def conversation(dial: Dial) -> list[Json]:
+async def conversation(dial: Dial) -> list[Json]:  # noqa: C901  one step after another
     """Everything that clients were sent in the conversation that the page shows."""
     servers = {
         DWORLD: Server(name="D-World", id="dworld", default=True, client_id="1234567890123456789"),
@@ -188,19 +208,18 @@ async def conversation(dial: Dial) -> list[Json]:
             frames.extend(await peer.pending())
 
         def said(text: str) -> Message:
-            return Message(server_id=DWORLD, uid=VEGETA, message=text, channel=channel)
+            return Message(server_id=DWORLD, uid=VEGETA, message=text, channel=CHANNEL)
 
         def changed(uid: str, **fields: Any) -> UserChanged:  # noqa: ANN401  those of the event
             return UserChanged(server_id=DWORLD, uid=uid, **fields)
 
-        channel = "527964146659229701"
         visit = changed("9", username="Z"), UserRemoved(server_id=DWORLD, uid="9")
         talk = (said("how are you?"),)
         frames.append(await peer.receive())
         await peer.ask()
         frames.append(await peer.receive())
         epoch = frames[-1]["data"]["epoch"]
-        for event in (
+        for change in (
             changed(VEGETA, status="idle"),
             changed(NNTIN, username="NNTin", status="online", role_color="#ffe66d"),
             said("hello"),
@@ -208,7 +227,7 @@ async def conversation(dial: Dial) -> list[Json]:
             ServerChanged(server_id=DWORLD, client_id="9876543210987654321"),
             ServerChanged(server_id=DWORLD, name="D-World 2"),
         ):
-            await hear(event)
+            await hear(change)
         server.live.joins.announce(protocol.refresh_data(DWORLD), DWORLD)
         server.live.joins.announce(protocol.error("notice", "Back in five minutes"), None)
         await hear()
@@ -241,6 +260,8 @@ async def conversation(dial: Dial) -> list[Json]:
         await back.ask("dworld", resume={"epoch": epoch, "seq": 2})
         frames.append(await back.expect("resumed"))
         frames.extend(await back.pending())
+        for event in LATE_CHAT:
+            await hear(event)
         await hear(ServerChanged(server_id=DWORLD, enabled=False))
         await peer.ask()
         frames.append(await peer.receive())
@@ -560,7 +581,7 @@ def test_hooks() -> None:
         ("`start(context)`", [Context]),
         ("`servers()`", [Server]),
         ("`users(server_id)`", [User]),
-        ("`authorize(server_id, credentials, address)`", [Credentials]),
+        ("`authorize(server_id, credentials, address)`", [Credentials, Grant]),
         ("`http(request)`", [HttpRequest, HttpResponse]),
     ],
 )

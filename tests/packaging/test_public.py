@@ -28,9 +28,10 @@ from d_back_core.cli.plugins import CheckedRow
 NAMES = {
     *("ConfigError", "DBackError", "JoinError", "PluginError", "ProviderError"),
     *("Context", "HOOK_VERSION", "Overlay", "command_config", "hookimpl"),
-    *("Credentials", "HttpRequest", "HttpResponse"),
+    *("Credentials", "Grant", "HttpRequest", "HttpResponse"),
     *("Server", "Status", "UNSET", "User"),
-    *("Event", "Message", "Reload", "ServerChanged", "ServerRemoved"),
+    *("AccessRevoked", "Event", "Reload", "ServerChanged", "ServerRemoved"),
+    *("Message", "MessageDeleted", "MessageEdited"),
     *("UserChanged", "UserRemoved"),
     *("Change", "Snapshot", "ServerSet", "UserSet"),
     *("Clock", "Tasks", "Timer"),
@@ -42,9 +43,11 @@ NAMES = {
 CLIENT = {
     *("ClientWorld", "Listener", "connect", "decoded", "FINAL_CODES", "UNREACHABLE"),
     *("ServerMessage", "ServerList", "ServerListUpdate", "ServerJoin", "Resumed"),
-    *("PresenceFrame", "MessageFrame", "UpdateClientId", "RefreshData", "Error"),
+    *("PresenceFrame", "MessageFrame", "MessageEditFrame", "MessageDeleteFrame"),
+    *("UpdateClientId", "RefreshData", "Error"),
     *("UserData", "ServerData"),
     *("EffectiveUser", "WireServer", "WireUser", "WirePresence", "WireMessage"),
+    *("WireMessageEdit", "WireMessageDelete"),
     *("Joined", "Request", "ClientId", "ErrorReason"),
 }
 """Every public name of `d_back_core.client`."""

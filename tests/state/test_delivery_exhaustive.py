@@ -396,7 +396,7 @@ class Bench:
             positions |= {subscription.joined_at, subscription.position}
         for delta in (*world.pending, *batch):
             positions.add(delta.position)
-            if not isinstance(delta.change, Message):
+            if isinstance(delta.change, Presence | Removal):
                 positions.add(delta.change.known_before or 0)
         rank = {position: number for number, position in enumerate(sorted(positions))}
         seqs = [seq for client in self.clients for seq, _ in client.held]
@@ -468,7 +468,7 @@ class Bench:
 
 def _delta(delta: Delta, seq: int, rank: dict[int, int]) -> tuple[Any, ...]:
     change = delta.change
-    known = None if isinstance(change, Message) else change.known_before
+    known = change.known_before if isinstance(change, Presence | Removal) else None
     place = None if known is None else rank[known]
     return delta.seq - seq, rank[delta.position], _change(delta), place
 
@@ -477,6 +477,7 @@ def _change(delta: Delta) -> tuple[Any, ...]:
     change = delta.change
     if isinstance(change, Presence):
         return change.uid, change.status, change.username
+    assert isinstance(change, Removal | Message)
     return change.uid, isinstance(change, Removal)
 
 

@@ -15,7 +15,6 @@ from d_back_core import (
     Context,
     Credentials,
     Event,
-    Message,
     Reload,
     Server,
     ServerChanged,
@@ -31,7 +30,7 @@ from d_back_nats.failure import FAILURES, NatsError, describe_error
 from d_back_nats.keys import Subjects
 from d_back_nats.mirrors import ListMirror, UsersMirror
 from d_back_nats.pending import Batch, Pending
-from d_back_nats.records import ChatValue, decoded
+from d_back_nats.records import ChatValue, chat_of, decoded
 from d_back_nats.sealing import asked
 from d_back_nats.tasks import start_task, stop_tasks
 from d_back_nats.watch import UNFILLED, Watch
@@ -95,23 +94,16 @@ class ServerReader:
 
     async def _heard(self, message: Msg) -> None:
         """Pass chat on, in order, each message not before its author was seen."""
-        chat = decoded(message.data, ChatValue)
-        if chat is None:
+        value = decoded(message.data, ChatValue)
+        chat = None if value is None else chat_of(self.server_id, value)
+        if value is None or chat is None:
             return
         try:
             async with self._connection.clock.timeout(CHAT_TIMEOUT):
-                await self.watch.seen(chat.after)
+                await self.watch.seen(value.after)
         except TimeoutError:
             return  # its author comes much later, if at all
-        self._pending.add_chat(
-            Message(
-                server_id=self.server_id,
-                uid=chat.uid,
-                message=chat.message,
-                channel=chat.channel,
-                channel_name=chat.channel_name,
-            )
-        )
+        self._pending.add_chat(chat)
 
 
 class Edge:

@@ -26,7 +26,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 
-from d_back_core import Change, Context, Message
+from d_back_core import Change, Context, Message, MessageDeleted, MessageEdited
 from d_back_nats import bucket
 from d_back_nats.config import NatsConfig
 from d_back_nats.connection import LOST, Connection, Line
@@ -41,7 +41,7 @@ from d_back_nats.failure import (
 from d_back_nats.joins import JoinAnswers
 from d_back_nats.keys import Place, Subjects, key_of
 from d_back_nats.ownership import Ownership
-from d_back_nats.records import encoded_chat
+from d_back_nats.records import Chat, encoded_chat
 from d_back_nats.sealing import Seal
 from d_back_nats.tasks import start_task, stop_tasks
 from d_back_nats.watch import MARKER_TTL, Entry, Watch
@@ -81,7 +81,7 @@ class Origin:
         self._ownership = Ownership(context, config, self._seal.public, report)
         self._stored = Stored(self._read_again)
         self._wanted = Wanted(self._stored)
-        self._chat: deque[Message] = deque(maxlen=MAX_CHAT)
+        self._chat: deque[Chat] = deque(maxlen=MAX_CHAT)
         self._written: dict[str, int] = {}
         """The last revision of each group, in this epoch."""
         self._watch = Watch(
@@ -116,10 +116,14 @@ class Origin:
     async def record(self, changes: Sequence[Change]) -> None:
         """Take the changes over; they are written before this returns, or as soon as possible."""
         for change in changes:
-            if not isinstance(change, Message):
-                await self._wanted.take(change)
-            elif self.leads:  # chat of minutes ago would look as if it were new
-                self._chat.append(change)
+            match change:
+                case MessageEdited() | MessageDeleted():
+                    self._chat.append(change)
+                case Message():
+                    if self.leads:  # chat of minutes ago would look as if it were new
+                        self._chat.append(change)
+                case _:
+                    await self._wanted.take(change)
         if not self.leads:
             return
         if self._chat or self._wanted.dirty:
@@ -205,7 +209,10 @@ class Origin:
         led, self.leads = self.leads, False
         writer, self._writer = self._writer, None
         self._wanted.reset()
-        self._chat.clear()
+        # Corrections are sent later: they are right at any time.
+        self._chat = deque(
+            (each for each in self._chat if not isinstance(each, Message)), maxlen=MAX_CHAT
+        )
         self._idle.set()
         if led and writer is not None:
             # Not from the revision after the batch that failed: which of it was stored is what

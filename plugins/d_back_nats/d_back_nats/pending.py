@@ -5,7 +5,7 @@ from collections import deque
 
 from msgspec import Struct, field
 
-from d_back_core import Message
+from d_back_nats.records import Chat
 
 MAX_CHAT = 1000
 
@@ -18,7 +18,7 @@ class Batch(Struct):
     """(server_id, uid) in the order of the last change of each."""
     reloads: dict[str, None] = field(default_factory=dict)
     """Servers that the core should fetch again."""
-    chat: deque[Message] = field(default_factory=lambda: deque(maxlen=MAX_CHAT))
+    chat: deque[Chat] = field(default_factory=lambda: deque(maxlen=MAX_CHAT))
 
 
 class Pending:
@@ -44,9 +44,9 @@ class Pending:
         self._batch.reloads[server_id] = None
         self._filled.set()
 
-    def add_chat(self, message: Message) -> None:
-        """Add a chat message; if the core does not take them, the oldest are dropped."""
-        self._batch.chat.append(message)
+    def add_chat(self, chat: Chat) -> None:
+        """Add chat; if the core does not take it, the oldest is dropped."""
+        self._batch.chat.append(chat)
         self._filled.set()
 
     async def take(self) -> Batch | None:

@@ -1,11 +1,14 @@
 """What the values of the bucket, and chat, look like: JSON, to which fields may be added."""
 
-from typing import TypeVar
+from datetime import datetime
+from typing import Literal, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from d_back_core import Message, Server, Status, User
+from d_back_core import Message, MessageDeleted, MessageEdited, Server, Status, User
+
+Chat: TypeAlias = Message | MessageEdited | MessageDeleted
 
 
 class UserValue(Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
@@ -49,12 +52,15 @@ class OriginValue(Struct, frozen=True, gc=False, rename="camel", omit_defaults=T
 
 
 class ChatValue(Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
-    """A chat message on its way."""
+    """A chat message, an edit or a deletion on its way."""
 
-    uid: str
-    message: str
     channel: str
+    uid: str = ""
+    message: str = ""
     channel_name: str | None = None
+    id: str | None = None
+    at: datetime | None = None
+    kind: Literal["message", "edit", "delete"] = "message"
     after: int = 0
     """The revision that an edge must have seen before: the author may be as new as that."""
 
@@ -123,10 +129,46 @@ def decoded_server(value: bytes) -> Server | None:
     )
 
 
-def encoded_chat(message: Message, after: int) -> bytes:
-    """Chat as it is published."""
-    return _encode(
-        ChatValue(message.uid, message.message, message.channel, message.channel_name, after)
+def encoded_chat(chat: Chat, after: int) -> bytes:
+    """Chat as it is published. A deletion waits for no author."""
+    value = ChatValue(chat.channel, channel_name=chat.channel_name, id=chat.id, kind="delete")
+    if not isinstance(chat, MessageDeleted):
+        kind: Literal["message", "edit"] = "message" if isinstance(chat, Message) else "edit"
+        value = msgspec.structs.replace(
+            value, uid=chat.uid, message=chat.message, at=chat.at, kind=kind, after=after
+        )
+    return _encode(value)
+
+
+def chat_of(server_id: str, value: ChatValue) -> Chat | None:
+    """The event; None if it names no message that it is about."""
+    if value.kind == "message":
+        return Message(
+            server_id=server_id,
+            uid=value.uid,
+            message=value.message,
+            channel=value.channel,
+            channel_name=value.channel_name,
+            id=value.id,
+            at=value.at,
+        )
+    if value.id is None:
+        return None
+    if value.kind == "delete":
+        return MessageDeleted(
+            server_id=server_id,
+            channel=value.channel,
+            channel_name=value.channel_name,
+            id=value.id,
+        )
+    return MessageEdited(
+        server_id=server_id,
+        uid=value.uid,
+        message=value.message,
+        channel=value.channel,
+        channel_name=value.channel_name,
+        id=value.id,
+        at=value.at,
     )
 
 

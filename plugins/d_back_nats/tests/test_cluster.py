@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import msgspec
 import pytest
 from nats_nodes import ADA, BOB, chat_of, provider_of, revision_of
 
 from d_back_core import (
+    Event,
     Message,
+    MessageDeleted,
+    MessageEdited,
     Server,
     ServerChanged,
     ServerRemoved,
     User,
     UserChanged,
     UserRemoved,
+)
+from d_back_core.client import (
+    MessageDeleteFrame,
+    MessageEditFrame,
+    MessageFrame,
+    ServerMessage,
 )
 from d_back_nats import NatsConfig
 from d_back_nats.records import ChatValue, UserValue, encoded
@@ -62,6 +73,53 @@ async def test_changes_reach_the_clients_of_an_edge(
     await until(lambda: chat_of(heard) == ["hi"])
 
 
+async def test_r23_edits_and_deletions_reach_the_clients_of_an_edge(
+    nats: Nats, origin: Origin, serve: Serve, join: Join, until: Until, *, listening: Listening
+) -> None:
+    """With the ids and the times that the source gave, in order."""
+    cluster, source = await nats(), town()
+    await origin(cluster, source)
+    world = await join(await serve(cluster), "plaza")
+    heard = await listening(world)
+    at = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    events: list[Event] = [
+        Message(server_id="1", uid="7", message="hi", channel="2", id="m1", at=at),
+        MessageEdited(server_id="1", uid="7", message="hello", channel="2", id="m1", at=at),
+        MessageDeleted(server_id="1", channel="2", id="m1"),
+    ]
+    found: list[ServerMessage] = []
+    for count, event in enumerate(events, 1):
+        source.emit(event)
+        while len(found) < count:
+            kinds = (MessageFrame, MessageEditFrame, MessageDeleteFrame)
+            await until(lambda: heard)
+            found += [each for each in heard if isinstance(each, kinds)]
+            heard.clear()
+    stamp = {"channel": "2", "id": "m1", "at": "2026-01-02T03:04:05Z"}
+    assert [(each["type"], each["data"]) for each in map(msgspec.to_builtins, found)] == [
+        ("message", {"uid": "7", "message": "hi", **stamp}),
+        ("message-edit", {"uid": "7", "message": "hello", **stamp}),
+        ("message-delete", {"id": "m1", "channel": "2"}),
+    ]
+
+
+async def test_r23_an_origin_without_a_connection_keeps_deletions_for_later(
+    nats: Nats, origin: Origin, until: Until
+) -> None:
+    """What was deleted meanwhile is published then; what was said is not."""
+    cluster, source = await nats(), town()
+    writer = provider_of(await origin(cluster, source))._origin  # noqa: SLF001
+    assert writer is not None
+    gone = MessageDeleted(server_id="1", channel="2", id="m1")
+    cluster.kill()
+    await until(lambda: not writer.leads)
+    late = Message(server_id="1", uid="7", message="late", channel="2", id="m2")
+    source.emit(late, gone)
+    await until(lambda: [*writer._chat] == [gone])  # noqa: SLF001
+    cluster.start()
+    await until(lambda: writer.leads and not writer._chat)  # noqa: SLF001
+
+
 async def test_nobody_speaks_before_they_are_there(
     nats: Nats, origin: Origin, serve: Serve, join: Join, until: Until, *,
     listening: Listening, lines: Lines,
@@ -74,7 +132,7 @@ async def test_nobody_speaks_before_they_are_there(
     line = await lines(NatsConfig(urls=cluster.urls))
     revision = await revision_of(line)
     for uid, text, after in (("9", "hi", revision + 1), ("7", "hello", 0)):
-        chat = ChatValue(uid, text, "2", after=after)
+        chat = ChatValue(channel="2", uid=uid, message=text, after=after)
         await line.client.publish("d-back.d-back.chat.1", encoded(chat))
     await line.client.flush()
     user = encoded(UserValue(username="Cid", status="online"))

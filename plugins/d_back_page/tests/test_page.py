@@ -10,6 +10,8 @@ from playwright.async_api import Browser, WebSocketRoute
 
 from d_back_core import (
     Message,
+    MessageDeleted,
+    MessageEdited,
     Server,
     ServerChanged,
     ServerRemoved,
@@ -110,6 +112,40 @@ async def test_what_is_said_is_typed_above_the_cube_and_kept_in_the_log(
         assert (await visitor.text("#talk p")).startswith("Ada good morning")
         assert await visitor.page.locator("#talk").get_attribute("role") == "log"
         assert not await visitor.page.locator("#hush").is_visible()
+
+
+async def test_an_edited_message_changes_and_a_deleted_one_goes_at_once(
+    browser: Browser,
+) -> None:
+    """In the bubble and in the log, also while it is being typed; other messages stay."""
+    script = club()
+    logged = "[...document.querySelectorAll('#talk p > bdi')].map((each) => each.textContent)"
+    async with gateway({"club": script}) as server, visiting(browser, server) as visitor:
+        await visitor.open()
+
+        def say(uid: str, text: str, message_id: str, channel: str = "7") -> Message:
+            return Message(server_id="1", uid=uid, message=text, channel=channel, id=message_id)
+
+        script.emit(
+            say("11", "first", "1"), say("12", "second", "1", "8"), say("13", "third", "2")
+        )
+        await visitor.until("document.querySelectorAll('#talk p').length === 3")
+        script.emit(
+            MessageEdited(server_id="1", uid="11", message="the first", channel="7", id="1")
+        )
+        await visitor.until(
+            "document.querySelector('.bubble .said > bdi')?.textContent === 'the first'"
+        )
+        assert await visitor.page.evaluate(logged) == ["the first", "second", "third"]
+        script.emit(MessageDeleted(server_id="1", channel="7", id="1"))
+        await visitor.until("document.querySelectorAll('#talk p').length === 2")
+        assert await visitor.page.evaluate(logged) == ["second", "third"]
+        said = await visitor.page.locator(".bubble .said > bdi").all_text_contents()
+        assert "the first" not in said
+        script.emit(MessageDeleted(server_id="1", channel="8", id="1"))
+        script.emit(MessageDeleted(server_id="1", channel="7", id="2"))
+        await visitor.until("document.querySelectorAll('#talk p, .bubble').length === 0")
+        assert await visitor.page.locator("#hush").is_visible()
 
 
 async def test_the_list_of_servers_follows_its_updates(browser: Browser) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 
-from d_back_core import Context, Credentials, Event, Server, User, hookimpl
+from d_back_core import Context, Credentials, Event, Grant, Server, User, hookimpl
 
 DOWN = RuntimeError("down")
 """The error that a broken stream raises."""
@@ -29,7 +29,8 @@ class ScriptedProvider:
         self.servers_answer = servers
         self.users_answers = dict(users or {})
         self.start_answer: Exception | None = None
-        self.authorize_answer: bool | Exception | None = None
+        self.authorize_answer: bool | Grant | Exception | None = None
+        self.reauthorize_answer: bool | Exception | None = None
         self.hang: set[str] = set()
         self.broken = False
         """True if the stream raises as soon as it is started."""
@@ -102,12 +103,19 @@ class ScriptedProvider:
     @hookimpl
     async def authorize(
         self, server_id: str, credentials: Credentials, address: str
-    ) -> bool | None:
+    ) -> bool | Grant | None:
         self.offered.append((credentials, address))
         await self._called("authorize", server_id)
         if isinstance(self.authorize_answer, Exception):
             raise self.authorize_answer
         return self.authorize_answer
+
+    @hookimpl
+    async def reauthorize(self, server_id: str, person: str) -> bool | None:
+        await self._called("reauthorize", f"{server_id} {person}")
+        if isinstance(self.reauthorize_answer, Exception):
+            raise self.reauthorize_answer
+        return self.reauthorize_answer
 
     async def _called(self, hook: str, server_id: str = "") -> None:
         self.calls.append(f"{hook} {server_id}".strip())

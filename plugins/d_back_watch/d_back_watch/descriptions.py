@@ -11,11 +11,15 @@ from d_back_core.client import (
     ClientWorld,
     EffectiveUser,
     Error,
+    MessageDeleteFrame,
+    MessageEditFrame,
     MessageFrame,
     PresenceFrame,
     Resumed,
     ServerJoin,
     ServerMessage,
+    WireMessage,
+    WireMessageEdit,
     WirePresence,
     WireUser,
 )
@@ -39,6 +43,8 @@ class Description(NamedTuple):
     """The role color of the user, or ""."""
     text: str
     is_message: bool = False
+    key: tuple[str, str] | None = None
+    """The channel and the id of a message that has one."""
 
 
 def sanitized(text: str) -> str:
@@ -57,14 +63,26 @@ def describe(frame: ServerMessage, world: ClientWorld) -> Description | None:
         case PresenceFrame(data=presence):
             return _describe_presence(presence, world.users.get(presence.uid))
         case MessageFrame(data=message):
-            author = world.users.get(message.uid)
-            name, color = (author.username, author.role_color) if author else (message.uid, "")
-            return Description(sanitized(name), color, sanitized(message.message), is_message=True)
+            return _describe_message(message, world, sanitized(message.message))
+        case MessageEditFrame(data=edit):
+            return _describe_message(edit, world, f"{sanitized(edit.message)} (edited)")
+        case MessageDeleteFrame(data=gone):
+            what = "messages were" if gone.id is UNSET else "a message was"
+            return Description("chat", "", f"{what} deleted")
         case Resumed():
             return Description("connection", "", "resumed")
         case Error(data=reason):
             return Description("gateway", "", f"error: {sanitized(reason.message)}")
     return None
+
+
+def _describe_message(
+    message: WireMessage | WireMessageEdit, world: ClientWorld, text: str
+) -> Description:
+    author = world.users.get(message.uid)
+    name, color = (author.username, author.role_color) if author else (message.uid, "")
+    key = None if message.id is UNSET else (message.channel, message.id)
+    return Description(sanitized(name), color, text, is_message=True, key=key)
 
 
 def describe_loss(code: int | None) -> Description:

@@ -8,6 +8,7 @@ from datetime import datetime
 from time import monotonic
 from typing import ClassVar
 
+from msgspec import UNSET
 from rich.text import Text
 from textual import events, on
 from textual.app import App, ComposeResult
@@ -15,7 +16,14 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.widgets import Footer, Input, RichLog, Static
 
-from d_back_core.client import ClientWorld, Listener, decoded
+from d_back_core.client import (
+    ClientWorld,
+    Listener,
+    MessageDeleteFrame,
+    MessageEditFrame,
+    ServerJoin,
+    decoded,
+)
 from d_back_watch.descriptions import (
     Description,
     describe,
@@ -35,18 +43,34 @@ CHAT_LINES = 1000
 
 
 class Activity(Listener):
-    """Collects lines for the chat until the next update of the screen."""
+    """The lines of the chat."""
 
     def __init__(self) -> None:
         self.lines: deque[tuple[datetime, Description]] = deque(maxlen=CHAT_LINES)
+        self.unwritten = 0
+        """The number of the last lines that are not on the screen yet."""
         self.changed = True
         """True if the screen is out of date."""
+        self.corrected = False
+        """True if lines that are on the screen have changed or are gone."""
 
     def received(self, frame: bytes, world: ClientWorld) -> None:
         """Keep messages and notices. Presences appear in the list of members."""
         self.changed = True
         known = decoded(frame)
         description = None if known is None else describe(known, world)
+        match known:
+            case MessageEditFrame() if description is not None:
+                self._replace((known.data.channel, known.data.id), description)
+                return
+            case MessageDeleteFrame(data=gone):
+                if gone.id is UNSET or gone.channel is UNSET:
+                    self._replace(None, None)
+                else:
+                    self._replace((gone.channel, gone.id), None)
+                return
+            case ServerJoin():  # what was deleted while there was no connection is not known
+                self._replace(None, None)
         if description is not None and (description.is_message or not description.color):
             self._add(description)
 
@@ -57,6 +81,19 @@ class Activity(Listener):
 
     def _add(self, description: Description) -> None:
         self.lines.append((datetime.now().astimezone(), description))
+        self.unwritten = min(self.unwritten + 1, CHAT_LINES)
+
+    def _replace(self, key: tuple[str, str] | None, edited: Description | None) -> None:
+        """Replace the line of that message (None: the lines of all that have an id), or (None)
+        delete it."""
+        kept = []
+        for line in self.lines:
+            if line[1].key is None or key not in {None, line[1].key}:
+                kept.append(line)
+            elif edited is not None:
+                kept.append((line[0], edited))
+        self.lines = deque(kept, maxlen=CHAT_LINES)
+        self.corrected = True
 
 
 class WatchApp(App[None]):
@@ -159,8 +196,17 @@ class WatchApp(App[None]):
             return
         self.activity.changed = False
         self._update_members()
-        while self.activity.lines:
-            self._chat.write(_chat_line(*self.activity.lines.popleft()))
+        activity = self.activity
+        lines = list(activity.lines)
+        if activity.corrected:
+            self._chat.clear()
+        elif activity.unwritten:
+            lines = lines[-activity.unwritten :]
+        else:
+            lines = []
+        activity.corrected, activity.unwritten = False, 0
+        for line in lines:
+            self._chat.write(_chat_line(*line))
         now = monotonic()
         self._next_update = now + (now - began) * IDLE_FACTOR
 

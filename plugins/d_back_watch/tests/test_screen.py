@@ -1,11 +1,14 @@
 """The screen of ``d-back watch``, drawn without a terminal."""
 
-from collections.abc import AsyncIterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from time import process_time
 
+import msgspec
 import pytest
 from textual.pilot import Pilot
+from textual.widgets import RichLog
 
 from d_back_core import Status
 from d_back_core.client import ClientWorld, EffectiveUser
@@ -30,6 +33,13 @@ async def drawn(
     async with app.run_test(size=size) as pilot:
         await pilot.pause()
         yield app, pilot
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Return when the condition holds."""
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110  the screen updates by a timer
+            await asyncio.sleep(0)
 
 
 def lines(app: WatchApp) -> list[str]:
@@ -139,3 +149,42 @@ async def test_twenty_thousand_members_are_shown_quickly() -> None:
         members.show(users, "")
         lines(app)
         assert process_time() - began < 3
+
+
+# The chat
+
+
+def chat(app: WatchApp) -> list[str]:
+    """The lines of the chat, without their times."""
+    return [line.text.strip()[6:] for line in app.query_one(RichLog).lines]
+
+
+def frame(kind: str, seq: int, **entry: str) -> bytes:
+    return msgspec.json.encode({"type": kind, "server": "1", "seq": seq, "data": entry})
+
+
+async def test_an_edited_line_changes_and_a_deleted_one_goes() -> None:
+    """Also of what is on the screen already, and without an id all that may be gone."""
+    said = {"uid": "7", "channel": "c"}
+    async with drawn(ADA) as (app, pilot):
+
+        async def after(*frames: bytes) -> list[str]:
+            world = ClientWorld()
+            world.users = {"7": ADA}
+            for each in frames:
+                app.activity.received(each, world)
+            await until(lambda: not app.activity.changed)
+            await pilot.pause()
+            return chat(app)
+
+        first = frame("message", 1, **said, message="one", id="1")
+        second = frame("message", 2, **said, message="two", id="2")
+        plain = frame("message", 3, **said, message="plain")
+        assert await after(first, second) == ["Ada one", "Ada two"]
+        assert await after(plain) == ["Ada one", "Ada two", "Ada plain"]
+        edit = frame("message-edit", 4, **said, message="1", id="1")
+        assert await after(edit) == ["Ada 1 (edited)", "Ada two", "Ada plain"]
+        elsewhere = frame("message-delete", 5, channel="d", id="2")
+        gone = frame("message-delete", 6, channel="c", id="1")
+        assert await after(elsewhere, gone) == ["Ada two", "Ada plain"]
+        assert await after(frame("message-delete", 7)) == ["Ada plain"]

@@ -24,6 +24,8 @@ from websockets.asyncio.server import ServerConnection, serve
 from d_back_core import (
     DBackError,
     Message,
+    MessageDeleted,
+    MessageEdited,
     Server,
     ServerChanged,
     User,
@@ -247,14 +249,24 @@ async def test_plain_lines_describe_changes() -> None:
             UserChanged(server_id="1", uid="9", username="Cy", status="dnd"),
             UserChanged(server_id="1", uid="9", status="online"),
             UserChanged(server_id="1", uid="9", username="Cyd"),
-            Message(server_id="1", uid="9", message="hello\nworld", channel="5"),
+            Message(server_id="1", uid="9", message="hello\nworld", channel="5", id="m"),
+        )
+        shown = [(await watch.line())[9:] for _ in range(4)]
+        provider.emit(
+            MessageEdited(server_id="1", uid="9", message="hi\nworld", channel="5", id="m")
+        )
+        shown.append((await watch.line())[9:])
+        provider.emit(
+            MessageDeleted(server_id="1", channel="5", id="m"),
             UserRemoved(server_id="1", uid="9"),
         )
-        assert [(await watch.line())[9:] for _ in range(5)] == [
+        assert [*shown, *[(await watch.line())[9:] for _ in range(2)]] == [
             "Cy joined, dnd",
             "Cy is online",
             "Cyd is the new name of Cy",
             "Cyd: hello world",
+            "Cyd: hi world (edited)",
+            "chat a message was deleted",
             "Cyd left",
         ]
 
@@ -437,7 +449,7 @@ def test_a_change_of_color_is_not_described() -> None:
     world = ClientWorld()
     data = WirePresence(uid="7", status="idle", username="Ada", role_color="#ffffff")
     frame = PresenceFrame(server="1", seq=1, data=data)
-    assert describe(frame, world) == ("Ada", "#ffffff", "joined, idle", False)
+    assert describe(frame, world) == ("Ada", "#ffffff", "joined, idle", False, None)
     world.apply(frame)
     data = WirePresence(uid="7", status="idle", role_color="#000000")
     assert describe(PresenceFrame(server="1", seq=2, data=data), world) is None

@@ -1,7 +1,7 @@
 // What floats above the plaza: names, what is said, and who is picked.
 
 import { cut, foreign, made, split } from "./text.js";
-import { WORDS } from "./world.js";
+import { isAbout, WORDS } from "./world.js";
 import { mayMove } from "./motion.js";
 
 const SPEAKING = 5; // bubbles at once
@@ -23,6 +23,8 @@ export class Bubbles {
     this.pointed = null;
     this.due = false;
     world.addEventListener("said", ({ detail }) => this.#say(detail));
+    world.addEventListener("edited", ({ detail }) => this.#edit(detail));
+    world.addEventListener("deleted", ({ detail }) => this.#delete(detail));
     world.addEventListener("whole", () => this.#clear());
   }
 
@@ -136,17 +138,32 @@ export class Bubbles {
     element.style.transform = `translate(${Math.round(x)}px, ${Math.round(y)}px)`;
   }
 
-  #say({ member, message }) {
+  #edit(edited) {
+    for (const [uid, speech] of this.speaking) {
+      if (!isAbout(edited, speech.said)) continue;
+      clearTimeout(speech.timer);
+      speech.element.classList.remove("leaving");
+      speech.letters = lettersOf(edited.message);
+      this.#finish(uid, speech);
+    }
+  }
+
+  #delete(deleted) {
+    for (const [uid, { said }] of [...this.speaking]) if (isAbout(deleted, said)) this.#hush(uid);
+  }
+
+  #say({ member, message, channel, id }) {
     if (document.hidden) return; // nobody looks; the log has it
     this.#hush(member.uid);
     while (this.speaking.size >= SPEAKING) this.#hush(this.speaking.keys().next().value);
-    const letters = split(cut(message, LONGEST), LONGEST + 1);
+    const letters = lettersOf(message);
     const words = made("bdi");
     const body = made("div", { class: "said" }, made("b", {}, foreign(member.name, 24)), words);
     const element = made("div", { class: "bubble" }, body);
     element.style.setProperty("--role", member.colour);
     this.box.append(element);
-    const speech = { element, words, letters, typed: 0, timer: null, at: [0, 0] };
+    const said = { channel, id };
+    const speech = { said, element, words, letters, typed: 0, timer: null, at: [0, 0] };
     this.speaking.set(member.uid, speech);
     this.dirty();
     this.plaza.nudge(member.uid);
@@ -179,4 +196,8 @@ export class Bubbles {
     this.speaking.delete(uid);
     this.dirty();
   }
+}
+
+function lettersOf(message) {
+  return split(cut(message, LONGEST), LONGEST + 1);
 }

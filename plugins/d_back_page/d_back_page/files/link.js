@@ -7,7 +7,7 @@ const ANSWER = 10_000;
 const REFUSED = 1008;
 
 /** Keeps a world current. Its events: "state" (`state`, `retryAt` changed), "list", "joined"
- * (detail: resumed), "error" (detail: code, message, wanted), "frame" (a presence or message). */
+ * (detail: resumed), "error" (detail: code, message, wanted), "frame" (a presence or chat). */
 export class Link extends EventTarget {
   constructor(world, address) {
     super();
@@ -90,6 +90,8 @@ export class Link extends EventTarget {
         break;
       case "presence":
       case "message":
+      case "message-edit":
+      case "message-delete":
         if (this.world.follow(frame)) this.#tell("frame", frame);
         else if (this.pending === undefined) this.#ask(false);
         break;

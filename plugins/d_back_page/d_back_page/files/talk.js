@@ -1,6 +1,7 @@
 // What is said: a log to read, beside the bubbles of the plaza.
 
-import { foreign, made } from "./text.js";
+import { cut, foreign, made } from "./text.js";
+import { isAbout } from "./world.js";
 
 const KEPT = 60;
 const LONGEST = 400; // letters
@@ -15,6 +16,8 @@ export class Talk {
     this.due = false;
     world.addEventListener("whole", () => this.clear());
     world.addEventListener("said", ({ detail }) => this.#hear(detail));
+    world.addEventListener("edited", ({ detail }) => this.#edit(detail));
+    world.addEventListener("deleted", ({ detail }) => this.#delete(detail));
   }
 
   /** Another place: what was said is not said here. */
@@ -24,27 +27,43 @@ export class Talk {
     this.hush.hidden = false;
   }
 
-  #hear({ member, message }) {
-    this.waiting.push({ name: member.name, colour: member.colour, message, at: new Date() });
+  #hear({ member, message, channel, id }) {
+    const { name, colour } = member;
+    this.waiting.push({ name, colour, message, channel, id, at: new Date() });
     if (this.waiting.length > KEPT) this.waiting.shift();
     if (this.due) return;
     this.due = true;
     requestAnimationFrame(() => this.#write());
   }
 
+  #edit(edited) {
+    for (const said of this.waiting) if (isAbout(edited, said)) said.message = edited.message;
+    for (const line of this.log.children) {
+      if (isAbout(edited, line.said)) line.words.textContent = cut(edited.message, LONGEST);
+    }
+  }
+
+  #delete(deleted) {
+    this.waiting = this.waiting.filter((said) => !isAbout(deleted, said));
+    for (const line of [...this.log.children]) if (isAbout(deleted, line.said)) line.remove();
+    this.hush.hidden = this.log.children.length > 0;
+  }
+
   #write() {
     this.due = false;
     const below = this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight;
-    for (const { name, colour, message, at } of this.waiting) {
+    for (const { name, colour, message, channel, id, at } of this.waiting) {
       const author = made("b", {}, foreign(name, 40));
       const time = made("time", { datetime: at.toISOString() }, clock.format(at));
-      const line = made("p", {}, made("i"), author, " ", foreign(message, LONGEST), time);
+      const words = foreign(message, LONGEST);
+      const line = made("p", {}, made("i"), author, " ", words, time);
+      Object.assign(line, { words, said: { channel, id } });
       line.style.setProperty("--role", colour);
       this.log.append(line);
     }
     this.waiting = [];
     while (this.log.children.length > KEPT) this.log.firstChild.remove();
-    this.hush.hidden = true;
+    this.hush.hidden = this.log.children.length > 0;
     if (below < 40) this.log.scrollTop = this.log.scrollHeight; // who reads further up may stay
   }
 }

@@ -9,7 +9,8 @@ const JOURNAL = 4000;
 
 /** Members, kept current by `join` and `follow`. Says what changed as events of its own:
  * "whole" (everything is another), "change" (detail: member, what was), "said" (detail: member,
- * message). */
+ * message, channel, id), "edited" (detail: message, channel, id), "deleted" (detail: channel, id;
+ * without an id all messages that have one). */
 export class World extends EventTarget {
   constructor() {
     super();
@@ -49,11 +50,13 @@ export class World extends EventTarget {
     this.seq = frame.seq;
   }
 
-  /** A presence or a message; false where something before it is missing. */
+  /** A presence or chat; false where something before it is missing. */
   follow(frame) {
     if (!frame.resync && frame.seq !== this.seq && frame.seq !== this.seq + 1) return false;
     this.seq = frame.seq;
     if (frame.type === "message") this.#hear(frame.data);
+    else if (frame.type === "message-edit") this.#tell("edited", frame.data);
+    else if (frame.type === "message-delete") this.#tell("deleted", frame.data);
     else this.#change(frame.data, frame.seq);
     return true;
   }
@@ -68,11 +71,9 @@ export class World extends EventTarget {
     return this.members.size - this.groups.get("offline").length;
   }
 
-  #hear({ uid, message, channel }) {
+  #hear({ uid, message, channel, id }) {
     const member = this.members.get(uid);
-    if (member === undefined) return;
-    member.last = message;
-    this.#tell("said", { member, message, channel });
+    if (member !== undefined) this.#tell("said", { member, message, channel, id });
   }
 
   #change(data, seq) {
@@ -108,8 +109,14 @@ export class World extends EventTarget {
   }
 }
 
+/** True if an edit or a deletion is about that message. */
+export function isAbout(correction, said) {
+  if (correction.id === undefined) return said.id !== undefined;
+  return correction.id === said.id && correction.channel === said.channel;
+}
+
 function fresh(uid, user) {
-  const member = { uid, name: uid, key: folded(uid), status: "offline", colour: "#ffffff", last: "" };
+  const member = { uid, name: uid, key: folded(uid), status: "offline", colour: "#ffffff" };
   update(member, user);
   return member;
 }

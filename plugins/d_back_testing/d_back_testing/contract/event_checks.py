@@ -10,7 +10,7 @@ from msgspec import UNSET, structs
 
 from d_back_core import Message, Reload, User, UserChanged, UserRemoved
 from d_back_core.errors import described
-from d_back_core.models import channel_id
+from d_back_core.models import Chat, channel_id
 from d_back_core.providers.validation import checked_event
 from d_back_testing.contract.error import ContractError
 from d_back_testing.contract.harness import TURN, Harness
@@ -174,8 +174,11 @@ def check_event(harness: Harness, event: object) -> None:
     checked_event(event, rejected)
     if isinstance(event, Message) and not event.message:
         rejected("message", event.message)
-    if isinstance(event, Message) and channel_id(event.channel) != event.channel:
-        rejected("channel", event.channel)
+    if isinstance(event, Chat):
+        if channel_id(event.channel) != event.channel:
+            rejected("channel", event.channel)
+        if event.id is not None and channel_id(event.id) != event.id:
+            rejected("id", event.id)
     if rejected.values:
         raise ContractError(
             f"{harness.kind}.events yielded {event!r:.160}, which is invalid:"

@@ -19,6 +19,7 @@ from d_back_testing import ManualClock
 from promise import program as acts
 from promise.chain import Chain, newcomer, public_id
 from promise.client import Client
+from promise.node_client import Node, NodeClient
 from promise.oracle import Disorder, State, settled, shown
 from promise.program import SERVERS, Act, Program, Setup
 from promise.providers import Polled
@@ -47,12 +48,14 @@ class Said(NamedTuple):
     text: str
 
 
-async def run(program: Program) -> Report:
-    """Run the program; the differences that it showed, and how much of what happened."""
+async def run(program: Program, node: Node | None = None) -> Report:
+    """Run the program; the differences that it showed, and how much of what happened. With
+    ``node``, the clients behind proxies are those of the JavaScript client.
+    """
     report = Report()
     with _few_sessions_per_turn(), _logged_errors() as errors:
         async with contextlib.AsyncExitStack() as stack:
-            one = Run(program, report)
+            one = Run(program, report, node)
             try:
                 await one.begin(stack, program.setup)
                 for number, phase in enumerate(program.phases, 1):
@@ -96,8 +99,9 @@ def _logged_errors() -> Iterator[list[str]]:
 
 
 class Run:
-    def __init__(self, program: Program, report: Report) -> None:
+    def __init__(self, program: Program, report: Report, node: Node | None = None) -> None:
         self._report = report
+        self._node = node
         self._clock = ManualClock()
         self._chain = Chain(program.setup, self._clock)
         self._server = WebSocketServer(
@@ -126,7 +130,7 @@ class Run:
         for number, wanted in enumerate(setup.clients):
             proxy = await stack.enter_async_context(Proxy(self._server.port).running())
             self._proxies.append(proxy)
-            client = Client(f"client {number}", proxy.url, wanted, compression=number % 2 == 1)
+            client = self._client(number, proxy.url, wanted)
             self._clients.append(await stack.enter_async_context(client.running()))
         for key in SERVERS:
             client = Client(f"watcher of {key}", self._server.url, key)
@@ -138,6 +142,11 @@ class Run:
             await self._happen(act)
         disorder = _disorder(setup.early)
         await self._settle("start", disorder if simple else replace(disorder, health=2))
+
+    def _client(self, number: int, url: str, wanted: str) -> Client:
+        if self._node is not None:
+            return NodeClient(f"client {number}", url, wanted, self._node)
+        return Client(f"client {number}", url, wanted, compression=number % 2 == 1)
 
     def count(self) -> None:
         self._report.counts += Counter(

@@ -1,0 +1,1 @@
+"""Tests of the JavaScript client: its own tests, its types and its size."""

@@ -424,6 +424,7 @@ def test_a_client_that_hangs_does_not_hold_it_up(club: Operator) -> None:
 
 
 WINDOWS = """
+import signal
 import sys
 from asyncio.unix_events import _UnixSelectorEventLoop
 from d_back_core.cli import main as cli
@@ -435,6 +436,7 @@ _UnixSelectorEventLoop.add_signal_handler = refuse
 _UnixSelectorEventLoop.remove_signal_handler = lambda *arguments: False
 cli.find_spec = lambda name: None
 sys.platform = "win32"
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
 sys.exit(cli.main())
 """
 """The gateway as Windows has it: without uvloop, on a loop that takes no signals."""

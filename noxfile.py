@@ -30,9 +30,12 @@ nox.options.pythons = [CURRENT]  # without -p: once, on the interpreter that run
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the tests of the core and of every plugin; what follows -- goes to pytest."""
+    """Run the tests of the core and of every plugin; what follows -- goes to pytest.
+
+    A process per core, a file in one of them; ``-- -n 0`` runs all in one.
+    """
     sync(session)
-    session.run("pytest", *session.posargs)
+    session.run("pytest", "--numprocesses=auto", "--dist=loadfile", *session.posargs)
 
 
 @nox.session(python=PYTHONS)

@@ -47,7 +47,8 @@ class Secret:
                 raise ValueError(INVALID_HASH)
 
     def matches(self, password: str) -> bool:
-        """Compare in constant time. A hash takes about 50 ms of CPU: call it in a thread."""
+        """Compare in constant time. A hash takes about 50 ms of CPU: use
+        `state.access.verified`."""
         if self.is_hash:
             expected = self._value.rsplit("$", 1)[1]
             return hmac.compare_digest(_scrypt(password, self._value), expected)

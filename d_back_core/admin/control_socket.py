@@ -5,15 +5,13 @@ It is a Unix socket with mode 0600. Client and server send one line of JSON each
 
 import asyncio
 import logging
-import os
-import socket
-from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
 from d_back_core.admin.explain import Explanation, explain
 from d_back_core.errors import ConfigError, DBackError
+from d_back_core.gateway.listening import SocketFile
 from d_back_core.state.live import Live
 
 TIMEOUT = 10.0
@@ -40,24 +38,18 @@ class Control:
     """Answers on the socket from `start` to `stop`."""
 
     def __init__(self, path: str, live: Live) -> None:
-        self._path = Path(path)
+        self._path = path
+        self._file = SocketFile(path)
         self._live = live
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
         """Start to listen; raises `ConfigError` if that fails."""
-        if self._path.is_socket() and not await ask(str(self._path), Question(server="")):
-            self._path.unlink()  # left by a process that was killed
-        listener = socket.socket(socket.AF_UNIX)
-        # Before `bind`: with `chmod` after it, the socket would be open to others for a moment.
-        mask = os.umask(0o177)
         try:
-            listener.bind(str(self._path))
+            listener = self._file.bind()
         except OSError as error:
-            listener.close()
-            raise ConfigError(f"gateway.control '{self._path}': {error.strerror}") from error
-        finally:
-            os.umask(mask)
+            reason = (error.strerror or type(error).__name__).lower()
+            raise ConfigError(f"gateway.control '{self._path}': {reason}") from error
         self._server = await asyncio.start_unix_server(self._answer, sock=listener)
 
     async def stop(self) -> None:
@@ -65,7 +57,7 @@ class Control:
         if self._server is not None:
             self._server.close()
             self._server = None
-            self._path.unlink(missing_ok=True)
+            self._file.remove()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

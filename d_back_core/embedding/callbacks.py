@@ -15,6 +15,7 @@ from d_back_core.embedding.static_page import static_page
 from d_back_core.hookspecs import hookimpl
 from d_back_core.models import Credentials, Event, Overlay, Server, ServerChanged, User
 from d_back_core.secret import Secret
+from d_back_core.state.access import verified
 from d_back_core.web import HttpRequest, HttpResponse
 
 COUNTS: Mapping[str, tuple[int, ...]] = {
@@ -145,7 +146,7 @@ class Callbacks:
         password = self._passwords.get(server_id)
         if password is None or offered is None:
             return False
-        return await asyncio.to_thread(password.matches, offered)
+        return await verified(password, offered)
 
     def _keep_passwords(self, answer: Mapping[object, object]) -> None:
         self._passwords.clear()

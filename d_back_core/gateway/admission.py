@@ -1,6 +1,7 @@
 """Decide which clients may connect: by origin, by address, and by number."""
 
 import ipaddress
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -8,7 +9,9 @@ from http import HTTPStatus
 
 from d_back_core.config import Config
 from d_back_core.errors import ConfigError
-from d_back_core.gateway.rate_limits import limit_key
+from d_back_core.gateway.rate_limits import VIA, limit_key
+
+log = logging.getLogger("d_back.gateway")
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -22,6 +25,7 @@ class Admission:
     def __init__(self, config: Config) -> None:
         self._connected = 0
         self._per_address: Counter[str] = Counter()
+        self._has_logged_claim = False
         self.adopt(config)
 
     def adopt(self, config: Config) -> None:
@@ -75,9 +79,16 @@ class Admission:
 
     def address(self, peer: str, forwarded: str) -> str:
         """Return the client's address: the peer, or behind trusted proxies the last address in
-        ``X-Forwarded-For`` that is not one of them. ``peer`` is "" for a Unix socket."""
-        if not self._proxies:
-            return peer
+        ``X-Forwarded-For`` that is not one of them. ``peer`` is "" for a Unix socket.
+
+        A local peer that sends the header without being trusted is probably a proxy. The address
+        then names both, and guesses of credentials count for what the header claims.
+        """
+        if not self._proxies or (peer and not _is_in(peer, self._proxies)):
+            claimed = _without_port(forwarded.rpartition(",")[2].strip())
+            if claimed:
+                self._log_claim(peer)
+            return f"{claimed}{VIA}{peer}" if claimed and limit_key(peer) is None else peer
         # From the last entry on: each proxy appends the address that it was reached from, and
         # what precedes the first untrusted address is the client's own claim.
         address = peer
@@ -86,6 +97,15 @@ class Admission:
                 break
             address = _without_port(hop)
         return address
+
+    def _log_claim(self, peer: str) -> None:
+        if not self._has_logged_claim:
+            self._has_logged_claim = True
+            log.warning(
+                "%s sends X-Forwarded-For, which is not used: if it is a proxy, set"
+                " limits.trusted_proxies, so that limits count the addresses of its clients",
+                peer or "a peer on the Unix socket",
+            )
 
 
 def _without_port(hop: str) -> str:

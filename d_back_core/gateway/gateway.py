@@ -144,8 +144,6 @@ class Gateway:
         if not self._hosts and self._socket_file is None:
             await self.check_address()
         self._server = await self._listen()
-        if self._socket_file is not None:
-            self._socket_file.made()
         if self._config.path is None:
             self._port = self._server.sockets[0].getsockname()[1]
         log.info("listening on %s", self.url)
@@ -180,8 +178,9 @@ class Gateway:
     async def _listen(self) -> Server:
         for attempt in range(1, PORT_ATTEMPTS + 1):
             try:
-                if self._config.path is not None:
-                    return await unix_serve(self._serve, self._config.path, **self._options())
+                if self._socket_file is not None:
+                    sock = self._socket_file.bind()
+                    return await unix_serve(self._serve, sock=sock, **self._options())
                 port = self._config.port or await free_port(self._hosts[0])
                 hosts: Any = self._hosts  # asyncio takes several, but the library's type does not
                 return await serve(self._serve, hosts, port, **self._options())

@@ -69,7 +69,10 @@ async def free_port(host: str) -> int:
 
 
 class SocketFile:
-    """The file of a Unix socket: checked before it is made, and removed after use."""
+    """The file of a Unix socket: checked before it is made, and removed after use.
+
+    Only the user of this process may connect to it, or replace it.
+    """
 
     def __init__(self, path: str) -> None:
         self._path = Path(path)
@@ -78,11 +81,15 @@ class SocketFile:
     def check(self) -> None:
         """Raise ``OSError`` if a socket cannot be made here. A socket that a killed process left
         is replaced; one that another process listens on is not."""
+        folder = self._path.absolute().parent.stat()
+        # A group counts as the user if it is the process's own: many systems have one per user.
+        by_others = stat.S_IWOTH if folder.st_gid == os.getegid() else stat.S_IWOTH | stat.S_IWGRP
+        if folder.st_mode & by_others or folder.st_uid not in {0, os.geteuid()}:
+            reason = "other users can write to its folder (make one for it, with mode 0755)"
+            raise PermissionError(errno.EPERM, reason)
         try:
             found = self._path.stat()
         except FileNotFoundError:
-            if not self._path.parent.is_dir():
-                raise
             return
         if not stat.S_ISSOCK(found.st_mode):
             raise FileExistsError(errno.EEXIST, "exists and is not a socket")
@@ -96,9 +103,22 @@ class SocketFile:
                 return
         raise OSError(errno.EADDRINUSE, "is in use by another process")
 
-    def made(self) -> None:
-        """Remember the file that has been made."""
+    def bind(self) -> socket.socket:
+        """Make the file and return its socket. Raises ``OSError`` as `check` does."""
+        self.check()
+        self._path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX)
+        # Before `bind`: with `chmod` after it, the socket would be open to others for a moment.
+        mask = os.umask(0o177)
+        try:
+            listener.bind(str(self._path))
+        except OSError:
+            listener.close()
+            raise
+        finally:
+            os.umask(mask)
         self._made = self._path.stat()
+        return listener
 
     def remove(self) -> None:
         """Remove the file, unless another process has replaced it; may be called twice."""

@@ -15,6 +15,8 @@ FORGIVEN_AFTER = 3600.0
 """Seconds without a failed join after which an address starts from zero."""
 LONGEST_WAIT = 3600.0
 """Seconds."""
+VIA = " via "
+"""Between an address that a header claims and the peer, which is not a trusted proxy."""
 
 
 class Bucket:
@@ -108,6 +110,7 @@ def limit_key(address: str) -> str | None:
     An IPv4 address, the /64 network of an IPv6 address, or any other text of a trusted proxy.
     None for peers without limits: loopback, and Unix sockets, whose address is "".
     """
+    address = peer_of(address)
     try:
         parsed: IPv4Address | IPv6Address = ip_address(address.partition("%")[0])
     except ValueError:
@@ -119,3 +122,17 @@ def limit_key(address: str) -> str | None:
     if isinstance(parsed, IPv6Address):
         return str(IPv6Network((parsed, IPV6_PREFIX), strict=False))
     return str(parsed)
+
+
+def guess_key(address: str) -> str | None:
+    """Return the key under which wrong credentials of this address count.
+
+    As `limit_key`, but a claimed address counts as well. A proxy on this machine that
+    ``trusted_proxies`` lacks would otherwise allow any number of guesses.
+    """
+    return limit_key(address.partition(VIA)[0])
+
+
+def peer_of(address: str) -> str:
+    """Return the address without what a header claims."""
+    return address.rpartition(VIA)[2]

@@ -4,17 +4,24 @@ import asyncio
 import logging
 from base64 import b64decode
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from math import ceil
 
 from d_back_core.chain.policy import Policy
 from d_back_core.clock import Clock
 from d_back_core.errors import JoinError, ProviderError
-from d_back_core.gateway.rate_limits import LoginThrottle, limit_key
+from d_back_core.gateway.rate_limits import LoginThrottle, guess_key, peer_of
 from d_back_core.models import Credentials, EffectiveServer, Grant
 from d_back_core.providers.supervisor import Supervisor
 from d_back_core.secret import Secret
 from d_back_core.state.admissions import Granted, Grounds
 from d_back_core.wire.protocol import AUTHENTICATION_FAILED, UNAUTHORIZED
+
+MAX_VERIFYING = 200
+"""Passwords that are verified or wait for that. One takes 50 ms of CPU if it is kept as a hash."""
+THREADS = 2
+"""Threads that verify hashes. Other work has other threads, and does not wait for guesses."""
+_threads = ThreadPoolExecutor(THREADS, thread_name_prefix="d-back-passwords")
 
 log = logging.getLogger("d_back.access")
 
@@ -24,6 +31,7 @@ class Access:
 
     def __init__(self, clock: Clock, free_attempts: int) -> None:
         self.throttle = LoginThrottle(clock, free_attempts)
+        self._verifying = 0
 
     async def authorize(
         self,
@@ -41,20 +49,28 @@ class Access:
         """
         if not server.passworded:
             return None
-        limited = None if credentials == Credentials() else limit_key(address)
+        limited = None if credentials == Credentials() else guess_key(address)
         if limited is not None:
             wait = self.throttle.wait(limited)
             if wait:
                 seconds = ceil(wait)
                 raise JoinError("rate_limited", f"Too many attempts. Try again in {seconds} s.")
+        if self._verifying >= MAX_VERIFYING:  # this attempt does not count as a failure
+            raise JoinError("rate_limited", "Too many attempts. Try again in 5 s.")
+        if limited is not None:
             # Before the check: attempts at the same time count against each other.
             self.throttle.attempt(limited)
         password, offered = policy.password, credentials.password
+        peer = peer_of(address)
         admitted: Grounds | bool
-        if password is not None and offered is not None and await _is_password(password, offered):
+        if (
+            password is not None
+            and offered is not None
+            and await self._is_password(password, offered)
+        ):
             admitted = password
         else:
-            admitted = await _verdict(server.server_id, credentials, address, contributors)
+            admitted = await _verdict(server.server_id, credentials, peer, contributors)
         if admitted is not False:
             if limited is not None:
                 self.throttle.forgive(limited)
@@ -62,6 +78,14 @@ class Access:
         if credentials.discord_token and credentials.discord_user:
             raise JoinError("authentication_failed", AUTHENTICATION_FAILED)
         raise JoinError("unauthorized", UNAUTHORIZED)
+
+    async def _is_password(self, password: Secret, offered: str) -> bool:
+        """Return True if it is the password."""
+        self._verifying += 1
+        try:
+            return await verified(password, offered)
+        finally:
+            self._verifying -= 1
 
 
 async def _verdict(
@@ -88,13 +112,15 @@ async def _verdict(
     return False
 
 
-async def _is_password(password: Secret, offered: str) -> bool:
-    """Return True if it is the password.
+async def verified(password: Secret, offered: str) -> bool:
+    """Return True if it is the password; a hash is verified in a thread.
 
     A cancellation waits for the thread: a client whose joins supersede each other then occupies
     one thread, and cannot queue work for many.
     """
-    verifying = asyncio.ensure_future(asyncio.to_thread(password.matches, offered))
+    if not password.is_hash:
+        return password.matches(offered)
+    verifying = asyncio.get_running_loop().run_in_executor(_threads, password.matches, offered)
     try:
         return await asyncio.shield(verifying)
     finally:

@@ -1,6 +1,9 @@
 """The addresses and the socket file that the gateway listens on."""
 
+import asyncio
+import os
 import socket
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -99,13 +102,50 @@ async def test_a_file_that_is_not_a_socket_stays(tmp_path: Path) -> None:
 
 
 @posix
+@pytest.mark.parametrize("key", ["path", "control"])
+async def test_a_unix_socket_is_for_its_user_only(tmp_path: Path, key: str) -> None:
+    """Its mode is 0600 from the moment at which it exists, and it is gone at the end."""
+    path = tmp_path / "socket"
+    server, _ = serving(port=0, **{key: str(path)})
+    async with server:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert not path.exists()
+
+
+@posix
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o757])
+@pytest.mark.parametrize("key", ["path", "control"])
+async def test_a_folder_of_everybody_is_refused(tmp_path: Path, key: str, mode: int) -> None:
+    """Another user could put a socket in place of ours."""
+    os.chmod(tmp_path, mode)  # noqa: PTH101  pathlib's is refused in coroutines
+    server, _ = serving(port=0, **{key: str(tmp_path / "socket")})
+    reason = "other users can write to its folder"
+    with pytest.raises(ConfigError, match=rf"gateway\.{key} .*socket': {reason}"):
+        await server.start()
+    assert not (tmp_path / "socket").exists()
+
+
+@posix
+async def test_the_control_socket_of_another_program_stays(tmp_path: Path) -> None:
+    """It listens there and gives no answer that d-back knows."""
+    path = tmp_path / "socket"
+    other = await asyncio.start_unix_server(lambda _, writer: writer.close(), path=str(path))
+    async with other:
+        before = path.stat()
+        server, _ = serving(port=0, control=str(path))
+        with pytest.raises(
+            ConfigError, match=r"gateway\.control .*: is in use by another process"
+        ):
+            await server.start()
+        assert path.stat() == before
+
+
+@posix
 def test_a_socket_file_that_another_process_made_stays(tmp_path: Path) -> None:
     """The end of this process removes only its own file."""
     path = tmp_path / "socket"
-    with socket.socket(socket.AF_UNIX) as ours, socket.socket(socket.AF_UNIX) as theirs:
-        ours.bind(str(path))
-        file = listening.SocketFile(str(path))
-        file.made()
+    file = listening.SocketFile(str(path))
+    with file.bind(), socket.socket(socket.AF_UNIX) as theirs:
         path.rename(tmp_path / "old")
         theirs.bind(str(path))
         file.remove()

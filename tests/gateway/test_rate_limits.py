@@ -136,11 +136,60 @@ async def test_another_connection_of_the_same_address_is_no_way_out() -> None:
 
 async def test_r32_loopback_is_not_limited_by_address() -> None:
     """Who connects from this machine may be anybody behind a proxy."""
+    limits = {"connections_per_address": 1}
     async with (
-        serving(clock=ManualClock(), servers=POLICY) as server,
-        connect(server.url, additional_headers=VISITOR) as client,
+        serving(clock=ManualClock(), limits=limits, servers=POLICY) as server,
+        connect(server.url) as client,
+        connect(server.url, additional_headers=VISITOR) as visitor,
+        connect(server.url, additional_headers=VISITOR),
     ):
         assert [await guess(client) for _ in range(7)] == ["unauthorized"] * 7
+        assert await guess(visitor) == "unauthorized"
+
+
+PROXIES = [{}, {"trusted_proxies": ["192.0.2.1"]}]
+
+
+@pytest.mark.parametrize("limits", PROXIES, ids=["none", "another"])
+async def test_r24_guesses_through_a_proxy_that_is_not_trusted_count(limits: Any) -> None:  # noqa: ANN401  a table
+    """For the address that the header claims, over the WebSocket and HTTP together."""
+    async with serving(clock=ManualClock(), limits=limits, servers=POLICY) as server:
+        async with connect(server.url, additional_headers=VISITOR) as client:
+            assert [await guess(client) for _ in range(3)] == ["unauthorized"] * 3
+        header = "X-Forwarded-For: 198.51.100.1, 203.0.113.7"
+        for _ in range(2):
+            assert (await http(server, "/api/servers/two", header, basic("wrong")))[0] == 401
+        assert (await http(server, "/api/servers/two", header, basic("open sesame")))[0] == 429
+        async with connect(server.url, additional_headers=VISITOR) as client:
+            assert await guess(client, "open sesame") == "rate_limited"
+        other = {"X-Forwarded-For": "203.0.113.8"}
+        async with connect(server.url, additional_headers=other) as client:
+            assert await guess(client, "open sesame") == ""
+
+
+async def test_r32_a_proxy_that_is_not_trusted_is_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The line names the key that is missing."""
+    async with serving() as server:
+        for _ in range(3):
+            await http(server, "/api/servers", "X-Forwarded-For: 203.0.113.7")
+    messages = [each.getMessage() for each in caplog.records]
+    [line] = [each for each in messages if "X-Forwarded-For" in each]
+    assert "127.0.0.1" in line or "::1" in line
+    assert "limits.trusted_proxies" in line
+
+
+async def test_r24_guesses_over_http_count_by_64() -> None:
+    """The addresses of one IPv6 network are one guesser."""
+    async with serving(clock=ManualClock(), limits=TRUSTED, servers=POLICY) as server:
+        for number in range(5):
+            header = f"X-Forwarded-For: 2001:db8:1:2::{number}"
+            assert (await http(server, "/api/servers/two", header, basic("wrong")))[0] == 401
+        header = "X-Forwarded-For: 2001:db8:1:2:ffff::1"
+        assert (await http(server, "/api/servers/two", header, basic("open sesame")))[0] == 429
+        header = "X-Forwarded-For: 2001:db8:1:3::1"
+        assert (await http(server, "/api/servers/two", header, basic("open sesame")))[0] == 200
 
 
 def test_waits_double_up_to_an_hour() -> None:

@@ -1,6 +1,7 @@
 """Who may join a protected server, and with whose OAuth2 application clients log in."""
 
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ from d_back_core import Credentials, Server, ServerChanged, User, hookimpl
 from d_back_core.config import parse
 from d_back_core.embedding.server import WebSocketServer
 from d_back_core.secret import Secret, hash_password
+from d_back_core.state import access
 from d_back_testing import ManualClock, ScriptedProvider
 
 UNAUTHORIZED = (
@@ -114,6 +116,50 @@ async def test_r24_joins_that_supersede_each_other_verify_one_password_at_a_time
         await peer.ask("vault", password="open sesame")
         await peer.expect("server-join")
         assert most == 1
+
+
+async def test_r24_guesses_have_threads_of_their_own(
+    dial: Dial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many clients guess, they occupy a few threads, and none of those of others."""
+    matches, threads = Secret.matches, set()
+    running, most = 0, 0
+
+    def counted(secret: Secret, password: str) -> bool:
+        nonlocal running, most
+        threads.add(threading.current_thread().name)
+        running += 1
+        most = max(most, running)
+        try:
+            return matches(secret, password)
+        finally:
+            running -= 1
+
+    monkeypatch.setattr(Secret, "matches", counted)
+    async with serving(town(), policy={"password": hash_password("open sesame")}) as server:
+        peers = [await dial(server) for _ in range(20)]
+        for peer in peers:
+            await peer.ask("vault", password="guess")
+        for peer in peers:
+            assert await peer.refusal() == UNAUTHORIZED
+    assert 1 <= most <= access.THREADS
+    assert all(name.startswith("d-back-passwords") for name in threads)
+
+
+async def test_r24_passwords_that_wait_to_be_verified_are_bounded(
+    dial: Dial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Further clients are told to come again later, and the first ones are answered."""
+    monkeypatch.setattr(access, "MAX_VERIFYING", 3)
+    async with serving(town(), policy={"password": hash_password("open sesame")}) as server:
+        peers = [await dial(server) for _ in range(8)]
+        for peer in peers:
+            await peer.ask("vault", password="guess")
+        codes = [(await peer.refusal())[0] for peer in peers]
+        assert 3 <= codes.count("unauthorized") < 8
+        assert set(codes) == {"unauthorized", "rate_limited"}
+        await peers[0].ask("vault", password="open sesame")
+        await peers[0].expect("server-join")
 
 
 async def test_a_password_protects_a_server_that_the_provider_leaves_open(dial: Dial) -> None:

@@ -16,6 +16,7 @@ PACKAGES = sorted(
     for path in Path(folder).glob("*/pyproject.toml")
 )
 """All but the core, whose package is here."""
+DELIVERY = "tests/state/test_delivery_exhaustive.py"
 
 for version in PYTHONS:  # pyenv's shims run only what it is set to; -p may ask for any other
     for folder in Path(os.environ.get("PYENV_ROOT", ""), "versions").glob(f"{version}.*/bin"):
@@ -116,8 +117,13 @@ def promise(session: nox.Session) -> None:
     """Look for a client that does not end with the truth, whatever fails.
 
     ``-- --minutes 30`` says how long; every run begins with the seed of ``--first-seed``.
+    ``-- --exhaustive`` tries every order of eight steps of a delivery instead, in an hour.
     """
     sync(session)
+    if session.posargs == ["--exhaustive"]:
+        options = ["-k", "everything", "--timeout=0", "--log-cli-level=INFO"]
+        session.run("pytest", *options, DELIVERY, env={"D_BACK_DELIVERY_MORE_STEPS": "3"})
+        return
     session.run("python", "-m", "promise", *session.posargs, env={"PYTHONPATH": "tests"})
 
 

@@ -452,7 +452,9 @@ class Resolver(Generic[R, E]):
 
     async def _report(self, before: Layers[R]) -> None:
         """Pass the snapshots that have come into use to the observer."""
-        report_all, self._report_all = self._report_all, False
+        # With another order or other modes, the same layers make other records.
+        report_all = self._report_all or self.layers.links != before.links
+        self._report_all = False
         for name, records in self.layers.in_use.items():
             former = before.in_use.get(name, {})
             if records is former and not report_all:  # its events were reported one by one

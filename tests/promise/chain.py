@@ -6,7 +6,7 @@ from d_back_core import Clock, Server, User
 from d_back_core.config import Config, parse
 from promise.oracle import Layer, Policy
 from promise.program import NAMES, SERVERS, Reload, Setup, Source
-from promise.providers import Polled, Streaming
+from promise.providers import Polled, Recorder, Streaming
 
 LIMITS = {
     "messages_per_second": 10_000.0,
@@ -15,15 +15,19 @@ LIMITS = {
     "chat_burst": 100_000,
     "write_buffer": 4096,
     "slow_client_timeout": 60,
+    "failed_joins": 1_000_000,
 }
 GRACE, FAILBACK = 2, 1
 """Short, so that one phase sees an outage to its end."""
+IDLE = 1_000_000
+"""Long: without clients, the last state of a failed provider would be forgotten."""
 
 
 class Chain:
     def __init__(self, setup: Setup, clock: Clock) -> None:
         named = dict(zip(NAMES, setup.sources, strict=False))
         self.providers = {name: _provider(name, each, clock) for name, each in named.items()}
+        self.recorder = Recorder() if setup.records else None
         self.policies = {key: Policy() for key in SERVERS}
         self._eager = setup.eager
         self._order = list(named)
@@ -31,7 +35,10 @@ class Chain:
 
     def reload(self, act: Reload) -> None:
         names = [NAMES[number] for number in act.order]
-        self._order = [name for name in names if name in self.providers]
+        order = [name for name in names if name in self.providers] or [NAMES[0]]
+        for name in set(self._order) - set(order):
+            self.providers[name].dismiss()
+        self._order = order
         self._modes = dict(zip(NAMES, act.modes, strict=True))
         self.policies = dict(zip(SERVERS, act.policies, strict=True))
 
@@ -43,6 +50,7 @@ class Chain:
                 "enabled": policy.enabled,
                 "hide_offline": policy.hide_offline,
                 "ignore_users": list(policy.ignore_users),
+                **({} if policy.password is None else {"password": policy.password}),
             }
             for key, policy in self.policies.items()
         }
@@ -50,11 +58,21 @@ class Chain:
             {
                 "gateway": {"history": 200},
                 "limits": LIMITS,
-                "chain": {"order": self._order, "failback_after": FAILBACK},
+                "chain": {
+                    "order": self._order,
+                    "recorders": ["recorder"] if self.recorder else [],
+                    "failback_after": FAILBACK,
+                    "idle": IDLE,
+                },
                 "providers": providers,
                 "servers": servers,
             }
         )
+
+    def plugins(self) -> dict[str, object]:
+        """What the gateway is given."""
+        recorders = {} if self.recorder is None else {"recorder": self.recorder}
+        return {**self.providers, **recorders}
 
     def layers(self) -> list[Layer]:
         """What the oracle is given: the providers as they are now, the highest first."""

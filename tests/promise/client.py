@@ -19,6 +19,8 @@ Person = dict[str, str]
 FIELDS = ("uid", "username", "status", "roleColor")
 PATIENCE = 20.0
 """Real seconds after which an answer counts as missing."""
+ATTEMPTS = 2
+"""Joins that may be refused until `Client.try_again`: more would close the connection."""
 
 
 class Copy:
@@ -113,16 +115,20 @@ class Copy:
 class Client:
     """One client that always wants to be joined to one server, and connects again when cut."""
 
-    def __init__(self, name: str, url: str, wanted: str, *, compression: bool = False) -> None:
+    def __init__(
+        self, name: str, url: str, wanted: str, password: str | None, *, compression: bool = False
+    ) -> None:
         self.name = name
         self.wanted = wanted
         """The server_id that it joins."""
+        self.password = password
         self.copy = Copy()
         self.resumes = 0
         self._url = url
         self._compression = "deflate" if compression else None
         self._socket: ClientConnection | None = None
         self._asking = False
+        self._refusals = 0
         self._answers = 0
         self._moved = asyncio.Condition()
 
@@ -143,6 +149,10 @@ class Client:
         self.wanted = server_id
         if self._socket is not None and not self._asking:
             await self._connect(self._socket)
+
+    def try_again(self) -> None:
+        """Ask again for a server that may be joined now."""
+        self._refusals = 0
 
     async def idle(self) -> bool:
         """True if no join is under way and everything that was sent to this client is read."""
@@ -183,6 +193,13 @@ class Client:
             if first != (frame["type"] == "server-list"):
                 self.copy.faults.append(f"server-list is not once and first: {frame}")
             self.copy.take(frame)
+            if frame["type"] == "server-list-update":
+                self.try_again()
+            if frame["type"] == "error" and frame["data"]["code"] == "unauthorized":
+                # As the answer to `connect` it leaves the present subscription as it was.
+                self._refusals += 1
+                if not self._asking:
+                    self.copy.lost()
             if first:
                 self._socket, first = socket, False
                 await self._connect(socket, resume=True)
@@ -200,10 +217,10 @@ class Client:
             return self.copy.server_id != self.wanted
         # One attempt for each list and each question: a refusal is not repeated at once.
         news = frame["type"] in ("server-list-update", "server_data")
-        return news and self.wanted in self.copy.servers
+        return news and self.wanted in self.copy.servers and self._refusals < ATTEMPTS
 
     async def _connect(self, socket: ClientConnection, *, resume: bool = False) -> None:
-        data: Frame = {"server": self.wanted}
+        data: Frame = {"server": self.wanted, "password": self.password}
         if resume and self.copy.epoch and self.copy.server_id == self.wanted:
             data["resume"] = {"epoch": self.copy.epoch, "seq": self.copy.seq}
         self._asking = True

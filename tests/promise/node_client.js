@@ -7,7 +7,7 @@ import { connect } from "../../clients/js/d-back-client.js";
 
 /** One client, and what it has seen since it was last asked. */
 class Watched {
-  constructor({ url, server }) {
+  constructor({ url, server, password }) {
     const seen = (this.seen = { chat: [], faults: [], keptUp: true, resyncs: 0 });
     this.resumes = 0;
     // Counts the resyncs that the client does not report.
@@ -21,7 +21,7 @@ class Watched {
         });
       }
     }
-    const world = (this.world = connect(url, { server, WebSocket: Observed }));
+    const world = (this.world = connect(url, { server, password, WebSocket: Observed }));
     world.addEventListener("gap", () => seen.faults.push(`a gap after ${world.seq}`));
     world.addEventListener("skip", () => (seen.keptUp = false));
     world.addEventListener("message", ({ detail }) => seen.chat.push(detail.message));
@@ -58,7 +58,7 @@ class Watched {
 const clients = [];
 const actions = {
   connect: (fields) => clients.push(new Watched(fields)) - 1,
-  join: ({ client, server }) => clients[client].world.join(server),
+  join: ({ client, server, password }) => clients[client].world.join(server, { password }),
   settled: ({ client }) => clients[client].settled(),
 };
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
 
-from promise.client import PATIENCE, Client
+from promise.client import ATTEMPTS, PATIENCE, Client
 
 PROGRAM = Path(__file__).with_suffix(".js")
 FLAGS = ("--experimental-websocket", "--no-warnings")
@@ -61,19 +61,25 @@ async def running(program: str) -> AsyncIterator[Node]:
 class NodeClient(Client):
     """What `Client` is, but the copy is that of d-back-client. It is fetched by `idle`."""
 
-    def __init__(self, name: str, url: str, wanted: str, node: Node) -> None:
-        super().__init__(name, url, wanted)
+    def __init__(self, name: str, url: str, wanted: str, password: str, node: Node) -> None:
+        super().__init__(name, url, wanted, password)
         self._node = node
+        self._attempts = 0
         self._number: int | None = None
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["NodeClient"]:
-        self._number = await self._node.ask("connect", url=self._url, server=self.wanted)
+        wanted = {"server": self.wanted, "password": self.password}
+        self._number = await self._node.ask("connect", url=self._url, **wanted)
         yield self
+
+    def try_again(self) -> None:
+        self._attempts = ATTEMPTS
 
     async def join(self, server_id: str) -> None:
         self.wanted = server_id
-        await self._node.ask("join", client=self._number, server=server_id)
+        wanted = {"server": server_id, "password": self.password}
+        await self._node.ask("join", client=self._number, **wanted)
 
     async def idle(self) -> bool:
         found = await self._node.ask("settled", client=self._number)
@@ -90,6 +96,10 @@ class NodeClient(Client):
         copy.resyncs += found["resyncs"]
         self.resumes = found["resumes"]
         if found["subscribed"] and not copy.subscribed and self.wanted in copy.servers:
+            await self.join(self.wanted)
+            return False
+        if not copy.subscribed and self.wanted in copy.servers and self._attempts:
+            self._attempts -= 1  # it does not know that a reload may have let it in again
             await self.join(self.wanted)
             return False
         return True

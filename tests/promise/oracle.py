@@ -1,4 +1,4 @@
-"""What is right once everything has settled, by the rules alone (R1 to R13).
+"""What is right once everything has settled, by the rules alone (R1 to R13, R22, R25).
 
 It is given what each provider said last and whether it answers, in the order of the chain, and
 says which servers there are and who is in them. What the rules leave open is None; then clients
@@ -42,6 +42,7 @@ class Policy:
     enabled: bool = True
     hide_offline: bool = False
     ignore_users: tuple[str, ...] = ()
+    password: str | None = None
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class Disorder:
     reloads: int = 0
     listings: frozenset[str] = frozenset()
     """Servers that a provider has listed or taken back."""
+    protections: frozenset[str] = frozenset()
+    """Servers that a provider has protected, or opened again."""
 
     def concerns(self, server_id: str) -> bool:
         return self.reloads > 0 or server_id in self.listings
@@ -67,7 +70,13 @@ class State:
     in_use: Mapping[str, str | None] = field(default_factory=dict)
     """The fallback provider that each server's users come from; None: it is open which."""
     worlds: Mapping[str, World | None] = field(default_factory=dict)
-    """Its users, for each server that clients may join; None: that is open."""
+    """Its users, for each server that clients see; None: that is open."""
+    merged: Mapping[str, World | None] = field(default_factory=dict)
+    """The same before the operator's policy: what is recorded."""
+    protectors: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """By server, the providers that protect it."""
+    protected: Mapping[str, bool | None] = field(default_factory=dict)
+    """None: it is open whether a server is protected."""
     default: str | None = None
     """The server that is the default; None: it is open which, or there is none. Then it is what
     clients were shown.
@@ -78,6 +87,13 @@ class State:
         if self.exists.get(server_id) is None:
             return None
         return server_id in self.worlds
+
+    def admits(self, server_id: str, password: str | None, policy: Policy) -> bool | None:
+        """Whether a client with this password may join; None: that is open."""
+        protected = self.protected[server_id]
+        if password is not None and password == policy.password:
+            return True
+        return None if protected is None else not protected
 
 
 def settled(
@@ -90,15 +106,40 @@ def settled(
     exists = {key: _exists(key, before, layers, disorder) for key in policies}
     in_use = {key: _in_use(key, before, layers, disorder) for key in policies}
     worlds: dict[str, World | None] = {}
+    merged_worlds: dict[str, World | None] = {}
     for key, policy in policies.items():
         if exists[key] is not False and policy.enabled:
-            world = _world(key, in_use[key], layers)
+            world = merged_worlds[key] = _world(key, in_use[key], layers)
             hidden = policy.ignore_users
             worlds[key] = world and {uid: u for uid, u in world.items() if uid not in hidden}
         elif not policy.enabled:
             exists[key] = bool(exists[key])  # nobody sees the difference
-    default = _default(before, exists, worlds, disorder)
-    return State(exists, in_use, worlds, default)
+    protectors = {key: _protectors(key, before, layers) for key in policies}
+    protected = {
+        key: _protected(key, protectors[key], policy, disorder) for key, policy in policies.items()
+    }
+    default = _default(before, exists, worlds, protected, disorder)
+    return State(exists, in_use, worlds, merged_worlds, protectors, protected, default)
+
+
+def _protectors(server_id: str, before: State, layers: Sequence[Layer]) -> frozenset[str]:
+    """R6: who has protected a server protects it until it says otherwise while it answers."""
+    found = set(before.protectors.get(server_id, ()))
+    for layer in layers:
+        server = layer.listed.get(server_id) if layer.answers else None
+        if server is not None and server.passworded is not UNSET:
+            found.discard(layer.name)
+            found |= {layer.name} if server.passworded else set()
+    return frozenset(found)
+
+
+def _protected(
+    server_id: str, protectors: frozenset[str], policy: Policy, disorder: Disorder
+) -> bool | None:
+    if policy.password is not None or protectors:
+        return True
+    # A provider may have failed right after it had protected the server.
+    return None if server_id in disorder.protections and disorder.health else False
 
 
 def _exists(
@@ -111,7 +152,10 @@ def _exists(
     if any(layer.answers for layer in listing):
         return True
     if not listing:
-        return False
+        # A provider that a reload has removed takes its part back only if another one answers.
+        left = disorder.reloads > 0 or before.exists.get(server_id) is None
+        answered = any(layer.answers and layer.mode != "enrich" for layer in layers)
+        return None if left and not answered else False
     return None if disorder.concerns(server_id) else before.exists.get(server_id)
 
 
@@ -147,17 +191,21 @@ def _default(
     before: State,
     exists: Mapping[str, bool | None],
     worlds: Mapping[str, World | None],
+    protected: Mapping[str, bool | None],
     disorder: Disorder,
 ) -> str | None:
     """R3: it stays as long as its server is open; else the smallest server_id."""
     last = before.default
-    if last and last in worlds and exists[last] and not disorder.concerns(last):
+    opened = [key for key in worlds if protected[key] is False]
+    quiet = not disorder.protections and not (last and disorder.concerns(last))
+    if quiet and last and last in opened and exists[last]:
         return last
-    if disorder.health or disorder.listings or None in exists.values() or not worlds:
+    unclear = None in exists.values() or None in protected.values()
+    if disorder.health or disorder.listings or disorder.protections or unclear or not opened:
         return None  # it may have moved more than once
     if disorder.reloads > (last is not None):  # it may have been closed in between
         return None
-    return last if last in worlds else min(worlds)
+    return last if last in opened else min(opened)
 
 
 def merged(server_id: str, layers: Sequence[Layer]) -> World:

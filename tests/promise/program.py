@@ -16,6 +16,9 @@ SERVERS = ("1", "2")
 NAMES = ("a", "b", "c")
 UIDS = tuple("123456")
 
+PASSWORDS = ("alpha", "beta")
+"""Those that clients have, in turn."""
+
 Mode = Literal["fallback", "merge", "enrich"]
 
 
@@ -52,6 +55,8 @@ class Setup(_Shown):
     """The server that each client behind a proxy joins; further ones have no proxy."""
     eager: bool = True
     """Whether servers are held before a client joins them."""
+    records: bool = False
+    """Whether a recorder stores what all sources say."""
     early: "tuple[Act, ...]" = ()
     """What happens while all clients join for the first time."""
 
@@ -129,9 +134,20 @@ class List(_Shown):
 
 
 @dataclass(frozen=True, repr=False)
+class Protect(_Shown):
+    """A source protects a server that it lists, or opens it."""
+
+    source: int
+    server: str
+    on: bool
+
+
+@dataclass(frozen=True, repr=False)
 class Reload(_Shown):
     order: tuple[int, ...]
-    """Sources by their position; those that this setup does not have are left out."""
+    """Sources by their position; those that this setup does not have are left out. One that is
+    not among them is stopped; with none of them, the first one stays.
+    """
     modes: tuple[Mode, ...]
     policies: tuple[Policy, Policy]
 
@@ -173,7 +189,7 @@ class Loops(_Shown):
     times: int
 
 
-AtSource = Change | Remove | Burst | Chat | Turn | Break | Recovered | End | List
+AtSource = Change | Remove | Burst | Chat | Turn | Break | Recovered | End | List | Protect
 Act = AtSource | Reload | Stall | GoOn | Cut | Switch | Pass | Loops
 CALM = (Change, Remove, Burst, Chat, Stall, GoOn, Cut, Switch, Loops)
 """What leaves every provider in its place: chat has to arrive then."""
@@ -201,6 +217,12 @@ policy = st.builds(
     enabled=st.sampled_from([True, True, True, False]),
     hide_offline=st.booleans(),
     ignore_users=st.sampled_from([(), (), ("1",), ("2", "3")]),
+    password=st.sampled_from([None, None, None, *PASSWORDS]),
+)
+orders = st.builds(
+    lambda order, count: tuple(order[:count]),
+    st.permutations(range(len(NAMES))),
+    st.sampled_from([3, 3, 2, 1]),
 )
 cuts = st.one_of(st.integers(0, 300), st.integers(0, 20_000), st.integers(115_000, 130_000))
 bursts = st.builds(
@@ -232,9 +254,10 @@ at_sources: list[st.SearchStrategy[Act]] = [
     st.builds(Recovered, source),
     st.builds(End, source),
     st.builds(List, source, server, st.booleans()),
+    st.builds(Protect, source, server, st.booleans()),
     st.builds(
         Reload,
-        st.permutations(range(len(NAMES))).map(tuple),
+        orders,
         st.tuples(mode, mode, mode),
         st.tuples(policy, policy),
     ),
@@ -264,6 +287,7 @@ def programs(
         Setup,
         st.lists(each, min_size=1, max_size=3).map(tuple),
         st.lists(server, min_size=3, max_size=6).map(tuple),
+        st.booleans(),
         st.booleans(),
         st.one_of(st.just(()), some),
     )

@@ -5,12 +5,13 @@ core was given last, which is what has to stay in use where no provider answers.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Literal
 
-from msgspec import UNSET
+from msgspec import UNSET, structs
 
 from d_back_core import (
+    Change,
     Clock,
     Context,
     Event,
@@ -19,9 +20,11 @@ from d_back_core import (
     Server,
     ServerChanged,
     ServerRemoved,
+    Snapshot,
     User,
     UserChanged,
     UserRemoved,
+    UserSet,
     hookimpl,
 )
 
@@ -129,6 +132,11 @@ class Polled:
             self._stream = None
             self._connected = not self.login
 
+    def dismiss(self) -> None:
+        """Have no place in the chain any more: nothing that was said counts."""
+        self.said.clear()
+        self.said_list.clear()
+
     def recovered(self) -> None:
         """Tell the core that the data is current."""
         if self._context is not None:
@@ -170,6 +178,14 @@ class Polled:
         if self._emit(ServerChanged(server_id=server_id, name=server.name, id=server.id)):
             self.said_list[server_id] = server
 
+    def protect(self, server_id: str, *, on: bool) -> None:
+        """Protect a server, or open it."""
+        if server_id in self.listed:
+            server = structs.replace(self.listed[server_id], passworded=on)
+            self.listed[server_id] = server
+            if self._emit(ServerChanged(server_id=server_id, passworded=on)):
+                self.said_list[server_id] = server
+
     def unlist(self, server_id: str) -> None:
         if self.listed.pop(server_id, None) is not None:
             del self.people[server_id]
@@ -202,3 +218,22 @@ class Streaming(Polled):
             if isinstance(event, Exception):
                 raise event
             yield event
+
+
+class Recorder:
+    """A recorder that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.people: dict[str, People] = {}
+
+    @hookimpl
+    async def record(self, changes: Sequence[Change]) -> None:
+        for change in changes:
+            match change:
+                case UserSet():
+                    self.people.setdefault(change.server_id, {})[change.uid] = change.user
+                case UserRemoved():
+                    self.people.get(change.server_id, {}).pop(change.uid, None)
+                case Snapshot(server_id=str() as server_id):
+                    people = self.people.get(server_id, {})
+                    self.people[server_id] = {k: people[k] for k in people if k in change.keys}

@@ -9,19 +9,22 @@ import contextlib
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from msgspec import UNSET
+
 from d_back_core import User, WebSocketServer
+from d_back_core.config import Config
 from d_back_core.state import subscribers
 from d_back_testing import ManualClock
 from promise import program as acts
 from promise.chain import Chain, newcomer, public_id
 from promise.client import Client
 from promise.node_client import Node, NodeClient
-from promise.oracle import Disorder, State, settled, shown
-from promise.program import SERVERS, Act, Program, Setup
+from promise.oracle import DEFAULTS, WIRE, Disorder, State, World, settled, shown
+from promise.program import PASSWORDS, SERVERS, Act, Program, Setup
 from promise.providers import Polled
 from promise.proxy import Proxy, small_send_buffers
 
@@ -108,7 +111,7 @@ class Run:
             0,
             "127.0.0.1",
             config=self._chain.config(),
-            providers=self._chain.providers,
+            providers=self._chain.plugins(),
             clock=self._clock,
         )
         self._state = State()
@@ -133,7 +136,7 @@ class Run:
             client = self._client(number, proxy.url, wanted)
             self._clients.append(await stack.enter_async_context(client.running()))
         for key in SERVERS:
-            client = Client(f"watcher of {key}", self._server.url, key)
+            client = Client(f"watcher of {key}", self._server.url, key, None)
             self._watchers[key] = await stack.enter_async_context(client.running())
         self._clients += self._watchers.values()
         self._assign_public_ids()
@@ -144,9 +147,10 @@ class Run:
         await self._settle("start", disorder if simple else replace(disorder, health=2))
 
     def _client(self, number: int, url: str, wanted: str) -> Client:
+        password = PASSWORDS[number % len(PASSWORDS)]
         if self._node is not None:
-            return NodeClient(f"client {number}", url, wanted, self._node)
-        return Client(f"client {number}", url, wanted, compression=number % 2 == 1)
+            return NodeClient(f"client {number}", url, wanted, password, self._node)
+        return Client(f"client {number}", url, wanted, password, compression=number % 2 == 1)
 
     def count(self) -> None:
         self._report.counts += Counter(
@@ -198,6 +202,8 @@ class Run:
                 self._say(act, name, provider)
             case acts.Turn() | acts.Break() | acts.Recovered() | acts.End():
                 _health(act, provider)
+            case acts.Protect():
+                provider.protect(act.server, on=act.on)
             case acts.List(present=False):
                 provider.unlist(act.server)
             case acts.List() if act.server not in provider.listed:
@@ -209,8 +215,7 @@ class Run:
             case acts.Reload():
                 self._report.counts["reloads"] += 1
                 self._chain.reload(act)
-                reload = self._server.reload(self._chain.config())
-                self._reloads.append(asyncio.create_task(reload))
+                self._reloads.append(asyncio.create_task(self._reload(self._chain.config())))
             case acts.Pass():
                 await self._clock.advance(act.seconds)
             case acts.Loops():
@@ -225,6 +230,13 @@ class Run:
             case acts.Cut():
                 self._proxies[act.client % len(self._proxies)].cut(act.after)
 
+    async def _reload(self, config: Config) -> None:
+        for key, watcher in self._watchers.items():
+            watcher.password = self._chain.policies[key].password
+        await self._server.reload(config)
+        for client in self._clients:
+            client.try_again()
+
     def _say(self, act: acts.Chat, name: str, provider: Polled) -> None:
         self._report.counts["chats"] += 1
         number = self._report.counts["chats"]
@@ -237,6 +249,8 @@ class Run:
         """Let time pass until every client is right, and see that it stays so."""
         for proxy in self._proxies:
             proxy.go_on()
+        for client in self._clients:
+            client.try_again()
         before = self._state
         found: list[str] | None = None
         for seconds in STEPS:
@@ -279,11 +293,12 @@ class Run:
             task.result()
         self._report.counts["comparisons"] += 1
         self._state = settled(before, self._chain.layers(), self._chain.policies, disorder)
-        return [
+        wrong = [
             f"{client.name}: {each}"
             for client in self._clients
             for each in (*self._wrong_list(client), *self._wrong_users(client))
         ]
+        return [*wrong, *self._wrong_record()]
 
     def _waits_for(self) -> list[str]:
         reloads = [f"reload {n}" for n, task in enumerate(self._reloads) if not task.done()]
@@ -310,6 +325,9 @@ class Run:
                 right = self._public_ids.setdefault(key, listed[key]["id"])
                 if listed[key]["id"] != right:
                     yield f"server {key} is '{listed[key]['id']}', not '{right}'"
+                protected = self._state.protected[key]
+                if protected not in (None, listed[key]["passworded"]):
+                    yield f"server {key} is {'not ' if protected else ''}protected"
         default, right_default = _default(client), self._state.default
         if right_default is None:
             right_default = _default(self._watchers[SERVERS[0]])
@@ -319,11 +337,12 @@ class Run:
     def _wrong_users(self, client: Client) -> Iterator[str]:
         copy, key = client.copy, client.wanted
         there, policy = self._state.there(key), self._chain.policies[key]
-        if there is None:
+        admitted = self._state.admits(key, client.password, policy)
+        if there is None or (there and admitted is None):
             return
-        if copy.subscribed != there:
-            yield f"joined: {copy.subscribed}, server {key} is there: {there}"
-        elif there:
+        if copy.subscribed != (there and admitted):
+            yield f"joined: {copy.subscribed}, server {key} is there: {there}, may: {admitted}"
+        elif there and admitted:
             world = self._state.worlds[key]
             right = shown(self._watchers[key].copy.users if world is None else world, policy)
             seen = shown(copy.users, policy)
@@ -332,11 +351,29 @@ class Run:
                 example = f"{seen.get(wrong[0])}, not {right.get(wrong[0])}"
                 yield f"{len(wrong)} users are wrong: {re.sub('x{9,}', 'x…', example)}"
 
+    def _wrong_record(self) -> Iterator[str]:
+        """R22: a recorder has everybody who is there, and nobody else once all sources answer."""
+        recorder, layers = self._chain.recorder, self._chain.layers()
+        if recorder is None:
+            return
+        for key, right in self._state.merged.items():
+            if right is None or self._state.there(key) is None:
+                continue
+            stored = _as_world(recorder.people.get(key, {}))
+            if not all(layer.answers for layer in layers):
+                stored = {uid: user for uid, user in stored.items() if uid in right}
+            wrong = [uid for uid in right | stored if right.get(uid) != stored.get(uid)]
+            if wrong:
+                uid = wrong[0]
+                yield f"{len(wrong)} users of {key} are stored as {stored.get(uid)}, " + re.sub(
+                    "x{9,}", "x…", f"not {right.get(uid)}"
+                )
+
     def _wrong_chat(self, before: State, touched: set[tuple[str, str]]) -> Iterator[str]:
         """R11: chat arrives once and in order at the clients that kept up."""
         for client in self._clients:
             key, world = client.wanted, before.worlds.get(client.wanted)
-            if not client.copy.kept_up or world is None:
+            if not client.copy.kept_up or world is None or not client.copy.subscribed:
                 continue
             for layer in self._chain.layers():
                 said = [each for each in self._said if each[:2] == (layer.name, key)]
@@ -350,6 +387,16 @@ class Run:
                 in_order = [each.text for each in said if each.text in got]
                 if got != in_order or not sure <= set(got):
                     yield f"{client.name}: chat {got}, not {sorted(sure)}"
+
+
+def _as_world(people: Mapping[str, User]) -> World:
+    """The users as a client sees them."""
+    world: World = {}
+    for uid, user in people.items():
+        values = {key: getattr(user, name) for key, name in WIRE.items()}
+        given = {k: v for k, v in values.items() if v is not UNSET and v is not None}
+        world[uid] = {"uid": uid, "username": uid, **DEFAULTS, **given}
+    return world
 
 
 def _health(act: acts.Turn | acts.Break | acts.Recovered | acts.End, provider: Polled) -> None:
@@ -386,4 +433,5 @@ def _disorder(phase: Sequence[Act]) -> Disorder:
         health=len(health),
         reloads=sum(isinstance(act, acts.Reload) for act in phase),
         listings=frozenset(act.server for act in phase if isinstance(act, acts.List)),
+        protections=frozenset(act.server for act in phase if isinstance(act, acts.Protect)),
     )

@@ -12,8 +12,10 @@ from promise.program import (
     GoOn,
     List,
     Loops,
+    Mode,
     Pass,
     Program,
+    Protect,
     Recovered,
     Reload,
     Remove,
@@ -40,6 +42,16 @@ TURNED = Reload(
     modes=("merge", "merge", "merge"),
     policies=(Policy(ignore_users=("1",)), Policy(hide_offline=True)),
 )
+FALLBACKS: tuple[Mode, ...] = ("fallback", "fallback", "fallback")
+ALL = (0, 1, 2)
+
+
+def password(value: str | None) -> Reload:
+    return Reload(ALL, FALLBACKS, (Policy(password=value), Policy()))
+
+
+PROTECTS = Protect(source=0, server="1", on=True)
+OPENS = Protect(source=0, server="1", on=False)
 
 SMALL = {
     "R7 a failover and a return": Program(Setup(TWO), ((FAILS,), (WELL,))),
@@ -111,6 +123,41 @@ SMALL = {
         for turns in (24, 30, 36)
     },
     "R15 a reload during a failover": Program(Setup(TWO), ((FAILS, Pass(2), TURNED), (WELL,))),
+    "R25 a password that is set, changed and removed": Program(
+        Setup(TWO),
+        ((password("alpha"),), (LITTLE, password("beta"), LITTLE), (password(None), LITTLE)),
+    ),
+    "R25 a password that is set while clients join": Program(
+        Setup(TWO, early=(Loops(3), password("alpha"), Loops(3), password("beta")))
+    ),
+    "R25 a provider that protects a server": Program(
+        Setup(TWO), ((PROTECTS, LITTLE), (password("alpha"),), (OPENS,), (password(None),))
+    ),
+    "R6 a failover does not open a server": Program(
+        Setup(TWO), ((PROTECTS,), (FAILS,), (OPENS,), (WELL,))
+    ),
+    "R6 a provider that leaves the chain does not open a server": Program(
+        Setup(TWO), ((PROTECTS,), (Reload((1,), FALLBACKS, (Policy(), Policy())),))
+    ),
+    "R17 a provider that a reload removes and adds again": Program(
+        Setup(TWO),
+        (
+            (Reload((1,), FALLBACKS, (Policy(), Policy())),),
+            (ADA_CHANGES, Reload((0, 1), FALLBACKS, (Policy(), Policy()))),
+            (LITTLE, ADA_SPEAKS),
+        ),
+    ),
+    "R22 a recorder during a failover and a return": Program(
+        Setup(TWO, records=True),
+        ((LITTLE, Remove(source=0, server="1", uid="2")), (FAILS,), (WELL,)),
+    ),
+    "R22 a recorder during an outage": Program(
+        Setup(TWO[:1], records=True), ((ADA_CHANGES,), (FAILS,), (WELL, LITTLE))
+    ),
+    "R22 a recorder after another order": Program(
+        Setup((Source(mode="merge"), Source(mode="merge")), records=True),
+        ((Reload((1, 0), ("merge",) * 3, (Policy(), Policy())),),),
+    ),
     "R11 chat in order": Program(
         Setup(TWO), ((ADA_SPEAKS, Chat(source=0, server="1", uid="2"), ADA_SPEAKS),)
     ),

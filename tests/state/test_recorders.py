@@ -242,6 +242,32 @@ async def test_public_recorders_get_the_state_after_the_policy() -> None:
     assert [each for each in public.got if isinstance(each, Message)] == [said["hello"]]
 
 
+@pytest.mark.parametrize(
+    ("order", "modes", "status"),
+    [(["b", "a"], ("merge", "merge"), "idle"), (["a", "b"], ("enrich", "merge"), "online")],
+)
+async def test_r22_what_another_order_or_mode_changes_is_recorded(
+    order: list[str], modes: tuple[str, str], status: str
+) -> None:
+    """The layers are the same, and make other users."""
+    a = ScriptedProvider(ONE, {"1": {"7": ADA, "9": CID}})
+    b = ScriptedProvider(ONE, {"1": {"7": structs.replace(ADA, status="idle")}})
+    recorder = Recorder()
+    chain = {"order": ["a", "b"], "recorders": ["recorder"]}
+    tables = {"a": {"mode": "merge"}, "b": {"mode": "merge"}}
+    providers = {"a": a, "b": b, "recorder": recorder}
+    async with served(providers, chain=chain, tables=tables) as gateway:
+        await gateway.settle()
+        tables = {name: {"mode": mode} for name, mode in zip("ab", modes, strict=True)}
+        chain["order"] = order
+        await gateway.server.reload(configured(order, tables, chain))
+        await gateway.settle()
+        [world] = [server.world for server in gateway.live.servers.values()]
+    stored = {uid: user for uid, user in users_of(recorder.got).items() if user is not None}
+    assert stored["7"] == structs.replace(ADA, status=status)
+    assert stored.keys() == world.users.keys()
+
+
 async def test_r6_protection_is_recorded() -> None:
     """What a source protects is still protected when the memory speaks for it."""
     source = ScriptedProvider({"1": Server(name="One", passworded=True)}, {"1": {}})

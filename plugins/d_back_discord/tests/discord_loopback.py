@@ -70,6 +70,15 @@ class Loopback:
         self.refuse_sessions = 0
         """So many times an IDENTIFY is answered with INVALID_SESSION."""
         self.resumable = True
+        self.recommended_shards = 1
+        self.gateway_bot = True
+        """Whether there is ``/gateway/bot``."""
+        self.start_limit = {
+            "total": 1000,
+            "remaining": 1000,
+            "reset_after": 0,
+            "max_concurrency": 1,
+        }
         self.people: dict[str, tuple[str, str]] = {}
         """OAuth2 tokens → user id and application id."""
         self.answers: dict[str, list[Answer]] = defaultdict(list)
@@ -145,6 +154,14 @@ class Loopback:
             return _json(user(BOT_ID, "zone-bot", bot=True))
         if path == "/oauth2/applications/@me":
             return _json(application(self._flags()))
+        if path == "/gateway/bot" and self.gateway_bot:
+            return _json(
+                {
+                    "url": self.gateway_url,
+                    "shards": self.recommended_shards,
+                    "session_start_limit": self.start_limit,
+                }
+            )
         if path.startswith("/channels/") and request.method == "POST":
             channel_id, said = path.split("/")[2], await request.json()
             self.said.append((channel_id, said))

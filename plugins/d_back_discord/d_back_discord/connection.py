@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol
 
 import discord
@@ -33,8 +34,8 @@ class Listener(Protocol):
     def heard(self, event: str, arguments: tuple[Any, ...]) -> None:
         """discord.py's event of that name, without ``on_``."""
 
-    def lost(self, reason: str) -> None:
-        """The session is over; a new one begins after a while."""
+    def lost(self, shard: int, reason: str) -> None:
+        """The session of that shard is over; a new one begins after a while."""
 
 
 class Connection:
@@ -93,8 +94,8 @@ class Connection:
                 asyncio.create_task(shard.run(), name=f"discord shard {shard.number}")
                 for shard in self._shards
             ]
-            for task in self._running:
-                task.add_done_callback(self._failed)
+            for number, task in enumerate(self._running):
+                task.add_done_callback(partial(self._failed, number))
         await self._greeted
 
     async def close(self) -> None:
@@ -111,15 +112,15 @@ class Connection:
             await client.close()
         self._lines.detach()
 
-    def dropped(self, _shard: int) -> None:
-        self._listener.heard("disconnect", ())
+    def dropped(self, shard: int) -> None:
+        self._listener.heard("shard_disconnect", (shard,))
 
-    def lost(self, _shard: int, error: Exception, wait: float) -> None:
+    def lost(self, shard: int, error: Exception, wait: float) -> None:
         application = None if self._client is None else self._client.application
         told = explained(error, application, self._intents)
         reason = f"{said(told)}; a new session in {wait:.0f} s"
         if self._greeted is None or self._greeted.done():
-            self._listener.lost(reason)
+            self._listener.lost(shard, reason)
         else:
             self._greeted.set_exception(ConnectionError(reason) if told is error else told)
 
@@ -177,14 +178,14 @@ class Connection:
             raise intents_missing(missing)
 
     def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "connect" and self._greeted is not None and not self._greeted.done():
+        if event == "shard_connect" and self._greeted is not None and not self._greeted.done():
             self._greeted.set_result(None)
         self._listener.heard(event, arguments)
 
     def _gateway(self, shard: int) -> Gateway | None:
         return self._shards[shard].gateway
 
-    def _failed(self, task: asyncio.Task[None]) -> None:
+    def _failed(self, shard: int, task: asyncio.Task[None]) -> None:
         """Only a fault of ours ends the task of a shard."""
         error = None if task.cancelled() else task.exception()
         if error is None:
@@ -193,4 +194,4 @@ class Connection:
         if self._greeted is not None and not self._greeted.done():
             self._greeted.set_exception(error)
         else:
-            self._listener.lost(f"task {task.get_name()} failed: {error}")
+            self._listener.lost(shard, f"task {task.get_name()} failed: {error}")

@@ -58,6 +58,7 @@ class _Host(Struct, frozen=True):
     clock: Clock = Clock()
     degraded: Callable[[str], None] = log.warning
     recovered: Callable[[], None] = lambda: None
+    gauge: Callable[[str, float], None] = lambda _name, _value: None
 
 
 @asynccontextmanager

@@ -1,9 +1,9 @@
 """``[providers.discord]``: what the operator can say."""
 
 import os
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 from yarl import URL
 
 from d_back_core import ConfigError, Secret
@@ -18,6 +18,8 @@ class DiscordConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     token: Secret | None = None
     """The bot's token; unset: that of the environment variable ``DISCORD_TOKEN``."""
+    shards: Literal["auto"] | Annotated[int, Meta(ge=1, le=1000)] = "auto"
+    """Connections to Discord's gateway; ``"auto"``: as many as Discord recommends."""
     guilds: frozenset[str] | None = None
     """Ids of the only guilds that are served; unset: every guild that the bot is in."""
     chat: Chat = "text"

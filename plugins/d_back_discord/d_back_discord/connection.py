@@ -1,11 +1,14 @@
 """Our own connection to Discord, from login to close: REST, and the shards."""
 
 import asyncio
+from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol
 
 import discord
+from msgspec import convert
 
-from d_back_core import Secret
+from d_back_core import Secret, Timer
 from d_back_discord import intents
 from d_back_discord.client import OwnClient
 from d_back_discord.config import DiscordConfig
@@ -16,6 +19,8 @@ from d_back_discord.logs import OneLine
 from d_back_discord.refusals import explained, intents_missing
 from d_back_discord.shard import Shard, said
 
+PUBLISH_INTERVAL = 600.0
+"""Seconds between two looks at the budget."""
 START_WAIT = 2.0
 """Seconds for which a start waits for its turn to log in."""
 
@@ -29,8 +34,8 @@ class Listener(Protocol):
     def heard(self, event: str, arguments: tuple[Any, ...]) -> None:
         """discord.py's event of that name, without ``on_``."""
 
-    def lost(self, reason: str) -> None:
-        """The session is over; a new one begins after a while."""
+    def lost(self, shard: int, reason: str) -> None:
+        """The session of that shard is over; a new one begins after a while."""
 
 
 class Connection:
@@ -55,6 +60,7 @@ class Connection:
         self._shards: list[Shard] = []
         self._running: list[asyncio.Task[None]] = []
         self._greeted: asyncio.Future[None] | None = None
+        self._publishing: Timer | None = None
 
     async def log_in(self) -> OwnClient:
         """Log in over REST; raises `ConfigError` for a token or intents that Discord refuses,
@@ -78,7 +84,7 @@ class Connection:
         client = await self.log_in()
         with self._lines.speaking():
             self._greeted = asyncio.get_running_loop().create_future()
-            client.use_shards(1, self._gateway)
+            client.use_shards(await self._count_shards(), self._gateway)
             self._shards = [
                 Shard(number, client, self, self._budget, self._host)
                 for number in range(client.shard_count or 1)
@@ -88,12 +94,14 @@ class Connection:
                 asyncio.create_task(shard.run(), name=f"discord shard {shard.number}")
                 for shard in self._shards
             ]
-            for task in self._running:
-                task.add_done_callback(self._failed)
+            for number, task in enumerate(self._running):
+                task.add_done_callback(partial(self._failed, number))
         await self._greeted
 
     async def close(self) -> None:
         """Leave Discord; may be called twice, and after a failed `open`."""
+        if self._publishing is not None:
+            self._publishing.cancel()
         running, self._running = self._running, []
         for task in running:
             task.cancel()
@@ -104,15 +112,15 @@ class Connection:
             await client.close()
         self._lines.detach()
 
-    def dropped(self, _shard: int) -> None:
-        self._listener.heard("disconnect", ())
+    def dropped(self, shard: int) -> None:
+        self._listener.heard("shard_disconnect", (shard,))
 
-    def lost(self, _shard: int, error: Exception, wait: float) -> None:
+    def lost(self, shard: int, error: Exception, wait: float) -> None:
         application = None if self._client is None else self._client.application
         told = explained(error, application, self._intents)
         reason = f"{said(told)}; a new session in {wait:.0f} s"
         if self._greeted is None or self._greeted.done():
-            self._listener.lost(reason)
+            self._listener.lost(shard, reason)
         else:
             self._greeted.set_exception(ConnectionError(reason) if told is error else told)
 
@@ -126,7 +134,35 @@ class Connection:
         self._require(application)
 
     async def ask_limits(self) -> None:
-        self._budget.limit(StartLimit(), len(self._shards), self._host.clock.time())
+        await self._recommended_shards()
+
+    def identifies(self) -> None:
+        self._publish()
+
+    async def _count_shards(self) -> int:
+        recommended = await self._recommended_shards()
+        return recommended if self._config.shards == "auto" else self._config.shards
+
+    async def _recommended_shards(self) -> int:
+        """Ask Discord how many shards it recommends, and how many sessions may begin."""
+        client = self._client
+        recommended, limit = 1, StartLimit()
+        if client is not None:
+            with suppress(discord.GatewayNotFound):  # a server with Discord's API may not have it
+                recommended, _, told = await client.http.get_bot_gateway()
+                limit = convert(told, StartLimit)
+        shards = len(self._shards) or recommended
+        self._budget.limit(limit, shards, self._host.clock.time())
+        return recommended
+
+    def _publish(self) -> None:
+        """Show the use of the budget in metrics; again after a while, for it gets less."""
+        if self._publishing is not None:
+            self._publishing.cancel()
+        clock = self._host.clock
+        self._host.gauge("identifies in 24 h", self._budget.used(clock.time()))
+        self._host.gauge("identifies allowed in 24 h", self._budget.daily)
+        self._publishing = clock.call_later(PUBLISH_INTERVAL, self._publish)
 
     def _require_turn(self) -> None:
         """The core tries a failed start again: say at once how long it will have to wait."""
@@ -142,14 +178,14 @@ class Connection:
             raise intents_missing(missing)
 
     def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "connect" and self._greeted is not None and not self._greeted.done():
+        if event == "shard_connect" and self._greeted is not None and not self._greeted.done():
             self._greeted.set_result(None)
         self._listener.heard(event, arguments)
 
     def _gateway(self, shard: int) -> Gateway | None:
         return self._shards[shard].gateway
 
-    def _failed(self, task: asyncio.Task[None]) -> None:
+    def _failed(self, shard: int, task: asyncio.Task[None]) -> None:
         """Only a fault of ours ends the task of a shard."""
         error = None if task.cancelled() else task.exception()
         if error is None:
@@ -158,4 +194,4 @@ class Connection:
         if self._greeted is not None and not self._greeted.done():
             self._greeted.set_exception(error)
         else:
-            self._listener.lost(f"task {task.get_name()} failed: {error}")
+            self._listener.lost(shard, f"task {task.get_name()} failed: {error}")

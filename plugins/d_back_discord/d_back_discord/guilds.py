@@ -1,5 +1,7 @@
 """All guilds that are served: they come, go, and are unavailable for a while."""
 
+from collections.abc import Iterator
+
 import discord
 
 from d_back_core import (
@@ -15,6 +17,8 @@ from d_back_discord.public_ids import PublicIds
 
 PATIENCE = 3.0
 """Seconds that a guild may take to come after the one before it."""
+SHARD_PATIENCE = 30.0
+"""Seconds that a shard may take to come after the one before it."""
 
 
 class Guilds:
@@ -40,6 +44,8 @@ class Guilds:
         self._public_ids = public_ids
         self.client_id: str | None = None
         """The id of the bot's application, with which clients log in."""
+        self._missing: dict[int, set[int]] = {}
+        """For each shard with a session: the guilds that have not come in it."""
         self._waiting: Timer | None = None
 
     def servers(self) -> dict[str, Server] | None:
@@ -57,7 +63,16 @@ class Guilds:
 
     def users(self, server_id: str) -> dict[str, User] | None:
         layer = self.layers.get(server_id)
-        return None if layer is None else layer.answer()
+        if layer is None:
+            return None
+        if lost := self._health.lost_alone(layer.guild.shard_id):
+            raise ConnectionError(f"shard {layer.guild.shard_id}: {lost}")
+        return layer.answer()
+
+    def reload(self, shard: int) -> None:
+        """That shard is lost, or is back: what is said of its guilds has changed."""
+        for layer in self._of_shard(shard):
+            self._around.put(Reload(server_id=layer.server_id))
 
     def layer(self, guild: discord.Guild | None) -> Layer | None:
         """The layer of a guild that is served."""
@@ -72,9 +87,10 @@ class Guilds:
         self.client = client
         if client.is_ready():
             for guild in client.guilds:
+                self._missing.setdefault(guild.shard_id, set())
                 if not guild.unavailable:
                     self.guild_available(guild)
-            self._settle(final=True)
+            self._go_by_what_came()
 
     def close(self) -> None:
         """End everything that is under way."""
@@ -82,22 +98,30 @@ class Guilds:
         for layer in self.layers.values():
             layer.halt()
 
-    def connect(self) -> None:
-        """A new session: every guild comes anew; what was read of the former one stays in use
-        until then."""
-        # One shard of several brings only its own guilds anew.
-        anew = any(not self.current(layer.guild) for layer in self.layers.values())
-        self._health.connected(anew=anew)
-        self._settle(final=False)
+    def connect(self, shard: int = 0) -> None:
+        """A new session: every guild of the shard comes anew; what was read of them before stays
+        in use until then."""
+        if self.client is None:
+            return
+        anew = any(not self.current(layer.guild) for layer in self._of_shard(shard))
+        self._missing[shard] = {
+            guild.id
+            for guild in self.client.guilds
+            if guild.shard_id == shard and self._admits(guild) and not self._has_come(guild)
+        }
+        self._health.connected(shard, anew=anew)
+        self._settle(shard)
 
     def guild_available(self, guild: discord.Guild) -> None:
         if self._admits(guild):
             self._take(guild)
-            self._settle(final=False)
+            self._missing.get(guild.shard_id, set()).discard(guild.id)
+            self._settle(guild.shard_id)
 
     guild_join = guild_available
 
     def guild_remove(self, guild: discord.Guild) -> None:
+        self._missing.get(guild.shard_id, set()).discard(guild.id)
         if self.layer(guild) is not None:
             self._drop(str(guild.id))
 
@@ -168,40 +192,67 @@ class Guilds:
         layer.fill(guild)
         self._note_application()
 
-    def _settle(self, *, final: bool) -> None:
-        """Once every guild of the session has come, or no more can be waited for: go by what
-        there is."""
-        if self.client is None:
+    def _settle(self, shard: int, *, final: bool = False) -> None:
+        """Once every guild of the shard's session has come, or no more can be waited for: go by
+        what there is."""
+        missing = self._missing.get(shard)
+        if self.client is None or missing is None:
             return
-        there = {str(guild.id): guild for guild in self.client.guilds if self._admits(guild)}
-        missing = [guild for guild in there.values() if not self._has_come(guild)]
-        self._wait_no_more()
         if missing and not final:
-            if self._health.unsettled or not self.listed:
-                self._waiting = self._around.clock.call_later(PATIENCE, self._go_by_what_came)
+            if self._health.unsettled(shard) or not self.listed:
+                self._wait(PATIENCE)
             return
-        for server_id in self.layers.keys() - there.keys():
-            self._drop(server_id)
-        for guild in missing:
-            if not guild.unavailable:  # a bot that asks for members itself tells of it later
-                self._take(guild)
-            elif str(guild.id) in self.layers:
-                self.guild_unavailable(self.layers[str(guild.id)].guild)
-            else:
-                self._around.log.warning("guild %s is unavailable, says Discord", guild.id)
-        if not self.listed:
-            self._name()
-            self.listed = True
-            self._around.put(Reload())
-        self._health.settled()
+        if final or self._health.unsettled(shard):
+            for layer in [*self._of_shard(shard)]:
+                if self.client.get_guild(layer.guild.id) is None:
+                    self._drop(layer.server_id)
+        for guild_id in missing:
+            guild = self.client.get_guild(guild_id)
+            if guild is not None:
+                self._go_without(guild)
+        missing.clear()
+        self._health.settled(shard)
+        self._list(final=final)
+
+    def _go_without(self, guild: discord.Guild) -> None:
+        """The guild has not come."""
+        if not guild.unavailable:  # a bot that asks for members itself tells of it later
+            self._take(guild)
+        elif (layer := self.layer(guild)) is not None:
+            self.guild_unavailable(layer.guild)
+        else:
+            self._around.log.warning("guild %s is unavailable, says Discord", guild.id)
+
+    def _list(self, *, final: bool) -> None:
+        """Publish the list of guilds when every shard has brought its own."""
+        if self.listed or self.client is None:
+            return
+        of_one = self.client.shard_id is not None  # a bot's author runs the others elsewhere
+        expected = 1 if of_one else self.client.shard_count or 1
+        if not final and (len(self._missing) < expected or any(self._missing.values())):
+            self._wait(SHARD_PATIENCE)
+            return
+        self._wait_no_more()
+        self._name()
+        self.listed = True
+        self._around.put(Reload())
 
     def _has_come(self, guild: discord.Guild) -> bool:
         layer = self.layer(guild)
         return not guild.unavailable and layer is not None and layer.guild is guild
 
+    def _of_shard(self, shard: int) -> Iterator[Layer]:
+        return (layer for layer in self.layers.values() if layer.guild.shard_id == shard)
+
+    def _wait(self, patience: float) -> None:
+        self._wait_no_more()
+        self._waiting = self._around.clock.call_later(patience, self._go_by_what_came)
+
     def _go_by_what_came(self) -> None:
         self._waiting = None
-        self._settle(final=True)
+        for shard in [*self._missing]:
+            self._settle(shard, final=True)
+        self._list(final=True)
 
     def _wait_no_more(self) -> None:
         if self._waiting is not None:

@@ -21,3 +21,6 @@ class Host(Protocol):
 
     @property
     def recovered(self) -> Callable[[], None]: ...
+
+    @property
+    def gauge(self) -> Callable[[str, float], None]: ...

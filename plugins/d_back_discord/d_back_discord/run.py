@@ -3,6 +3,7 @@
 from typing import Any
 
 import discord
+from discord.ext.commands import AutoShardedBot
 from msgspec import Struct
 
 from d_back_core import Credentials, Secret
@@ -24,7 +25,6 @@ from d_back_discord.public_ids import PublicIds
 from d_back_discord.stream import Stream
 
 GUILD_EVENTS = (
-    "connect",
     "guild_available",
     "guild_join",
     "guild_remove",
@@ -63,7 +63,7 @@ class Run:
         self.stream = Stream()
         self._config = config
         self._log = host.log
-        self._health = Health(host)
+        self._health = Health(host, self._shard_changed)
         rules = Rules(config)
         self._requests = MemberRequests(self._current, host.clock, host.log)
         around = Surroundings(
@@ -78,9 +78,12 @@ class Run:
         self._chat = Chat(config, rules, self.stream.put)
         self._info = InfoCommand(config, host.clock, host.log)
         self._authorization = Authorization(config.api_url, host.clock, host.log)
+        # discord.py names the shard only where its client has several.
+        prefix = "" if bot is not None and not isinstance(bot, AutoShardedBot) else "shard_"
         self._handlers = {event: getattr(self.guilds, event) for event in GUILD_EVENTS} | {
-            "disconnect": self._health.disconnected,
-            "resumed": self._health.resumed,
+            f"{prefix}connect": self.guilds.connect,
+            f"{prefix}disconnect": self._health.disconnected,
+            f"{prefix}resumed": self._health.resumed,
             "message": self._message,
             "rate_limited": self._requests.rate_limited,
         }
@@ -150,12 +153,13 @@ class Run:
     def follow(self, client: discord.Client) -> None:
         """Take from this client what there is, and what its events bring."""
         if client.is_ready():
-            self._health.connected(anew=False)
+            for shard in {0, *(guild.shard_id for guild in client.guilds)}:
+                self._health.connected(shard, anew=False)
         self.guilds.adopt(client)
 
-    def lost(self, reason: str) -> None:
-        """The session is over, and what is known gets old."""
-        self._health.lost(reason)
+    def lost(self, shard: int, reason: str) -> None:
+        """The session of that shard is over, and what is known of it gets old."""
+        self._health.lost(reason, shard)
 
     def heard(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Take in an event of discord.py."""
@@ -174,6 +178,9 @@ class Run:
         user = self.guilds.client.user if self.guilds.client is not None else None
         self._info.hear(message)
         self._chat.hear(message, layer, None if user is None else user.id)
+
+    def _shard_changed(self, shard: int) -> None:
+        self.guilds.reload(shard)
 
     def _current(self, guild: discord.Guild) -> bool:
         return self.guilds.current(guild)

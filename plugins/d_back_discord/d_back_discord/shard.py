@@ -51,6 +51,9 @@ class Listener(Protocol):
     async def ask_limits(self) -> None:
         """Ask how many sessions may begin; raises if Discord cannot be reached."""
 
+    def identifies(self) -> None:
+        """An IDENTIFY is about to be sent."""
+
 
 class Shard:
     """One of the bot's connections; ``run`` it in a task, and cancel that to leave Discord."""
@@ -106,6 +109,7 @@ class Shard:
             if self._refused:
                 await self._listener.check()
             await self._listener.ask_limits()
+            await self._budget.turn(self.number, self._clock)
         url = self._client.gateway_url
         if self._session is not None and self._attempts < MAX_RESUMES:
             url = self._session.url or url
@@ -131,6 +135,7 @@ class Shard:
         await self._budget.turn(self.number, self._clock)  # another shard may have come first
         self._identified = True
         self._budget.spend(self.number, self._clock.time())
+        self._listener.identifies()
         await gateway.identify(
             token, self._client.intents.value, (self.number, self._client.shard_count or 1)
         )

@@ -34,6 +34,7 @@ class Core:
         self.events: list[Event] = []
         self.degraded: list[str] = []
         self.recovered = 0
+        self.gauges: dict[str, float] = {}
         self._draining: asyncio.Task[None] | None = None
 
     async def start(self, *, probe: bool = False) -> None:
@@ -45,6 +46,7 @@ class Core:
             probe=probe,
             degraded=self.degraded.append,
             recovered=self._recovered,
+            gauge=self.gauges.__setitem__,
         )
         await self.provider.start(context)
         self._draining = asyncio.create_task(self._drain())

@@ -25,9 +25,9 @@ LIMITED_FLAGS = {PRESENCES: 1 << 13, MEMBERS: 1 << 15, CONTENT: 1 << 19}
 class Session:
     """What survives a lost connection: everything sent, by its sequence number."""
 
-    def __init__(self, session_id: str, intents: int) -> None:
+    def __init__(self, session_id: str, shard: tuple[int, int]) -> None:
         self.id = session_id
-        self.intents = intents
+        self.shard = shard
         self.sent: list[Payload] = []
 
 
@@ -63,6 +63,10 @@ class Loopback:
         """What a request for the members of a guild brings, where it differs from the guild."""
         self.chunk_size = 1000
         self.hold_members = False
+        self.refused_requests: list[float] = []
+        """For each of the next requests for members: ``retry_after`` of its RATE_LIMITED."""
+        self.presences: dict[str, list[Payload]] = {}
+        """What comes with the members of a guild that are asked for with presences."""
         self.allowed = PRESENCES | MEMBERS | CONTENT
         self.flags: int | None = None
         """The application's; None: as ``allowed`` says."""
@@ -70,6 +74,15 @@ class Loopback:
         self.refuse_sessions = 0
         """So many times an IDENTIFY is answered with INVALID_SESSION."""
         self.resumable = True
+        self.recommended_shards = 1
+        self.gateway_bot = True
+        """Whether there is ``/gateway/bot``."""
+        self.start_limit = {
+            "total": 1000,
+            "remaining": 1000,
+            "reset_after": 0,
+            "max_concurrency": 1,
+        }
         self.people: dict[str, tuple[str, str]] = {}
         """OAuth2 tokens → user id and application id."""
         self.answers: dict[str, list[Answer]] = defaultdict(list)
@@ -81,7 +94,8 @@ class Loopback:
         self.member_requests: list[Payload] = []
         self.said: list[tuple[str, Payload]] = []
         self.wires: list[Wire] = []
-        self.session: Session | None = None
+        self.sessions: dict[int, Session] = {}
+        """The session of each shard."""
         self.open_to_gateway = True
         self.deaf = False
         """Whether the gateway listens to nobody any more who has identified."""
@@ -96,24 +110,32 @@ class Loopback:
 
     # What a test makes happen
 
-    async def dispatch(self, event: str, payload: Payload) -> None:
-        """Something happens; who is not connected gets it on a resume."""
-        session = self.session
-        assert session is not None, "nobody has identified"
+    async def dispatch(self, event: str, payload: Payload, session: Session | None = None) -> None:
+        """Something happens; who is not connected gets it on a resume. Without a session: in that
+        of the shard to which the guild belongs."""
+        session = session or self._session_of(event, payload)
         frame = {"op": 0, "t": event, "s": len(session.sent) + 1, "d": payload}
         session.sent.append(frame)
         for wire in self.wires:
             if wire.session is session:
                 await wire.send(frame)
 
+    def _session_of(self, event: str, payload: Payload) -> Session:
+        assert self.sessions, "nobody has identified"
+        count = next(iter(self.sessions.values())).shard[1]
+        key = "id" if event in {"GUILD_CREATE", "GUILD_UPDATE", "GUILD_DELETE"} else "guild_id"
+        return self.sessions[(int(payload.get(key) or 0) >> 22) % count]
+
     async def drop(self, code: int = 4000) -> None:
         """Close the gateway's connections."""
         for wire in [*self.wires]:
             await wire.socket.close(code=code)
 
-    def cut(self) -> None:
-        """Lose the gateway's connections without a word."""
+    def cut(self, shard: int | None = None) -> None:
+        """Lose the gateway's connections, or that of one shard, without a word."""
         for wire in self.wires:
+            if shard is not None and (wire.session is None or wire.session.shard[0] != shard):
+                continue
             assert wire.request.transport is not None
             wire.request.transport.abort()
 
@@ -145,6 +167,14 @@ class Loopback:
             return _json(user(BOT_ID, "zone-bot", bot=True))
         if path == "/oauth2/applications/@me":
             return _json(application(self._flags()))
+        if path == "/gateway/bot" and self.gateway_bot:
+            return _json(
+                {
+                    "url": self.gateway_url,
+                    "shards": self.recommended_shards,
+                    "session_start_limit": self.start_limit,
+                }
+            )
         if path.startswith("/channels/") and request.method == "POST":
             channel_id, said = path.split("/")[2], await request.json()
             self.said.append((channel_id, said))
@@ -209,7 +239,9 @@ class Loopback:
                 await self._resume(wire, frame["d"])
             case 8:
                 self.member_requests.append(frame["d"])
-                if not self.hold_members:
+                if self.refused_requests:
+                    await self._refuse_request(frame["d"])
+                elif not self.hold_members:
                     await self._send_members(wire, frame["d"])
 
     async def _identify(self, wire: Wire, asked: Payload) -> None:
@@ -228,14 +260,16 @@ class Loopback:
             self.refuse_sessions -= 1
             await wire.send({"op": 9, "t": None, "s": None, "d": False})
             return
-        session = Session(f"session-{len(self.identifies)}", asked["intents"])
-        self.session = wire.session = session
-        await self.dispatch("READY", self._ready(session))
-        for guild in [*self.guilds]:
+        shard, count = asked.get("shard", (0, 1))
+        session = Session(f"session-{len(self.identifies)}", (shard, count))
+        self.sessions[shard] = wire.session = session
+        guilds = [each for each in self.guilds if (int(each["id"]) >> 22) % count == shard]
+        await self.dispatch("READY", self._ready(session, guilds), session)
+        for guild in guilds:
             if not guild.get("unavailable"):
-                await self.dispatch("GUILD_CREATE", guild | {"unavailable": False})
+                await self.dispatch("GUILD_CREATE", guild | {"unavailable": False}, session)
 
-    def _ready(self, session: Session) -> Payload:
+    def _ready(self, session: Session, guilds: list[Payload]) -> Payload:
         return {
             "v": 10,
             "user": user(BOT_ID, "zone-bot", bot=True) | {"verified": True, "mfa_enabled": False},
@@ -243,11 +277,11 @@ class Loopback:
             "private_channels": [],
             "presences": [],
             "relationships": [],
-            "guilds": [{"id": guild["id"], "unavailable": True} for guild in self.guilds],
+            "guilds": [{"id": guild["id"], "unavailable": True} for guild in guilds],
             "session_id": session.id,
             "session_type": "normal",
             "resume_gateway_url": f"{self.gateway_url}/again",
-            "shard": [0, 1],
+            "shard": session.shard,
             "application": {"id": APPLICATION_ID, "flags": self._flags()},
             "auth": {},
             "_trace": ["[]"],
@@ -255,14 +289,25 @@ class Loopback:
 
     async def _resume(self, wire: Wire, asked: Payload) -> None:
         self.resumes.append(asked | {"path": wire.request.path})
-        session = self.session
-        if not self.resumable or session is None or session.id != asked["session_id"]:
+        known = {each.id: each for each in self.sessions.values()}
+        session = known.get(asked["session_id"])
+        if not self.resumable or session is None:
             await wire.send({"op": 9, "t": None, "s": None, "d": False})
             return
         wire.session = session
         for frame in session.sent[asked["seq"] :]:
             await wire.send(frame)
-        await self.dispatch("RESUMED", {"_trace": ["[]"]})
+        await self.dispatch("RESUMED", {"_trace": ["[]"]}, session)
+
+    def _presences(self, asked: Payload, chunk: list[Payload]) -> list[Payload]:
+        ids = {member["user"]["id"] for member in chunk}
+        presences = self.presences.get(asked["guild_id"], []) if asked["presences"] else []
+        return [each for each in presences if each["user"]["id"] in ids]
+
+    async def _refuse_request(self, asked: Payload) -> None:
+        meta = {"guild_id": asked["guild_id"], "nonce": asked["nonce"]}
+        limited = {"opcode": 8, "retry_after": self.refused_requests.pop(0), "meta": meta}
+        await self.dispatch("RATE_LIMITED", limited)
 
     async def _send_members(self, wire: Wire, asked: Payload) -> None:
         guild_id = asked["guild_id"]
@@ -281,9 +326,10 @@ class Loopback:
                     "chunk_index": index,
                     "chunk_count": len(chunks),
                     "nonce": asked["nonce"],
+                    "presences": self._presences(asked, chunk),
                 },
             )
-        assert wire.session is self.session
+        assert wire.session in self.sessions.values()
 
 
 @asynccontextmanager

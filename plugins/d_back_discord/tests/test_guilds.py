@@ -130,24 +130,6 @@ async def test_new_session_while_chunks_come(begin: Begin, loopback: Loopback) -
     assert len(await core.whole()) == LARGE
 
 
-async def test_members_do_not_come(
-    begin: Begin, loopback: Loopback, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Members that do not come are asked for again, in the same session."""
-    loopback.guilds = [say.guild(members=crowd(10), member_count=LARGE)]
-    loopback.members[say.GUILD_ID] = crowd()
-    loopback.hold_members = True
-    core = await begin()
-    await until(lambda: loopback.member_requests)
-    await core.wait(lambda: "members did not come: no answer in 30 s" in caplog.text)
-    assert await core.provider.users(say.GUILD_ID) is None
-    loopback.hold_members = False
-    await core.wait(lambda: Reload(server_id=say.GUILD_ID) in core.events)
-    assert len(await core.users()) == LARGE
-    assert len(loopback.identifies) == 1
-    assert core.degraded == []
-
-
 async def test_guild_joined(begin: Begin, loopback: Loopback) -> None:
     """A guild that invites the bot while it runs is announced with its name and id, and read."""
     loopback.guilds = [club()]

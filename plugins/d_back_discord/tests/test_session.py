@@ -24,6 +24,7 @@ async def test_identify(begin: Begin, loopback: Loopback) -> None:
     assert loopback.requests == [
         ("GET", "/users/@me", f"Bot {loopback.token}"),
         ("GET", "/oauth2/applications/@me", f"Bot {loopback.token}"),
+        *[("GET", "/gateway/bot", f"Bot {loopback.token}")] * 2,
     ]
     assert [asked["token"] for asked in loopback.identifies] == [loopback.token]
 

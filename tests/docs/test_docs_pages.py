@@ -317,7 +317,7 @@ def plugins_here() -> Iterator[str]:
     """The names of the plugins that are made in this repository."""
     for path in ROOT.glob("plugins/*/pyproject.toml"):
         project = tomllib.loads(path.read_text())["project"]
-        yield from project["entry-points"].get("d_back.providers", ())
+        yield from project.get("entry-points", {}).get("d_back.providers", ())
 
 
 PLUGINS = sorted(plugins_here())

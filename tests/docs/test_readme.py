@@ -31,7 +31,7 @@ def test_configuration() -> None:
     """The configuration is valid."""
     (block,) = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
     config = configuration.parse(tomllib.loads(block))
-    assert list(config.names) == ["discord", "postgres"]
+    assert list(config.names) == ["discord", "sqlite"]
 
 
 def test_commands() -> None:

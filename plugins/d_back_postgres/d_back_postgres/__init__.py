@@ -3,8 +3,9 @@
 `config` is what the operator configures, and `address` reads its DSN; `relations` finds in the
 database what that names, and `tables` keeps it up to date by its `fingerprint`. `reading` reads
 rows and their `flags`; `listener` and `pending` receive what has changed, and `changes` turns it
-into events. `memory` is what the recorder stores, and `wanted` what it has stored; `migrations`
-makes the tables; `database` holds the connections, and `failure` words errors without secrets.
+into events. `memory` is what the recorder stores, `migrations` makes the tables;
+`database` holds the connections, and `failure` words errors without secrets. What the recorder was
+given, and the files of `import`, are those of `d_back_tables`.
 """
 
 from d_back_postgres.config import PostgresConfig, ServersColumns, UsersColumns

@@ -14,13 +14,11 @@ from d_back_core import command_config
 from d_back_postgres.config import PostgresConfig
 from d_back_postgres.database import Database
 from d_back_postgres.failure import DatabaseError, told
-from d_back_postgres.filling import Filling, read
 from d_back_postgres.memory import Memory
 from d_back_postgres.migrations import migrate, migrations
 from d_back_postgres.relations import found
 from d_back_postgres.status import status
-
-BATCH = 1000
+from d_back_tables import Filling, Group, grouped, read
 
 T = TypeVar("T")
 
@@ -103,18 +101,14 @@ async def _store(database: Database, config: PostgresConfig, filling: Filling) -
     async with database.session() as session:
         relations = await found(session, config)
     memory = Memory(database, relations, logging.getLogger("d_back.providers.postgres"))
-    servers, users = list(filling.servers.items()), list(filling.users.items())
+    total = len(filling.servers) + len(filling.users)
     with Progress(console=Console(stderr=True)) as progress:
-        task = progress.add_task("import", total=len(servers) + len(users))
+        task = progress.add_task("import", total=total)
         async with database.transaction() as session:
-            for start in range(0, len(servers), BATCH):
-                part = servers[start : start + BATCH]
-                await memory.put(session, {}, dict(part))
-                progress.advance(task, len(part))
-            for start in range(0, len(users), BATCH):
-                piece = users[start : start + BATCH]
-                await memory.put(session, dict(piece), {})
-                progress.advance(task, len(piece))
+            for group in grouped(filling.changes()):
+                if isinstance(group, Group):  # a file has no snapshots
+                    await memory.put(session, group)
+                    progress.advance(task, len(group.servers) + len(group.users))
     return memory.refused
 
 

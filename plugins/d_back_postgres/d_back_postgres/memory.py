@@ -9,22 +9,12 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import asyncpg
 
-from d_back_core import (
-    Change,
-    Server,
-    ServerRemoved,
-    ServerSet,
-    Snapshot,
-    User,
-    UserRemoved,
-    UserSet,
-)
+from d_back_core import Change, Snapshot
 from d_back_postgres.database import Database
 from d_back_postgres.failure import DatabaseError, described
-from d_back_postgres.reading import Key
 from d_back_postgres.relations import Relations
-from d_back_postgres.wanted import Wanted
-from d_back_postgres.writing import Gone, Writing, server_values, user_values, writing
+from d_back_postgres.writing import Gone, Writing, without_nul, writing
+from d_back_tables import Group, Wanted, grouped, server_values, user_values
 
 if TYPE_CHECKING:
     from d_back_postgres.database import Session
@@ -32,8 +22,6 @@ if TYPE_CHECKING:
 REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 """What the database raises for values that a table cannot hold."""
 
-BATCH = 1000
-"""Changes that one statement stores."""
 MAX_BACKENDS = 200
 """More than the largest pool has; connections that are closed are not removed."""
 LOCK = 0x0D_BACC
@@ -77,10 +65,7 @@ class Memory:
     async def store(self, changes: Sequence[Change]) -> None:
         """Store all changes in order, or none. Raises what asyncpg raises."""
         async with self._storing, self._alone() as session:
-            gathered = _Gathered(self, session)
-            for change in changes:
-                await gathered.add(change)
-            await gathered.flush()
+            await self._put_all(session, changes)
         # Not before the commit: what is not stored yet comes again from the core's queue.
         self._wanted.apply(changes)
 
@@ -97,12 +82,14 @@ class Memory:
 
     async def _store_again(self, changes: Iterator[Change]) -> None:
         async with self._storing, self._alone() as session:
-            gathered = _Gathered(self, session)
-            for count, change in enumerate(changes, 1):
-                await gathered.add(change)
-                if count % BATCH == 0:
-                    await gathered.flush()
-            await gathered.flush()
+            await self._put_all(session, changes)
+
+    async def _put_all(self, session: "Session", changes: Iterable[Change]) -> None:
+        for group in grouped(changes):
+            if isinstance(group, Snapshot):
+                await self.complete(session, group)
+            else:
+                await self.put(session, group)
 
     @asynccontextmanager
     async def _alone(self) -> AsyncIterator["Session"]:
@@ -121,13 +108,9 @@ class Memory:
             )
             yield session
 
-    async def put(
-        self,
-        session: "Session",
-        users: dict[Key, User | None],
-        servers: dict[str, Server | None],
-    ) -> None:
-        """Store these users and servers; None: it is gone."""
+    async def put(self, session: "Session", group: Group) -> None:
+        """Store these servers and users."""
+        servers, users = group.servers, group.users
         gone = [server_id for server_id, server in servers.items() if server is None]
         if gone:
             await session.execute(self._servers.remove, self._fit(self._servers, gone))
@@ -136,7 +119,7 @@ class Memory:
             session,
             self._servers,
             [
-                (server_id, *server_values(server, self._servers.fields))
+                (server_id, *without_nul(server_values(server, self._servers.fields)))
                 for server_id, server in servers.items()
                 if server is not None
             ],
@@ -149,7 +132,7 @@ class Memory:
             session,
             self._users,
             [
-                (*key, *user_values(user, self._users.fields))
+                (*key, *without_nul(user_values(user, self._users.fields)))
                 for key, user in users.items()
                 if user is not None
             ],
@@ -194,34 +177,3 @@ class Memory:
         if not self.refused:
             self._log.warning("some records cannot be stored and are left out: %s", reason)
         self.refused += count
-
-
-class _Gathered:
-    """Changes that may be stored together: one for each user and server, between two that say
-    what is complete."""
-
-    def __init__(self, memory: Memory, session: "Session") -> None:
-        self._memory = memory
-        self._session = session
-        self._users: dict[Key, User | None] = {}
-        self._servers: dict[str, Server | None] = {}
-
-    async def add(self, change: Change) -> None:
-        match change:
-            case UserSet():
-                self._users[change.server_id, change.uid] = change.user
-            case UserRemoved():
-                self._users[change.server_id, change.uid] = None
-            case ServerSet():
-                self._servers[change.server_id] = change.server
-            case ServerRemoved():
-                await self.flush()  # its users go with it, those who came before
-                self._servers[change.server_id] = None
-            case Snapshot():
-                await self.flush()
-                await self._memory.complete(self._session, change)
-
-    async def flush(self) -> None:
-        users, self._users = self._users, {}
-        servers, self._servers = self._servers, {}
-        await self._memory.put(self._session, users, servers)

@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 import msgspec
 from msgspec import Struct, field
 
-from d_back_postgres.reading import Key
+from d_back_tables import Key
 
 MAX_USERS = 1000
 """Users of one server past which it is fetched whole."""

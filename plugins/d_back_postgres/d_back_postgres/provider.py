@@ -13,7 +13,7 @@ from d_back_postgres.database import Database
 from d_back_postgres.failure import DatabaseError, told
 from d_back_postgres.pending import Pending
 from d_back_postgres.tables import Tables
-from d_back_postgres.wanted import Wanted
+from d_back_tables import Wanted
 
 
 class _Run(Struct, frozen=True, kw_only=True):

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import asyncpg
 from msgspec import UNSET, Struct, field
@@ -11,17 +11,13 @@ from d_back_core import Server, User
 from d_back_postgres.database import Database
 from d_back_postgres.flags import FlagReader
 from d_back_postgres.relations import Relation, Relations, quoted
+from d_back_tables import SERVER_FIELDS, USER_FIELDS, Key
 
 if TYPE_CHECKING:
     from d_back_postgres.database import Session
 
 SLICE = 1000
 """Rows that are made records of before the event loop gets its turn."""
-USER_FIELDS = ("username", "status", "role_color")
-SERVER_FIELDS = ("name", "public_id", "is_default", "passworded", "enabled")
-
-Key: TypeAlias = tuple[str, str]
-"""A server_id and a uid."""
 
 
 class Members:

@@ -1,7 +1,6 @@
 """What the configuration names, found in the database: two relations and their columns."""
 
-from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from msgspec import Struct
@@ -9,6 +8,7 @@ from msgspec.structs import asdict
 
 from d_back_postgres.config import PostgresConfig
 from d_back_postgres.failure import DatabaseError
+from d_back_tables import nearest
 
 if TYPE_CHECKING:
     from d_back_postgres.database import Session
@@ -129,15 +129,6 @@ async def found(session: "Session", config: PostgresConfig) -> Relations:
         _named(users, asdict(config.users_columns)),
         _named(servers, asdict(config.servers_columns)),
     )
-
-
-def nearest(word: str, known: Iterable[str]) -> str:
-    """What is there in its place, the most similar first, for the end of a sentence."""
-    choices = sorted(known)
-    close = get_close_matches(word, choices, n=1, cutoff=0)
-    if not close:
-        return "(there are none)"
-    return f"(did you mean '{close[0]}'? there are: {', '.join(choices)})"
 
 
 async def _relation(

@@ -20,7 +20,7 @@ from d_back_postgres.memory import Memory
 from d_back_postgres.pending import Batch, Pending
 from d_back_postgres.reading import Reading
 from d_back_postgres.relations import COMMAND, Relations, found
-from d_back_postgres.wanted import Wanted
+from d_back_tables import Wanted
 
 
 class Tables:

@@ -3,22 +3,17 @@
 from collections.abc import Sequence
 from typing import Literal, TypeAlias
 
-from msgspec import UNSET, Struct
+from msgspec import Struct
 
-from d_back_core import Server, User
 from d_back_postgres.flags import FLAGS
 from d_back_postgres.relations import Column, Relation, quoted
+from d_back_tables import KEPT_UNLESS_SAID, SERVER_FIELDS, USER_FIELDS
 
 Gone: TypeAlias = Literal["deleted", "offline"]
 """What becomes of a user who is gone."""
 
-FIELDS = {
-    "users": ("username", "status", "role_color"),
-    "servers": ("name", "public_id", "is_default", "passworded", "enabled"),
-}
+FIELDS = {"users": USER_FIELDS, "servers": SERVER_FIELDS}
 KEYS = {"users": ("server_id", "user_id"), "servers": ("server_id",)}
-KEPT_UNLESS_SAID = frozenset({"passworded", "enabled"})
-"""What a record without them does not take back: that would open a server, or show it again."""
 ABSENT = "coalesce({status}::text, 'offline') = 'offline'"
 
 
@@ -74,23 +69,12 @@ def _same(column: Column, key: str) -> str:
     return column.equals(f"t.{quoted(column.name)}", key)
 
 
-def user_values(user: User, fields: Sequence[str]) -> list[object]:
-    """The values to store, None for what is not said."""
-    return [_value(getattr(user, field)) for field in fields]
-
-
-def server_values(server: Server, fields: Sequence[str]) -> list[object]:
-    """The values to store, None for what is not said."""
-    attributes = {"public_id": "id", "is_default": "default"}
-    return [_value(getattr(server, attributes.get(field, field))) for field in fields]
-
-
-def _value(value: object) -> object:
-    if value is UNSET:
-        return None
-    if isinstance(value, str) and "\x00" in value:  # PostgreSQL stores none in a text
-        return value.replace("\x00", "") or None
-    return value
+def without_nul(values: Sequence[object]) -> list[object]:
+    """Remove NUL characters: a text of PostgreSQL cannot hold them."""
+    return [
+        value.replace("\x00", "") or None if isinstance(value, str) and "\x00" in value else value
+        for value in values
+    ]
 
 
 def _removal(relation: Relation, gone: Gone) -> str:

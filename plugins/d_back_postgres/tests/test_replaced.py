@@ -10,7 +10,6 @@ import asyncpg
 import pytest
 
 from d_back_core import (
-    Change,
     Reload,
     Server,
     ServerSet,
@@ -22,7 +21,6 @@ from d_back_core import (
 )
 from d_back_core.models import EffectiveUser
 from d_back_core.stats import ServerStats, Stats
-from d_back_postgres.wanted import Wanted
 from d_back_testing import ScriptedProvider
 
 if TYPE_CHECKING:
@@ -508,36 +506,6 @@ async def test_r49_rows_are_shown_while_the_source_is_away(
     await until(lambda: "postgres" in server.live.servers["1"].resolver.layers.in_use)
     await sql.execute("UPDATE users SET username = 'Eve' WHERE user_id = '7'")
     await world.until(lambda w: w.users["7"].username == "Eve")
-
-
-def test_r49_what_is_wanted_follows_the_changes() -> None:
-    """It leads to the same state as the changes themselves, and removes no key of which only the
-    name is known."""
-    ada, bo = User(username="Ada"), User(username="Bo")
-    wanted = Wanted()
-    assert not wanted
-    wanted.apply(
-        [
-            ServerSet(server_id="1", server=Server(name="Plaza")),
-            ServerSet(server_id="2", server=Server(name="Garden")),
-            UserSet(server_id="1", uid="7", user=ada),
-            UserSet(server_id="1", uid="8", user=bo),
-            UserSet(server_id="2", uid="7", user=ada),
-            Snapshot(server_id="1", keys=frozenset({"7", "known before"})),
-            Snapshot(server_id=None, keys=frozenset({"1"})),
-            UserSet(server_id="1", uid="9", user=bo),
-            UserSet(server_id="1", uid="10", user=bo),
-            UserRemoved(server_id="1", uid="9"),
-        ]
-    )
-    expected: list[Change] = [
-        ServerSet(server_id="1", server=Server(name="Plaza")),
-        UserSet(server_id="1", uid="7", user=ada),
-        UserSet(server_id="1", uid="10", user=bo),
-        Snapshot(server_id="1", keys=frozenset({"7", "10", "known before"})),
-        Snapshot(server_id=None, keys=frozenset({"1"})),
-    ]
-    assert list(wanted.changes()) == expected
 
 
 MISHAPS = [

@@ -206,7 +206,7 @@ async def check_agreement(
                     f"{harness.kind}: events and users({server_id!r}) do not agree: {difference}.",
                     EVENTS,
                 )
-            await asyncio.sleep(TURN)
+            await harness.pause()  # the stream may look at its source from time to time
 
 
 class _Layer:

@@ -2,15 +2,15 @@
 
 import csv
 from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from d_back_core import ConfigError, Server, Status, User
-from d_back_postgres.reading import Key
-from d_back_postgres.relations import nearest
+from d_back_core import Change, ConfigError, Server, ServerSet, Status, User, UserSet
+from d_back_tables.columns import Key
 
 Id: TypeAlias = Annotated[str, Meta(pattern=r"^[!-~]{1,64}$")] | int
 Text: TypeAlias = Annotated[str, Meta(pattern=r"\S")] | UnsetType | None
@@ -46,6 +46,13 @@ class Filling(Struct):
     servers: dict[str, Server]
     users: dict[Key, User]
 
+    def changes(self) -> Iterator[Change]:
+        """Yield the changes that store all of it."""
+        for server_id, server in self.servers.items():
+            yield ServerSet(server_id=server_id, server=server)
+        for (server_id, uid), user in self.users.items():
+            yield UserSet(server_id=server_id, uid=uid, user=user)
+
 
 R = TypeVar("R", UserRow, ServerRow)
 
@@ -63,6 +70,45 @@ def read(path: Path) -> Filling:
         case ".csv":
             return _csv(path, text)
     raise ConfigError(f"{path}: '{path.suffix}' is no kind of file to import (.json, .csv)")
+
+
+def written(filling: Filling) -> bytes:
+    """Return the text of a ``.json`` file that `read` reads, one record per line."""
+    servers = [
+        ServerRow(
+            server_id=server_id,
+            name=server.name,
+            public_id=server.id,
+            passworded=server.passworded,
+            is_default=server.default,
+            enabled=server.enabled,
+        )
+        for server_id, server in filling.servers.items()
+    ]
+    users = [
+        UserRow(
+            server_id=server_id,
+            user_id=uid,
+            username=user.username,
+            status=user.status,
+            role_color=user.role_color,
+        )
+        for (server_id, uid), user in filling.users.items()
+    ]
+    return b'{"servers": [%b],\n"users": [%b]}\n' % (_lines(servers), _lines(users))
+
+
+def _lines(rows: Iterable[UserRow | ServerRow]) -> bytes:
+    return b",".join(b"\n" + msgspec.json.encode(row) for row in rows)
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return the end of an error message: the most similar known word, and all of them."""
+    choices = sorted(known)
+    close = get_close_matches(word, choices, n=1, cutoff=0)
+    if not close:
+        return "(there are none)"
+    return f"(did you mean '{close[0]}'? there are: {', '.join(choices)})"
 
 
 def _json(path: Path, text: str) -> Filling:

@@ -32,6 +32,14 @@ class Wanted:
         """Whether anything was stored."""
         return bool(self._servers or self._users or self._complete)
 
+    def has_user(self, server_id: str, uid: str) -> bool:
+        """True if that user is to be there."""
+        return uid in self._users.get(server_id, ()) or uid in self._keys(server_id)
+
+    def has_server(self, server_id: str) -> bool:
+        """True if that server is to be there."""
+        return server_id in self._servers or server_id in self._keys(None)
+
     def apply(self, changes: Iterable[Change]) -> None:
         """Remember what was stored, in order."""
         for change in changes:

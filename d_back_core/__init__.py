@@ -38,7 +38,6 @@ from d_back_core.providers.loader import command_config
 from d_back_core.secret import Secret
 from d_back_core.stats import Counters, Exchange, ProviderStats, ServerStats, Stats
 from d_back_core.tasks import Tasks
-from d_back_core.web import HttpRequest, HttpResponse
 
 __all__ = [
     "HOOK_VERSION",
@@ -56,8 +55,6 @@ __all__ = [
     "Exchange",
     "File",
     "Grant",
-    "HttpRequest",
-    "HttpResponse",
     "JoinError",
     "Message",
     "MessageDeleted",

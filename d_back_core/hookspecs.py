@@ -48,6 +48,7 @@ record with an invalid key is dropped.
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import click
 import pluggy
@@ -58,7 +59,9 @@ from d_back_core.clock import Clock
 from d_back_core.models import Change, Credentials, Event, Grant, Server, User
 from d_back_core.retrying import retrying
 from d_back_core.stats import Stats
-from d_back_core.web import HttpRequest, HttpResponse
+
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute  # not at run time: most commands serve nothing
 
 PROJECT = "d_back"
 HOOK_VERSION = 1
@@ -235,11 +238,23 @@ class ProviderSpec:
         """
 
     @hookspec
-    async def http(self, request: HttpRequest) -> HttpResponse | None:
-        """Serve a path on the gateway's port; called for the providers in ``gateway.http``.
+    def routes(self) -> "Sequence[BaseRoute]":
+        """Return what this provider serves on the gateway's port: ``Route`` and ``Mount`` of
+        Starlette. Called once, when a provider in ``gateway.http`` is loaded, before ``start``.
 
-        Called for GET and HEAD, after the API's own paths and before the built-in pages. The first
-        answer that is not ``None`` is sent. An exception and a time-out count as None.
+        ::
+
+            return [Route("/club", self.show), Route("/club/door", self.open, methods=["POST"])]
+
+        The gateway's own paths (``/healthz``, ``/readyz`` and those below ``/api/``) are not
+        available, and two providers cannot have the same path. ``Mount("/", app)`` gets every path
+        that is left; if it fails or raises ``HTTPException(404)``, what comes after it answers.
+
+        ``request.client.host`` is the client's address, also behind a trusted proxy. A body has
+        the limits ``body_size`` and ``body_timeout``. While the provider does not run, the answer
+        is 503. An exception is a failure: the answer is 500. If a response has not begun within
+        ``timeout``, the call is cancelled, and the answer is 504. It is also cancelled if the
+        client leaves.
         """
 
     @hookspec

@@ -81,7 +81,7 @@ def init(ctx: click.Context, /, *, names: tuple[str, ...], force: bool) -> None:
         [candidate.table for candidate in chosen],
         [candidate.name for candidate in sources],
         [candidate.name for candidate in recorders],
-        [candidate.name for candidate in chosen if "http" in candidate.hooks],
+        [candidate.name for candidate in chosen if "routes" in candidate.hooks],
     )
     with path.open("w" if force else "x", encoding="utf-8") as file:
         file.write(text)

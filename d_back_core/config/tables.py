@@ -42,7 +42,7 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     history: Annotated[int, Meta(ge=0)] = 1024
     """Deltas kept per server, for clients that resume."""
     http: Annotated[tuple[str, ...], NAMES["provider"]] = ()
-    """Providers that serve HTTP paths, asked in this order before the built-in page."""
+    """Providers that serve HTTP paths; they precede the built-in page, in this order."""
     drain_time: Duration = _seconds(0)
     """Time over which the client connections are closed when the gateway stops."""
     control: File | None = None
@@ -61,13 +61,19 @@ class LimitsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """
 
     connections: Annotated[int, Meta(ge=1)] = 10_000
-    """Connections in total."""
+    """Connections in total, from the accept on."""
     connections_per_address: Annotated[int, Meta(ge=1)] = 100
     """Connections of one IPv4 address, or of one /64 network of IPv6."""
     trusted_proxies: tuple[str, ...] = ()
     """Addresses or networks of proxies whose ``X-Forwarded-For`` header is used."""
     handshake_timeout: Timeout = _seconds(10, Timeout)
     """Time in which a new connection must send its request."""
+    keep_alive: Timeout = _seconds(75, Timeout)
+    """Time for which an HTTP connection without a request is kept."""
+    body_size: Annotated[int, Meta(ge=0)] = 65_536
+    """Bytes of the body of an HTTP request."""
+    body_timeout: Timeout = _seconds(10, Timeout)
+    """Time in which the body of a request must arrive."""
     message_size: Annotated[int, Meta(ge=1024)] = 65_536
     """Bytes of one message of a client."""
     messages_per_second: Annotated[float, Meta(gt=0)] = 5.0

@@ -7,23 +7,26 @@ use the public hooks only. A broadcast is an event of their streams.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from d_back_core.embedding import dict_codec
 from d_back_core.embedding.callback import Callback
-from d_back_core.embedding.static_page import static_page
 from d_back_core.hookspecs import hookimpl
 from d_back_core.models import Credentials, Event, Overlay, Server, ServerChanged, User
 from d_back_core.secret import Secret
 from d_back_core.state.access import verified
-from d_back_core.web import HttpRequest, HttpResponse
+
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
+    from starlette.types import Receive, Scope, Send
 
 COUNTS: Mapping[str, tuple[int, ...]] = {
     "servers": (0, 1),
     "users": (1, 0),
     "authorize": (3, 2),
     "client_id": (1, 0),
-    "http": (1,),
+    "routes": (1,),
 }
 """Callback → the numbers of arguments that it may take, the preferred one first."""
 
@@ -98,7 +101,7 @@ class Callbacks:
     @property
     def unused(self) -> Collection[str]:
         """The hooks that no registered function answers."""
-        unused = {hook for hook in ("servers", "http") if hook not in self._registered}
+        unused = {hook for hook in ("servers", "routes") if hook not in self._registered}
         if not self._registered.keys() & {"servers", "authorize"}:
             unused.add("authorize")
         return unused
@@ -138,9 +141,20 @@ class Callbacks:
         return await callback(token, dict(user), server_id) is True
 
     @hookimpl
-    async def http(self, request: HttpRequest) -> HttpResponse | None:
-        """Return what ``on_static_request`` returned."""
-        return await static_page(await self._registered["http"](request.path), request.path)
+    def routes(self) -> "Sequence[BaseRoute]":
+        """Serve what ``on_static_request`` returns, for every path."""
+        from starlette.routing import Mount  # noqa: PLC0415  most programs serve nothing
+
+        return [Mount("/", self._serve_page)]
+
+    async def _serve_page(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        from d_back_core.embedding.static_page import static_page  # noqa: PLC0415  as above
+
+        requested = scope["path"]
+        answer = None
+        if scope["method"] in {"GET", "HEAD"}:
+            answer = await self._registered["routes"](requested)
+        await (await static_page(answer, requested))(scope, receive, send)
 
     async def _is_password(self, server_id: str, offered: str | None) -> bool:
         password = self._passwords.get(server_id)

@@ -125,7 +125,7 @@ class Registration(ABC):
         so is a text that came in the requested path. A path with ``..`` in it, or to anything but
         a file, is answered with 404.
         """
-        return self._decorated("http", callback, blocking=blocking)
+        return self._decorated("routes", callback, blocking=blocking)
 
     def _decorated(
         self, hook: str, function: F | None, *, ttl: float = 0.0, blocking: bool

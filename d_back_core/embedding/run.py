@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from d_back_core.admin.control_socket import Control
 from d_back_core.clock import Clock
 from d_back_core.config import Config
-from d_back_core.gateway.gateway import Gateway
 from d_back_core.providers.loader import Plugin
 from d_back_core.state.live import Live
 
@@ -15,6 +14,9 @@ class Run:
     """Begins once and ends once; both on the same event loop."""
 
     def __init__(self, config: Config, plugins: Sequence[Plugin], clock: Clock) -> None:
+        # Here: commands that serve nothing need not import the HTTP server.
+        from d_back_core.gateway.gateway import Gateway  # noqa: PLC0415
+
         self.live = Live(config, plugins, clock)
         self.gateway = Gateway(config, self.live.joins, self.live, clock)
         self.failure: BaseException | None = None

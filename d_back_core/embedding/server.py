@@ -216,6 +216,7 @@ class WebSocketServer(Registration, Broadcasts):
         self._config = completed
         if begun:
             await self._run.live.apply(completed, loaded)
+            self._run.gateway.make_site()
 
     # The providers that the callbacks are
 
@@ -280,6 +281,7 @@ class WebSocketServer(Registration, Broadcasts):
         loaded = self._loaded(self._config, self._stand_ins)
         run.gateway.apply(self._config)
         await run.live.apply(self._config, loaded)
+        run.gateway.make_site()
         await run.live.providers.supervisors[name].settled()
         run.live.reports.invalidate(name)
         if not self._callbacks.has("users"):  # a broadcast needs the layer that it changes
@@ -321,7 +323,7 @@ class WebSocketServer(Registration, Broadcasts):
         for name in (CLIENT_IDS, CALLBACKS):
             if name in self._embedded and name not in order:
                 order = (name, *order)
-        if self._callbacks.has("http") and CALLBACKS not in gateway.http:
+        if self._callbacks.has("routes") and CALLBACKS not in gateway.http:
             gateway = structs.replace(gateway, http=(CALLBACKS, *gateway.http))
         chain = structs.replace(config.chain, order=order)
         return structs.replace(config, gateway=gateway, chain=chain)

@@ -1,4 +1,4 @@
-"""An embedding program's own page: what ``on_static_request`` returned → an HTTP response.
+"""An embedding program's own page: what ``on_static_request`` returned → a response.
 
 The second half of its pair is the content, as d-back 0.0.x documented it, or the path of a file,
 as it was in fact taken there. Bytes are content and a ``Path`` is a file. A ``str`` can be either:
@@ -13,33 +13,36 @@ as it was in fact taken there. Bytes are content and a ``Path`` is a file. A ``s
 import asyncio
 import os
 import re
-from http import HTTPStatus
 from pathlib import Path, PurePath
 
-from d_back_core.web import HttpResponse
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse, Response
 
 MAX_PATH = 4096
 COMMENTS = ("/*", "//")
 """Scripts and style sheets may begin like this; an absolute path does not."""
-NOT_FOUND = HttpResponse(status=HTTPStatus.NOT_FOUND, body=b"Not Found\n")
 _content_type = re.compile(r"[!-~]+/[ -~]+")
 
 
-async def static_page(answer: object, requested: str) -> HttpResponse | None:
-    """The response; None where the answer is. Raises ``TypeError`` where it is none of what it
-    can be. ``requested`` is the path that the client asked for."""
-    if answer is None:
-        return None
+async def static_page(answer: object, requested: str) -> Response:
+    """Return the response. Raises ``HTTPException`` with 404 if the answer is None, and
+    ``TypeError`` if it is not valid. ``requested`` is the path that the client asked for."""
     match answer:
+        case None:
+            raise HTTPException(404)
         case (str(content_type), bytes() | bytearray() as body) if _is_type(content_type):
-            return HttpResponse(content_type=content_type, body=bytes(body))
+            return _content(content_type, bytes(body))
         case (str(content_type), os.PathLike() as path) if _is_type(content_type):
             return await asyncio.to_thread(_file, content_type, Path(path))
         case (str(content_type), str(text)) if _is_type(content_type):
             if await asyncio.to_thread(_is_path, text, requested):
                 return await asyncio.to_thread(_file, content_type, Path(text))
-            return HttpResponse(content_type=_with_charset(content_type), body=text.encode())
+            return _content(_with_charset(content_type), text.encode())
     raise TypeError("returned something else than (content type, content or path) or None")
+
+
+def _content(content_type: str, body: bytes) -> Response:
+    return Response(body, headers={"content-type": content_type})
 
 
 def _is_type(content_type: str) -> bool:
@@ -65,12 +68,13 @@ def _is_path(text: str, requested: str) -> bool:
     return bool(PurePath(text).suffix) and os.path.isfile(text)  # noqa: PTH113  never raises
 
 
-def _file(content_type: str, path: Path) -> HttpResponse:
+def _file(content_type: str, path: Path) -> Response:
     """The file as it is; 404 where there is none, or where the path climbs: what a client had a
     part in may not leave the folder that the program meant."""
     try:
-        if ".." in path.parts or not path.is_file():
-            return NOT_FOUND
-        return HttpResponse(content_type=content_type, body=path.read_bytes())
-    except (OSError, ValueError):  # unreadable, or a NUL in it
-        return NOT_FOUND
+        if ".." not in path.parts and path.is_file() and os.access(path, os.R_OK):
+            headers = {"content-type": content_type}
+            return FileResponse(path, headers=headers, stat_result=path.stat())
+    except (OSError, ValueError):  # gone meanwhile, or a NUL in it
+        pass
+    return Response("Not Found\n", 404, {"content-type": "text/plain; charset=utf-8"})

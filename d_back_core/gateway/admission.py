@@ -1,4 +1,9 @@
-"""Decide which clients may connect: by origin, by address, and by number."""
+"""Decide which clients may connect: by origin, by address, and by number.
+
+Connections count from the accept on, in all and per address. A peer of ``trusted_proxies`` is not
+counted as an address: what comes through it is counted under the client's address as soon as that
+is known, a WebSocket connection as long as it lasts and a request until it is answered.
+"""
 
 import ipaddress
 import logging
@@ -6,6 +11,10 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from http import HTTPStatus
+from math import inf
+from urllib.parse import urlsplit
+
+import idna
 
 from d_back_core.config import Config
 from d_back_core.errors import ConfigError
@@ -13,68 +22,118 @@ from d_back_core.gateway.rate_limits import VIA, limit_key
 
 log = logging.getLogger("d_back.gateway")
 
+DEFAULT_PORTS = {"http": 80, "https": 443}
+MAX_LOGGED = 100
+"""Refused origins of which each is logged once."""
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Refusal = tuple[HTTPStatus, str]
+
+log = logging.getLogger("d_back.gateway")
 
 
 class Admission:
     """Counts the connected clients and decides about further ones.
 
-    Raises `ConfigError` if the configuration is not valid.
+    ``rejections`` counts the refused ones, by reason. Raises `ConfigError` if the configuration
+    is not valid.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, rejections: Counter[str]) -> None:
+        self.fitting = inf
+        """Connections for which the process has descriptors."""
+        self._rejections = rejections
         self._connected = 0
         self._per_address: Counter[str] = Counter()
         self._has_logged_claim = False
+        self._refused_origins: set[str] = set()
         self.adopt(config)
 
     def adopt(self, config: Config) -> None:
         """Use this configuration from now on."""
         self._proxies = _networks(config.limits.trusted_proxies, f"{config.source}: limits")
-        self._origins = _origins(config.gateway.origins)
+        self._origins = _origins(config.gateway.origins, f"{config.source}: gateway")
         self._limits = config.limits
 
-    def rejected(self, origin: str, address: str) -> tuple[HTTPStatus, str] | None:
-        """Return the status and the reason if a client may not connect; None if it may."""
-        if not self.may_read(origin):
-            return HTTPStatus.FORBIDDEN, "this origin may not connect"
-        if self._connected >= self._limits.connections:
-            return HTTPStatus.SERVICE_UNAVAILABLE, "too many connections"
-        key = limit_key(address)
-        if key is not None and self._per_address[key] >= self._limits.connections_per_address:
-            return HTTPStatus.TOO_MANY_REQUESTS, "too many connections of one address"
-        return None
+    @property
+    def is_full(self) -> bool:
+        """True if there is no place for another connection."""
+        return self._connected >= min(self._limits.connections, self.fitting)
 
-    def enter(self, address: str) -> None:
-        """Count a client that has connected."""
-        self._connected += 1
-        key = limit_key(address)
-        if key is not None:
-            self._per_address[key] += 1
+    def counted(self, address: str) -> str:
+        """Return the address under which a peer or client is counted: "" for a trusted proxy."""
+        return "" if _is_in(address, self._proxies) else address
+
+    def enter(self, address: str) -> Refusal | None:
+        """Count a connection that was accepted, or return why it is refused."""
+        if self.is_full:
+            return self._refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
+        refusal = self.claim(address)
+        if refusal is None:
+            self._connected += 1
+        return refusal
 
     def leave(self, address: str) -> None:
-        """Stop counting a client that has disconnected."""
+        """Stop counting a connection that is counted under that address."""
         self._connected -= 1
+        self.release(address)
+
+    def claim(self, address: str) -> Refusal | None:
+        """Count what a client does through a proxy, or return why it is refused."""
+        key = limit_key(address)
+        if key is not None:
+            if self._per_address[key] >= self._limits.connections_per_address:
+                return self._refusal(
+                    HTTPStatus.TOO_MANY_REQUESTS, "too many connections of one address"
+                )
+            self._per_address[key] += 1
+        return None
+
+    def release(self, address: str) -> None:
+        """Stop counting it."""
         key = limit_key(address)
         if key is not None:
             self._per_address[key] -= 1
             if not self._per_address[key]:
                 del self._per_address[key]
 
-    def may_read(self, origin: str) -> bool:
-        """True if a page of that origin may read answers. Clients other than browsers send no
-        origin, and may."""
-        return not origin or self._origins is None or bool(self._origins.fullmatch(origin))
+    def refused(self, origin: str, host: str, *, draining: bool) -> Refusal | None:
+        """Return why a page of that origin may not connect; None if it may."""
+        if draining:
+            return self._refusal(HTTPStatus.SERVICE_UNAVAILABLE, "shutting down")
+        if not self.may_read(origin, host):
+            return self._refusal(HTTPStatus.FORBIDDEN, "this origin may not connect")
+        return None
 
-    def cors(self, origin: str) -> dict[str, str]:
+    def _refusal(self, status: HTTPStatus, reason: str) -> Refusal:
+        self._rejections[reason] += 1
+        return status, reason
+
+    def may_read(self, origin: str, host: str) -> bool:
+        """True if a page of that origin may read answers. Clients other than browsers send no
+        origin, and may; so may the pages of this gateway, which ``host`` names."""
+        if not origin or self._origins is None or self._origins.fullmatch(origin):
+            return True
+        scheme = origin.partition("://")[0]
+        try:
+            if normalised(f"{scheme}://{host}") == origin:
+                return True
+        except ValueError:  # the client may send any host
+            pass
+        if origin not in self._refused_origins and len(self._refused_origins) < MAX_LOGGED:
+            self._refused_origins.add(origin)
+            log.warning("pages of %.200a may not connect: gateway.origins lacks it", origin)
+        return False
+
+    def cors(self, origin: str, host: str) -> dict[str, str]:
         """Return the CORS headers for a page of that origin; none if it may not read."""
-        if not origin or not self.may_read(origin):
+        if not origin or not self.may_read(origin, host):
             return {}
         return {
-            "Access-Control-Allow-Origin": "*" if self._origins is None else origin,
-            "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
-            "Access-Control-Allow-Headers": "Authorization",
-            "Vary": "Origin",
+            "access-control-allow-origin": "*" if self._origins is None else origin,
+            "access-control-allow-methods": "GET, HEAD, OPTIONS",
+            "access-control-allow-headers": "Authorization",
+            "vary": "Origin",
         }
 
     def address(self, peer: str, forwarded: str) -> str:
@@ -108,6 +167,29 @@ class Admission:
             )
 
 
+def normalised(origin: str) -> str:
+    """Return a web origin as browsers send it. Raises ``ValueError`` with a reason."""
+    if origin == "null":
+        return origin
+    parts = urlsplit(origin)
+    if not parts.scheme or not parts.hostname:
+        raise ValueError("expected an origin such as https://example.org")
+    if parts.path not in {"", "/"} or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError("an origin is a scheme, a host and a port")
+    wildcard, host = "", parts.hostname
+    if host.startswith("*."):
+        wildcard, host = "*.", host[2:]
+    if "*" in host:
+        raise ValueError("a * can only stand for subdomains, as in https://*.example.org")
+    if not host.isascii():
+        host = idna.encode(host, uts46=True).decode()
+    elif ":" in host:
+        host = f"[{ipaddress.IPv6Address(host)}]"
+    port = parts.port
+    suffix = "" if port in {None, DEFAULT_PORTS.get(parts.scheme)} else f":{port}"
+    return f"{parts.scheme}://{wildcard}{host}{suffix}"
+
+
 def _without_port(hop: str) -> str:
     """Return the address of an entry of ``X-Forwarded-For``; some proxies append a port."""
     if hop.startswith("["):
@@ -131,9 +213,13 @@ def _is_in(address: str, networks: Iterable[Network]) -> bool:
     return any(parsed in network for network in networks)
 
 
-def _origins(origins: tuple[str, ...]) -> re.Pattern[str] | None:
+def _origins(origins: tuple[str, ...], where: str) -> re.Pattern[str] | None:
     """Return the pattern that an Origin header must match; None if any origin may connect."""
-    if not origins:
-        return None
-    patterns = (re.escape(origin).replace(r"\*", r"[A-Za-z0-9.-]+") for origin in origins)
-    return re.compile("|".join(patterns))
+    patterns = []
+    for origin in origins:
+        try:
+            pattern = re.escape(normalised(origin))
+        except ValueError as error:
+            raise ConfigError(f"{where}.origins '{origin}': {error}") from error
+        patterns.append(pattern.replace(r"\*", r"[A-Za-z0-9.-]+"))
+    return re.compile("|".join(patterns)) if patterns else None

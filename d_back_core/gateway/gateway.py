@@ -1,18 +1,17 @@
-"""Listen; give WebSocket connections a session, and other requests an HTTP answer."""
+"""Listen; give WebSocket connections a session, and other requests to the site."""
 
 import asyncio
 import errno
 import logging
 import socket
 import ssl
-from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
 
 from msgspec import structs
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 from websockets.asyncio.server import Server, ServerConnection, serve, unix_serve
-from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from d_back_core.clock import Clock
@@ -21,16 +20,26 @@ from d_back_core.config.reading import problem_of
 from d_back_core.errors import ConfigError, ListenError
 from d_back_core.gateway.admission import Admission
 from d_back_core.gateway.connection import Connection, SharedDeflate
-from d_back_core.gateway.http import HttpBackend, HttpPages
+from d_back_core.gateway.http_protocol import Front
 from d_back_core.gateway.keepalive import Keepalive
-from d_back_core.gateway.listening import UNUSABLE, SocketFile, free_port, usable_addresses
+from d_back_core.gateway.listening import (
+    UNUSABLE,
+    SocketFile,
+    connections_that_fit,
+    free_port,
+    set_backlog,
+    usable_addresses,
+)
 from d_back_core.gateway.requests import RequestHandler
 from d_back_core.gateway.session import Session, SessionBackend
-from d_back_core.web import HttpRequest, HttpResponse
+from d_back_core.gateway.site import HttpBackend, Site
 
 CLOSE_TIMEOUT = 2.0
 ABORT_TIMEOUT = 0.5
 PORT_ATTEMPTS = 10
+ACCEPTED_AT_ONCE = 16
+"""Connections that asyncio accepts in one turn of the loop. It logs as many errors per second if
+the process has no descriptors left."""
 BACKLOG = 4096
 """Connections that the kernel queues until they are accepted. It drops further ones, and such a
 client tries again after a second."""
@@ -54,16 +63,19 @@ class Gateway:
         self._http_backend = http_backend
         self._clock = clock
         self._connections: set[Connection] = set()
-        self._admission = Admission(config)
+        self._admission = Admission(config, backend.counters.rejections)
         self._keepalive = Keepalive(clock)
         self._server: Server | None = None
-        self._stopped = False
+        self._draining = False
+        self._site: Site | None = None
+        """None before `start`: the providers' routes are not known."""
         self._hosts: list[str] = []
         """The addresses to listen on; empty before `check_address`."""
         self._socket_file: SocketFile | None = None
         self._port = config.gateway.port
         self._tls: ssl.SSLContext | None = None
         self._adopt(config)
+        self._front = Front(self.app, self._admission, self._limits, self._connection)
 
     def apply(self, config: Config) -> None:
         """Use another configuration from now on; keys that cannot change while it listens are
@@ -78,6 +90,9 @@ class Gateway:
             self._tls = tls_before
         elif (tls_before is None) != (config.gateway.tls is None):
             log.warning("%s.tls: takes effect at the next start", self._where)
+        self._front.adopt(self._limits)
+        if self._site is not None:
+            self.make_site()
 
     def _with_fixed(self, table: str, new: T, listening: T, keys: tuple[str, ...]) -> T:
         """Return the new table with the old values of ``keys``, and log those that differ."""
@@ -100,9 +115,20 @@ class Gateway:
             _load(tls, gateway.tls, where)
         self._admission.adopt(config)
         self._tls, self._where, self._place = tls, where, config.place
-        self._pages = HttpPages(gateway.static_dir, self._http_backend)
+        self._current = config
         self._config: GatewayConfig = gateway
         self._limits: LimitsConfig = config.limits
+
+    def make_site(self) -> None:
+        """Serve the routes that the providers have now."""
+        self._site = Site(
+            self._current, self._http_backend, self._admission, lambda: not self._draining
+        )
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request that is not an upgrade, as an ASGI application."""
+        site = self._site or PlainTextResponse("Service Unavailable\n", 503)
+        await site(scope, receive, send)
 
     @property
     def port(self) -> int:
@@ -143,14 +169,26 @@ class Gateway:
         """Start to listen; raises `ConfigError` if that fails."""
         if not self._hosts and self._socket_file is None:
             await self.check_address()
+        self.make_site()
+        wanted = self._limits.connections
+        self._admission.fitting = fitting = connections_that_fit(wanted)
+        if fitting < wanted:
+            where = self._where.removesuffix("gateway")
+            log.warning(
+                "%slimits.connections %d: the process may have %d (raise the limit of open files)",
+                where,
+                wanted,
+                fitting,
+            )
         self._server = await self._listen()
+        set_backlog(self._server.sockets, BACKLOG)
         if self._config.path is None:
             self._port = self._server.sockets[0].getsockname()[1]
         log.info("listening on %s", self.url)
 
     async def drain(self) -> None:
         """Refuse new clients, and close the others with 1001, spread over ``drain_time``."""
-        self._pages.draining = True
+        self._draining = True
         sessions = list(self.sessions)
         for session in sessions if self._config.drain_time else ():
             session.start_closing()
@@ -158,8 +196,8 @@ class Gateway:
 
     async def stop(self) -> None:
         """Stop listening and close all connections with 1001; may be called twice."""
-        self._stopped = True
         server, self._server = self._server, None
+        self._front.shut()
         if server is None:
             return
         server.close()
@@ -168,11 +206,14 @@ class Gateway:
         for connection in self._connections - {each.connection for each in self.sessions}:
             connection.abort()  # no session yet: the client expects no close frame
         closed = asyncio.ensure_future(server.wait_closed())
-        await asyncio.wait([closed], timeout=CLOSE_TIMEOUT)
+        emptied = asyncio.ensure_future(self._front.emptied.wait())
+        await asyncio.wait([closed, emptied], timeout=CLOSE_TIMEOUT)
+        emptied.cancel()
         for connection in list(self._connections):
             connection.abort()
+        await self._front.end()
         await asyncio.wait([closed], timeout=ABORT_TIMEOUT)
-        # What is left is a TLS handshake. `_made` aborts it when it ends, or its timeout does.
+        # What is left is a TLS handshake. The front aborts it when it ends, or its timeout does.
         closed.cancel()
 
     async def _listen(self) -> Server:
@@ -196,7 +237,7 @@ class Gateway:
         logger.setLevel(logging.CRITICAL)
         return {
             "process_request": self._answer,
-            "create_connection": self._connection,
+            "create_connection": self._front.accepted,
             "compression": None,
             "extensions": [SharedDeflate()],
             "max_size": self._limits.message_size,
@@ -204,7 +245,7 @@ class Gateway:
             "ping_interval": None,  # `Keepalive` pings, without a task per connection
             "open_timeout": self._limits.handshake_timeout,
             "close_timeout": CLOSE_TIMEOUT,
-            "backlog": BACKLOG,
+            "backlog": ACCEPTED_AT_ONCE,
             "server_header": "d-back",
             "logger": logger,
             "ssl": self._tls,
@@ -214,15 +255,10 @@ class Gateway:
         return Connection(
             *args,
             **options,
-            made=self._made,
+            made=self._connections.add,
             lost=self._lost,
             max_unsent=self._limits.write_buffer,
         )
-
-    def _made(self, connection: Connection) -> None:
-        self._connections.add(connection)
-        if self._stopped:  # a TLS handshake that ended after `stop`
-            connection.abort()
 
     def _lost(self, connection: Connection) -> None:
         self._connections.discard(connection)
@@ -263,40 +299,24 @@ class Gateway:
             self.sessions.discard(session)
             self._backend.counters.count_close(connection.close_code)
 
-    async def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
-        if "websocket" in _header(request, "Upgrade").lower():
-            origin, address = _header(request, "Origin"), self._address(connection, request)
-            rejected = self._admission.rejected(origin, address)
-            if self._pages.draining:
-                rejected = HTTPStatus.SERVICE_UNAVAILABLE, "shutting down"
-            if rejected is None:
-                self._admit(connection, address)
-                return None
-            status, reason = rejected
-            self._backend.counters.rejections[reason] += 1
-            return connection.respond(status, f"{status.phrase}: {reason}\n")
-        try:
-            target = urlsplit(request.path)
-            path = unquote(target.path)
-        except ValueError:  # an invalid host, as in //[
-            return connection.respond(HTTPStatus.BAD_REQUEST, "Bad Request\n")
-        answer = await self._pages.answer(
-            HttpRequest(
-                method=request.method,
-                path=path,
-                query=target.query,
-                headers={name.lower(): _header(request, name) for name in request.headers},
-                address=self._address(connection, request),
-            )
-        )
-        headers = self._admission.cors(_header(request, "Origin"))
-        return _response(answer, headers, head=request.method == "HEAD")
-
-    def _admit(self, connection: ServerConnection, address: str) -> None:
-        """Count the client from now on; further handshakes may be under way at the same time."""
-        if isinstance(connection, Connection):
-            connection.client_address = address
-            self._admission.enter(address)
+    def _answer(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Return the answer to an upgrade that is refused."""
+        origin, host = _header(request, "Origin"), _header(request, "Host")
+        address = self._admission.counted(self._address(connection, request))
+        refusal = self._admission.refused(origin, host, draining=self._draining)
+        if (
+            refusal is None
+            and isinstance(connection, Connection)
+            and (connection.client_address != address)
+        ):
+            # It came through a proxy, and counts under its own address from now on.
+            refusal = self._admission.claim(address)
+            if refusal is None:
+                connection.client_address = address
+        if refusal is None:
+            return None
+        status, reason = refusal
+        return connection.respond(status, f"{status.phrase}: {reason}\n")
 
     def _address(self, connection: ServerConnection, request: Request) -> str:
         peer = connection.remote_address
@@ -322,24 +342,3 @@ def _load(context: ssl.SSLContext, tls: Tls, where: str) -> None:
 def _header(request: Request, name: str) -> str:
     """Return all values of a header, which a client may send more than once."""
     return ", ".join(request.headers.get_all(name))
-
-
-def _response(answer: HttpResponse, more: dict[str, str], *, head: bool) -> Response:
-    status = HTTPStatus(answer.status)
-    headers = Headers(
-        {
-            "Content-Type": answer.content_type,
-            "Content-Length": str(len(answer.body)),
-            "Connection": "close",
-            "X-Content-Type-Options": "nosniff",
-            "Referrer-Policy": "no-referrer",
-            **more,
-            **answer.headers,
-            "Vary": ", ".join(each["Vary"] for each in (more, answer.headers) if "Vary" in each),
-        }
-    )
-    if not headers["Vary"]:
-        del headers["Vary"]
-    if status in {HTTPStatus.NOT_MODIFIED, HTTPStatus.NO_CONTENT}:
-        del headers["Content-Length"], headers["Content-Type"]
-    return Response(status.value, status.phrase, headers, b"" if head else answer.body)

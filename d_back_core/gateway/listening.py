@@ -8,8 +8,13 @@ import errno
 import os
 import socket
 import stat
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+RESERVED_DESCRIPTORS = 64
+"""For everything that is not a connection: files, databases, the providers' own sockets."""
 UNUSABLE = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT})
 """Errors of an address that this machine does not have. In a container without IPv6, ``localhost``
 is often ``::1`` too."""
@@ -50,6 +55,32 @@ def _try(probe: socket.socket, address: tuple[object, ...]) -> None:
         if probe.family == socket.AF_INET6:
             probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         probe.bind(address)
+
+
+def connections_that_fit(wanted: int) -> int:
+    """Return the number of connections for which the process has descriptors, after the soft
+    limit is raised to the hard one."""
+    if os.name != "posix":
+        return wanted
+    import resource  # noqa: PLC0415  Windows lacks it
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with suppress(OSError, ValueError):  # macOS refuses a limit without an end
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return wanted
+    return min(wanted, max(1, soft - RESERVED_DESCRIPTORS))
+
+
+def set_backlog(listening: Iterable[Any], backlog: int) -> None:
+    """Let the kernel queue more connections than asyncio accepts in one turn of the loop."""
+    if os.name != "posix":
+        return
+    for each in listening:
+        with socket.socket(fileno=os.dup(each.fileno())) as same:
+            same.listen(backlog)
 
 
 async def free_port(host: str) -> int:

@@ -1,8 +1,17 @@
 """Load, check and register the plugins that the configuration names; no other is imported."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Collection, Container, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Collection,
+    Container,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import pluggy
@@ -20,6 +29,9 @@ from d_back_core.providers.plugin_checks import (
     hooks_of,
 )
 from d_back_core.secret import Secret
+
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
 
 LASTING = frozenset({"events", "record"})
 """Hooks that a probe does not call."""
@@ -109,6 +121,12 @@ class Plugin:
         stream: AsyncIterator[Any] = self._call("events", {})
         return stream
 
+    @cached_property
+    def routes(self) -> "Sequence[BaseRoute]":
+        """What the provider serves over HTTP; may raise anything. It is asked once."""
+        routes: Sequence[BaseRoute] = self._call("routes", {})
+        return routes
+
     def _call(self, hook: str, arguments: dict[str, object]) -> Any:
         # Only the arguments that it declares: a hook may gain arguments, and old plugins still
         # work (R36).
@@ -153,6 +171,11 @@ def load(config: configuration.Config, given: Mapping[str, object] | None = None
                 f"{config.source}: chain.recorders: {where} does not implement record"
             )
         loaded.append(plugin)
+    serving = [plugin for plugin in loaded if plugin.name in config.gateway.http]
+    if serving:
+        from d_back_core.providers.routes import check_routes  # noqa: PLC0415  imports Starlette
+
+        check_routes(serving, f"{config.source}: gateway.http")
     return loaded
 
 

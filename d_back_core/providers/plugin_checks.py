@@ -18,7 +18,11 @@ from d_back_core.errors import described, nearest
 from d_back_core.hookspecs import HOOK_VERSION, PROJECT, ProviderSpec
 from d_back_core.providers.entry_points import line_of
 
-NOT_ASYNC = {"events": "an async generator", "commands": "a plain classmethod"}
+NOT_ASYNC = {
+    "events": "an async generator",
+    "commands": "a plain classmethod",
+    "routes": "a plain method",
+}
 RECORDS = ("merged", "public")
 ANSWERS = ("servers", "users")
 """Hooks whose answers can age."""

@@ -13,11 +13,18 @@ longest wait: a provider that logs in and fails at once must not log in every se
 import asyncio
 import logging
 import traceback
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+)
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import tenacity
 
@@ -39,6 +46,8 @@ SECONDS_PER_TURN = 0.01
 time, whichever comes first."""
 LONGEST_PAUSE = 1.0
 STOP_TIMEOUT = 2.0
+
+T = TypeVar("T")
 
 log = logging.getLogger("d_back.providers")
 
@@ -137,17 +146,46 @@ class Supervisor:
 
     async def call(self, hook: str, **arguments: object) -> Any:
         """Call a hook. Raises `ProviderError` for every failure, a time-out included."""
+        self._check_running(hook)
+        return await self._call(hook, self.core.timeout, arguments)
+
+    async def serve(
+        self, answer: Callable[[], Awaitable[None]], begun: asyncio.Future[None]
+    ) -> None:
+        """Await the answer to an HTTP request. ``begun`` is done as soon as the response begins,
+        which has to be within ``timeout``. Raises `ProviderError` for every failure."""
+        self._check_running("routes")
+        task = self._owned(self._guarded("routes", answer()))
+        try:
+            await self._wait("routes", self.core.timeout, _first(task, begun))
+            await asyncio.shield(task)
+        except (ProviderError, asyncio.CancelledError):
+            raise
+        except Exception as error:  # other people's code: an answer can fail in the middle
+            raise self._failure("routes", error) from error
+        finally:
+            task.cancel()
+
+    def _check_running(self, hook: str) -> None:
         if self.ended:
             raise ProviderError(self.name, hook, RuntimeError("it is not configured any more"))
         if not self.running:
             raise ProviderError(self.name, hook, RuntimeError("it is not running"))
-        return await self._call(hook, self.core.timeout, arguments)
 
     async def _call(self, hook: str, timeout: float, arguments: dict[str, object]) -> Any:
-        # A task of its own: a provider that ignores its cancellation then delays no one else.
-        task = asyncio.ensure_future(self._begun(hook, arguments))
+        return await self._wait(
+            hook, timeout, self._guarded(hook, self.plugin.call(hook, **arguments))
+        )
+
+    def _owned(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
         self._calls.add(task)  # a task without a reference may be collected while it runs
         task.add_done_callback(self._on_call_done)
+        return task
+
+    async def _wait(self, hook: str, timeout: float, work: Coroutine[Any, Any, T]) -> T:
+        # A task of its own: a provider that ignores its cancellation then delays no one else.
+        task = self._owned(work)
         began = self._clock.time()
         self.calls += 1
         self.failures += 1  # until it has answered
@@ -174,11 +212,9 @@ class Supervisor:
         self.latency = self._clock.time() - began
         return answer
 
-    async def _begun(self, hook: str, arguments: dict[str, object]) -> Any:
+    async def _guarded(self, hook: str, work: Awaitable[T]) -> T:
         with self._exits_are_failures(hook):
-            return await TimedAwaitable(
-                self.plugin.call(hook, **arguments), lambda took: self._log_blocking(hook, took)
-            )
+            return await TimedAwaitable(work, lambda took: self._log_blocking(hook, took))
 
     @contextmanager
     def _exits_are_failures(self, hook: str) -> Iterator[None]:
@@ -401,6 +437,13 @@ class Supervisor:
 
     def _log_blocking(self, hook: str, seconds: float) -> None:
         log.warning("provider %s: %s: blocked the event loop for %.2f s", self.name, hook, seconds)
+
+
+async def _first(task: asyncio.Task[None], begun: asyncio.Future[None]) -> None:
+    """Return when the response has begun; raise what the task raises before."""
+    await asyncio.wait({task, begun}, return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        task.result()
 
 
 def _is_cancelled() -> bool:

@@ -10,14 +10,13 @@ gets what it needs when it is made; none is changed from outside afterwards.
 import asyncio
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from d_back_core.chain.server_list import ServerList
 from d_back_core.clock import Clock
 from d_back_core.config import Config
-from d_back_core.errors import ProviderError
 from d_back_core.models import Server
 from d_back_core.providers.loader import Plugin
 from d_back_core.state.access import Access
@@ -33,8 +32,10 @@ from d_back_core.state.server_state import ServerState, Shared
 from d_back_core.state.unresolved_names import UnresolvedNames
 from d_back_core.stats import Counters, Stats
 from d_back_core.tasks import Tasks
-from d_back_core.web import HttpRequest, HttpResponse
 from d_back_core.wire.frames import Body
+
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
 
 QUIET_TURNS = 10
 """Turns of the loop without any change after which `Live.settle` returns."""
@@ -172,20 +173,13 @@ class Live:
         await asyncio.gather(*(resolver.settled() for resolver in resolvers))
         self._changes.flush()  # the caller expects that clients have been written to
 
-    async def page(self, request: HttpRequest) -> HttpResponse | None:
-        """Return the answer of the first HTTP provider that serves this path."""
-        for name in self.config.gateway.http:
-            supervisor = self.providers.supervisors.get(name)  # a reload may have removed it
-            if supervisor is None or not supervisor.plugin.implements("http"):
-                continue
-            try:
-                answer = await supervisor.call("http", request=request)
-            except ProviderError as error:
-                log.warning("%s", error)
-                continue
-            if isinstance(answer, HttpResponse):
-                return answer
-        return None
+    def routes(self) -> "Sequence[Sequence[BaseRoute]]":
+        """Return the routes of each provider that serves HTTP, in order."""
+        from d_back_core.providers.routes import routes_of  # noqa: PLC0415  imports Starlette
+
+        supervisors = self.providers.supervisors
+        serving = [supervisors[name] for name in self.config.gateway.http if name in supervisors]
+        return [routes_of(each) for each in serving if each.plugin.implements("routes")]
 
     def health(self) -> bytes:
         """Return the states of the providers as JSON; it is public."""

@@ -1,6 +1,5 @@
 """The pages in ``docs/en/``: they leave nothing out, and what they show is what happens."""
 
-import ast
 import asyncio
 import inspect
 import json
@@ -9,10 +8,10 @@ import re
 import runpy
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from textwrap import dedent
 from types import UnionType
 from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
@@ -49,8 +48,6 @@ from d_back_core import (
     Credentials,
     Event,
     Grant,
-    HttpRequest,
-    HttpResponse,
     Message,
     MessageDeleted,
     MessageEdited,
@@ -74,7 +71,8 @@ from d_back_core.config.decoding import Duration, File, Timeout, decode
 from d_back_core.config.loading import ENVIRONMENT
 from d_back_core.errors import ErrorCode
 from d_back_core.gateway import gateway, session
-from d_back_core.gateway.http import HttpPages
+from d_back_core.gateway.admission import Admission
+from d_back_core.gateway.site import PAGE_PATHS, Site
 from d_back_core.hookspecs import ProviderSpec
 from d_back_core.providers.health import KEPT, State
 from d_back_core.providers.plugin_checks import hooks_specified
@@ -324,18 +322,12 @@ async def test_http_example() -> None:
 
 
 def http_paths() -> Iterator[str]:
-    for node in ast.walk(ast.parse(dedent(inspect.getsource(HttpPages)))):
-        if isinstance(node, ast.MatchSequence):
-            yield "".join(f"/{part}" for part in map(path_part, node.patterns))
-        elif isinstance(node, ast.Set):
-            texts = [each.value for each in node.elts if isinstance(each, ast.Constant)]
-            yield from (str(text) for text in texts if str(text).startswith("/"))
-
-
-def path_part(pattern: ast.pattern) -> str:
-    if isinstance(pattern, ast.MatchValue) and isinstance(pattern.value, ast.Constant):
-        return str(pattern.value.value)
-    return "ID"
+    config = configuration.parse({"gateway": {"port": 0}})
+    backend = WebSocketServer(config=config).live
+    site = Site(config, backend, Admission(config, Counter()), lambda: True)
+    for route in site.routes:
+        yield re.sub(r"{\w+}", "ID", getattr(route, "path", ""))
+    yield from PAGE_PATHS
 
 
 # The configuration
@@ -582,7 +574,6 @@ def test_hooks() -> None:
         ("`servers()`", [Server]),
         ("`users(server_id)`", [User]),
         ("`authorize(server_id, credentials, address)`", [Credentials, Grant]),
-        ("`http(request)`", [HttpRequest, HttpResponse]),
     ],
 )
 def test_fields_of_hooks(heading: str, kinds: list[type[Struct]]) -> None:
@@ -716,7 +707,7 @@ def health(server: WebSocketServer) -> Mapping[str, str]:
 async def served(server: WebSocketServer, path: str) -> object:
     """The JSON at that path."""
     reader, writer = await asyncio.open_connection("localhost", server.port)
-    writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
     answer = await reader.read()
     writer.close()
     return json.loads(answer.partition(b"\r\n\r\n")[2])

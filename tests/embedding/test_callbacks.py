@@ -774,7 +774,8 @@ async def got(server: WebSocketServer, path: str) -> tuple[int, str, bytes]:
     """The status, the content type and the body of a GET."""
     async with asyncio.timeout(60):
         reader, writer = await asyncio.open_connection("localhost", server.port)
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        request = f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        writer.write(request.encode())
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
         writer.close()
         await writer.wait_closed()

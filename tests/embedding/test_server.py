@@ -229,7 +229,7 @@ async def test_a_static_dir_can_be_set_also_while_it_runs(tmp_path: Path) -> Non
 
     async def page(server: WebSocketServer) -> bytes:
         reader, writer = await asyncio.open_connection("localhost", server.port)
-        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
         try:
             return await reader.read()
         finally:

@@ -60,14 +60,17 @@ async def http(
     server: WebSocketServer, path: str, *headers: str, method: str = "GET"
 ) -> tuple[int, str, bytes]:
     """Status, head and body."""
-    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", *headers, "", ""]
+    lines = [f"{method} {path} HTTP/1.1", "Host: localhost", *headers]
+    if not any(line.startswith("Connection:") for line in headers):
+        lines.append("Connection: close")
+    lines += ["", ""]
     async with asyncio.timeout(RECEIVE_TIMEOUT):
         reader, writer = await asyncio.open_connection("localhost", server.port)
         writer.write("\r\n".join(lines).encode())
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
         writer.close()
         await writer.wait_closed()
-    return int(head.split()[1]), head.decode(), body
+    return int(head.split()[1]), head.decode().lower(), body
 
 
 # What one session may send
@@ -370,7 +373,7 @@ async def test_servers_are_listed() -> None:
     async with serving() as server:
         status, head, body = await http(server, "/api/servers")
     assert status == 200
-    assert "Content-Type: application/json" in head
+    assert "content-type: application/json" in head
     assert json.loads(body)["servers"]["2"] == {"id": "two", "name": "Two", "passworded": True}
 
 
@@ -393,7 +396,7 @@ async def test_the_users_of_a_protected_server_need_credentials() -> None:
     async with serving(source, servers=POLICY) as server:
         status, head, body = await http(server, "/api/servers/two")
         assert status == 401
-        assert "WWW-Authenticate:" in head
+        assert "www-authenticate:" in head
         assert b"Bob" not in body
         assert (await http(server, "/api/servers/two", basic("wrong")))[0] == 401
         assert (await http(server, "/api/servers/two", basic("open sesame")))[0] == 200
@@ -466,9 +469,9 @@ async def test_cross_origin_reading_is_for_the_allowed_origins() -> None:
     gateway = {"port": 0, "origins": ["https://example.org"]}
     async with serving(gateway=gateway) as server:
         _, head, _ = await http(server, "/api/servers", "Origin: https://example.org")
-        assert "Access-Control-Allow-Origin: https://example.org" in head
+        assert "access-control-allow-origin: https://example.org" in head
         _, head, _ = await http(server, "/api/servers", "Origin: https://evil.example")
-        assert "Access-Control" not in head
+        assert "access-control" not in head
 
 
 async def test_a_preflight_is_answered() -> None:
@@ -477,8 +480,8 @@ async def test_a_preflight_is_answered() -> None:
         origin = "Origin: https://example.org"
         status, head, body = await http(server, "/api/servers", origin, method="OPTIONS")
     assert (status, body) == (204, b"")
-    assert "Access-Control-Allow-Origin: *" in head
-    assert "Access-Control-Allow-Headers: Authorization" in head
+    assert "access-control-allow-origin: *" in head
+    assert "access-control-allow-headers: authorization" in head
 
 
 # Readiness and draining

@@ -28,7 +28,7 @@ from d_back_core.cli.plugins import CheckedRow
 NAMES = {
     *("ConfigError", "DBackError", "JoinError", "PluginError", "ProviderError"),
     *("Context", "HOOK_VERSION", "Overlay", "command_config", "hookimpl"),
-    *("Credentials", "Grant", "HttpRequest", "HttpResponse"),
+    *("Credentials", "Grant"),
     *("Server", "Status", "UNSET", "User"),
     *("AccessRevoked", "Event", "Reload", "ServerChanged", "ServerRemoved"),
     *("Message", "MessageDeleted", "MessageEdited"),
@@ -159,7 +159,7 @@ async def test_metrics() -> None:
     script = {"script": testing.ScriptedProvider({}, {})}
     async with WebSocketServer(0, config=config.parse(table), providers=script) as server:
         reader, writer = await asyncio.open_connection("localhost", server.port)
-        writer.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        writer.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         answer = (await reader.read()).decode()
         writer.close()
     served = re.findall(r"^# TYPE (d_back_\w+)", answer, re.MULTILINE)

@@ -14,7 +14,7 @@ import pytest
 from msgspec import structs
 from sample_users import ADA, BOB, CID, ONE
 
-from d_back_core import ConfigError, File, HttpRequest, Server, User, hookimpl
+from d_back_core import ConfigError, File, Server, User
 from d_back_core.client import ClientWorld, connect
 from d_back_core.config import GatewayConfig
 from d_back_core.state import snapshot
@@ -191,29 +191,6 @@ async def test_r34_the_list_goes_out_under_its_own_type() -> None:
         frames = await client.new_frames()
         assert isinstance(frames[0], ServerListUpdate)
         assert frames[0].data == {}
-
-
-class Pages(ScriptedProvider):
-    """A provider that serves no path, when it is let go."""
-
-    @hookimpl
-    async def http(self) -> None:
-        await self._called("http")
-
-
-async def test_r17_a_page_that_is_asked_for_survives_the_removal_of_a_provider() -> None:
-    """The next one of the list is gone when the first has answered: its turn is left out."""
-    given = providers() | {"c": Pages(), "d": Pages()}
-    table = {"http": ["c", "d"]}
-    async with served(given, gateway=table) as gateway:
-        given["c"].hold("http")
-        asked = asyncio.create_task(gateway.live.page(HttpRequest(method="GET", path="/x")))
-        await gateway.settle()
-        assert "http" in given["c"].calls
-        await gateway.server.reload(configured(["a", "b", "c"], gateway={"http": ["c"]}))
-        given["c"].release("http")
-        assert await asked is None
-        assert "http" not in given["d"].calls
 
 
 async def test_an_invalid_configuration_changes_nothing() -> None:

@@ -1,13 +1,12 @@
 """The page's files, as they are served: read once, known by their paths."""
 
 import hashlib
-from collections.abc import Mapping
-from http import HTTPStatus
 from importlib.resources import files as resources
 
-from d_back_core import HttpResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 
-FOLDER = "/page/"
 TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -17,6 +16,7 @@ TYPES = {
     ".webmanifest": "application/manifest+json",
     ".woff2": "font/woff2",
 }
+INDEX = "index.html"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; img-src 'self'; "
     "manifest-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -35,29 +35,34 @@ class Files:
     """All files of the page, in memory: they are few and small."""
 
     def __init__(self) -> None:
-        self._answers: dict[str, HttpResponse] = {}
+        self._bodies: dict[str, bytes] = {}
+        self._headers: dict[str, dict[str, str]] = {}
         for file in resources("d_back_page").joinpath("files").iterdir():
             body = file.read_bytes()
-            suffix = file.name[file.name.rindex(".") :]
+            kind = TYPES[file.name[file.name.rindex(".") :]]
             etag = f'"{hashlib.sha256(body).hexdigest()[:20]}"'
-            headers = {**HEADERS, "ETag": etag}
-            answer = HttpResponse(content_type=TYPES[suffix], body=body, headers=headers)
-            self._answers[FOLDER + file.name] = answer
-        index = self._answers.pop(f"{FOLDER}index.html")
-        self._answers |= {"/": index, "/index.html": index}
+            self._bodies[file.name] = body
+            self._headers[file.name] = {**HEADERS, "Content-Type": kind, "ETag": etag}
 
-    def answer(self, path: str, headers: Mapping[str, str]) -> HttpResponse | None:
-        """The file at that path, or that the client has it already; None: there is none."""
-        found = self._answers.get(path)
-        if found is None:
-            return None
-        known = [tag.strip().removeprefix("W/") for tag in _header(headers, "if-none-match")]
-        if found.headers["ETag"] not in known:
-            return found
-        return HttpResponse(
-            status=HTTPStatus.NOT_MODIFIED, content_type=found.content_type, headers=found.headers
-        )
+    async def index(self, request: Request) -> Response:
+        """Return the page itself."""
+        return self._response(INDEX, request)
+
+    async def file(self, request: Request) -> Response:
+        """Return the file that the path names."""
+        name = request.path_params["name"]
+        if name not in self._bodies or name == INDEX:
+            raise HTTPException(404)
+        return self._response(name, request)
+
+    def _response(self, name: str, request: Request) -> Response:
+        """Return the file, or 304 if the client has it already."""
+        headers = self._headers[name]
+        known = [tag.strip().removeprefix("W/") for tag in _header(request, "if-none-match")]
+        if headers["ETag"] in known:
+            return Response(status_code=304, headers=headers)
+        return Response(self._bodies[name], headers=headers)
 
 
-def _header(headers: Mapping[str, str], name: str) -> list[str]:
-    return headers.get(name, "").split(",")
+def _header(request: Request, name: str) -> list[str]:
+    return ",".join(request.headers.getlist(name)).split(",")

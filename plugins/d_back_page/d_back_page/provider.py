@@ -1,23 +1,15 @@
 """The provider: serves the page, and to operators what it shows of the chain."""
 
-from collections.abc import Callable
-from http import HTTPStatus
+from collections.abc import Callable, Sequence
 
 import msgspec
 from msgspec import Struct
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
 
-from d_back_core import (
-    Context,
-    HttpRequest,
-    HttpResponse,
-    ProviderStats,
-    Secret,
-    ServerStats,
-    Stats,
-    hookimpl,
-)
+from d_back_core import Context, ProviderStats, Secret, ServerStats, Stats, hookimpl
 from d_back_page.files import Files
-from d_back_page.operators import is_operator
 
 MIN_TOKEN = 16
 """Characters: what can be guessed as often as one likes must not be guessable."""
@@ -27,7 +19,7 @@ class PageConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[providers.page]``."""
 
     token: Secret | None = None
-    """Opens the operator's panel. Unset: it opens on this machine only, and without a token."""
+    """Opens the operator's panel. Unset: it does not open."""
 
     def __post_init__(self) -> None:
         """Refuse a token that could be guessed, or that nobody could offer."""
@@ -83,23 +75,32 @@ class PageProvider:
         self._stats = Stats
 
     @hookimpl
-    async def http(self, request: HttpRequest) -> HttpResponse | None:
-        """A file of the page, or what the page asks for."""
-        match request.path:
-            case "/page/operator":
-                helps = self._token is not None
-                return _json(Standing(operator=self._admits(request), token=helps))
-            case "/page/chain" if self._admits(request):
-                return _json(self._chain())
-            case "/page/chain":
-                headers = {"WWW-Authenticate": "Bearer", "Cache-Control": "no-store"}
-                return HttpResponse(
-                    status=HTTPStatus.UNAUTHORIZED, body=b"Unauthorized\n", headers=headers
-                )
-        return self._files.answer(request.path, request.headers)
+    def routes(self) -> Sequence[BaseRoute]:
+        """Serve the page, its files, and what it asks for."""
+        return [
+            Route("/", self._files.index),
+            Route("/index.html", self._files.index),
+            Route("/page/operator", self._standing),
+            Route("/page/chain", self._show_chain),
+            Route("/page/{name}", self._files.file),
+        ]
 
-    def _admits(self, request: HttpRequest) -> bool:
-        return is_operator(request, self._token)
+    async def _standing(self, request: Request) -> Response:
+        helps = self._token is not None
+        return _json(Standing(operator=self._admits(request), token=helps))
+
+    async def _show_chain(self, request: Request) -> Response:
+        if self._admits(request):
+            return _json(self._chain())
+        headers = {"WWW-Authenticate": "Bearer", "Cache-Control": "no-store"}
+        return PlainTextResponse("Unauthorized\n", 401, headers)
+
+    def _admits(self, request: Request) -> bool:
+        """True if the client gives the token. Its address proves nothing: a reverse proxy on this
+        machine has a loopback address, too."""
+        scheme, _, offered = request.headers.get("authorization", "").partition(" ")
+        given = scheme.lower() == "bearer"
+        return given and self._token is not None and self._token == Secret(offered.strip())
 
     def _chain(self) -> ChainState:
         stats = self._stats()
@@ -112,9 +113,6 @@ class PageProvider:
         )
 
 
-def _json(answer: Struct) -> HttpResponse:
-    return HttpResponse(
-        content_type="application/json",
-        body=msgspec.json.encode(answer),
-        headers={"Cache-Control": "no-store"},
-    )
+def _json(answer: Struct) -> Response:
+    headers = {"Cache-Control": "no-store"}
+    return Response(msgspec.json.encode(answer), 200, headers, "application/json")

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.async_api import Browser, ConsoleMessage, Error, Page, async_playwright
 
-from d_back_core import Server, User
+from d_back_core import Secret, Server, User
 from d_back_core.config import parse
 from d_back_core.embedding.server import WebSocketServer
 from d_back_page import PageConfig, PageProvider
@@ -37,6 +37,8 @@ FLAGS = [
     "--disable-sync",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
 ]
+TOKEN = "a-token-of-the-operator"
+PROTECTED = PageConfig(token=Secret(TOKEN))
 ONE = {"1": Server(name="The club", id="club", default=True)}
 MEMBERS = {
     "11": User(username="Ada", status="online", role_color="#e8743b"),
@@ -119,6 +121,11 @@ class Visitor:
         """Open the page, and wait until it is live."""
         await self.page.goto(self.url + query)
         await self.until("document.body.dataset.link === 'live'")
+
+    async def be_operator(self) -> None:
+        """Have given the token in this tab before."""
+        kept = f"sessionStorage.setItem('d-back operator', '{TOKEN}')"
+        await self.page.add_init_script(kept)
 
     async def until(self, condition: str, argument: object = None) -> None:
         """Wait until that JavaScript is true. It is evaluated again and again from outside: the

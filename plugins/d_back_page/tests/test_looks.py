@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
-from page_browser import LOST, MEMBERS, ONE, Visitor, artefacts, club, gateway, visiting
+from page_browser import LOST, MEMBERS, ONE, PROTECTED, Visitor, artefacts, club, gateway, visiting
 from playwright.async_api import Browser
 
 from d_back_core import Message, Server, User
@@ -89,8 +89,9 @@ async def focused(visitor: Visitor) -> str:
 
 async def test_all_is_reached_with_the_keyboard(browser: Browser) -> None:
     """In the order of the page; what has the focus is outlined."""
-    server = gateway({"club": club()})
+    server = gateway({"club": club()}, page=PROTECTED)
     async with server, visiting(browser, server) as visitor:
+        await visitor.be_operator()
         await visitor.open()
         await visitor.until("document.querySelectorAll('.member').length === 4")
         await visitor.page.get_by_role("button", name="Chain").wait_for()
@@ -146,8 +147,9 @@ async def until_active(visitor: Visitor, label: str) -> None:
 
 async def test_a_panel_that_closes_gives_the_focus_back(browser: Browser) -> None:
     """Escape closes it; its button says whether it is open."""
-    server = gateway({"club": club()})
+    server = gateway({"club": club()}, page=PROTECTED)
     async with server, visiting(browser, server) as visitor:
+        await visitor.be_operator()
         await visitor.open()
         opener = visitor.page.get_by_role("button", name="Chain")
         await opener.press("Enter")
@@ -163,11 +165,12 @@ async def test_the_rules_of_accessibility_are_kept(browser: Browser, scheme: str
     """Axe finds nothing: with the chain open, with a closed door, and while the line is down."""
     servers = {**ONE, "2": Server(name="The pub", id="pub")}
     script = ScriptedProvider(servers, {"1": MEMBERS, "2": {}})
-    server = gateway({"club": script}, policies={"2": {"password": "sesame"}})
+    server = gateway({"club": script}, policies={"2": {"password": "sesame"}}, page=PROTECTED)
     viewport = {"width": 1280, "height": 800}
     traits = {"color_scheme": scheme, "reduced_motion": "reduce", "viewport": viewport}
     async with server, visiting(browser, server, **traits) as visitor:
         visitor.tolerated = LOST
+        await visitor.be_operator()
         await visitor.open()
         script.emit(Message(server_id="1", uid="11", message="good morning", channel="7"))
         await visitor.until("document.querySelectorAll('#talk p').length === 1")
@@ -301,8 +304,9 @@ async def test_picture_of_a_failover(browser: Browser, tmp_path: Path) -> None:
     users["17"] = User(username="Dorothy", status="online", role_color="#c8d6e5")
     del users["15"]
     tables = {"discord": {"grace": 0.05}}
-    server = gateway({"discord": above, "postgres": below}, tables=tables)
+    server = gateway({"discord": above, "postgres": below}, tables=tables, page=PROTECTED)
     async with server, visiting(browser, server, color_scheme="dark") as visitor:
+        await visitor.be_operator()
         await visitor.open()
         await visitor.page.get_by_role("button", name="Chain").click()
         await visitor.page.locator("#answers").get_by_text("discord", exact=True).wait_for()

@@ -1,13 +1,16 @@
 """The provider: answers one path, and looks how late the event loop is."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 from msgspec import Struct
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import choose_encoder
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
 
-from d_back_core import Context, HttpRequest, HttpResponse, hookimpl
+from d_back_core import Context, hookimpl
 from d_back_prometheus.metrics import Metrics
 
 LAG_INTERVAL = 1.0
@@ -58,16 +61,15 @@ class PrometheusProvider:
             self._metrics = None
 
     @hookimpl
-    async def http(self, request: HttpRequest) -> HttpResponse | None:
-        """The metrics, in the format that the scraper prefers."""
-        if request.path != self._path:
-            return None
-        headers: Mapping[str, str] = request.headers
-        encode, content_type = choose_encoder(headers.get("accept", ""))
-        headers = {"Cache-Control": "no-store"}
-        return HttpResponse(
-            content_type=content_type, body=encode(self._registry), headers=dict(headers)
-        )
+    def routes(self) -> Sequence[BaseRoute]:
+        """Serve the metrics at their path."""
+        return [Route(self._path, self._show)]
+
+    async def _show(self, request: Request) -> Response:
+        """Return the metrics, in the format that the scraper prefers."""
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        headers = {"Content-Type": content_type, "Cache-Control": "no-store"}
+        return Response(encode(self._registry), headers=headers)
 
 
 async def _watch_loop(context: Context, metrics: Metrics) -> None:

@@ -25,7 +25,8 @@ def serving(town: ScriptedProvider, path: str = "/metrics") -> WebSocketServer:
 
 async def scrape(server: WebSocketServer, path: str = "/metrics", accept: str = "") -> str:
     reader, writer = await asyncio.open_connection("localhost", server.port)
-    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\n\r\n".encode())
+    lines = f"GET {path} HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\nConnection: close\r\n\r\n"
+    writer.write(lines.encode())
     answer = (await reader.read()).decode()
     writer.close()
     await writer.wait_closed()

@@ -38,7 +38,7 @@ NO_DATA = "test_lost_source_returns_no_data"
 NEW_DATA = "test_reconnect_returns_new_data"
 NEW_EVENTS = "test_reconnect_yields_new_events"
 AUTHORIZE = "test_wrong_credentials_are_refused"
-HTTP = "test_http_answers_its_own_paths"
+ROUTES = "test_routes_answer"
 RECORD = "test_record_is_idempotent"
 BLOCKS = "test_nothing_blocks_the_event_loop"
 SECRETS = "test_secrets_stay_hidden"
@@ -852,33 +852,47 @@ DEFECTS = [
 """,
     ),
     Defect(
-        "a response for every path",
-        HTTP,
-        "a path that is not the provider's",
+        "a path of the gateway",
+        ROUTES,
+        "'/healthz' belongs to the gateway",
         """
     @hookimpl
-    async def http(self, request): return HttpResponse(status=404)
+    def routes(self): return [Route("/healthz", self.show)]
 """,
     ),
     Defect(
-        "a body that is a str",
-        HTTP,
-        "the type of the body is str",
+        "a route of another framework",
+        ROUTES,
+        "str is not a Route or Mount",
         """
     @hookimpl
-    async def http(self, request):
-        return HttpResponse(body="open") if request.path == "/club" else None
+    def routes(self): return ["/club"]
+""",
+    ),
+    Defect(
+        "an endpoint that fails",
+        ROUTES,
+        "it raised KeyError",
+        """
+    async def show(self, request): return PlainTextResponse(request.query_params["door"])
+""",
+    ),
+    Defect(
+        "a path that is not served",
+        ROUTES,
+        "404 for a path of `http_paths`",
+        """
+    @hookimpl
+    def routes(self): return [Route("/house", self.show)]
 """,
     ),
     Defect(
         "a header with a line break",
-        HTTP,
+        ROUTES,
         "in the headers",
         """
-    @hookimpl
-    async def http(self, request):
-        headers = {"X-Query": "a\\r\\nb"}
-        return HttpResponse(headers=headers) if request.path == "/club" else None
+    async def show(self, request):
+        return PlainTextResponse("open", headers={"X-Query": "a\\r\\nb"})
 """,
     ),
     Defect(

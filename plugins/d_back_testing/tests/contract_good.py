@@ -8,14 +8,15 @@ from typing import TypeAlias
 
 import click
 from msgspec import Struct, structs
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route
 
 from d_back_core import (
     Change,
     Context,
     Credentials,
     Event,
-    HttpRequest,
-    HttpResponse,
     Reload,
     Secret,
     Server,
@@ -170,8 +171,11 @@ class Good:
                     self.recorded.pop(server_id, None)
 
     @hookimpl
-    async def http(self, request: HttpRequest) -> HttpResponse | None:
-        return HttpResponse(body=b"open") if request.path == "/club" else None
+    def routes(self) -> Sequence[BaseRoute]:
+        return [Route("/club", self.show)]
+
+    async def show(self, _: Request) -> Response:
+        return PlainTextResponse("open")
 
     @classmethod
     @hookimpl

@@ -17,6 +17,8 @@ import asyncio, threading, time, urllib.request
 from contextlib import suppress
 from pathlib import Path
 from msgspec import structs
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
 from d_back_core import *
 from contract_good import ClubConfig, Good, Link, Reconnecting, Source
 

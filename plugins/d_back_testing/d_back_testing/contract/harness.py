@@ -3,19 +3,23 @@
 import asyncio
 import gc
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from d_back_core import Context, PluginError, Server, User
+from starlette.routing import BaseRoute
+
+from d_back_core import ConfigError, Context, PluginError, Server, User
 from d_back_core.errors import described
 from d_back_core.providers.loader import Plugin, load
+from d_back_core.providers.routes import check_routes
 from d_back_testing.clock import ManualClock
 from d_back_testing.contract.error import ContractError
 from d_back_testing.contract.rules import (
     CALLS,
     HOOKS,
     NOT_MINE,
+    ROUTES,
     SERVERS,
     STOP,
     USERS,
@@ -165,6 +169,14 @@ class Harness:
         finally:
             task.cancel()
         return await task
+
+    def routes(self) -> Sequence[BaseRoute]:
+        """Return the provider's routes. Raises `ContractError` if the core refuses them."""
+        try:
+            check_routes([self.plugin], f"{self.kind}.routes")
+        except ConfigError as error:
+            raise ContractError(str(error), ROUTES) from None
+        return self.plugin.routes
 
     async def advance(self, seconds: float) -> None:
         """Move the provider's clock."""

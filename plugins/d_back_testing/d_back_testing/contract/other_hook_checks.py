@@ -1,15 +1,15 @@
-"""Checks of ``authorize``, ``http`` and ``record``."""
+"""Checks of ``authorize``, ``routes`` and ``record``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct
+from starlette.applications import Starlette
+from starlette.types import Message
 
 from d_back_core import (
     Change,
     Credentials,
-    HttpRequest,
-    HttpResponse,
     Server,
     ServerSet,
     Snapshot,
@@ -17,6 +17,7 @@ from d_back_core import (
     UserRemoved,
     UserSet,
 )
+from d_back_core.errors import described
 from d_back_testing.contract.error import ContractError
 from d_back_testing.contract.harness import Harness
 from d_back_testing.contract.lifecycle_checks import STEPS, cancelled_at
@@ -24,8 +25,8 @@ from d_back_testing.contract.record_checks import UNKNOWN_SERVERS
 from d_back_testing.contract.rules import (
     AUTHORIZE,
     CANCELLED,
-    HTTP,
     RECORD,
+    ROUTES,
     UNLOGGED,
 )
 from d_back_testing.contract.suite import Suite, check, needs
@@ -45,7 +46,7 @@ WRONG_CREDENTIALS = (
 """Credentials that no server may accept."""
 RECORDED = "424242424242424242"
 """The server whose changes are recorded."""
-STATUSES = range(100, 600)
+NOT_FOUND, SERVER_ERROR = 404, 500
 
 
 class UnknownChange(Struct):
@@ -55,7 +56,7 @@ class UnknownChange(Struct):
 
 
 class OtherHookChecks(Suite):
-    """Checks of ``authorize``, ``http`` and ``record``."""
+    """Checks of ``authorize``, ``routes`` and ``record``."""
 
     @check
     async def test_wrong_credentials_are_refused(self, harness: Harness) -> None:
@@ -78,25 +79,22 @@ class OtherHookChecks(Suite):
                     )
 
     @check
-    async def test_http_answers_its_own_paths(self, harness: Harness) -> None:
-        """``http`` returns an `HttpResponse` for the provider's own paths, and None for others."""
-        needs(harness, "http")
+    async def test_routes_answer(self, harness: Harness) -> None:
+        """Each of `http_paths` is answered, with and without a query, and no request fails."""
+        needs(harness, "routes")
+        app = Starlette(routes=harness.routes())
         await harness.ready()
-        for method in ("GET", "HEAD"):
-            for path in ("/d-back-no-such-path", "/../x", "/", *self.http_paths):
+        for method in ("GET", "HEAD", "POST", "BREW"):
+            for path in ("/d-back-no-such-path", "/", *self.http_paths):
                 for query in ("", "a=1&a=%00&b"):
-                    request = HttpRequest(method=method, path=path, query=query, address="::1")
-                    answer = await harness.ask("http", HTTP, request=request)
-                    wrong = _wrong(answer)
-                    if answer is not None and path == "/d-back-no-such-path":
-                        wrong = "a response for a path that is not the provider's"
-                    if answer is None and path in self.http_paths:
-                        wrong = "None for a path of `http_paths`"
+                    what = f"{harness.kind}: {method} {path}?{query}"
+                    sent = await harness.within(_request(app, method, path, query), what, ROUTES)
+                    wrong = _wrong(sent)
+                    expected = method == "GET" and path in self.http_paths
+                    if not wrong and expected and sent[0]["status"] == NOT_FOUND:
+                        wrong = "404 for a path of `http_paths`"
                     if wrong:
-                        raise ContractError(
-                            f"{harness.kind}.http({request!r}) returned {answer!r:.160}: {wrong}.",
-                            HTTP,
-                        )
+                        raise ContractError(f"{what}: {wrong}.", ROUTES)
 
     @check
     async def test_record_is_idempotent(self, harness: Harness) -> None:
@@ -127,20 +125,49 @@ async def _authorize(harness: Harness, server_id: str, offer: Credentials) -> tu
         return None, str(error)
 
 
-def _wrong(answer: object) -> str:
+async def _request(app: Starlette, method: str, path: str, query: str) -> list[Message]:
+    """Return what the application sends for a request without a body, or its exception as a
+    response."""
+    sent: list[Message] = []
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "root_path": "",
+        "headers": [(b"host", b"localhost")],
+        "client": ("192.0.2.1", 1),
+        "server": ("localhost", 3000),
+    }
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    try:
+        await app(scope, receive, send)
+    except Exception as error:  # noqa: BLE001  the provider's code may raise anything
+        return [{"type": "http.response.start", "status": SERVER_ERROR, "error": error}]
+    return sent
+
+
+def _wrong(sent: Sequence[Message]) -> str:
     """Return what is invalid in a response, or ""."""
-    if answer is None:
-        return ""
-    if not isinstance(answer, HttpResponse):
-        return "expected an HttpResponse or None"
-    if not isinstance(answer.body, bytes):
-        return f"the type of the body is {type(answer.body).__name__}, expected bytes"
-    if answer.status not in STATUSES:
-        return f"the status is {answer.status!r}"
-    if not isinstance(answer.headers, Mapping):
-        return "the headers are not a mapping"
-    for text in (answer.content_type, *answer.headers, *answer.headers.values()):
-        if not isinstance(text, str) or not text.isprintable():
+    if not sent or sent[0]["type"] != "http.response.start":
+        return "no response"
+    if "error" in sent[0]:
+        return f"it raised {described(sent[0]['error'])}"
+    if sent[0]["status"] >= SERVER_ERROR:
+        return f"the status is {sent[0]['status']}"
+    for name, value in sent[0].get("headers", ()):
+        text = f"{name.decode('latin-1')}: {value.decode('latin-1')}"
+        if not text.isprintable():
             return f"{text!r} in the headers"
     return ""
 

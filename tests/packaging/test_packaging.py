@@ -4,19 +4,16 @@ import asyncio
 import json
 import os
 import re
-import shutil
-import socket
-import ssl
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-import trustme
 from docs_pages import DOCS, ROOT, all_blocks
 from prometheus_client import CollectorRegistry, ProcessCollector
+from proxies import HOST, PACKAGING, PROXIES, Door, Proxy, needs, nginx
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
@@ -26,16 +23,9 @@ from d_back_prometheus import PrometheusConfig, PrometheusProvider
 from d_back_prometheus.metrics import Metrics
 from d_back_testing import ScriptedProvider
 
-PACKAGING = ROOT / "packaging"
-PATIENCE = 30.0
+PATIENCE = 60.0
 EXPOSURE = 20
 """Tenths of what ``systemd-analyze security`` counts, 100 being a service that may do all."""
-
-
-def needs(program: str) -> pytest.MarkDecorator:
-    """Skip where the program is not installed; in CI the test fails for want of it."""
-    missing = shutil.which(program) is None and "D_BACK_CI" not in os.environ
-    return pytest.mark.skipif(missing, reason=f"{program} is not installed")
 
 
 async def run(*command: str, **environ: str) -> tuple[int, str]:
@@ -154,22 +144,6 @@ def test_image_has_no_examples() -> None:
 
 
 @asynccontextmanager
-async def proxied(tmp_path: Path, *command: str) -> AsyncIterator[None]:
-    """Run a proxy in the foreground; what it says is shown where the test fails."""
-    with (tmp_path / "proxy.log").open("wb") as log:
-        process = await asyncio.create_subprocess_exec(
-            *command, stdout=log, stderr=log, env={**os.environ, "HOME": str(tmp_path)}
-        )
-    try:
-        yield
-    finally:
-        if process.returncode is None:
-            process.terminate()
-        await process.wait()
-        print((tmp_path / "proxy.log").read_text())  # noqa: T201  pytest shows it
-
-
-@asynccontextmanager
 async def gateway() -> AsyncIterator[WebSocketServer]:
     """A gateway that believes the proxy, and lets one address connect once."""
     config = configuration.parse(
@@ -182,130 +156,83 @@ async def gateway() -> AsyncIterator[WebSocketServer]:
     script = ScriptedProvider({"1": Server(name="Plaza")}, {"1": {"7": User(username="Ada")}})
     given = {"script": script, "prometheus": PrometheusProvider(PrometheusConfig())}
     async with WebSocketServer(0, "127.0.0.1", config=config, providers=given) as server:
-        assert await get(server.port, "/metrics", None) == 200
+        assert await Door(server.port, None).get("/metrics") == 200
         yield server
 
 
-def free_ports(count: int) -> list[int]:
-    """Ports at which nobody listens; to be asked for when all others listen."""
-    with ExitStack() as held:
-        found = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in found:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in found]
+ODD_SPELLINGS = [
+    *("//metrics", "//x/metrics", "/./metrics", "/x/../metrics", "/%6detrics", "/%2fmetrics"),
+    *("/METRICS", "/metrics/", "/metrics%00", "/metrics%20", "/metrics;x", "/metrics%3fx"),
+    *("/metrics?x=1", "/metrics#x", "/metrics%23x", "/%252e/metrics", "/x%2f..%2fmetrics"),
+    *("//api/health", "/api//health", "/api/./health", "/api%2fhealth", "/api/%68ealth"),
+    *("/API/Health", "/api/health/", "/api/health/.", "/api/servers/../health", "/api\\health"),
+    *("http://zone.example/metrics", "http://zone.example//metrics", "HTTP://x/api/health"),
+]
+"""Paths that a proxy and the gateway might understand differently."""
 
 
-async def get(port: int, path: str, tls: ssl.SSLContext | None) -> int:
-    """The status of a request through the proxy; 0 where nobody listens yet."""
-    try:
-        reader, writer = await asyncio.open_connection(
-            "127.0.0.1", port, ssl=tls, server_hostname="zone.example" if tls else None
-        )
-    except OSError:
-        return 0
-    writer.write(
-        f"GET {path} HTTP/1.1\r\nHost: zone.example\r\nConnection: close\r\n\r\n".encode()
-    )
-    line = await reader.readline()
-    writer.close()
-    return int(line.split()[1]) if line else 0
-
-
-async def passes(port: int, tls: ssl.SSLContext | None) -> None:
-    """Check that the proxy does what the page says of it."""
-    async with asyncio.timeout(PATIENCE):
-        while await get(port, "/healthz", tls) != 200:  # noqa: ASYNC110  it tells nobody
-            await asyncio.sleep(0)
-        assert await get(port, "/api/servers", tls) == 200
-        assert await get(port, "/api/health", tls) == 404
-        assert await get(port, "/metrics", tls) == 404
-        async with visit(port, tls) as client:
+@pytest.mark.parametrize("proxy", PROXIES)
+async def test_proxies(proxy: Proxy, tmp_path: Path) -> None:
+    """Each passes WebSockets on, keeps the numbers to itself, and is believed about addresses."""
+    async with (
+        gateway() as server,
+        asyncio.timeout(PATIENCE),
+        proxy(tmp_path, server.port) as door,
+    ):
+        assert await door.get("/api/servers") == 200
+        assert await door.get("/api/health") == 404
+        assert await door.get("/metrics") == 404
+        async with visit(door) as client:
             assert json.loads(await client.recv())["type"] == "server-list"
             await client.send('{"type": "connect"}')
             assert "7" in json.loads(await client.recv())["data"]["users"]
         # Both claim to come from a third, which is let in once: nobody believes them.
         async with (
-            visit(port, tls, "203.0.113.8", source="127.0.0.2"),
-            visit(port, tls, "203.0.113.8", source="127.0.0.3"),
+            visit(door, "203.0.113.8", source="127.0.0.2"),
+            visit(door, "203.0.113.8", source="127.0.0.3"),
         ):
             pass
+        if door.plain is not None:
+            assert await Door(door.plain, None).get("/") in {301, 302}
 
 
-def visit(
-    port: int, tls: ssl.SSLContext | None, address: str | None = None, source: str = "127.0.0.1"
-) -> connect:
-    """A WebSocket through the proxy, of a client that may claim to be a proxy itself."""
-    scheme = "ws" if tls is None else "wss"
-    headers = {} if address is None else {"X-Forwarded-For": address}
-    return connect(
-        f"{scheme}://zone.example:{port}/",
-        host="127.0.0.1",
-        port=port,
-        ssl=tls,
-        additional_headers=headers,
-        local_addr=(source, 0),
-    )
+@pytest.mark.parametrize("proxy", PROXIES)
+async def test_r41_no_spelling_gets_past_the_rules_of_a_proxy(
+    proxy: Proxy, tmp_path: Path
+) -> None:
+    """What the proxy does not take for a path that it keeps, the gateway does not either."""
+    async with gateway() as server, proxy(tmp_path, server.port) as door:
+        for path in ODD_SPELLINGS:
+            answer = await door.ask(path)
+            assert answer.startswith(b"HTTP/1.1 "), path
+            assert b"d_back_sessions" not in answer, path
+            assert b"providers" not in answer, path
 
 
 @needs("nginx")
-async def test_nginx(tmp_path: Path) -> None:
-    """Nginx passes WebSockets on over TLS, and keeps the numbers to itself."""
-    authority = trustme.CA()
-    issued = authority.issue_cert("zone.example")
-    chain, key = tmp_path / "chain.pem", tmp_path / "key.pem"
-    for pem in issued.cert_chain_pems:
-        pem.write_to_path(chain, append=True)
-    issued.private_key_pem.write_to_path(key)
-    tls = ssl.create_default_context()
-    authority.configure_trust(tls)
-    async with gateway() as server:
-        port, plain = free_ports(2)
-        site = (PACKAGING / "nginx.conf").read_text()
-        for old, new in (
-            ("listen [::]:443 ssl;", ""),
-            ("listen [::]:80;", ""),
-            ("listen 443", f"listen 127.0.0.1:{port}"),
-            ("listen 80", f"listen 127.0.0.1:{plain}"),
-            ("127.0.0.1:3000", f"127.0.0.1:{server.port}"),
-            ("/etc/letsencrypt/live/zone.example/fullchain.pem", str(chain)),
-            ("/etc/letsencrypt/live/zone.example/privkey.pem", str(key)),
-        ):
-            assert old in site
-            site = site.replace(old, new)
-        bodies = "".join(
-            f"{kind}_temp_path {tmp_path / kind};\n"
-            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
-        whole = tmp_path / "nginx.conf"
-        whole.write_text(
-            f"pid {tmp_path / 'pid'};\ndaemon off;\nmaster_process off;\nerror_log stderr;\n"
-            f"events {{}}\nhttp {{\naccess_log off;\n{bodies}{site}}}\n"
-        )
-        async with proxied(
-            tmp_path, "nginx", "-e", "stderr", "-p", str(tmp_path), "-c", str(whole)
-        ):
-            await passes(port, tls)
-            assert await get(plain, "/", None) == 301
-            # The client is on loopback, which is a trusted proxy: its word counts, too.
-            async with visit(port, tls, "203.0.113.9"):
-                with pytest.raises(InvalidStatus, match="429"):
-                    async with visit(port, tls, "203.0.113.9"):
-                        pass
+async def test_nginx_appends_to_what_a_proxy_before_it_says(tmp_path: Path) -> None:
+    """The client is on loopback, which is a trusted proxy: its word counts, too."""
+    async with (
+        gateway() as server,
+        nginx(tmp_path, server.port) as door,
+        visit(door, "203.0.113.9"),
+    ):
+        with pytest.raises(InvalidStatus, match="429"):
+            async with visit(door, "203.0.113.9"):
+                pass
 
 
-@needs("caddy")
-async def test_caddy(tmp_path: Path) -> None:
-    """Caddy passes WebSockets on, and keeps the numbers to itself."""
-    async with gateway() as server:
-        (port,) = free_ports(1)
-        site = (PACKAGING / "Caddyfile").read_text()
-        site = site.replace("zone.example {", f"http://zone.example:{port} {{")
-        site = site.replace("127.0.0.1:3000", f"127.0.0.1:{server.port}")
-        whole = tmp_path / "Caddyfile"
-        whole.write_text(f"{{\n\tadmin off\n}}\n{site}")
-        arguments = ("--config", str(whole), "--adapter", "caddyfile")
-        async with proxied(tmp_path, "caddy", "run", *arguments):
-            await passes(port, None)
+def visit(door: Door, address: str | None = None, source: str = "127.0.0.1") -> connect:
+    """A WebSocket through the proxy, of a client that may claim to be a proxy itself."""
+    scheme = "ws" if door.tls is None else "wss"
+    return connect(
+        f"{scheme}://{HOST}:{door.port}/",
+        host="127.0.0.1",
+        port=door.port,
+        ssl=door.tls,
+        additional_headers={} if address is None else {"X-Forwarded-For": address},
+        local_addr=(source, 0),
+    )
 
 
 # The dashboard

@@ -9,6 +9,7 @@ calls it on every record that a provider returns or yields.
 """
 
 import re
+import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from hashlib import blake2s
@@ -381,6 +382,8 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
     "client_id": is_id,
 }
 _FLAG_FIELDS = frozenset({"default", "passworded", "enabled"})
+_REPEATED = frozenset({"status", "role_color"})
+"""Fields whose values are shared between records."""
 
 _KINDS: tuple[type[Any], ...] = (User, Server, *get_args(Event))
 
@@ -418,12 +421,20 @@ def checked(record: Record, path: str, report: Report) -> Record:
             text = plain(value)
             if text is not value:
                 changed[name] = text
+            else:
+                _share(record, name, text)
     if type(record) not in _KINDS:
         kind = next(kind for kind in _KINDS if isinstance(record, kind))
         whole = {name: getattr(record, name) for name in kind.__struct_fields__}
         converted: Record = kind(**whole | changed)
         return converted
     return structs.replace(record, **changed) if changed else record
+
+
+def _share(record: Struct, name: str, text: str) -> None:
+    """Keep one copy of a text that many users have: most decoders make a copy for each."""
+    if name in _REPEATED:
+        structs.force_setattr(record, name, sys.intern(text))
 
 
 def plain(text: str) -> str:

@@ -1,5 +1,6 @@
 """What is a valid id, text, status, colour and flag, and what becomes of what is not (R5)."""
 
+import json
 from itertools import product
 from typing import Any
 
@@ -237,3 +238,12 @@ def test_credentials_show_only_what_was_offered() -> None:
     offered = Credentials(password="hunter2", discord_user={"id": "77"})
     assert repr(offered) == str(offered) == "Credentials(password=***, discord_user=***)"
     assert repr(Credentials()) == "Credentials()"
+
+
+def test_users_share_colours_and_statuses() -> None:
+    """A decoder makes a copy of each for every user; one is kept."""
+    text = '{"username":"Ada","status":"idle","role_color":"#123abc"}'
+    first, second = (checked(User(**json.loads(text)), "users", print) for _ in range(2))
+    assert first == second == User(username="Ada", status="idle", role_color="#123abc")
+    assert first.role_color is second.role_color
+    assert first.status is second.status

@@ -117,10 +117,18 @@ def _without_port(hop: str) -> str:
 
 
 def _networks(names: Iterable[str], where: str) -> list[Network]:
-    try:
-        return [ipaddress.ip_network(name) for name in names]
-    except ValueError as error:
-        raise ConfigError(f"{where}.trusted_proxies: {error}") from error
+    networks = []
+    for name in names:
+        try:
+            network = ipaddress.ip_network(name, strict=False)
+        except ValueError as error:
+            expected = "is not an address or a network (expected one such as 10.0.0.0/8)"
+            raise ConfigError(f"{where}.trusted_proxies '{name}': {expected}") from error
+        if "/" in name and str(network.network_address) != name.partition("/")[0]:
+            near = f"is not a network (did you mean '{network}'?)"
+            raise ConfigError(f"{where}.trusted_proxies '{name}': {near}")
+        networks.append(network)
+    return networks
 
 
 def _is_in(address: str, networks: Iterable[Network]) -> bool:

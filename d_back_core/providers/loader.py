@@ -1,7 +1,14 @@
 """Load, check and register the plugins that the configuration names; no other is imported."""
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Collection, Container, Iterator, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Collection,
+    Container,
+    Iterator,
+    Mapping,
+)
 from typing import Any, TypeVar
 
 import click
@@ -9,7 +16,8 @@ import pluggy
 from msgspec import Struct, structs
 
 from d_back_core import config as configuration
-from d_back_core.config.decoding import decode
+from d_back_core.config.decoding import also, decode
+from d_back_core.config.loading import misplaced_key
 from d_back_core.errors import ConfigError, PluginError, described, nearest
 from d_back_core.hookspecs import PROJECT, ProviderSpec
 from d_back_core.providers.entry_points import InstalledPlugin, installed, only, provider_class
@@ -152,6 +160,8 @@ def load(config: configuration.Config, given: Mapping[str, object] | None = None
             raise ConfigError(
                 f"{config.source}: chain.recorders: {where} does not implement record"
             )
+        if name in config.gateway.http and not plugin.implements("http"):
+            raise ConfigError(f"{config.source}: gateway.http: {where} does not implement http")
         loaded.append(plugin)
     return loaded
 
@@ -215,8 +225,9 @@ def _instance(
     kind = getattr(cls, "Config", None)
     if kind is None:
         for key in settings.options:
-            known = nearest(key, configuration.ProviderConfig.__struct_fields__)
-            raise ConfigError(f"{where}.{key}: unknown key{known}")
+            ours = configuration.ProviderConfig.__struct_fields__
+            unknown = misplaced_key(key, settings.options[key], ours)
+            raise ConfigError(f"{where}.{key}: {unknown}")
         decoded = None
     else:
         decoded = _decoded(config, settings, plugin, kind)
@@ -261,9 +272,9 @@ def _decoded(
 
 
 def _options(config: configuration.Config, settings: configuration.Provider, kind: type[T]) -> T:
-    ours = configuration.ProviderConfig.__struct_fields__
+    unknown = also(configuration.ProviderConfig.__struct_fields__, misplaced_key)
     where = f"{config.source}: providers.{settings.name}"
-    return decode(kind, settings.options, where, config.folder, also=ours)
+    return decode(kind, settings.options, where, config.folder, unknown)
 
 
 def _registered(

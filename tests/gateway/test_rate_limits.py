@@ -299,7 +299,7 @@ async def test_a_proxy_may_write_a_port(written: str) -> None:
 
 def test_a_proxy_that_is_no_address_is_an_error() -> None:
     """The operator is told which."""
-    with pytest.raises(ConfigError, match=r"limits\.trusted_proxies: 'proxy'"):
+    with pytest.raises(ConfigError, match=r"limits\.trusted_proxies 'proxy'"):
         serving(limits={"trusted_proxies": ["proxy"]})
 
 

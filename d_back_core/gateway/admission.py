@@ -10,6 +10,7 @@ from http import HTTPStatus
 from d_back_core.config import Config
 from d_back_core.errors import ConfigError
 from d_back_core.gateway.rate_limits import VIA, limit_key
+from d_back_core.log_once import LogOnce
 
 log = logging.getLogger("d_back.gateway")
 
@@ -26,12 +27,14 @@ class Admission:
         self._connected = 0
         self._per_address: Counter[str] = Counter()
         self._has_logged_claim = False
+        self._warn = LogOnce(log)
         self.adopt(config)
 
     def adopt(self, config: Config) -> None:
         """Use this configuration from now on."""
         self._proxies = _networks(config.limits.trusted_proxies, f"{config.source}: limits")
         self._origins = _origins(config.gateway.origins)
+        self._source = config.source
         self._limits = config.limits
 
     def rejected(self, origin: str, address: str) -> tuple[HTTPStatus, str] | None:
@@ -39,11 +42,18 @@ class Admission:
         if not self.may_read(origin):
             return HTTPStatus.FORBIDDEN, "this origin may not connect"
         if self._connected >= self._limits.connections:
+            self._log_limit("connections", "in all")
             return HTTPStatus.SERVICE_UNAVAILABLE, "too many connections"
         key = limit_key(address)
         if key is not None and self._per_address[key] >= self._limits.connections_per_address:
+            self._log_limit("connections_per_address", key)
             return HTTPStatus.TOO_MANY_REQUESTS, "too many connections of one address"
         return None
+
+    def _log_limit(self, key: str, counted: str) -> None:
+        limit = getattr(self._limits, key)
+        sentence = "%s: a connection is refused: limits.%s is %d (%s)"
+        self._warn(key, counted, sentence, self._source, key, limit, counted)
 
     def enter(self, address: str) -> None:
         """Count a client that has connected."""

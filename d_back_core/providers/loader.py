@@ -93,6 +93,13 @@ class Plugin:
     def implements(self, hook: str) -> bool:
         return hook in self._hooks
 
+    @property
+    def credentials(self) -> frozenset[str]:
+        """What ``authorize`` decides by: ``password``, ``login``, both, or nothing."""
+        if not self.implements("authorize"):
+            return frozenset()
+        return frozenset(getattr(self.instance, "credentials", {"login"}))
+
     def masked(self, text: str) -> str:
         """Return the text without the secrets of the plugin's configuration."""
         for secret in self._secrets:

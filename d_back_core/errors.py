@@ -47,8 +47,10 @@ class ConfigError(DBackError):
     configuration changes.
     """
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, excerpt: Iterable[str] = ()) -> None:
         super().__init__("".join(map(_printable, message)))
+        self.excerpt = tuple(excerpt)
+        """Lines that show the place; for a terminal, below the message."""
 
 
 class ListenError(ConfigError, OSError):
@@ -128,13 +130,11 @@ def described(error: BaseException, masked: Callable[[str], str] = str) -> str:
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Return the nearest known word and all known words, as the end of an error message."""
-    from difflib import get_close_matches  # noqa: PLC0415  a start without errors does not need it
-
     choices = sorted(known)
     if not choices:
         return " (there are none)"
-    close = get_close_matches(word, choices, n=1)
-    meant = f"did you mean '{close[0]}'? " if close else ""
+    close = closest(word, {choice: choice for choice in choices})
+    meant = f"did you mean '{close}'? " if close else ""
     return f" ({meant}known: {', '.join(choices)})"
 
 
@@ -147,10 +147,15 @@ def meant(word: str, names: Mapping[str, str]) -> str:
 
     ``names``: what people see → what to write.
     """
-    from difflib import get_close_matches  # noqa: PLC0415  as above
+    close = closest(word, names)
+    return f" (did you mean '{close}'?)" if close else ""
+
+
+def closest(word: str, names: Mapping[str, str]) -> str | None:
+    """Return what was probably meant; None if nothing is near. ``names`` is as for `meant`."""
+    from difflib import get_close_matches  # noqa: PLC0415  a start without errors does not need it
 
     folded = {seen.casefold(): right for seen, right in names.items()}
-    close = [word.casefold()] if len(folded) > MAX_COMPARED else []
-    close = close or get_close_matches(word.casefold(), folded, n=1)
-    right = folded.get(close[0]) if close else None
-    return f" (did you mean '{right}'?)" if right else ""
+    word = word.casefold()
+    close = [word] if len(folded) > MAX_COMPARED else get_close_matches(word, folded, n=1)
+    return folded.get(close[0]) if close else None

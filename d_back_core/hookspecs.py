@@ -30,6 +30,9 @@ Class attributes that the core reads:
     first. A core with another version refuses to load the class.
 ``records``
     For recorders: ``"merged"`` (default) or ``"public"``, see `record`.
+``credentials``
+    What ``authorize`` decides by: a set of ``"password"`` and ``"login"`` (the default is the
+    latter), for the text that a refused client receives. It may be an attribute of the instance.
 ``mode``, ``refresh``, ``max_age``
     Defaults for the keys of the same name in the provider's table; the operator can override
     them. ``max_age`` is a number of seconds, or a mapping from hook (``servers``, ``users``) to

@@ -19,13 +19,21 @@ from d_back_core import config as configuration
 from d_back_core.cli.log_format import formatter
 from d_back_core.cli.reloading import Reloader
 from d_back_core.embedding.server import WebSocketServer
-from d_back_core.errors import ConfigError, described, nearest
+from d_back_core.errors import ConfigError, closest, described, nearest
 from d_back_core.providers.entry_points import installed, installed_commands
 
 PAGE = "page"
 """The plugin that serves `/` if it is installed and no other page is configured."""
 LEVELS = ["debug", "info", "warning", "error"]
-WORDS_FOR_RUNNING = {"run", "serve", "start", "up"}
+WORDS = {
+    **dict.fromkeys(("run", "serve", "start", "up"), "d-back without a command runs the gateway"),
+    **dict.fromkeys(("stop", "restart", "reload"), "send SIGTERM to stop it, SIGHUP to reload"),
+    **dict.fromkeys(("config", "validate", "test", "lint"), "did you mean 'd-back check'?"),
+    **dict.fromkeys(("status", "list", "show"), "did you mean 'd-back explain'?"),
+    "help": "did you mean 'd-back --help'?",
+    "version": "did you mean 'd-back --version'?",
+}
+"""Words that other programs have as commands → what does it here."""
 EXIT_TIMEOUT = 0.5
 """Seconds that tasks have to end after their cancellation."""
 STANDARD_ERROR = 2
@@ -41,17 +49,40 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except ConfigError as error:
-            raise _OperatorError(str(error)) from error
+            raise _OperatorError("\n".join((str(error), *error.excerpt))) from error
         except OSError as error:  # a command cannot write its output
             if ctx.invoked_subcommand is None:
                 raise
             raise click.ClickException(described(error)) from error
         except click.NoSuchOption as error:
-            if error.option_name not in _options(self):
+            option = error.option_name
+            ours = closest(option, {name: name for name in _options(self)})
+            if ours is None or error.possibilities:
                 raise
-            what = f"'{error.option_name}' stands before the command"
-            example = f"d-back {error.option_name} … {ctx.invoked_subcommand}"
-            raise click.UsageError(f"{what} ({example})", ctx=error.ctx) from error
+            what = f"'{option}'"
+            if ours != option:
+                what = f"No such option '{option}'. Did you mean '{ours}'? It"
+            example = f"d-back {ours} … {ctx.invoked_subcommand}"
+            message = f"{what} stands before the command ({example})"
+            raise click.UsageError(message, ctx=error.ctx) from error
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        words = [*args]
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            option = error.option_name
+            owners = [
+                name
+                for name, command in _commands().COMMANDS.items()
+                if option in _options(command)
+            ]
+            named = [name for name in owners if name in words]
+            if not owners:
+                raise
+            example = f"d-back {(named or owners)[0]} {option}"
+            what = f"'{option}' stands after the command ({example})"
+            raise click.UsageError(what, ctx=error.ctx) from error
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -62,8 +93,8 @@ class _Group(click.Group):
 
     def _meant(self, ctx: click.Context, word: str) -> str:
         """Return what was probably meant by a word that is not a command."""
-        if word in WORDS_FOR_RUNNING:
-            return " (d-back without a command runs the gateway)"
+        if word in WORDS:
+            return f" ({WORDS[word]})"
         if Path(word).suffix == ".toml" or os.path.isfile(word):  # noqa: PTH113  any text
             return f" (did you mean 'd-back --config {word}'?)"
         return nearest(word, self.list_commands(ctx))

@@ -8,10 +8,10 @@ that this relies on; other texts pass through as they are.
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeAlias, TypeVar, Union, get_args, get_origin
 
 import durationpy
 import msgspec
@@ -41,20 +41,33 @@ class File(str):
     __slots__ = ()
 
 
+Unknown: TypeAlias = Callable[[str, object, Iterable[str]], str]
+
+
+def unknown_key(key: str, _value: object, known: Iterable[str]) -> str:
+    """Return what is said about a key that is not one of these."""
+    return f"unknown key{nearest(key, known)}"
+
+
+def also(keys: Iterable[str], unknown: Unknown = unknown_key) -> Unknown:
+    """Return the same, with keys to suggest that are decoded elsewhere."""
+    return lambda key, value, known: unknown(key, value, {*known, *keys})
+
+
 def decode(
     kind: type[T],
     table: object,
     where: str,
     folder: Path = Path(),
-    also: Iterable[str] = (),
+    unknown: Unknown = unknown_key,
 ) -> T:
     """Decode one TOML table; raises `ConfigError` with the place, the value and alternatives.
 
-    ``also``: keys to suggest for an unknown one, although they are decoded elsewhere.
+    ``unknown(key, value, known)`` returns what is said about an unknown key.
     """
     if not isinstance(table, dict):
         raise ConfigError(f"{where}: expected a table")  # not quoted: it may be a secret
-    _check_keys(kind, table, where, also)
+    _check_keys(kind, table, where, unknown)
 
     def convert(wanted: type, value: object) -> object:
         return _converted(wanted, value, folder)
@@ -122,17 +135,15 @@ def _secret(value: object, folder: Path) -> Secret:
     return secret
 
 
-def _check_keys(
-    kind: type, table: Mapping[str, Any], where: str, also: Iterable[str] = ()
-) -> None:
+def _check_keys(kind: type, table: Mapping[str, Any], where: str, unknown: Unknown) -> None:
     """Raise `ConfigError` for a key that the struct, or a struct inside it, does not have."""
     known = _types(kind)
     for key, value in table.items():
         if key not in known:
-            raise ConfigError(f"{where}.{key}: unknown key{nearest(key, {*known, *also})}")
+            raise ConfigError(f"{where}.{key}: {unknown(key, value, known)}")
         inner = _struct_in(known[key])
         if inner is not None and isinstance(value, dict):
-            _check_keys(inner, value, f"{where}.{key}")
+            _check_keys(inner, value, f"{where}.{key}", unknown)
 
 
 def _types(kind: type) -> dict[str, Any]:

@@ -6,7 +6,8 @@ Errors name the file, table, key and value, and the nearest valid one.
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,14 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType, structs
 
 from d_back_core.chain.policy import Policy, PublicIds
-from d_back_core.config.decoding import Duration, File, Timeout, decode
-from d_back_core.config.reading import Fingerprint, fingerprint, read_toml, secret_files
+from d_back_core.config.decoding import Duration, File, Timeout, decode, unknown_key
+from d_back_core.config.reading import (
+    Fingerprint,
+    TomlError,
+    fingerprint,
+    read_toml,
+    secret_files,
+)
 from d_back_core.config.tables import (
     MAX_PORT,
     ChainConfig,
@@ -25,7 +32,7 @@ from d_back_core.config.tables import (
     Provider,
     ProviderConfig,
 )
-from d_back_core.errors import ConfigError, nearest
+from d_back_core.errors import ConfigError, closest, nearest
 from d_back_core.models import is_id, is_public_id
 from d_back_core.secret import Secret
 
@@ -105,7 +112,8 @@ class Source:
         try:
             table = read_toml(self.path)
         except ValueError as error:
-            raise ConfigError(f"{self.path}: {error}") from None
+            excerpt = error.excerpt if isinstance(error, TomlError) else ()
+            raise ConfigError(f"{self.path}: {error}", excerpt) from None
         if not table and self._had_content:
             raise ConfigError(f"{self.path}: is empty (to use the defaults, restart d-back)")
         self._had_content = bool(table)
@@ -170,15 +178,17 @@ def parse(
     config = Config(
         source=source,
         path=path,
-        gateway=decode(GatewayConfig, gateway, f"{source}: gateway", folder),
-        limits=decode(LimitsConfig, _table(table, "limits", source), f"{source}: limits", folder),
-        chain=decode(ChainConfig, _table(table, "chain", source), f"{source}: chain", folder),
+        gateway=decode_ours(GatewayConfig, gateway, f"{source}: gateway", folder),
+        limits=decode_ours(
+            LimitsConfig, _table(table, "limits", source), f"{source}: limits", folder
+        ),
+        chain=decode_ours(ChainConfig, _table(table, "chain", source), f"{source}: chain", folder),
         providers={
             name: _provider(name, entry, source, folder)
             for name, entry in _table(table, "providers", source).items()
         },
         servers={
-            server_id: decode(Policy, entry, f"{source}: servers.{server_id}", folder)
+            server_id: decode_ours(Policy, entry, f"{source}: servers.{server_id}", folder)
             for server_id, entry in _table(table, "servers", source).items()
         },
     )
@@ -195,10 +205,23 @@ def _unknown(key: str, value: object, table: Mapping[str, Any]) -> str:
         if isinstance(order, list) and key in order:
             return f"unknown table '{key}' (the table of a provider is [providers.{key}])"
         return f"unknown table '{key}'{nearest(key, TABLES)}"
+    if any(key in _keys(kind) for kind in OWNERS.values()):
+        return f"{key}: {misplaced_key(key, value)}"
+    owners = {each: name for name, kind in OWNERS.items() for each in _keys(kind)}
+    near = closest(key, {each: each for each in owners})
+    if near is not None:
+        return f"unknown key '{key}' (did you mean '{near}' of [{owners[near]}]?)"
+    return f"unknown key '{key}' (options of a plugin belong to [providers.NAME])"
+
+
+def misplaced_key(key: str, value: object, known: Iterable[str] = ()) -> str:
+    """Return what is said about a key that does not belong into its table, where ``known`` are."""
+    if key in TABLES and isinstance(value, dict):
+        return f"is a table of its own: [{key}]"
     owners = [name for name, kind in OWNERS.items() if key in _keys(kind)]
     if owners:
-        return f"{key}: belongs to {' or '.join(f'[{name}]' for name in owners)}"
-    return f"unknown key '{key}'{nearest(key, TABLES)}"
+        return f"belongs to {' or '.join(f'[{name}]' for name in owners)}"
+    return unknown_key(key, value, known)
 
 
 def _keys(kind: type[Struct]) -> set[str]:
@@ -214,7 +237,8 @@ def _port(text: str, variable: str) -> int:
 def _table(table: Mapping[str, Any], key: str, source: str) -> dict[str, Any]:
     found = table.get(key, {})
     if not isinstance(found, dict):
-        raise ConfigError(f"{source}: {key}: expected a table")
+        hint = f" ([{key}], not [[{key}]])" if isinstance(found, list) and found else ""
+        raise ConfigError(f"{source}: {key}: expected a table{hint}")
     return found
 
 
@@ -226,7 +250,8 @@ OWNERS: dict[str, type[Struct]] = {
     "providers.NAME": ProviderConfig,
     "servers.ID": Policy,
 }
-"""Table → its keys, to name the table that a key at the top of the file belongs to."""
+"""Table → its keys, to name the table that a key belongs to."""
+decode_ours = partial(decode, unknown=misplaced_key)
 
 
 class _Tables(Struct, forbid_unknown_fields=True):
@@ -285,7 +310,7 @@ def _check_policies(config: Config) -> None:
     for server_id, policy in config.servers.items():
         where = f"{config.source}: servers.{server_id}"
         if not is_id(server_id):
-            raise ConfigError(f"{where}: '{server_id}' is not a valid server_id")
+            raise ConfigError(f"{where}: '{server_id}' is not a valid server_id or public id")
         alias = policy.alias
         if alias is None:
             continue

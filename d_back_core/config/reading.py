@@ -76,7 +76,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     except RecursionError:
         raise ValueError("is nested too deeply") from None
     except tomllib.TOMLDecodeError as error:  # not chained: it holds the text
-        raise ValueError(_syntax_problem(str(error), text.split("\n"))) from None
+        raise _toml_error(str(error), text.split("\n")) from None
 
 
 def secret_files(table: object, folder: Path) -> Iterator[Path]:
@@ -95,30 +95,58 @@ def secret_files(table: object, folder: Path) -> Iterator[Path]:
                     yield from secret_files(each, folder)
 
 
-def _syntax_problem(message: str, lines: list[str]) -> str:
-    """Return a parser's message as ``line 2: invalid value in 'port = …'``."""
+class TomlError(ValueError):
+    """A file is not TOML. The message names the line; ``excerpt`` shows it."""
+
+    def __init__(self, message: str, excerpt: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.excerpt = excerpt
+
+
+def _toml_error(message: str, lines: list[str]) -> TomlError:
+    """Return a parser's message as ``line 2: invalid value, in 'port = …'``, and the line with a
+    caret."""
     problem, _, place = message.rstrip(")").rpartition(" (at ")
     found = re.fullmatch(r"line (\d+), column (\d+)", place)
     number = int(found[1]) if found else len("\n".join(lines).rstrip().split("\n"))
+    line = lines[number - 1]
     if twice := re.fullmatch(r"Cannot declare \((.+)\) twice", problem):
         name = ".".join(re.findall(r"'([^']*)'", twice[1]))
         problem = f"table '{name}' is defined twice"
     elif problem == "Cannot overwrite a value":
         problem = "the key is defined twice"
     elif problem == "Invalid value":
-        problem = "invalid value (strings need quotes)"
+        problem = f"invalid value ({_advice(line)})"
+    elif problem.startswith(("Invalid hex value", "Unescaped '\\'")):
+        problem = "invalid escape sequence (write \\\\ for \\, or use single quotes)"
     elif problem.startswith(("Illegal character '\\n'", "Expected \"'", "Unterminated string")):
         problem = "the string is not closed"
     else:
         # Parsers quote the character that they stumble over; it may belong to a secret.
         problem = re.sub(r" ('.{1,6}'|\".{1,6}\")$", "", problem)
         problem = problem[:1].lower() + problem[1:]
-    return f"line {number}: {problem}{_shown(lines[number - 1])}"
+    shown = _shown(line)
+    if not shown:
+        return TomlError(f"line {number}: {problem}", ())
+    last = len(shown) if shown.endswith("…") else len(shown) + 1
+    column = min(int(found[2]) if found else 1, last)
+    margin = f"{number} | "
+    excerpt = (f"{margin}{shown}", f"{' ' * (len(margin) - 2)}| {' ' * (column - 1)}^")
+    return TomlError(f"line {number}: {problem}, in '{shown.strip()}'", excerpt)
+
+
+def _advice(line: str) -> str:
+    value = line.partition("=")[2].strip()
+    if value[:1] in {"\u201c", "\u201e", "\u2018", "\u201d"}:
+        return 'use straight quotes: "'
+    if value.split("#")[0].strip().lower() in {"true", "false"}:
+        return "true and false are written in lower case"
+    return "strings need quotes"
 
 
 def _shown(line: str) -> str:
     """Return the part of a line that cannot be a secret: the name of a table, or of a key."""
     if _TABLE.fullmatch(line):
-        return f", in '{line.strip()}'"
+        return line.rstrip()
     key = _KEY.match(line)
-    return f", in '{key[1]} = …'" if key else ""
+    return f"{key[0]} …" if key else ""

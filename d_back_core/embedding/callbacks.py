@@ -106,6 +106,12 @@ class Callbacks:
             unused.add("authorize")
         return unused
 
+    @property
+    def credentials(self) -> set[str]:
+        """What `authorize` decides by."""
+        by_login = {"login"} if "authorize" in self._registered else set[str]()
+        return by_login | ({"password"} if self._passwords else set[str]())
+
     @hookimpl
     async def servers(self) -> Mapping[str, Server] | None:
         """Return what ``on_get_server_data`` returned."""
@@ -138,7 +144,8 @@ class Callbacks:
         token, user = credentials.discord_token, credentials.discord_user
         if callback is None or not token or not user:
             return None
-        return await callback(token, dict(user), server_id) is True
+        answer: bool | None = await callback(token, dict(user), server_id)
+        return False if answer is None else answer  # what is not a bool, the core reports
 
     @hookimpl
     def routes(self) -> "Sequence[BaseRoute]":

@@ -19,12 +19,9 @@ import idna
 from d_back_core.config import Config
 from d_back_core.errors import ConfigError
 from d_back_core.gateway.rate_limits import VIA, limit_key
-
-log = logging.getLogger("d_back.gateway")
+from d_back_core.log_once import LogOnce
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
-MAX_LOGGED = 100
-"""Refused origins of which each is logged once."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Refusal = tuple[HTTPStatus, str]
@@ -46,13 +43,14 @@ class Admission:
         self._connected = 0
         self._per_address: Counter[str] = Counter()
         self._has_logged_claim = False
-        self._refused_origins: set[str] = set()
+        self._warn = LogOnce(log)
         self.adopt(config)
 
     def adopt(self, config: Config) -> None:
         """Use this configuration from now on."""
         self._proxies = _networks(config.limits.trusted_proxies, f"{config.source}: limits")
         self._origins = _origins(config.gateway.origins, f"{config.source}: gateway")
+        self._source = config.source
         self._limits = config.limits
 
     @property
@@ -67,6 +65,7 @@ class Admission:
     def enter(self, address: str) -> Refusal | None:
         """Count a connection that was accepted, or return why it is refused."""
         if self.is_full:
+            self._log_limit("connections", "in all")
             return self._refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
         refusal = self.claim(address)
         if refusal is None:
@@ -83,6 +82,7 @@ class Admission:
         key = limit_key(address)
         if key is not None:
             if self._per_address[key] >= self._limits.connections_per_address:
+                self._log_limit("connections_per_address", key)
                 return self._refusal(
                     HTTPStatus.TOO_MANY_REQUESTS, "too many connections of one address"
                 )
@@ -105,6 +105,11 @@ class Admission:
             return self._refusal(HTTPStatus.FORBIDDEN, "this origin may not connect")
         return None
 
+    def _log_limit(self, key: str, counted: str) -> None:
+        limit = getattr(self._limits, key)
+        sentence = "%s: a connection is refused: limits.%s is %d (%s)"
+        self._warn(key, counted, sentence, self._source, key, limit, counted)
+
     def _refusal(self, status: HTTPStatus, reason: str) -> Refusal:
         self._rejections[reason] += 1
         return status, reason
@@ -120,9 +125,8 @@ class Admission:
                 return True
         except ValueError:  # the client may send any host
             pass
-        if origin not in self._refused_origins and len(self._refused_origins) < MAX_LOGGED:
-            self._refused_origins.add(origin)
-            log.warning("pages of %.200a may not connect: gateway.origins lacks it", origin)
+        sentence = "%s: pages of %.200a may not connect: gateway.origins lacks it"
+        self._warn("origins", origin, sentence, self._source, origin)
         return False
 
     def cors(self, origin: str, host: str) -> dict[str, str]:
@@ -199,10 +203,18 @@ def _without_port(hop: str) -> str:
 
 
 def _networks(names: Iterable[str], where: str) -> list[Network]:
-    try:
-        return [ipaddress.ip_network(name) for name in names]
-    except ValueError as error:
-        raise ConfigError(f"{where}.trusted_proxies: {error}") from error
+    networks = []
+    for name in names:
+        try:
+            network = ipaddress.ip_network(name, strict=False)
+        except ValueError as error:
+            expected = "is not an address or a network (expected one such as 10.0.0.0/8)"
+            raise ConfigError(f"{where}.trusted_proxies '{name}': {expected}") from error
+        if "/" in name and str(network.network_address) != name.partition("/")[0]:
+            near = f"is not a network (did you mean '{network}'?)"
+            raise ConfigError(f"{where}.trusted_proxies '{name}': {near}")
+        networks.append(network)
+    return networks
 
 
 def _is_in(address: str, networks: Iterable[Network]) -> bool:

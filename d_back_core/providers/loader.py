@@ -18,7 +18,8 @@ import pluggy
 from msgspec import Struct, structs
 
 from d_back_core import config as configuration
-from d_back_core.config.decoding import decode
+from d_back_core.config.decoding import also, decode
+from d_back_core.config.loading import misplaced_key
 from d_back_core.errors import ConfigError, PluginError, described, nearest
 from d_back_core.hookspecs import PROJECT, ProviderSpec
 from d_back_core.providers.entry_points import InstalledPlugin, installed, only, provider_class
@@ -96,6 +97,13 @@ class Plugin:
 
     def implements(self, hook: str) -> bool:
         return hook in self._hooks
+
+    @property
+    def credentials(self) -> frozenset[str]:
+        """What ``authorize`` decides by: ``password``, ``login``, both, or nothing."""
+        if not self.implements("authorize"):
+            return frozenset()
+        return frozenset(getattr(self.instance, "credentials", {"login"}))
 
     def masked(self, text: str) -> str:
         """Return the text without the secrets of the plugin's configuration."""
@@ -238,8 +246,9 @@ def _instance(
     kind = getattr(cls, "Config", None)
     if kind is None:
         for key in settings.options:
-            known = nearest(key, configuration.ProviderConfig.__struct_fields__)
-            raise ConfigError(f"{where}.{key}: unknown key{known}")
+            ours = configuration.ProviderConfig.__struct_fields__
+            unknown = misplaced_key(key, settings.options[key], ours)
+            raise ConfigError(f"{where}.{key}: {unknown}")
         decoded = None
     else:
         decoded = _decoded(config, settings, plugin, kind)
@@ -284,9 +293,9 @@ def _decoded(
 
 
 def _options(config: configuration.Config, settings: configuration.Provider, kind: type[T]) -> T:
-    ours = configuration.ProviderConfig.__struct_fields__
+    unknown = also(configuration.ProviderConfig.__struct_fields__, misplaced_key)
     where = f"{config.source}: providers.{settings.name}"
-    return decode(kind, settings.options, where, config.folder, also=ours)
+    return decode(kind, settings.options, where, config.folder, unknown)
 
 
 def _registered(

@@ -11,11 +11,18 @@ from d_back_core.chain.policy import Policy
 from d_back_core.clock import Clock
 from d_back_core.errors import JoinError, ProviderError
 from d_back_core.gateway.rate_limits import LoginThrottle, guess_key, peer_of
+from d_back_core.log_once import LogOnce
 from d_back_core.models import Credentials, EffectiveServer, Grant
 from d_back_core.providers.supervisor import Supervisor
 from d_back_core.secret import Secret
 from d_back_core.state.admissions import Granted, Grounds
-from d_back_core.wire.protocol import AUTHENTICATION_FAILED, UNAUTHORIZED
+from d_back_core.wire.protocol import (
+    AUTHENTICATION_FAILED,
+    CLOSED,
+    PASSWORD_OR_LOGIN,
+    PASSWORD_REQUIRED,
+    UNAUTHORIZED,
+)
 
 MAX_VERIFYING = 200
 """Passwords that are verified or wait for that. One takes 50 ms of CPU if it is kept as a hash."""
@@ -32,6 +39,7 @@ class Access:
     def __init__(self, clock: Clock, free_attempts: int) -> None:
         self.throttle = LoginThrottle(clock, free_attempts)
         self._verifying = 0
+        self._warn = LogOnce(log)
 
     async def authorize(
         self,
@@ -70,14 +78,14 @@ class Access:
         ):
             admitted = password
         else:
-            admitted = await _verdict(server.server_id, credentials, peer, contributors)
+            admitted = await self._verdict(server.server_id, credentials, peer, contributors)
         if admitted is not False:
             if limited is not None:
                 self.throttle.forgive(limited)
             return None if admitted is True else admitted
         if credentials.discord_token and credentials.discord_user:
             raise JoinError("authentication_failed", AUTHENTICATION_FAILED)
-        raise JoinError("unauthorized", UNAUTHORIZED)
+        raise JoinError("unauthorized", requirement(policy, contributors))
 
     async def _is_password(self, password: Secret, offered: str) -> bool:
         """Return True if it is the password."""
@@ -87,29 +95,48 @@ class Access:
         finally:
             self._verifying -= 1
 
+    async def _verdict(
+        self,
+        server_id: str,
+        credentials: Credentials,
+        address: str,
+        contributors: Sequence[Supervisor],
+    ) -> Granted | bool:
+        """Return the verdict of the first provider that decides; False if none does."""
+        for supervisor in contributors:
+            if not supervisor.plugin.implements("authorize"):
+                continue
+            try:
+                verdict = await supervisor.call(
+                    "authorize", server_id=server_id, credentials=credentials, address=address
+                )
+            except (
+                ProviderError
+            ) as error:  # also if it is not running: its layer may still be in use
+                self._warn("failed", supervisor.name, "%s; the answer is no", error)
+                return False
+            if isinstance(verdict, Grant):
+                return Granted.of(supervisor, server_id, verdict) or False
+            if verdict is not None and not isinstance(verdict, bool):
+                wrong = (
+                    "provider %s: authorize: returned %s, expected True, False or None; it is a no"
+                )
+                self._warn(
+                    "verdict", supervisor.name, wrong, supervisor.name, type(verdict).__name__
+                )
+            if verdict is not None:
+                return verdict is True
+        return False
 
-async def _verdict(
-    server_id: str,
-    credentials: Credentials,
-    address: str,
-    contributors: Sequence[Supervisor],
-) -> Granted | bool:
-    """Return the verdict of the first provider that decides; False if none does."""
-    for supervisor in contributors:
-        if not supervisor.plugin.implements("authorize"):
-            continue
-        try:
-            verdict = await supervisor.call(
-                "authorize", server_id=server_id, credentials=credentials, address=address
-            )
-        except ProviderError as error:  # also if it is not running: its layer may still be in use
-            log.warning("%s; the answer is no", error)
-            return False
-        if isinstance(verdict, Grant):
-            return Granted.of(supervisor, server_id, verdict) or False
-        if verdict is not None:
-            return verdict is True
-    return False
+
+def requirement(policy: Policy, contributors: Sequence[Supervisor]) -> str:
+    """Return what a client is told that has to prove who it is, or to send the password (R34)."""
+    kinds = {kind for each in contributors for kind in each.plugin.credentials}
+    if policy.password is not None:
+        kinds.add("password")
+    if kinds == {"password"}:
+        return PASSWORD_REQUIRED
+    return PASSWORD_OR_LOGIN if "password" in kinds else UNAUTHORIZED if kinds else CLOSED
 
 
 async def verified(password: Secret, offered: str) -> bool:

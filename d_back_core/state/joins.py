@@ -19,7 +19,7 @@ from d_back_core.errors import ErrorCode, JoinError
 from d_back_core.models import Credentials, EffectiveServer, Server, is_id
 from d_back_core.providers.supervisor import Supervisor
 from d_back_core.secret import Secret
-from d_back_core.state.access import Access, credentials_of
+from d_back_core.state.access import Access, credentials_of, requirement
 from d_back_core.state.admissions import Admissions, Grounds
 from d_back_core.state.changes import Changes
 from d_back_core.state.layer_source import Spawn
@@ -157,7 +157,7 @@ class Joins:
             if now is None:
                 raise JoinError("gone", protocol.UNKNOWN_SERVER)
             if now.passworded and session not in server.sessions:
-                raise JoinError("unauthorized", protocol.UNAUTHORIZED)
+                raise JoinError("unauthorized", self._requirement(found.server_id))
             return users.user_data(deflate=session.deflates)
 
     async def users_of(self, wanted: str, authorization: str, address: str) -> tuple[Body, bool]:
@@ -252,13 +252,13 @@ class Joins:
 
     def _end_access(self, session: Subscriber) -> None:
         server = self._joined[session]
-        self._unsubscribe(server, "unauthorized", protocol.UNAUTHORIZED, [session])
+        self._unsubscribe(server, "unauthorized", self._requirement(server.server_id), [session])
 
     def _compare(
         self, server: ServerState, former: EffectiveServer, present: EffectiveServer
     ) -> None:
         if present.passworded and not former.passworded:
-            self._unsubscribe(server, "unauthorized", protocol.UNAUTHORIZED)
+            self._unsubscribe(server, "unauthorized", self._requirement(server.server_id))
         elif present.client_id != former.client_id:
             client_id = protocol.update_client_id(server.server_id, present.client_id)
             for session in [*server.sessions]:
@@ -275,7 +275,8 @@ class Joins:
             if present is not None and present.passworded and policy.password != password:
                 ended.setdefault(server, []).append(session)
         for server, sessions in ended.items():
-            self._unsubscribe(server, "unauthorized", protocol.UNAUTHORIZED, sessions)
+            requirement = self._requirement(server.server_id)
+            self._unsubscribe(server, "unauthorized", requirement, sessions)
 
     def _unsubscribe(
         self,
@@ -349,7 +350,7 @@ class Joins:
         same = server.passworded and policy.password == authorized.password
         revoked = self._admissions.is_revoked(authorized.grounds, authorized.revocations)
         if now.passworded and (not same or revoked):
-            raise JoinError("unauthorized", protocol.UNAUTHORIZED)
+            raise JoinError("unauthorized", self._requirement(server.server_id))
         return now
 
     # A server that no provider lists
@@ -385,6 +386,10 @@ class Joins:
         authorize = self._access.authorize
         grounds = await authorize(server, credentials, address, policy, contributors)
         return _Authorized(grounds, policy.password, revocations)
+
+    def _requirement(self, server_id: str) -> str:
+        contributors = self._contributors(server_id)
+        return requirement(self._parts.registry.policy(server_id), contributors)
 
     def _contributors(self, server_id: str) -> list[Supervisor]:
         """Return the providers that contribute to that server, in order."""

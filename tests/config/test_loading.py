@@ -33,7 +33,7 @@ from d_back_core.config import (
     loading,
     parse,
 )
-from d_back_core.config.decoding import Timeout, decode
+from d_back_core.config.decoding import Timeout, also, decode
 
 FILE = Path("d-back.toml")
 
@@ -72,7 +72,10 @@ def options(text: str) -> Options:
     """The table of a plugin, as the plugin gets it."""
     table = read(f"[providers.club]\n{text}").provider("club").options
     return decode(
-        Options, table, "d-back.toml: providers.club", also=ProviderConfig.__struct_fields__
+        Options,
+        table,
+        "d-back.toml: providers.club",
+        unknown=also(ProviderConfig.__struct_fields__),
     )
 
 
@@ -576,10 +579,10 @@ servers.1.password = 'scrypt$1$2'
     servers.1.password: is not a valid hash (expected scrypt$n$salt$r$p$hash)
 
 servers.'a b' = {}
-    servers.a b: 'a b' is not a valid server_id
+    servers.a b: 'a b' is not a valid server_id or public id
 
 servers.constructor = {}
-    servers.constructor: 'constructor' is not a valid server_id
+    servers.constructor: 'constructor' is not a valid server_id or public id
 
 servers.1.alias = 'a b'
     servers.1.alias 'a b': is not a valid public id (1 to 64 of A-Z a-z 0-9 _ -, and not
@@ -706,7 +709,7 @@ def read_whole(table: dict[str, Any]) -> None:
     for provider in parse(table, FILE).providers.values():
         place = f"d-back.toml: providers.{provider.name}"
         ours = ProviderConfig.__struct_fields__
-        decode(Options, provider.options, place, also=ours)
+        decode(Options, provider.options, place, unknown=also(ours))
 
 
 def read_key(where: str, key: str, toml: str) -> None:

@@ -32,6 +32,20 @@ FILES: dict[str, str] = {
     ),
     LONG: "line 1: expected '=' after a key in a key/value pair",
     "a = '''\nb": "line 2: the string is not closed",
+    "[gateway]\nport = True": (
+        "line 2: invalid value (true and false are written in lower case), in 'port = …'"
+    ),
+    "[gateway]\nhost = \u201clocalhost\u201d": (
+        "line 2: invalid value (use straight quotes: \"), in 'host = …'"
+    ),
+    '[gateway]\nstatic_dir = "C:\\Users\\web"': (
+        "line 2: invalid escape sequence (write \\\\ for \\, or use single quotes),"
+        " in 'static_dir = …'"
+    ),
+    '[gateway]\nhost = "a" port = 1': (
+        "line 2: expected newline or end of document after a statement, in 'host = …'"
+    ),
+    "{}": "line 1: invalid statement",
     # The wrong table
     "port = 3000": "port: belongs to [gateway]",
     "host = '0.0.0.0'": "host: belongs to [gateway]",
@@ -42,7 +56,16 @@ FILES: dict[str, str] = {
     "mode = 'merge'": "mode: belongs to [providers.NAME]",
     "alias = 'a'": "alias: belongs to [servers.ID]",
     "password = 'a'": "password: belongs to [servers.ID]",
-    "prot = 3000": f"unknown key 'prot' (known: {TABLES})",
+    "prot = 3000": "unknown key 'prot' (did you mean 'port' of [gateway]?)",
+    "zzz = 3000": "unknown key 'zzz' (options of a plugin belong to [providers.NAME])",
+    "gateway.order = ['mock']": "gateway.order: belongs to [chain]",
+    "chain.port = 1": "chain.port: belongs to [gateway]",
+    "limits.origins = []": "limits.origins: belongs to [gateway]",
+    "gateway.connections = 5": "gateway.connections: belongs to [limits]",
+    "servers.1.grace = 3": "servers.1.grace: belongs to [providers.NAME]",
+    "gateway.limits.connections = 5": "gateway.limits: is a table of its own: [limits]",
+    "[chain.providers.mock]": "chain.providers: is a table of its own: [providers]",
+    "[[gateway]]\nport = 1": "gateway: expected a table ([gateway], not [[gateway]])",
     "[gatway]": f"unknown table 'gatway' (did you mean 'gateway'? known: {TABLES})",
     "[discord]\n[chain]\norder = ['discord']": (
         "unknown table 'discord' (the table of a provider is [providers.discord])"
@@ -56,6 +79,49 @@ FILES: dict[str, str] = {
     "chain.order = 'mock'": "chain.order 'mock': expected a list, got a string",
     "gateway.host = ['a']": "gateway.host '[\"a\"]': expected a string, got a list",
     "gateway.origins = 'https://u:pw@a'": "gateway.origins: expected a list, got a string",
+    "gateway.port = -1": "gateway.port '-1': expected a whole number >= 0",
+    "gateway.port = 3.5": "gateway.port '3.5': expected a whole number, got a number",
+    "gateway.control = ''": "gateway.control '': expected a path",
+    "gateway.tls = { cert = 'a' }": "gateway.tls.key: is missing",
+    "limits.connections = 0": "limits.connections '0': expected a whole number >= 1",
+    "chain.order = []": "chain.order: is empty (expected a provider)",
+    "chain.order = ['mock', 'mock']": "chain.order: names 'mock' twice",
+    "chain.recorders = ['mock']": (
+        "chain.recorders 'mock': is first in chain.order, so there is no provider to record"
+    ),
+    "chain.idle = '5x'": (
+        "chain.idle '5x': expected a duration: seconds, or a string like '5s', '250ms', '1m30s'"
+    ),
+    "chain.idle = -1": "chain.idle '-1': expected a duration that is finite and not negative",
+    "chain.startup_timeout = 0": "chain.startup_timeout '0': expected a duration greater than 0",
+    "providers.a.mode = 'Merge'": (
+        "providers.a.mode 'Merge': is not a valid value"
+        " (did you mean 'merge'? known: enrich, fallback, merge)"
+    ),
+    "providers.'a b' = {}": (
+        "providers.a b: 'a b' is not a valid name (letters, digits, _ and -)"
+    ),
+    "servers.'a b' = {}": "servers.a b: 'a b' is not a valid server_id or public id",
+    "servers.1.alias = 'a b'": (
+        "servers.1.alias 'a b': is not a valid public id"
+        " (1 to 64 of A-Z a-z 0-9 _ -, and not 'default' or 'null')"
+    ),
+    "[servers]\n1.alias = 'a'\n2.alias = 'a'": (
+        "servers.2.alias 'a': is already used by servers.1"
+    ),
+    "[servers]\n1.default = true\n2.default = true": (
+        "servers: more than one has default = true (1, 2)"
+    ),
+    "servers.1.enabled = 'no'": "servers.1.enabled 'no': expected true or false, got a string",
+    "servers.1.password = 5": (
+        'servers.1.password: expected a string, { env = "NAME" } or { file = "PATH" }'
+    ),
+    "servers.1.password = 'scrypt$x'": (
+        "servers.1.password: is not a valid hash (expected scrypt$n$salt$r$p$hash)"
+    ),
+    "servers.1.password = { env = 'D_BACK_ABSENT' }": (
+        "servers.1.password: the environment variable D_BACK_ABSENT is not set"
+    ),
     "servers.1.password = { file = 'absent' }": "servers.1.password: 'absent' does not exist",
     "servers.1.password = { file = '.' }": (
         "servers.1.password: '.' is a directory (expected a file)"
@@ -120,6 +186,23 @@ COMMANDS: dict[tuple[str, ...], str] = {
     ("explain", "--log-level", "debug"): (
         "'--log-level' stands before the command (d-back --log-level … explain)"
     ),
+    ("check", "--conifg", "a.toml"): (
+        "No such option '--conifg'. Did you mean '--config'?"
+        " It stands before the command (d-back --config … check)"
+    ),
+    ("--live", "check"): "'--live' stands after the command (d-back check --live)",
+    ("--json", "explain"): "'--json' stands after the command (d-back explain --json)",
+    ("explain", "--jsn"): "No such option '--jsn'. Did you mean '--json'?",
+    ("explain", "1", "2", "3"): "Got unexpected extra argument (3)",
+    ("stop",): "No such command 'stop' (send SIGTERM to stop it, SIGHUP to reload)",
+    ("status",): "No such command 'status' (did you mean 'd-back explain'?)",
+    ("test",): "No such command 'test' (did you mean 'd-back check'?)",
+    ("help",): "No such command 'help' (did you mean 'd-back --help'?)",
+    ("--config",): "Option '--config' requires an argument.",
+    ("--log-level", "loud"): (
+        "Invalid value for '--log-level':"
+        " 'loud' is not one of 'debug', 'info', 'warning', 'error'."
+    ),
     ("run",): "No such command 'run' (d-back without a command runs the gateway)",
     ("serve",): "No such command 'serve' (d-back without a command runs the gateway)",
     ("a.toml",): "No such command 'a.toml' (did you mean 'd-back --config a.toml'?)",
@@ -145,6 +228,59 @@ def test_a_misspelt_command_is_named_with_the_nearest() -> None:
     known = ", ".join(main.list_commands(click.Context(main)))
     assert f"No such command 'chekc' (did you mean 'check'? known: {known})" in done.output
     assert done.exit_code == 2
+
+
+PLUGINS: dict[str, str] = {
+    "chain.order = ['mok']": "chain.order 'mok': is not installed (did you mean 'mock'? ",
+    "providers.mock.use = 'mok'": (
+        "providers.mock.use 'mok': is not installed (did you mean 'mock'? "
+    ),
+    "providers.mock.order = ['a']": "providers.mock.order: belongs to [chain]",
+    "gateway.http = ['mock']": "gateway.http: provider 'mock' (d-back-mock ",
+    "gateway.static_dir = 'absent'": "gateway.static_dir 'absent': is not a directory",
+    "limits.trusted_proxies = ['proxy']": (
+        "limits.trusted_proxies 'proxy': is not an address or a network"
+        " (expected one such as 10.0.0.0/8)"
+    ),
+    "limits.trusted_proxies = ['10.0.0.1/8']": (
+        "limits.trusted_proxies '10.0.0.1/8': is not a network (did you mean '10.0.0.0/8'?)"
+    ),
+    "gateway.tls = { cert = 'a', key = 'b' }": "gateway.tls.cert 'a': does not exist",
+}
+"""What `d-back check` finds when it loads plugins, by the beginning of the sentence."""
+
+
+@pytest.mark.parametrize(("text", "sentence"), PLUGINS.items())
+def test_check_names_what_cannot_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, sentence: str
+) -> None:
+    """The sentence names file, table, key and value."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "d-back.toml").write_text(text)
+    done = CliRunner().invoke(main, ["check"])
+    assert done.output.startswith(f"Error: d-back.toml: {sentence}")
+    assert len(done.output.splitlines()) == 1
+    assert done.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "excerpt"),
+    [
+        ("[gateway]\nhost = localhost", ["2 | host = …", "  |        ^"]),
+        ("[gateway\n", ["1 | [gateway", "  |         ^"]),
+        (f"[providers.discord]\n  token = {LONG}", ["2 |   token = …", "  |           ^"]),
+        (LONG, []),
+    ],
+)
+def test_a_syntax_error_is_shown_with_a_caret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, excerpt: list[str]
+) -> None:
+    """Only the part of the line that cannot be a secret is shown."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "d-back.toml").write_text(text)
+    done = CliRunner().invoke(main, ["check"])
+    assert done.output.splitlines()[1:] == excerpt
+    assert LONG not in done.output
 
 
 @pytest.mark.parametrize(

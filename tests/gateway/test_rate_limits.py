@@ -137,6 +137,23 @@ async def test_another_connection_of_the_same_address_is_no_way_out() -> None:
             assert await guess(client, "open sesame") == ""
 
 
+async def test_a_refused_connection_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """With the address and the limit, however often it is tried."""
+    limits = {"connections_per_address": 1, "trusted_proxies": ["127.0.0.1", "::1"]}
+    async with (
+        serving(clock=ManualClock(), limits=limits, servers=POLICY) as server,
+        connect(server.url, additional_headers=VISITOR),
+    ):
+        for _ in range(3):
+            with pytest.raises(InvalidStatus):
+                await connect(server.url, additional_headers=VISITOR)
+    refused = [text for text in caplog.messages if "connections_per_address" in text]
+    assert refused == [
+        "built-in defaults: a connection is refused: limits.connections_per_address is 1"
+        " (203.0.113.7)"
+    ]
+
+
 async def test_r32_loopback_is_not_limited_by_address() -> None:
     """Who connects from this machine may be anybody behind a proxy."""
     limits = {"connections_per_address": 1}
@@ -302,7 +319,7 @@ async def test_a_proxy_may_write_a_port(written: str) -> None:
 
 def test_a_proxy_that_is_no_address_is_an_error() -> None:
     """The operator is told which."""
-    with pytest.raises(ConfigError, match=r"limits\.trusted_proxies: 'proxy'"):
+    with pytest.raises(ConfigError, match=r"limits\.trusted_proxies 'proxy'"):
         serving(limits={"trusted_proxies": ["proxy"]})
 
 

@@ -14,11 +14,16 @@ from d_back_core.config import parse
 from d_back_core.embedding.server import WebSocketServer
 from d_back_core.secret import Secret, hash_password
 from d_back_core.state import access
+from d_back_core.wire import protocol
 from d_back_testing import ManualClock, ScriptedProvider
 
 UNAUTHORIZED = (
     "unauthorized",
     "This server requires Discord authentication. Please login with Discord.",
+)
+EITHER = (
+    "unauthorized",
+    "This server requires a password, or a login with Discord.",
 )
 FAILED = (
     "authentication_failed",
@@ -76,7 +81,7 @@ async def test_r24_the_password_may_be_kept_as_a_hash(dial: Dial) -> None:
     async with serving(town(), policy={"password": hashed}) as server:
         peer = await dial(server)
         await peer.ask("vault", password=hashed)
-        assert await peer.refusal() == UNAUTHORIZED
+        assert await peer.refusal() == EITHER
         await peer.join("vault", password="open sesame")
 
 
@@ -89,7 +94,7 @@ async def test_r24_any_other_password_is_refused(
     async with serving(town(), policy={"password": kept("open sesame")}) as server:
         peer = await dial(server)
         await peer.ask("vault", password=guess)
-        assert await peer.refusal() == UNAUTHORIZED
+        assert await peer.refusal() == EITHER
 
 
 async def test_r24_joins_that_supersede_each_other_verify_one_password_at_a_time(
@@ -141,7 +146,7 @@ async def test_r24_guesses_have_threads_of_their_own(
         for peer in peers:
             await peer.ask("vault", password="guess")
         for peer in peers:
-            assert await peer.refusal() == UNAUTHORIZED
+            assert await peer.refusal() == EITHER
     assert 1 <= most <= access.THREADS
     assert all(name.startswith("d-back-passwords") for name in threads)
 
@@ -172,7 +177,7 @@ async def test_a_password_protects_a_server_that_the_provider_leaves_open(dial: 
     async with WebSocketServer(config=parse(table), providers={"a": town()}) as server:
         peer = await dial(server)
         await peer.ask("plaza")
-        assert await peer.refusal() == UNAUTHORIZED
+        assert await peer.refusal() == EITHER
         await peer.join("plaza", password="pw")
 
 
@@ -486,3 +491,83 @@ async def test_r35_a_provider_knows_which_servers_are_held(dial: Dial) -> None:
         await clock.advance(server.live.config.chain.idle)
         assert not provider.context.holds("111")
         assert provider.context.holds("222")
+
+
+# What a refused client is told
+
+
+class Listed:
+    """Lists a protected server, and authorizes nobody."""
+
+    @hookimpl
+    async def servers(self) -> dict[str, Server]:
+        return {"333": Server(name="Vault", passworded=True)}
+
+    @hookimpl
+    async def users(self) -> dict[str, User]:
+        return {}
+
+
+class ByPassword(Listed):
+    """Knows passwords."""
+
+    credentials = ("password",)
+
+    @hookimpl
+    async def authorize(self) -> Any:  # noqa: ANN401  what a plugin may return by mistake
+        return 1
+
+
+class ByLogin(ByPassword):
+    """Knows people."""
+
+    credentials = ("login",)
+
+
+@pytest.mark.parametrize(
+    ("provider", "password", "text"),
+    [
+        (Listed, None, protocol.CLOSED),
+        (Listed, "hush", protocol.PASSWORD_REQUIRED),
+        (ByPassword, None, protocol.PASSWORD_REQUIRED),
+        (ByLogin, None, protocol.UNAUTHORIZED),
+        (ByLogin, "hush", protocol.PASSWORD_OR_LOGIN),
+    ],
+)
+async def test_r34_the_error_fits_the_kind_of_protection(
+    dial: Dial, provider: type[Listed], password: str | None, text: str
+) -> None:
+    """A server with a password speaks of a password, one with a login of a login."""
+    policy = {} if password is None else {"password": password}
+    table = {"chain": {"order": ["a"]}, "servers": {"333": policy}}
+    async with WebSocketServer(0, config=parse(table), providers={"a": provider()}) as server:
+        peer = await dial(server)
+        await peer.ask("vault", password="wrong")
+        assert await peer.refusal() == ("unauthorized", text)
+
+
+async def test_r34_a_password_of_a_callback_is_asked_for(dial: Dial) -> None:
+    """Without a function that validates people, nobody is sent to Discord."""
+    server = WebSocketServer(0)
+    server.on_get_server_data(
+        lambda _: {"333": {"name": "Vault", "id": "vault", "passworded": True, "password": "x"}}
+    )
+    async with server:
+        peer = await dial(server)
+        await peer.ask("vault")
+        assert await peer.refusal() == ("unauthorized", protocol.PASSWORD_REQUIRED)
+
+
+async def test_r24_what_is_almost_true_is_a_no_and_is_logged_once(
+    dial: Dial, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log names the provider and the values that it may return."""
+    table = {"chain": {"order": ["a"]}}
+    async with WebSocketServer(0, config=parse(table), providers={"a": ByLogin()}) as server:
+        peer = await dial(server)
+        for _ in range(3):
+            await peer.ask("vault", password="x")
+            await peer.refusal()
+    assert [each.getMessage() for each in caplog.records if each.name == "d_back.access"] == [
+        "provider a: authorize: returned int, expected True, False or None; it is a no"
+    ]

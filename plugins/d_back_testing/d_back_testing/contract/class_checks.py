@@ -9,7 +9,7 @@ from msgspec import Struct, structs
 
 from d_back_core import ConfigError, Secret
 from d_back_core import config as configuration
-from d_back_core.config.decoding import decode
+from d_back_core.config.decoding import also, decode
 from d_back_core.errors import described
 from d_back_core.hookspecs import PROJECT
 from d_back_core.providers.plugin_checks import hooks_of, hooks_specified
@@ -144,7 +144,7 @@ def decode_and_make(harness: Harness, options: Mapping[str, Any]) -> tuple[objec
     ours = configuration.ProviderConfig.__struct_fields__
     where = f"d-back.toml: providers.{NAME}"
     try:
-        config = decode(config_class(harness), dict(options), where, also=ours)
+        config = decode(config_class(harness), dict(options), where, unknown=also(ours))
     except ConfigError:
         raise
     except Exception as error:

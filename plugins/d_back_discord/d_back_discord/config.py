@@ -24,8 +24,12 @@ class DiscordConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Ids of the only guilds that are served; unset: every guild that the bot is in."""
     chat: Chat = "text"
     """What passes of a message: nothing, that somebody speaks, or the text."""
-    bots: bool = False
-    """Whether what other bots say passes."""
+    bots: bool | None = None
+    """Whether bots are shown and heard; unset: they are shown, and what they say does not pass."""
+    bot_members: bool | None = None
+    """Whether bots are shown; unset: as ``bots`` says."""
+    bot_chat: bool | None = None
+    """Whether what other bots say passes; unset: as ``bots`` says."""
     ignore_users: frozenset[str] = frozenset()
     """Ids of members who are never shown."""
     ignore_offline: bool = False
@@ -64,6 +68,20 @@ class DiscordConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         _check_url("info_url", self.info_url, {"http", "https"})
         _check_url("api_url", self.api_url, {"http", "https"})
         _check_url("gateway_url", self.gateway_url, {"ws", "wss"})
+
+    @property
+    def shows_bots(self) -> bool:
+        """Whether bots are among the members who are shown."""
+        return _first(self.bot_members, self.bots, default=True)
+
+    @property
+    def hears_bots(self) -> bool:
+        """Whether what other bots say passes."""
+        return _first(self.bot_chat, self.bots, default=False)
+
+
+def _first(*choices: bool | None, default: bool) -> bool:
+    return next((choice for choice in choices if choice is not None), default)
 
 
 def token_of(config: DiscordConfig) -> Secret:

@@ -9,6 +9,7 @@ from d_back_core import (
     Context,
     Credentials,
     Event,
+    Grant,
     Server,
     User,
     hookimpl,
@@ -88,10 +89,16 @@ class DiscordProvider:
             yield event
 
     @hookimpl
-    async def authorize(self, server_id: str, credentials: Credentials) -> bool | None:
+    async def authorize(self, server_id: str, credentials: Credentials) -> bool | Grant | None:
         """Whether an OAuth2 token of the bot's application is offered, by the member whose it
         is. None for other servers and where no token is offered."""
-        return None if self._run is None else await self._run.authorize(server_id, credentials)
+        run = self._run
+        return None if run is None else await run.access.authorize(server_id, credentials)
+
+    @hookimpl
+    async def reauthorize(self, server_id: str, person: str) -> bool | None:
+        """Whether that person may still see the server; None while its members are not known."""
+        return None if self._run is None else self._run.access.reauthorize(server_id, person)
 
     @classmethod
     @hookimpl

@@ -1,6 +1,7 @@
 """``[providers.discord]``: what the operator can say."""
 
 import os
+import re
 from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta, Struct
@@ -11,6 +12,9 @@ from d_back_core import ConfigError, Secret
 Chat: TypeAlias = Literal["off", "activity", "text"]
 
 TOKEN_VARIABLE = "DISCORD_TOKEN"  # noqa: S105  the name of the variable
+
+TOKEN = re.compile(r"[\w-]{8,}\.[\w-]{4,}\.[\w-]{16,}", re.ASCII)
+"""A token of Discord's; other servers have others."""
 
 
 class DiscordConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -92,6 +96,11 @@ def token_of(config: DiscordConfig) -> Secret:
         raise ConfigError(
             "token: is missing; set the environment variable"
             f' {TOKEN_VARIABLE}, or token = {{ file = "PATH" }}'
+        )
+    if config.api_url is None and TOKEN.fullmatch(found) is None:
+        raise ConfigError(
+            "token: is not a bot's token, which is three parts of letters and digits with dots"
+            " between; the client secret and the public key of the application are something else"
         )
     return Secret(found)
 

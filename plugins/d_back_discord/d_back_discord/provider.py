@@ -16,7 +16,7 @@ from d_back_core import (
 )
 from d_back_discord import commands, names
 from d_back_discord.config import DiscordConfig, token_of
-from d_back_discord.embedded import Bot
+from d_back_discord.embedded import Bot, require_bot
 from d_back_discord.identify_budget import IdentifyBudget
 from d_back_discord.public_ids import PublicIds
 from d_back_discord.run import Kept, Run
@@ -41,7 +41,9 @@ class DiscordProvider:
     @classmethod
     def from_bot(cls, bot: Bot, config: DiscordConfig | None = None) -> Self:
         """A provider that listens to a bot which somebody else runs, before or after it has
-        logged in. It needs no token, and neither connects nor closes the bot."""
+        logged in. It needs no token, and neither connects nor closes the bot. Raises
+        ``TypeError`` for a plain `discord.Client`, which has no listeners."""
+        require_bot(bot)
         return cls(config or DiscordConfig(), bot=bot)
 
     @hookimpl

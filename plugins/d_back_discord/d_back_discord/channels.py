@@ -5,6 +5,9 @@ from discord.abc import GuildChannel
 
 from d_back_discord.config import DiscordConfig
 
+ADULT = {discord.NSFWLevel.explicit, discord.NSFWLevel.age_restricted}
+"""Levels of a whole guild at which Discord asks for an age."""
+
 
 class Audience:
     """Decides by the channel's permissions and the operator's lists."""
@@ -37,7 +40,7 @@ class Audience:
         if isinstance(channel, discord.Thread):
             parent = channel.parent
             return not channel.is_private() and parent is not None and self.everyone_reads(parent)
-        if getattr(channel, "nsfw", False):
+        if getattr(channel, "nsfw", False) or channel.guild.nsfw_level in ADULT:
             return False
         allowed = channel.permissions_for(channel.guild.default_role)
         if isinstance(channel, discord.VoiceChannel | discord.StageChannel):

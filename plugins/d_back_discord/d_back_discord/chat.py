@@ -1,10 +1,12 @@
-"""Which messages pass, and what of them."""
+"""Which messages pass, what of them, and what becomes of them later."""
 
 from collections.abc import Callable
+from datetime import datetime
 
 import discord
+from msgspec import Struct
 
-from d_back_core import Event, Message
+from d_back_core import Event, Message, MessageDeleted, MessageEdited
 from d_back_discord.channels import Audience, place
 from d_back_discord.config import DiscordConfig
 from d_back_discord.layer import Layer
@@ -13,43 +15,131 @@ from d_back_discord.text import readable
 
 ACTIVITY = "…"
 """What is shown of a message with ``chat = "activity"``."""
+MAX_PASSED = 10_000
+"""Messages that are remembered, so that their deletion reaches clients whatever has become of
+their channel."""
+
+
+class _Passed(Struct, frozen=True):
+    """A message that has passed."""
+
+    channel: str
+    channel_name: str
+    edited_at: datetime | None
 
 
 class Chat:
-    """Messages of members who are shown, from channels that may be shown."""
+    """Messages of members who are shown, from channels that may be shown. ``unknown`` is called
+    for each message in a channel that Discord has not announced."""
 
-    def __init__(self, config: DiscordConfig, rules: Rules, put: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        config: DiscordConfig,
+        rules: Rules,
+        put: Callable[[Event], None],
+        unknown: Callable[[discord.Message], None],
+    ) -> None:
         self._config = config
         self._rules = rules
         self._put = put
+        self._unknown = unknown
         self._audience = Audience(config)
+        self._passed: dict[int, _Passed] = {}
 
     def hear(self, message: discord.Message, layer: Layer, me: int | None) -> None:
         """Pass on a message of that guild; ``me`` is the bot's own id."""
+        said = self._said(message, layer, me)
+        if said is None:
+            return
+        where, text = said
+        self._remember(message, where)
+        self._put(
+            Message(
+                server_id=layer.server_id,
+                uid=str(message.author.id),
+                message=text,
+                channel=where.channel,
+                channel_name=where.channel_name,
+                id=str(message.id),
+                at=message.created_at,
+            )
+        )
+
+    def edited(self, message: discord.Message, layer: Layer, me: int | None) -> None:
+        """Pass on the new text of a message; its deletion if the new one may not be shown."""
+        before = self._passed.get(message.id)
+        if message.edited_at is None or (before and before.edited_at == message.edited_at):
+            return  # links got their preview, or the message was pinned
+        said = self._said(message, layer, me)
+        if said is None:
+            if before is not None:
+                self._delete(message.id, before, layer)
+            return
+        where, text = said
+        self._remember(message, where)
+        if self._config.chat == "text":
+            self._put(
+                MessageEdited(
+                    server_id=layer.server_id,
+                    uid=str(message.author.id),
+                    message=text,
+                    channel=where.channel,
+                    channel_name=where.channel_name,
+                    id=str(message.id),
+                    at=message.edited_at,
+                )
+            )
+
+    def deleted(self, message_id: int, channel_id: int, layer: Layer) -> None:
+        """A message is gone. Of one that is not remembered, from before a restart, it passes if
+        its channel may be shown."""
+        where = self._passed.get(message_id)
+        if where is None and self._config.chat != "off":
+            channel = layer.guild.get_channel_or_thread(channel_id)
+            at = place(channel)
+            if at is not None and self._audience.passes(channel):
+                where = _Passed(*at, None)
+        if where is not None:
+            self._delete(message_id, where, layer)
+
+    def _delete(self, message_id: int, where: _Passed, layer: Layer) -> None:
+        self._passed.pop(message_id, None)
+        self._put(
+            MessageDeleted(
+                server_id=layer.server_id,
+                channel=where.channel,
+                channel_name=where.channel_name,
+                id=str(message_id),
+            )
+        )
+
+    def _said(
+        self, message: discord.Message, layer: Layer, me: int | None
+    ) -> tuple[_Passed, str] | None:
+        """Where and what, or None if it does not pass."""
         author = message.author
         if self._config.chat == "off" or author.id == me or message.is_system():
-            return
-        if author.bot and not self._config.bots:
-            return
+            return None
+        if author.bot and not self._config.hears_bots:
+            return None
         where = place(message.channel)
-        if where is None or not isinstance(author, discord.Member):
-            return
+        if where is None:
+            self._unknown(message)
+            return None
         # What is in use may be of before; the author's roles came with the message.
+        if not isinstance(author, discord.Member):
+            return None
         if not layer.shows(author.id) or self._rules.hides(author):
-            return
+            return None
         if not self._audience.passes(message.channel):
-            return
+            return None
         text = ACTIVITY
         if self._config.chat == "text":
             text = readable(message, self._rules, self._audience)
-        if text:
-            channel, name = where
-            self._put(
-                Message(
-                    server_id=layer.server_id,
-                    uid=str(author.id),
-                    message=text,
-                    channel=channel,
-                    channel_name=name,
-                )
-            )
+        return (_Passed(*where, message.edited_at), text) if text else None
+
+    def _remember(self, message: discord.Message, where: _Passed) -> None:
+        self._passed.pop(message.id, None)
+        self._passed[message.id] = where
+        if len(self._passed) > MAX_PASSED:
+            del self._passed[next(iter(self._passed))]

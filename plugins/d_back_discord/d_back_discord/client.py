@@ -54,6 +54,15 @@ class OwnState(AutoShardedConnectionState["OwnClient"]):
             self._ready_task.cancel()
             self._ready_task = None
 
+    def parse_guild_member_update(self, data: Any) -> None:  # noqa: ANN401  discord.py's
+        """Take in a member; of one who was not known before, discord.py tells nobody."""
+        guild, user_id = self._get_guild(int(data["guild_id"])), int(data["user"]["id"])
+        known = guild is not None and guild.get_member(user_id) is not None
+        super().parse_guild_member_update(data)
+        member = None if guild is None or known else guild.get_member(user_id)
+        if member is not None:
+            self.dispatch("member_join", member)
+
     def parse_guild_members_chunk(self, data: Any) -> None:  # noqa: ANN401  discord.py's
         """Take in members; the presences among them also of members who are known already."""
         guild = self._get_guild(int(data["guild_id"]))

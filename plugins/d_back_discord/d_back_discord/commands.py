@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import click
 import discord
 from msgspec import Struct
+from yarl import URL
 
 from d_back_core import Clock, ConfigError, command_config
 from d_back_discord.channels import Audience
@@ -79,7 +80,10 @@ async def _invite(config: DiscordConfig) -> str:
     permissions = discord.Permissions(
         view_channel=True, send_messages=config.info_command is not None
     )
-    return discord.utils.oauth_url(application_id or 0, permissions=permissions, scopes=("bot",))
+    link = discord.utils.oauth_url(application_id or 0, permissions=permissions, scopes=("bot",))
+    if config.api_url is None:
+        return link
+    return str(URL(config.api_url).origin().join(URL(link).relative()))
 
 
 async def _audit(config: DiscordConfig, patience: float) -> list[str]:

@@ -1,6 +1,7 @@
 """``[providers.discord]``: what the operator can say."""
 
 import os
+import re
 from typing import Annotated, Literal, TypeAlias
 
 from msgspec import Meta, Struct
@@ -11,6 +12,9 @@ from d_back_core import ConfigError, Secret
 Chat: TypeAlias = Literal["off", "activity", "text"]
 
 TOKEN_VARIABLE = "DISCORD_TOKEN"  # noqa: S105  the name of the variable
+
+TOKEN = re.compile(r"[\w-]{8,}\.[\w-]{4,}\.[\w-]{16,}", re.ASCII)
+"""A token of Discord's; other servers have others."""
 
 
 class DiscordConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -24,8 +28,12 @@ class DiscordConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Ids of the only guilds that are served; unset: every guild that the bot is in."""
     chat: Chat = "text"
     """What passes of a message: nothing, that somebody speaks, or the text."""
-    bots: bool = False
-    """Whether what other bots say passes."""
+    bots: bool | None = None
+    """Whether bots are shown and heard; unset: they are shown, and what they say does not pass."""
+    bot_members: bool | None = None
+    """Whether bots are shown; unset: as ``bots`` says."""
+    bot_chat: bool | None = None
+    """Whether what other bots say passes; unset: as ``bots`` says."""
     ignore_users: frozenset[str] = frozenset()
     """Ids of members who are never shown."""
     ignore_offline: bool = False
@@ -65,6 +73,20 @@ class DiscordConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         _check_url("api_url", self.api_url, {"http", "https"})
         _check_url("gateway_url", self.gateway_url, {"ws", "wss"})
 
+    @property
+    def shows_bots(self) -> bool:
+        """Whether bots are among the members who are shown."""
+        return _first(self.bot_members, self.bots, default=True)
+
+    @property
+    def hears_bots(self) -> bool:
+        """Whether what other bots say passes."""
+        return _first(self.bot_chat, self.bots, default=False)
+
+
+def _first(*choices: bool | None, default: bool) -> bool:
+    return next((choice for choice in choices if choice is not None), default)
+
 
 def token_of(config: DiscordConfig) -> Secret:
     """The configured token, or the environment's; raises `ConfigError` without any."""
@@ -74,6 +96,11 @@ def token_of(config: DiscordConfig) -> Secret:
         raise ConfigError(
             "token: is missing; set the environment variable"
             f' {TOKEN_VARIABLE}, or token = {{ file = "PATH" }}'
+        )
+    if config.api_url is None and TOKEN.fullmatch(found) is None:
+        raise ConfigError(
+            "token: is not a bot's token, which is three parts of letters and digits with dots"
+            " between; the client secret and the public key of the application are something else"
         )
     return Secret(found)
 

@@ -1,7 +1,6 @@
 """Our own connection to Discord, from login to close: REST, and the shards."""
 
 import asyncio
-from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol
 
@@ -16,7 +15,7 @@ from d_back_discord.gateway import Gateway
 from d_back_discord.host import Host
 from d_back_discord.identify_budget import IdentifyBudget, StartLimit
 from d_back_discord.logs import OneLine
-from d_back_discord.refusals import explained, intents_missing
+from d_back_discord.refusals import PauseError, explained, intents_missing
 from d_back_discord.shard import Shard, said
 
 PUBLISH_INTERVAL = 600.0
@@ -65,6 +64,7 @@ class Connection:
     async def log_in(self) -> OwnClient:
         """Log in over REST; raises `ConfigError` for a token or intents that Discord refuses,
         and what discord.py raises if it cannot be asked."""
+        self._require_turn()
         self._lines.attach()
         with self._lines.speaking():
             client = OwnClient(self._config, self._intents, self._hear, self._host.log)
@@ -72,7 +72,7 @@ class Connection:
             try:
                 await client.login(self._token.reveal())
             except discord.DiscordException as error:
-                raise explained(error, None, self._intents) from error
+                raise self._explained(error) from error
         self._require(client.application)
         return client
 
@@ -80,7 +80,6 @@ class Connection:
         """Log in and connect; returns when the gateway has let the bot in, whatever guilds are
         still to come. Raises as `log_in`, and `ConnectionError` if the first attempt fails, or
         would have to wait for longer than `START_WAIT`."""
-        self._require_turn()
         client = await self.log_in()
         with self._lines.speaking():
             self._greeted = asyncio.get_running_loop().create_future()
@@ -116,8 +115,7 @@ class Connection:
         self._listener.heard("shard_disconnect", (shard,))
 
     def lost(self, shard: int, error: Exception, wait: float) -> None:
-        application = None if self._client is None else self._client.application
-        told = explained(error, application, self._intents)
+        told = self._explained(error)
         reason = f"{said(told)}; a new session in {wait:.0f} s"
         if self._greeted is None or self._greeted.done():
             self._listener.lost(shard, reason)
@@ -130,7 +128,7 @@ class Connection:
         try:
             application = await self._client.application_info()
         except discord.DiscordException as error:
-            raise explained(error, None, self._intents) from error
+            raise self._explained(error) from error
         self._require(application)
 
     async def ask_limits(self) -> None:
@@ -148,9 +146,15 @@ class Connection:
         client = self._client
         recommended, limit = 1, StartLimit()
         if client is not None:
-            with suppress(discord.GatewayNotFound):  # a server with Discord's API may not have it
+            try:
                 recommended, _, told = await client.http.get_bot_gateway()
                 limit = convert(told, StartLimit)
+            except discord.RateLimited as error:
+                raise self._explained(error) from error
+            except discord.GatewayNotFound as error:
+                # A server with Discord's API may not have it.
+                if isinstance(reason := self._explained(error.__cause__ or error), PauseError):
+                    raise reason from error
         shards = len(self._shards) or recommended
         self._budget.limit(limit, shards, self._host.clock.time())
         return recommended
@@ -171,6 +175,13 @@ class Connection:
         if wait > START_WAIT:
             why = self._budget.reason(0, now) or "the sessions before it were short"
             raise ConnectionError(f"{why}; the next login is possible in {wait:.0f} s")
+
+    def _explained(self, error: BaseException) -> BaseException:
+        application = None if self._client is None else self._client.application
+        told = explained(error, application, self._intents)
+        if isinstance(told, PauseError):
+            self._budget.pause(told.seconds, self._host.clock.time())
+        return told
 
     def _require(self, application: discord.AppInfo | None) -> None:
         missing = intents.not_allowed(application, self._intents)

@@ -13,6 +13,15 @@ Bot: TypeAlias = commands.Bot | commands.AutoShardedBot
 Listener: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
 
 
+def require_bot(bot: object) -> None:
+    """Raise ``TypeError`` unless it is a bot with listeners."""
+    if not isinstance(bot, commands.Bot | commands.AutoShardedBot):
+        raise TypeError(
+            "from_bot: expected a Bot or AutoShardedBot of discord.ext.commands, got"
+            f" {type(bot).__module__}.{type(bot).__qualname__}, which has no listeners"
+        )
+
+
 class Embedded:
     """Hears the events of a running bot, or of one that will run; never logs it in or out."""
 

@@ -153,10 +153,12 @@ class Guilds:
     def member_join(self, member: discord.Member) -> None:
         layer = self.layer(member.guild)
         if layer is not None:
-            layer.refresh(member)
+            layer.join(member)
 
     def member_update(self, _before: discord.Member, after: discord.Member) -> None:
-        self.member_join(after)
+        layer = self.layer(after.guild)
+        if layer is not None:
+            layer.refresh(after)
 
     def presence_update(self, _before: discord.Member, after: discord.Member) -> None:
         layer = self.layer(after.guild)

@@ -56,6 +56,7 @@ class IdentifyBudget:
         """Shards with the same number modulo `max_concurrency`: their last IDENTIFY."""
         self._limit = StartLimit()
         self._limited_until = 0.0
+        self._paused_until = 0.0
         self.daily = DAILY
 
     def used(self, now: float) -> int:
@@ -72,9 +73,14 @@ class IdentifyBudget:
         if limit.remaining <= RESERVE:
             self._limited_until = now + limit.reset_after / 1000
 
+    def pause(self, seconds: float, now: float) -> None:
+        """Discord asks not to be asked for so long."""
+        self._paused_until = now + seconds
+
     def wait(self, shard: int, now: float) -> float:
         """Seconds until that shard may begin a session."""
         until = max(self._not_before.get(shard, -math.inf), self._limited_until)
+        until = max(until, self._paused_until)
         last = self._buckets.get(self._bucket(shard))
         if last is not None:
             until = max(until, last + min(SPACING, self.waits.new_session))
@@ -104,6 +110,8 @@ class IdentifyBudget:
 
     def reason(self, shard: int, now: float) -> str:
         """Why that shard waits for longer than its sessions call for, or ""."""
+        if self._paused_until > now:
+            return "Discord limits how often it is asked"
         if self._limited_until > now:
             return f"Discord allows only {self._limit.remaining} more logins"
         if self.used(now) >= self.daily // 2 and self.wait(shard, now):

@@ -16,6 +16,10 @@ SLICE = 500
 MAX_CHANGES = 1000
 """Changes of one sweep that go out one by one; more are one `Reload`."""
 
+EARLY = 10.0
+"""Seconds by which a presence may come before its member."""
+MAX_EARLY = 100
+
 
 class Surroundings(Struct, frozen=True, kw_only=True):
     """What the layers of all guilds share."""
@@ -48,6 +52,8 @@ class Layer:
         self._statuses: dict[int, str] = {}
         """What Discord's client does not know: it drops the presence of a member who has not
         arrived yet, and keeps that of one who went offline while the guild was unavailable."""
+        self._early: dict[int, tuple[str, float]] = {}
+        """Statuses of people who are no members yet, and when they came."""
         self._faded: set[str] = set()
         """With ``ignore_offline``: whom d-back has been told of as offline."""
         self._left_online: dict[int, discord.Member] = {}
@@ -56,10 +62,14 @@ class Layer:
 
     def answer(self) -> dict[str, User] | None:
         """All users that are shown, or None where that cannot be said."""
-        if not self.whole or self.unavailable:
+        if self.answer_is_open():
             return None
         self._faded.clear()
         return dict(self._users)
+
+    def answer_is_open(self) -> bool:
+        """Whether the members cannot be said now."""
+        return not self.whole or self.unavailable
 
     def shows(self, member_id: int) -> bool:
         return self.whole and not self.unavailable and str(member_id) in self._users
@@ -94,9 +104,22 @@ class Layer:
         self._around.put(Reload(server_id=self.server_id))
 
     def note(self, member_id: int, status: str) -> None:
-        """Keep the status of a member who has not arrived yet."""
+        """Keep the status of a member who has not arrived yet: with the other members, or as a
+        new one, whose presence may come just before."""
         if self._next is not None:
             self._statuses[member_id] = status
+        else:
+            self._early.pop(member_id, None)
+            self._early[member_id] = status, self._around.clock.time()
+            if len(self._early) > MAX_EARLY:
+                del self._early[next(iter(self._early))]
+
+    def join(self, member: discord.Member) -> None:
+        """The member is new."""
+        status, at = self._early.pop(member.id, ("", 0.0))
+        if status and self._around.clock.time() <= at + EARLY:
+            self._statuses[member.id] = status
+        self.refresh(member)
 
     def refresh(self, member: discord.Member, *, presence: bool = False) -> None:
         """Something of this member may have changed; ``presence``: their status."""
@@ -106,6 +129,7 @@ class Layer:
 
     def remove(self, member_id: int) -> None:
         """The member is gone."""
+        self._early.pop(member_id, None)
         self._statuses.pop(member_id, None)
         self._apply(str(member_id), None)
 

@@ -8,6 +8,8 @@ from d_back_core import Status, User
 from d_back_discord.config import DiscordConfig
 
 DEFAULT_COLOR = "#ffffff"
+BLANKS = " \u115f\u1160\u2800\u3164\uffa0"
+"""Characters that count as printable and show nothing."""
 
 _STATUSES: dict[str, Status] = {"online": "online", "idle": "idle", "dnd": "dnd"}
 """Whatever else Discord says (``invisible``, ``offline``) is offline."""
@@ -21,6 +23,7 @@ class Rules:
         self._ignored = config.ignore_users
         self._roles = config.roles
         self._opt_out = config.opt_out_role
+        self._bots = config.shows_bots
 
     def shown(self, member: discord.Member, status: str) -> User | None:
         """The member in that status of Discord's; None: is not to be seen."""
@@ -29,7 +32,7 @@ class Rules:
             return None
         color = next((role.colour.value for role in reversed(roles) if role.colour.value), None)
         return User(
-            username=member.display_name,
+            username=_name(member),
             status=_STATUSES.get(status, "offline"),
             role_color=DEFAULT_COLOR if color is None else _hex(color),
         )
@@ -39,6 +42,8 @@ class Rules:
         return self._hides(member, member.roles)
 
     def _hides(self, member: discord.Member, roles: list[discord.Role]) -> bool:
+        if member.bot and not self._bots:
+            return True
         if self._ignored and str(member.id) in self._ignored:
             return True
         if self._opt_out is not None and any(is_role(role, self._opt_out) for role in roles):
@@ -52,6 +57,17 @@ class Rules:
 def is_role(role: discord.Role, named: str) -> bool:
     """Whether the operator means this role, by its id or its name."""
     return named in {role.name, str(role.id)}
+
+
+def _name(member: discord.Member) -> str:
+    """The name that Discord shows; one of blanks only gives way to the next."""
+    names = (member.nick, member.global_name, member.name)
+    return next((name for name in names if name and not is_blank(name)), member.name)
+
+
+def is_blank(text: str) -> bool:
+    """Whether nothing of the text can be seen."""
+    return not any(each.isprintable() and each not in BLANKS for each in text)
 
 
 @lru_cache(maxsize=4096)

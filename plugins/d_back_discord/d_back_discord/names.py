@@ -33,8 +33,16 @@ def report(config: DiscordConfig, guilds: Iterable[discord.Guild], context: Cont
 
 def report_users(config: DiscordConfig, guilds: Iterable[discord.Guild], context: Context) -> None:
     """Report ids of members in ``ignore_users``. ``guilds`` are all, with all their members."""
-    ids = {str(member.id) for guild in guilds for member in guild.members}
-    context.unresolved("ignore_users", sorted(config.ignore_users - ids), ())
+    if not config.ignore_users:
+        return
+    guilds = list(guilds)
+    missing = [each for each in config.ignore_users if not _is_member(each, guilds)]
+    context.unresolved("ignore_users", sorted(missing), ())
+
+
+def _is_member(user_id: str, guilds: list[discord.Guild]) -> bool:
+    number = int(user_id) if user_id.isdecimal() else 0
+    return any(guild.get_member(number) is not None for guild in guilds)
 
 
 def _named(config: DiscordConfig, key: str) -> set[str]:

@@ -9,13 +9,14 @@ from d_back_core import (
     Context,
     Credentials,
     Event,
+    Grant,
     Server,
     User,
     hookimpl,
 )
 from d_back_discord import commands, names
 from d_back_discord.config import DiscordConfig, token_of
-from d_back_discord.embedded import Bot
+from d_back_discord.embedded import Bot, require_bot
 from d_back_discord.identify_budget import IdentifyBudget
 from d_back_discord.public_ids import PublicIds
 from d_back_discord.run import Kept, Run
@@ -40,7 +41,9 @@ class DiscordProvider:
     @classmethod
     def from_bot(cls, bot: Bot, config: DiscordConfig | None = None) -> Self:
         """A provider that listens to a bot which somebody else runs, before or after it has
-        logged in. It needs no token, and neither connects nor closes the bot."""
+        logged in. It needs no token, and neither connects nor closes the bot. Raises
+        ``TypeError`` for a plain `discord.Client`, which has no listeners."""
+        require_bot(bot)
         return cls(config or DiscordConfig(), bot=bot)
 
     @hookimpl
@@ -88,10 +91,16 @@ class DiscordProvider:
             yield event
 
     @hookimpl
-    async def authorize(self, server_id: str, credentials: Credentials) -> bool | None:
+    async def authorize(self, server_id: str, credentials: Credentials) -> bool | Grant | None:
         """Whether an OAuth2 token of the bot's application is offered, by the member whose it
         is. None for other servers and where no token is offered."""
-        return None if self._run is None else await self._run.authorize(server_id, credentials)
+        run = self._run
+        return None if run is None else await run.access.authorize(server_id, credentials)
+
+    @hookimpl
+    async def reauthorize(self, server_id: str, person: str) -> bool | None:
+        """Whether that person may still see the server; None while its members are not known."""
+        return None if self._run is None else self._run.access.reauthorize(server_id, person)
 
     @classmethod
     @hookimpl

@@ -1,5 +1,7 @@
 """Why Discord does not let the bot in, in the operator's words."""
 
+import re
+
 import discord
 
 from d_back_core import ConfigError
@@ -14,6 +16,18 @@ _CLOSED = {
     4012: "Discord's gateway refuses the version of its protocol (4012)",
     4013: "Discord's gateway refuses the intents (4013)",
 }
+
+RATE_LIMITED = 429
+DEFAULT_PAUSE = 60.0
+"""Seconds without a question after a limit that does not say how long it lasts."""
+
+
+class PauseError(ConnectionError):
+    """Discord, or what stands before it, asks not to be asked for ``seconds``."""
+
+    def __init__(self, reason: str, seconds: float) -> None:
+        super().__init__(reason)
+        self.seconds = seconds
 
 
 def token_refused() -> ConfigError:
@@ -31,14 +45,19 @@ def intents_missing(names: list[str]) -> ConfigError:
 
 
 def explained(
-    error: Exception, application: discord.AppInfo | None, needed: discord.Intents
-) -> Exception:
-    """What the operator can mend is a `ConfigError`; everything else is left as it is."""
+    error: BaseException, application: discord.AppInfo | None, needed: discord.Intents
+) -> BaseException:
+    """What the operator can mend is a `ConfigError`, a limit is a `PauseError`; everything else is
+    left as it is."""
     match error:
         case discord.LoginFailure():
             return token_refused()
         case discord.HTTPException(status=status) if status == UNAUTHORIZED:
             return token_refused()
+        case discord.RateLimited(retry_after=seconds):
+            return PauseError("Discord limits how often it is asked", seconds)
+        case discord.HTTPException() if error.status == RATE_LIMITED or _is_page(error):
+            return PauseError(_shortened(error), _retry_after(error))
         case ConnectionEndedError(code=4014):
             return intents_missing(not_allowed(application, needed) or privileged(needed))
         case ConnectionEndedError(code=4004):
@@ -46,3 +65,23 @@ def explained(
         case ConnectionEndedError(code=code) if code in _CLOSED:
             return ConfigError(_CLOSED[code])
     return error
+
+
+def _is_page(error: discord.HTTPException) -> bool:
+    """Whether a page for browsers came: it is not from Discord, but from what stands before it."""
+    return error.text.lstrip().startswith("<")
+
+
+def _shortened(error: discord.HTTPException) -> str:
+    if not _is_page(error):
+        return f"Discord limits how often it is asked (status {error.status})"
+    title = re.search(r"<title>([^<]{1,100})</title>", error.text)
+    said = f": {' '.join(title[1].split())}" if title is not None else ""
+    return f"a page instead of Discord's answer (status {error.status}, of Cloudflare){said}"
+
+
+def _retry_after(error: discord.HTTPException) -> float:
+    try:
+        return max(0.0, float(error.response.headers.get("Retry-After", "")))
+    except ValueError:
+        return DEFAULT_PAUSE

@@ -6,8 +6,9 @@ import discord
 from discord.ext.commands import AutoShardedBot
 from msgspec import Struct
 
-from d_back_core import Credentials, Secret
+from d_back_core import Secret
 from d_back_discord import intents
+from d_back_discord.access import Access
 from d_back_discord.chat import Chat
 from d_back_discord.config import DiscordConfig
 from d_back_discord.connection import Connection
@@ -19,7 +20,7 @@ from d_back_discord.identify_budget import IdentifyBudget
 from d_back_discord.info import InfoCommand
 from d_back_discord.layer import Surroundings
 from d_back_discord.member_requests import MemberRequests
-from d_back_discord.members import Rules, is_role
+from d_back_discord.members import Rules
 from d_back_discord.oauth import Authorization
 from d_back_discord.public_ids import PublicIds
 from d_back_discord.stream import Stream
@@ -39,6 +40,7 @@ GUILD_EVENTS = (
     "raw_presence_update",
     "user_update",
 )
+ACCESS_EVENTS = ("raw_member_remove", "member_update", "guild_role_update", "guild_role_delete")
 
 
 class Kept(Struct):
@@ -62,6 +64,7 @@ class Run:
     ) -> None:
         self.stream = Stream()
         self._config = config
+        self._host = host
         self._log = host.log
         self._health = Health(host, self._shard_changed)
         rules = Rules(config)
@@ -75,9 +78,11 @@ class Run:
             requests=self._requests,
         )
         self.guilds = Guilds(around, self._health, config.guilds, kept.public_ids)
-        self._chat = Chat(config, rules, self.stream.put)
+        self._chat = Chat(config, rules, self.stream.put, self._unknown_channel)
+        self._unknown = 0
         self._info = InfoCommand(config, host.clock, host.log)
         self._authorization = Authorization(config.api_url, host.clock, host.log)
+        self.access = Access(config, self._authorization, self.guilds, self.stream.put, host.log)
         # discord.py names the shard only where its client has several.
         prefix = "" if bot is not None and not isinstance(bot, AutoShardedBot) else "shard_"
         self._handlers = {event: getattr(self.guilds, event) for event in GUILD_EVENTS} | {
@@ -85,8 +90,13 @@ class Run:
             f"{prefix}disconnect": self._health.disconnected,
             f"{prefix}resumed": self._health.resumed,
             "message": self._message,
+            "raw_message_edit": self._message_edit,
+            "raw_message_delete": self._message_delete,
+            "raw_bulk_message_delete": self._messages_delete,
+            "member_ban": self.access.member_ban,
             "rate_limited": self._requests.rate_limited,
         }
+        self._of_access = {event: getattr(self.access, event) for event in ACCESS_EVENTS}
         self._connection = None
         if token is not None:
             self._connection = Connection(config, token, host, self, kept.budget)
@@ -121,35 +131,6 @@ class Run:
         await self._info.close()
         await self._authorization.close()
 
-    async def authorize(self, server_id: str, credentials: Credentials) -> bool | None:
-        """Whether the token is of this application, of the person who claims it (where anybody
-        does: a token alone speaks for its owner), and they are a member of that guild."""
-        layer = self.guilds.layers.get(server_id)
-        application_id = self.guilds.client_id
-        if layer is None or application_id is None or credentials.discord_token is None:
-            return None
-        claimed = credentials.discord_user
-        verdict = await self._authorization.owner(credentials.discord_token, application_id)
-        reason = verdict.reason
-        if verdict.user_id is not None:
-            if claimed is not None and claimed.get("id") != verdict.user_id:
-                reason = "the token is not of the user who is claimed"
-            else:
-                reason = self._objection(layer.guild, verdict.user_id)
-        if reason:
-            self._log.warning("guild '%s': a login is refused: %s", layer.guild.name, reason)
-        return not reason
-
-    def _objection(self, guild: discord.Guild, user_id: str) -> str:
-        """Why that person may not come in, or ""."""
-        member = guild.get_member(int(user_id)) if user_id.isdecimal() else None
-        if member is None:
-            return "the user is no member"
-        role = self._config.require_role
-        if role is not None and not any(is_role(each, role) for each in member.roles):
-            return f"the member lacks the role '{role}'"
-        return ""
-
     def follow(self, client: discord.Client) -> None:
         """Take from this client what there is, and what its events bring."""
         if client.is_ready():
@@ -168,16 +149,50 @@ class Run:
             return
         try:
             handler(*arguments)
+            if event in self._of_access:
+                self._of_access[event](*arguments)
         except Exception:  # noqa: BLE001  raised into discord.py's parser it would end the connection
             self._log.exception("the event '%s' cannot be taken in", event)
 
     def _message(self, message: discord.Message) -> None:
         layer = self.guilds.layer(message.guild)
-        if layer is None:
-            return
+        if layer is not None:
+            self._info.hear(message)
+            self._chat.hear(message, layer, self._me)
+
+    def _message_edit(self, edit: discord.RawMessageUpdateEvent) -> None:
+        layer = self.guilds.layer(edit.message.guild)
+        if layer is not None:
+            self._chat.edited(edit.message, layer, self._me)
+
+    def _message_delete(self, deletion: discord.RawMessageDeleteEvent) -> None:
+        layer = self.guilds.layers.get(str(deletion.guild_id))
+        if layer is not None:
+            self._chat.deleted(deletion.message_id, deletion.channel_id, layer)
+
+    def _messages_delete(self, deletion: discord.RawBulkMessageDeleteEvent) -> None:
+        layer = self.guilds.layers.get(str(deletion.guild_id))
+        if layer is not None:
+            for message_id in sorted(deletion.message_ids):
+                self._chat.deleted(message_id, deletion.channel_id, layer)
+
+    def _unknown_channel(self, message: discord.Message) -> None:
+        """A thread that was never announced, in a channel that the bot came to see later: what is
+        not known to be for everyone does not pass."""
+        self._unknown += 1
+        self._host.gauge("messages in unknown channels", self._unknown)
+        if self._unknown == 1:
+            self._log.warning(
+                "a message in channel %d of guild '%s' does not pass: Discord has not announced"
+                " the channel; more of them are only counted",
+                message.channel.id,
+                message.guild.name if message.guild is not None else "",
+            )
+
+    @property
+    def _me(self) -> int | None:
         user = self.guilds.client.user if self.guilds.client is not None else None
-        self._info.hear(message)
-        self._chat.hear(message, layer, None if user is None else user.id)
+        return None if user is None else user.id
 
     def _shard_changed(self, shard: int) -> None:
         self.guilds.reload(shard)

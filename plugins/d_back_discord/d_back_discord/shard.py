@@ -190,6 +190,6 @@ class Shard:
         return 0.0  # the budget's wait comes first
 
 
-def said(error: Exception) -> str:
+def said(error: BaseException) -> str:
     """The error in one line."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -13,10 +13,21 @@ SOMEBODY = "@somebody"
 SOMEWHERE = "#private"
 """In place of a channel that is not for everyone."""
 
+TABS = {
+    "browse": "Browse Channels",
+    "customize": "Channels & Roles",
+    "guide": "Server Guide",
+    "home": "Server Guide",
+    "linked-roles": "Linked Roles",
+}
+"""Parts of Discord's own client, by what stands in a message; another one as it stands there."""
+
 _MARK = re.compile(
     r"<(?:"
     r"(?P<kind>@!?|@&|#)(?P<id>[0-9]{15,20})"
     r"|a?:(?P<emoji>\w+):[0-9]+"
+    r"|id:(?P<tab>[a-z-]+)(?::[0-9]+)?"
+    r"|sound:(?:[0-9]+:)?(?P<sound>[0-9]+)"
     r"|/(?P<command>[^:<>]+):[0-9]+"
     r"|t:(?P<time>-?[0-9]{1,12})(?::[tTdDfFRsS])?"
     r")>"
@@ -26,16 +37,28 @@ _MARK = re.compile(
 def readable(message: discord.Message, rules: Rules, audience: Audience) -> str:
     """The text as Discord's own client shows it: what ``clean_content`` does, without the names
     of members who are not shown and of channels that are not for everyone; emoji as ``:name:``,
-    times in UTC, attachments and stickers by their names."""
-    guild = message.guild
-    text = message.content
-    if guild is not None:
-        there = guild
-        text = _MARK.sub(lambda mark: _replaced(mark, message, there, rules, audience), text)
-    extras = [each.filename for each in message.attachments]
-    extras += [sticker.name for sticker in message.stickers]
-    parts = [discord.utils.escape_mentions(text).strip(), *(f"[{name}]" for name in extras)]
+    times in UTC, attachments and stickers by their names, a poll as its question and answers, and
+    what a forwarded message says."""
+
+    def clean(text: str) -> str:
+        guild = message.guild
+        if guild is not None:
+            text = _MARK.sub(lambda mark: _replaced(mark, message, guild, rules, audience), text)
+        return discord.utils.escape_mentions(text).strip()
+
+    parts = [clean(message.content), *_attached(message)]
+    if message.poll is not None:
+        answers = " / ".join(clean(answer.text) for answer in message.poll.answers)
+        parts += ["[poll]", clean(message.poll.question), f"({answers})"]
+    for forwarded in message.message_snapshots:
+        parts += ["[forwarded]", clean(forwarded.content), *_attached(forwarded)]
     return " ".join(part for part in parts if part)
+
+
+def _attached(message: discord.Message | discord.MessageSnapshot) -> list[str]:
+    names = [each.filename for each in message.attachments]
+    names += [sticker.name for sticker in message.stickers]
+    return [f"[{name}]" for name in names]
 
 
 def _replaced(
@@ -47,6 +70,11 @@ def _replaced(
 ) -> str:
     if mark["emoji"]:
         return f":{mark['emoji']}:"
+    if mark["tab"]:
+        return TABS.get(mark["tab"], mark["tab"])
+    if mark["sound"]:
+        sound = guild.get_soundboard_sound(int(mark["sound"]))
+        return "[sound]" if sound is None else f"[sound {sound.name}]"
     if mark["command"]:
         return f"/{mark['command']}"
     if mark["time"]:

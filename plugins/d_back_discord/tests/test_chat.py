@@ -1,9 +1,11 @@
 """Which messages pass, and what of them."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import discord_payloads as say
 import pytest
+from discord.utils import snowflake_time
 from discord_core import Begin, Core
 from discord_loopback import Loopback
 from discord_worlds import (
@@ -26,7 +28,7 @@ from discord_worlds import (
     club,
 )
 
-from d_back_core import Message
+from d_back_core import Message, MessageDeleted, MessageEdited
 
 
 @pytest.fixture
@@ -67,6 +69,8 @@ async def test_message(begin: Begin, loopback: Loopback) -> None:
             message="Hello!",
             channel=GENERAL,
             channel_name="general",
+            id=say.message(ADA, "", GENERAL)["id"],
+            at=snowflake_time(900_000_000_000_000_001),
         )
     ]
 
@@ -251,3 +255,184 @@ async def test_message_before_the_guild_is_whole(begin: Begin, loopback: Loopbac
     await loopback.release_members()
     await core.whole()
     assert await core.heard() == []
+
+
+@pytest.mark.parametrize(
+    ("content", "shown"),
+    [
+        ("read the <id:guide>", "read the Server Guide"),
+        ("<id:customize> or <id:browse>", "Channels & Roles or Browse Channels"),
+        ("<id:linked-roles:300000000000000001>", "Linked Roles"),
+        ("<id:something-new>", "something-new"),
+        ("<sound:0:7>", "[sound]"),
+        (f"<sound:{say.GUILD_ID}:300000000000000077>", "[sound quack]"),
+    ],
+)
+async def test_marks_of_the_client(spoken: Any, content: str, shown: str) -> None:  # noqa: ANN401
+    """Links to parts of Discord's client and to sounds become readable."""
+    sound = {
+        "name": "quack",
+        "sound_id": "300000000000000077",
+        "volume": 1.0,
+        "emoji_id": None,
+        "emoji_name": None,
+        "guild_id": say.GUILD_ID,
+        "available": True,
+    }
+    said = say.message(ADA, content, GENERAL)
+    heard = await spoken(said, guild=club(soundboard_sounds=[sound]))
+    assert [text for text, _, _ in heard] == [shown]
+
+
+async def test_poll(spoken: Any) -> None:  # noqa: ANN401
+    """A poll is its question and its answers."""
+    poll = {
+        "question": {"text": "Tea?"},
+        "answers": [
+            {"answer_id": 1, "poll_media": {"text": "yes"}},
+            {"answer_id": 2, "poll_media": {"text": "no"}},
+        ],
+        "expiry": "2099-01-01T00:00:00+00:00",
+        "allow_multiselect": False,
+        "layout_type": 1,
+    }
+    said = say.message(ADA, "", GENERAL) | {"poll": poll}
+    assert [text for text, _, _ in await spoken(said)] == ["[poll] Tea? (yes / no)"]
+
+
+async def test_forwarded(spoken: Any) -> None:  # noqa: ANN401
+    """A forwarded message says what it says, with names replaced as in any other."""
+    original = say.message(BOB, f"see <#{SECRET}>", SECRET, attachments=["a.png"])
+    snapshot = {
+        key: original[key]
+        for key in ("content", "embeds", "attachments", "timestamp", "edited_timestamp", "flags")
+    }
+    said = say.message(ADA, "", GENERAL) | {
+        "message_reference": {"type": 1, "channel_id": SECRET, "message_id": original["id"]},
+        "message_snapshots": [{"message": snapshot | {"mentions": [], "type": 0}}],
+    }
+    assert [text for text, _, _ in await spoken(said)] == ["[forwarded] see #private [a.png]"]
+
+
+@pytest.mark.parametrize(("level", "passes"), [(0, True), (1, False), (2, True), (3, False)])
+async def test_age_restricted_guild(spoken: Any, level: int, *, passes: bool) -> None:  # noqa: ANN401
+    """The chat of a guild for which Discord asks for an age does not pass."""
+    heard = await spoken(say.message(ADA, "hi", GENERAL), guild=club(nsfw_level=level))
+    assert bool(heard) == passes
+
+
+async def test_unknown_channel(
+    begin: Begin, loopback: Loopback, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A message in a thread that was never announced does not pass; it is counted, and the first
+    one logged."""
+    loopback.guilds = [club()]
+    core = await begin()
+    await core.whole()
+    for number in (1, 2):
+        unknown = say.message(ADA, "hi", say.snowflake(404), message_id=number)
+        await core.happen("MESSAGE_CREATE", unknown)
+    assert await core.heard() == []
+    assert core.gauges["messages in unknown channels"] == 2
+    assert caplog.text.count("has not announced the channel") == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "passes"),
+    [
+        ({}, False),
+        ({"bots": True}, True),
+        ({"bot_chat": True}, True),
+        ({"bots": True, "bot_chat": False}, False),
+        ({"bot_chat": True, "bot_members": False}, False),
+    ],
+)
+async def test_words_of_bots(spoken: Any, options: dict[str, bool], *, passes: bool) -> None:  # noqa: ANN401
+    """What bots say passes only with an option, and only if they are shown."""
+    assert bool(await spoken(say.message(ROBOT, "beep", GENERAL), **options)) == passes
+
+
+EDITED = {"edited_timestamp": "2024-05-06T07:09:09.000000+00:00"}
+FIRST = say.message(ADA, "", GENERAL)["id"]
+
+
+async def said_before(begin: Begin, loopback: Loopback, **options: Any) -> Core:  # noqa: ANN401
+    """Ada has said something in #general."""
+    loopback.guilds = [club()]
+    core = await begin(**options)
+    await core.whole()
+    await core.happen("MESSAGE_CREATE", say.message(ADA, "Helo!", GENERAL))
+    await core.heard()
+    return core
+
+
+async def test_edit(begin: Begin, loopback: Loopback) -> None:
+    """A new text goes out once; the preview of a link is no edit."""
+    core = await said_before(begin, loopback)
+    await core.happen("MESSAGE_UPDATE", say.message(ADA, "Helo!", GENERAL))
+    for _ in range(2):
+        await core.happen("MESSAGE_UPDATE", say.message(ADA, "Hello!", GENERAL) | EDITED)
+    assert await core.heard() == [
+        MessageEdited(
+            server_id=say.GUILD_ID,
+            uid=say.uid(1),
+            message="Hello!",
+            channel=GENERAL,
+            channel_name="general",
+            id=FIRST,
+            at=datetime(2024, 5, 6, 7, 9, 9, tzinfo=UTC),
+        )
+    ]
+
+
+async def test_edit_without_text(begin: Begin, loopback: Loopback) -> None:
+    """With ``chat = "activity"`` an edit changes nothing, a deletion does."""
+    core = await said_before(begin, loopback, chat="activity")
+    await core.happen("MESSAGE_UPDATE", say.message(ADA, "Hello!", GENERAL) | EDITED)
+    assert await core.heard() == []
+
+
+async def test_edit_of_hidden_author(begin: Begin, loopback: Loopback) -> None:
+    """The message of somebody who has opted out since is deleted with the edit."""
+    core = await said_before(begin, loopback, opt_out_role="quiet")
+    quiet = say.member(1, "ada", roles=(QUIET,))
+    await core.happen("MESSAGE_UPDATE", say.message(quiet, "Hello!", GENERAL) | EDITED)
+    assert await core.heard() == [gone()]
+
+
+def gone(message_id: str = FIRST, channel: str = GENERAL, name: str = "general") -> MessageDeleted:
+    return MessageDeleted(
+        server_id=say.GUILD_ID, channel=channel, channel_name=name, id=message_id
+    )
+
+
+def deletion(channel_id: str, *ids: str) -> say.Payload:
+    chosen = {"ids": list(ids)} if len(ids) > 1 else {"id": ids[0]}
+    return {"guild_id": say.GUILD_ID, "channel_id": channel_id} | chosen
+
+
+async def test_delete(begin: Begin, loopback: Loopback) -> None:
+    """A deleted message is gone, also one of before the start; one in a channel that is not for
+    everyone is not told of."""
+    core = await said_before(begin, loopback)
+    await core.happen("MESSAGE_DELETE", deletion(GENERAL, FIRST))
+    await core.happen("MESSAGE_DELETE", deletion(GENERAL, "77"))
+    await core.happen("MESSAGE_DELETE", deletion(SECRET, "78"))
+    assert await core.heard() == [gone(), gone("77")]
+
+
+async def test_delete_many(begin: Begin, loopback: Loopback) -> None:
+    """Messages that are deleted together, as with a ban, are gone; one of a thread is one of its
+    channel."""
+    core = await said_before(begin, loopback)
+    await core.happen("MESSAGE_DELETE_BULK", deletion(TOPIC, "78", "77"))
+    assert await core.heard() == [gone("77"), gone("78")]
+
+
+async def test_delete_in_a_channel_that_is_hidden_now(begin: Begin, loopback: Loopback) -> None:
+    """A message that has passed is deleted, whatever has become of its channel."""
+    core = await said_before(begin, loopback)
+    hidden = say.channel(GENERAL, "general", hidden=True) | {"guild_id": say.GUILD_ID}
+    await core.happen("CHANNEL_UPDATE", hidden)
+    await core.happen("MESSAGE_DELETE", deletion(GENERAL, FIRST))
+    assert await core.heard() == [gone()]

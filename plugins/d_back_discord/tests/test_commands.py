@@ -57,12 +57,13 @@ def typed(elsewhere: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return typed
 
 
-def test_invite(typed: Typed) -> None:
-    """The link asks for the bot, with the permission to see channels and no other."""
+def test_invite(typed: Typed, elsewhere: Loopback) -> None:
+    """The link asks for the bot, with the permission to see channels and no other; it leads to
+    the configured server."""
     result = typed("invite")
     assert result.output == (
-        f"https://discord.com/oauth2/authorize?client_id={say.APPLICATION_ID}"
-        "&scope=bot&permissions=1024\n"
+        f"{elsewhere.api_url.removesuffix('/api/v10')}/oauth2/authorize"
+        f"?client_id={say.APPLICATION_ID}&scope=bot&permissions=1024\n"
     )
 
 

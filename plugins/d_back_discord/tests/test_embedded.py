@@ -172,3 +172,10 @@ async def test_intents(clock: ManualClock, loopback: Loopback) -> None:
     with pytest.raises(ConfigError, match=r"Intents lacks members, presences, message_content"):
         await core.start()
     await core.stop()
+
+
+def test_plain_client() -> None:
+    """A plain client, which has no listeners, is refused when it is handed over."""
+    client = discord.Client(intents=discord.Intents.default())
+    with pytest.raises(TypeError, match=r"AutoShardedBot of .*, got discord\.client\.Client"):
+        DiscordProvider.from_bot(client)  # type: ignore[arg-type]

@@ -238,3 +238,60 @@ async def test_ignore_offline_and_leave(joined: Any) -> None:  # noqa: ANN401
         gone = {"guild_id": say.GUILD_ID, "user": say.user(say.uid(number), name)}
         await core.happen("GUILD_MEMBER_REMOVE", gone)
     assert await core.heard() == [changed(2, status="offline"), removed(2)]
+
+
+async def test_update_of_an_unknown_member(joined: Any) -> None:  # noqa: ANN401
+    """A member whom Discord tells of only by an update is shown, with the next presence, too."""
+    core = await joined()
+    await core.happen("GUILD_MEMBER_UPDATE", update(say.member(7, "gus")))
+    await core.happen("PRESENCE_UPDATE", say.presence(7, "idle", say.GUILD_ID))
+    assert await core.heard() == [
+        changed(7, username="gus", status="offline", role_color="#ffffff"),
+        changed(7, status="idle"),
+    ]
+
+
+async def test_presence_before_a_new_member(joined: Any) -> None:  # noqa: ANN401
+    """A presence that comes just before its member counts; one of long before does not."""
+    core = await joined()
+    for number, wait, status in ((7, 1, "dnd"), (8, 60, "offline")):
+        await core.happen("PRESENCE_UPDATE", say.presence(number, "dnd", say.GUILD_ID))
+        assert await core.heard() == []
+        await core.clock.advance(wait)
+        newcomer = say.member(number, "new") | {"guild_id": say.GUILD_ID}
+        await core.happen("GUILD_MEMBER_ADD", newcomer)
+        shown = changed(number, username="new", status=status, role_color="#ffffff")
+        assert await core.heard() == [shown]
+
+
+@pytest.mark.parametrize("blank", ["   ", "\u2800\u3164", "\u200b\u200d", ""])
+async def test_blank_name(joined: Any, blank: str) -> None:  # noqa: ANN401
+    """A nick of blanks only gives way to the global name, that to the user's name."""
+    core = await joined()
+    await core.happen("GUILD_MEMBER_UPDATE", update(BOB, nick="Bobby"))
+    await core.happen("GUILD_MEMBER_UPDATE", update(BOB, nick=blank))
+    nameless = say.user(say.uid(2), "bob", global_name=blank)
+    await core.happen("GUILD_MEMBER_UPDATE", update(BOB, nick=blank, user=nameless))
+    assert await core.heard() == [
+        changed(2, username="Bobby"),
+        changed(2, username="Bob"),
+        changed(2, username="bob"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        ({}, True),
+        ({"bots": False}, False),
+        ({"bots": True}, True),
+        ({"bot_members": False}, False),
+        ({"bots": False, "bot_members": True}, True),
+    ],
+)
+async def test_bots(joined: Any, options: dict[str, bool], *, shown: bool) -> None:  # noqa: ANN401
+    """Bots are shown unless an option hides them, the bot of d-back itself included."""
+    core = await joined(**options)
+    users = await core.users()
+    assert (say.uid(5) in users) == (say.BOT_ID in users) == shown
+    assert say.uid(1) in users

@@ -6,11 +6,11 @@ from typing import Any
 
 import discord_payloads as say
 import pytest
-from discord_core import Begin, Core
+from discord_core import Begin, Core, until
 from discord_loopback import Loopback, failing, limited, silent
-from discord_worlds import BLUE, RED, club
+from discord_worlds import ADA, BLUE, RED, club, update
 
-from d_back_core import Credentials
+from d_back_core import AccessRevoked, Credentials, Grant
 from d_back_discord.oauth import MAX_REFUSED
 
 TOKEN = "person.oauth.token"
@@ -37,7 +37,11 @@ def served(begin: Begin, loopback: Loopback) -> Any:  # noqa: ANN401  a function
 
 
 async def asked(core: Core, offered: Credentials | None = None) -> bool | None:
-    return await core.provider.authorize(say.GUILD_ID, offered or credentials())
+    answer = await core.provider.authorize(say.GUILD_ID, offered or credentials())
+    if isinstance(answer, Grant):
+        assert answer.person == say.uid(1)
+        return True
+    return answer
 
 
 def questions(loopback: Loopback) -> list[str]:
@@ -206,3 +210,53 @@ async def test_unavailable_guild(served: Any) -> None:  # noqa: ANN401
     core = await served()
     await core.happen("GUILD_DELETE", {"id": say.GUILD_ID, "unavailable": True})
     assert await asked(core) is True
+
+
+async def test_r25_leaves(served: Any) -> None:  # noqa: ANN401
+    """R25 The access of a member who leaves ends, and only of one who was let in."""
+    core = await served()
+    assert await asked(core)
+    for number in (2, 1, 1):
+        user = say.user(say.uid(number), "x")
+        await core.happen("GUILD_MEMBER_REMOVE", {"guild_id": say.GUILD_ID, "user": user})
+    events = [each for each in await core.heard() if isinstance(each, AccessRevoked)]
+    assert events == [AccessRevoked(server_id=say.GUILD_ID, person=say.uid(1))]
+    assert await core.provider.reauthorize(say.GUILD_ID, say.uid(1)) is False
+    assert await asked(core) is False
+
+
+async def test_r25_banned(served: Any) -> None:  # noqa: ANN401
+    """R25 A ban ends the access at once, if Discord tells of it."""
+    core = await served()
+    assert await asked(core)
+    user = say.user(say.uid(1), "ada")
+    await core.happen("GUILD_BAN_ADD", {"guild_id": say.GUILD_ID, "user": user})
+    assert await core.heard() == [AccessRevoked(server_id=say.GUILD_ID, person=say.uid(1))]
+
+
+@pytest.mark.parametrize("how", ["taken", "deleted", "renamed"])
+async def test_r25_role_lost(served: Any, how: str) -> None:  # noqa: ANN401
+    """R25 So does the loss of the role that is needed: taken, deleted or renamed."""
+    core = await served(require_role="red")
+    assert await asked(core)
+    assert await core.provider.reauthorize(say.GUILD_ID, say.uid(1)) is True
+    role = say.role(RED, "crimson", color=0xFF0000, position=3)
+    of_guild = {"guild_id": say.GUILD_ID}
+    match how:
+        case "taken":
+            await core.happen("GUILD_MEMBER_UPDATE", update(ADA, roles=[BLUE]))
+        case "deleted":
+            await core.happen("GUILD_ROLE_DELETE", of_guild | {"role_id": RED})
+        case "renamed":
+            await core.happen("GUILD_ROLE_UPDATE", of_guild | {"role": role})
+    revoked = AccessRevoked(server_id=say.GUILD_ID, person=say.uid(1))
+    assert revoked in await core.heard()
+    assert await core.provider.reauthorize(say.GUILD_ID, say.uid(1)) is False
+
+
+async def test_r25_members_unknown(served: Any) -> None:  # noqa: ANN401
+    """R25 While the guild is unavailable, whether the access may go on cannot be said."""
+    core = await served()
+    await core.happen("GUILD_DELETE", {"id": say.GUILD_ID, "unavailable": True})
+    await until(lambda: core.events)
+    assert await core.provider.reauthorize(say.GUILD_ID, say.uid(1)) is None

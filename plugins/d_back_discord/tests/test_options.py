@@ -10,15 +10,30 @@ from d_back_discord.config import token_of
 from d_back_discord.public_ids import PublicIds, abbreviated
 from d_back_discord.stream import MAX_EVENTS, Stream
 
+TOKEN = "MTEwMDAwMDAwMDAwMDAwMDAx.Gabcde.token_of-the-bot_0123456789abcdefghij"
+
 
 def test_token_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a configured token that of the environment is used; without any it is an error."""
-    monkeypatch.setenv("DISCORD_TOKEN", "t")
+    monkeypatch.setenv("DISCORD_TOKEN", TOKEN)
     DiscordProvider(DiscordConfig())
     monkeypatch.delenv("DISCORD_TOKEN")
     with pytest.raises(ConfigError, match="token: is missing"):
         DiscordProvider(DiscordConfig())
-    DiscordProvider(DiscordConfig(token=Secret("t")))
+    DiscordProvider(DiscordConfig(token=Secret(TOKEN)))
+
+
+@pytest.mark.parametrize(
+    "token", ["0" * 64, "Zm9vYmFy-client_secret_0123456789", "a.b.c", "two words"]
+)
+def test_shape_of_a_token(token: str) -> None:
+    """A client secret or a public key in the place of Discord's token is an error at once, which
+    does not print it; another server has other tokens."""
+    with pytest.raises(ConfigError, match="is not a bot's token") as told:
+        DiscordProvider(DiscordConfig(token=Secret(token)))
+    assert token not in str(told.value)
+    api, gateway = "http://x.example/api/v10", "ws://x.example/"
+    DiscordProvider(DiscordConfig(token=Secret(token), api_url=api, gateway_url=gateway))
 
 
 @pytest.mark.parametrize(
@@ -94,7 +109,7 @@ async def test_end_of_the_stream() -> None:
     assert await stream.take() is None
 
 
-@pytest.mark.parametrize("written", ["abc.def", "Bot abc.def", " abc.def\t", "Bot  abc.def\n"])
+@pytest.mark.parametrize("written", ["{}", "Bot {}", " {}\t", "Bot  {}\n"])
 def test_a_token_is_used_without_what_surrounds_it(written: str) -> None:
     """The word of the request header and spaces are not part of the token."""
-    assert token_of(DiscordConfig(token=Secret(written))) == Secret("abc.def")
+    assert token_of(DiscordConfig(token=Secret(written.format(TOKEN)))) == Secret(TOKEN)

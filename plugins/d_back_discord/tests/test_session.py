@@ -7,6 +7,7 @@ import threading
 
 import discord_payloads as say
 import pytest
+from aiohttp import web
 from discord_core import Begin, Prepare, until
 from discord_loopback import CONTENT, MEMBERS, PRESENCES, Loopback, failing, limited
 from discord_worlds import BOB, EVE, club
@@ -117,6 +118,46 @@ async def test_rate_limited_login(begin: Begin, loopback: Loopback) -> None:
     core = await begin()
     await core.whole()
     assert [path for _, path, _ in loopback.requests][:2] == ["/users/@me", "/users/@me"]
+
+
+PAGE = "<!DOCTYPE html>\n<html><head>\n<title>Access denied</title></head>" + "<p>x</p>" * 500
+
+
+async def test_page_of_cloudflare(prepare: Prepare, loopback: Loopback) -> None:
+    """A page instead of an answer is one short line, and Discord is left alone for as long as its
+    Retry-After says."""
+    headers = {"Content-Type": "text/html", "Retry-After": "1800"}
+
+    async def banned(_request: web.Request) -> web.StreamResponse:
+        return web.Response(status=429, text=PAGE, headers=headers)
+
+    loopback.answers["/users/@me"] = [banned]
+    loopback.guilds = [club()]
+    core = prepare()
+    with pytest.raises(ConnectionError, match=r"page .* \(status 429.*: Access denied$") as told:
+        await core.start()
+    assert len(str(told.value)) < 120
+    await core.stop()
+    await core.clock.advance(1700)
+    with pytest.raises(ConnectionError, match=r"limits how often .* in 100 s"):
+        await core.start()
+    assert len(loopback.requests) == 1
+    await core.stop()
+    await core.clock.advance(100)
+    await core.start()
+    await core.whole()
+
+
+async def test_long_rate_limit_at_login(prepare: Prepare, loopback: Loopback) -> None:
+    """A limit that is too long to be waited for in a start is waited for by the next ones."""
+    loopback.answers["/users/@me"] = [limited(600)]
+    core = prepare()
+    with pytest.raises(ConnectionError, match="Discord limits how often it is asked"):
+        await core.start()
+    await core.stop()
+    with pytest.raises(ConnectionError, match="the next login is possible in 600 s"):
+        await core.start()
+    assert len(loopback.requests) == 1
 
 
 async def test_resume(begin: Begin, loopback: Loopback, caplog: pytest.LogCaptureFixture) -> None:

@@ -183,6 +183,12 @@ export class World extends EventTarget {
       case "message":
         if (this.#follows(frame)) this.#applyMessage(frame.data);
         break;
+      case "message-edit":
+        if (this.#follows(frame)) this.#tell("edit", frame.data);
+        break;
+      case "message-delete":
+        if (this.#follows(frame)) this.#tell("delete", frame.data);
+        break;
       case "update-clientid":
         this.clientId = frame.data.clientId;
         this.#tell("clientid");
@@ -196,6 +202,8 @@ export class World extends EventTarget {
       case "error":
         this.#refused(frame.data);
         break;
+      default: // a newer type: if it has a number, the number counts
+        if (frame.seq !== undefined) this.#follows(frame);
     }
   }
 
@@ -286,9 +294,9 @@ export class World extends EventTarget {
     this.#tell("user", { user, before });
   }
 
-  #applyMessage({ uid, message, channel }) {
+  #applyMessage({ uid, ...said }) {
     const user = this.users.get(uid);
-    if (user) this.#tell("message", { user, message, channel });
+    if (user) this.#tell("message", { user, ...said });
   }
 
   /** An `error`: the answer to `connect`, the end of the subscription, or a notice. */

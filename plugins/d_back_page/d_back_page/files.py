@@ -4,10 +4,15 @@ import hashlib
 from collections.abc import Mapping
 from http import HTTPStatus
 from importlib.resources import files as resources
+from pathlib import Path
 
 from d_back_core import HttpResponse
 
 FOLDER = "/page/"
+LIBRARY = "/page/v1/"
+"""What other sites use: these paths stay."""
+MODULES = ("d-back-client.js",)
+"""The files of the npm package, which this package contains."""
 TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -29,6 +34,19 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
+LIBRARY_HEADERS = {
+    "Access-Control-Allow-Origin": "*",  # browsers load modules of another host only with this
+    "Cache-Control": "public, max-age=300",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def module(name: str) -> bytes:
+    """Read a file of the npm package: from this package, or from the checkout that it is in."""
+    packaged = resources("d_back_page").joinpath("library", name)
+    if packaged.is_file():
+        return packaged.read_bytes()
+    return Path(__file__).parents[3].joinpath("clients", "js", name).read_bytes()
 
 
 class Files:
@@ -37,14 +55,19 @@ class Files:
     def __init__(self) -> None:
         self._answers: dict[str, HttpResponse] = {}
         for file in resources("d_back_page").joinpath("files").iterdir():
-            body = file.read_bytes()
-            suffix = file.name[file.name.rindex(".") :]
-            etag = f'"{hashlib.sha256(body).hexdigest()[:20]}"'
-            headers = {**HEADERS, "ETag": etag}
-            answer = HttpResponse(content_type=TYPES[suffix], body=body, headers=headers)
-            self._answers[FOLDER + file.name] = answer
+            self._add(FOLDER + file.name, file.read_bytes(), HEADERS)
+        for name in MODULES:
+            self._add(LIBRARY + name, module(name), LIBRARY_HEADERS)
         index = self._answers.pop(f"{FOLDER}index.html")
         self._answers |= {"/": index, "/index.html": index}
+
+    def _add(self, path: str, body: bytes, headers: Mapping[str, str]) -> None:
+        etag = f'"{hashlib.sha256(body).hexdigest()[:20]}"'
+        content_type = TYPES[path[path.rindex(".") :]]
+        answer = HttpResponse(
+            content_type=content_type, body=body, headers={**headers, "ETag": etag}
+        )
+        self._answers[path] = answer
 
     def answer(self, path: str, headers: Mapping[str, str]) -> HttpResponse | None:
         """The file at that path, or that the client has it already; None: there is none."""

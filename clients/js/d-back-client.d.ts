@@ -186,3 +186,9 @@ export class World extends EventTarget implements AsyncIterable<WorldEvent> {
 
 /** Join a server and keep a copy of it current, until `world.close()` or the signal. */
 export function connect(url: string | URL, options?: Options): World;
+
+/**
+ * The colour to show a user in, as `#rrggbb`: that of the role, or for a user without one the same
+ * legible colour each time, which depends on the uid.
+ */
+export function colorOf(user: Pick<User, "uid" | "roleColor">): string;

@@ -17,6 +17,7 @@ const GREETING = 20_000; // time in which a gateway has to send its first frame
 const SILENCE = 60_000; // without a frame for this long, the client asks if the line still works
 const ANSWER = 10_000; // time in which the gateway has to answer that
 const PENALTY = 60_000; // wait after too many refused joins
+const NO_COLOR = "#ffffff"; // of users without a coloured role
 const REFUSED = 1008; // close code: do not reconnect automatically
 const RESTART = 1001;
 const PROTECTED = ["unauthorized", "authentication_failed"];
@@ -439,6 +440,22 @@ export class World extends EventTarget {
     for (const take of this.#streams) take({ type, ...detail });
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
+}
+
+/** The colour to show a user in: that of the role, or for a user without one the same legible
+ * colour each time, which depends on the uid. */
+export function colorOf({ uid, roleColor }) {
+  if (roleColor !== NO_COLOR) return roleColor;
+  let hash = 0;
+  for (const letter of uid) hash = Math.imul(hash ^ letter.codePointAt(0), 0x9e3779b1);
+  hash ^= hash >>> 15;
+  const hue = (hash >>> 0) % 360;
+  const part = (shift) => {
+    const at = (shift + hue / 30) % 12;
+    const value = 0.56 - 0.25 * Math.max(-1, Math.min(at - 3, 9 - at, 1)); // HSL to RGB
+    return Math.round(255 * value).toString(16).padStart(2, "0");
+  };
+  return `#${part(0)}${part(8)}${part(4)}`;
 }
 
 function copied({ uid, username, status, roleColor }) {

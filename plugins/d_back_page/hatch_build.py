@@ -12,7 +12,7 @@ from hatchling.builders.hooks.plugin.interface import (  # type: ignore[import-n
     BuildHookInterface,
 )
 
-MODULES = ("d-back-client.js",)
+MODULES = ("d-back-client.js", "d-back-community.js")
 
 
 class ModulesHook(BuildHookInterface):  # type: ignore[misc]

@@ -3,7 +3,7 @@ import { createServer } from "node:net";
 import { once } from "node:events";
 import { test } from "node:test";
 
-import { JoinError, connect } from "../d-back-client.js";
+import { JoinError, colorOf, connect } from "../d-back-client.js";
 import { Gateway } from "./gateway.js";
 
 /** A client that ends with the test. */
@@ -349,4 +349,17 @@ test("waits between attempts grow to half a minute and are random", (t) => {
   assert.ok(waits[0] <= 2000 && waits[1] <= 4000 && waits[2] <= 8000);
   assert.ok(Math.max(...waits) <= 30_000 && Math.max(...waits) > 20_000);
   assert.ok(Math.min(...waits.slice(10)) < 10_000);
+});
+
+test("members without a role colour have legible colours of their own", () => {
+  assert.equal(colorOf({ uid: "1", roleColor: "#e8743b" }), "#e8743b");
+  const users = Array.from({ length: 500 }, (_, at) => ({ uid: `123456789012345${at}` }));
+  const colours = users.map((user) => colorOf({ ...user, roleColor: "#ffffff" }));
+  assert.ok(new Set(colours).size > 200);
+  assert.deepEqual(colours, users.map((user) => colorOf({ ...user, roleColor: "#ffffff" })));
+  for (const colour of colours) {
+    assert.match(colour, /^#[0-9a-f]{6}$/);
+    const parts = [1, 3, 5].map((at) => Number.parseInt(colour.slice(at, at + 2), 16));
+    assert.ok(Math.max(...parts) > 150 && Math.min(...parts) < 120, colour);
+  }
 });

@@ -11,7 +11,7 @@ from d_back_core import HttpResponse
 FOLDER = "/page/"
 LIBRARY = "/page/v1/"
 """What other sites use: these paths stay."""
-MODULES = ("d-back-client.js",)
+MODULES = ("d-back-client.js", "d-back-community.js")
 """The files of the npm package, which this package contains."""
 TYPES = {
     ".css": "text/css; charset=utf-8",

@@ -142,7 +142,7 @@ export class CommunityElement extends HTMLElement {
   #world = null;
   #dom = null;
   #rows = new Map(); // uid → its row
-  #said = new Map(); // uid → { text, timer }
+  #said = new Map(); // uid → { text, channel, id, timer }
   #latest = null; // uid of the last one who wrote
   #error = null; // the code of the last refusal
   #timer = null;
@@ -176,8 +176,13 @@ export class CommunityElement extends HTMLElement {
     this.#world = world;
     this.#error = null;
     for (const type of ["state", "join", "user"]) world.addEventListener(type, () => this.#dirty());
-    world.addEventListener("join", () => (this.#error = null));
+    world.addEventListener("join", ({ detail }) => {
+      this.#error = null;
+      if (!detail.resumed) this.#silence(); // what was deleted meanwhile is not known
+    });
     world.addEventListener("message", ({ detail }) => this.#hear(detail));
+    world.addEventListener("edit", ({ detail }) => this.#correct(detail, detail.message));
+    world.addEventListener("delete", ({ detail }) => this.#correct(detail, null));
     world.addEventListener("error", ({ detail }) => {
       if (detail.code !== "notice") this.#error = detail.code;
       this.#dirty();
@@ -319,7 +324,8 @@ export class CommunityElement extends HTMLElement {
     const said = size === "card" ? this.#said.get(this.#latest) : null;
     const user = this.#world.users.get(this.#latest);
     latest.hidden = !said || !user;
-    if (!latest.hidden) {
+    if (latest.hidden) latest.replaceChildren();
+    else {
       const name = made("strong", {}, made("bdi", {}, cut(user.username, 40)));
       latest.replaceChildren(name, " ", made("bdi", {}, said.text));
     }
@@ -332,13 +338,25 @@ export class CommunityElement extends HTMLElement {
 
   // What is said
 
-  #hear({ user: { uid }, message }) {
+  #hear({ user: { uid }, message, channel, id }) {
     if (!this.hasAttribute("chat")) return;
     clearTimeout(this.#said.get(uid)?.timer);
     const timer = setTimeout(() => this.#hush(uid), STAYS);
-    this.#said.set(uid, { text: cut(message, LATEST), timer });
+    this.#said.set(uid, { text: cut(message, LATEST), channel, id, timer });
     this.#latest = uid;
     this.#dirty();
+  }
+
+  /** A message has another text, or none any more. A deletion without an id is about all. */
+  #correct({ channel, id }, message) {
+    for (const [uid, said] of [...this.#said]) {
+      if (id === undefined ? said.id === undefined : said.id !== id || said.channel !== channel) {
+        continue;
+      }
+      if (message === null) this.#hush(uid);
+      else said.text = cut(message, LATEST);
+    }
+    this.#draw();
   }
 
   #hush(uid) {

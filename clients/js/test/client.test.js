@@ -97,6 +97,40 @@ test("an iterator yields every event until the signal", async (t) => {
   for await (const event of world) assert.fail(event.type);
 });
 
+test("edits and deletions name the message", async (t) => {
+  const gateway = await Gateway.start(t);
+  const world = joined(t, gateway);
+  const seen = [];
+  for (const type of ["message", "edit", "delete"]) {
+    world.addEventListener(type, ({ detail: { id, message } }) => seen.push([type, id, message]));
+  }
+  await world.ready;
+  await gateway.say("11", "helo", "5");
+  await gateway.edit("11", "hello", "5");
+  await gateway.delete("5");
+  await until(world, () => seen.length === 3);
+  assert.deepEqual(seen, [
+    ["message", "5", "helo"],
+    ["edit", "5", "hello"],
+    ["delete", "5", undefined],
+  ]);
+});
+
+test("the number of a frame of a newer type counts", async (t) => {
+  const gateway = await Gateway.start(t);
+  const world = joined(t, gateway, {
+    WebSocket: filtered((frame) => {
+      if (frame.type === "message") frame.type = "dance";
+      return true;
+    }),
+  });
+  await world.ready;
+  await gateway.say("11", "hello");
+  await gateway.change("11", { status: "idle" });
+  await until(world, () => world.users.get("11").status === "idle");
+  assert.deepEqual(await gateway.counts(), { joins: 1, resumes: 0, connections: 1 });
+});
+
 test("an aborted signal lets nothing begin", async () => {
   const world = connect("ws://127.0.0.1:9", { signal: AbortSignal.abort() });
   assert.equal(world.state, "closed");
@@ -253,11 +287,14 @@ test("a client that was sent away does not reconnect by itself", async (t) => {
   assert.equal(world.state, "live");
 });
 
-/** A WebSocket class whose messages pass this filter. */
+/** A WebSocket class whose frames pass this filter, which may also change them. */
 function filtered(passes) {
   return class extends WebSocket {
     set onmessage(listener) {
-      super.onmessage = listener && ((event) => passes(JSON.parse(event.data)) && listener(event));
+      super.onmessage = ({ data }) => {
+        const frame = JSON.parse(data);
+        if (passes(frame)) listener?.({ data: JSON.stringify(frame) });
+      };
     }
   };
 }

@@ -25,6 +25,8 @@ world.addEventListener("user", ({ detail }) => {
 world.addEventListener("message", ({ detail: { user, message, channel } }) => {
   console.log(`${user.username} in ${channel}: ${message}`);
 });
+world.addEventListener("edit", ({ detail: { id, message } }) => console.log(id, message));
+world.addEventListener("delete", ({ detail }) => console.log(detail.id ?? "all"));
 world.addEventListener("error", (event) => console.log(event.detail.code));
 world.addEventListener("join", function ({ detail }) {
   console.log(detail.resumed, this.name);

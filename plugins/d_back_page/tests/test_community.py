@@ -11,7 +11,15 @@ from axe_playwright_python.async_playwright import Axe  # type: ignore[import-un
 from page_browser import MEMBERS, ONE, PATIENCE, artefacts, club, cut_off, gateway
 from playwright.async_api import Browser, Page
 
-from d_back_core import Message, Server, User, UserChanged, UserRemoved
+from d_back_core import (
+    Message,
+    MessageDeleted,
+    MessageEdited,
+    Server,
+    User,
+    UserChanged,
+    UserRemoved,
+)
 from d_back_core.embedding.server import WebSocketServer
 from d_back_testing import ScriptedProvider
 
@@ -137,6 +145,12 @@ async def test_what_is_written_is_shown_if_the_page_wants_it(browser: Browser) -
         await page.locator("#column li", has_text="Bob").get_by_text("<b>hello</b>").wait_for()
         await page.locator("#card .latest", has_text="Bob <b>hello</b>").wait_for()
         assert await page.locator("#quiet").get_by_text("hello").count() == 0
+        script.emit(Message(server_id="1", uid="11", message="helo", channel="7", id="5"))
+        await page.get_by_text("helo").nth(1).wait_for()
+        script.emit(MessageEdited(server_id="1", uid="11", message="aha", channel="7", id="5"))
+        await page.get_by_text("aha").nth(1).wait_for()
+        script.emit(MessageDeleted(server_id="1", channel="7", id="5"))
+        await page.get_by_text("aha").first.wait_for(state="detached")
         await page.evaluate("document.querySelector('#column').toggleAttribute('chat')")
         await page.locator("#column").get_by_text("hello").wait_for(state="detached")
 

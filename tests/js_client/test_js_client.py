@@ -9,7 +9,7 @@ import pytest
 from js_client.control import controlled
 from js_client.node import CLIENT, FLAGS, node, run
 
-RUNNER = ("--test-reporter=spec", "--test-timeout=60000")
+RUNNER = ("--test-reporter=spec", "--test-timeout=200000")
 MOST = {"d-back-client.js": 6 * 1024, "d-back-community.js": 14 * 1024}
 """Bytes, gzipped."""
 

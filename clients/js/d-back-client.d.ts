@@ -49,7 +49,19 @@ export interface Details {
   /** A user came (`before` is null), changed, or left (`user` is null). */
   user: { user: User; before: User | null } | { user: null; before: User };
   /** A user wrote a chat message. */
-  message: { user: User; message: string; channel: string };
+  message: {
+    user: User;
+    message: string;
+    channel: string;
+    /** Identifies the message in its channel. Without it, the message is never edited or deleted. */
+    id?: string;
+    /** When it was written, as in RFC 3339. */
+    at?: string;
+  };
+  /** A message has another text. */
+  edit: { uid: string; message: string; channel: string; id: string; at?: string };
+  /** A message is gone; without an id, all messages that have one. A complete join means the same. */
+  delete: { channel?: string; id?: string };
   /** `clientId` has changed. */
   clientid: Record<string, never>;
   /** The program that embeds the gateway has fetched its data again. */
@@ -174,3 +186,9 @@ export class World extends EventTarget implements AsyncIterable<WorldEvent> {
 
 /** Join a server and keep a copy of it current, until `world.close()` or the signal. */
 export function connect(url: string | URL, options?: Options): World;
+
+/**
+ * The colour to show a user in, as `#rrggbb`: that of the role, or for a user without one the same
+ * legible colour each time, which depends on the uid.
+ */
+export function colorOf(user: Pick<User, "uid" | "roleColor">): string;

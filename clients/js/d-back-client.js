@@ -17,6 +17,7 @@ const GREETING = 20_000; // time in which a gateway has to send its first frame
 const SILENCE = 60_000; // without a frame for this long, the client asks if the line still works
 const ANSWER = 10_000; // time in which the gateway has to answer that
 const PENALTY = 60_000; // wait after too many refused joins
+const NO_COLOR = "#ffffff"; // of users without a coloured role
 const REFUSED = 1008; // close code: do not reconnect automatically
 const RESTART = 1001;
 const PROTECTED = ["unauthorized", "authentication_failed"];
@@ -183,6 +184,12 @@ export class World extends EventTarget {
       case "message":
         if (this.#follows(frame)) this.#applyMessage(frame.data);
         break;
+      case "message-edit":
+        if (this.#follows(frame)) this.#tell("edit", frame.data);
+        break;
+      case "message-delete":
+        if (this.#follows(frame)) this.#tell("delete", frame.data);
+        break;
       case "update-clientid":
         this.clientId = frame.data.clientId;
         this.#tell("clientid");
@@ -196,6 +203,8 @@ export class World extends EventTarget {
       case "error":
         this.#refused(frame.data);
         break;
+      default: // a newer type: if it has a number, the number counts
+        if (frame.seq !== undefined) this.#follows(frame);
     }
   }
 
@@ -286,9 +295,9 @@ export class World extends EventTarget {
     this.#tell("user", { user, before });
   }
 
-  #applyMessage({ uid, message, channel }) {
+  #applyMessage({ uid, ...said }) {
     const user = this.users.get(uid);
-    if (user) this.#tell("message", { user, message, channel });
+    if (user) this.#tell("message", { user, ...said });
   }
 
   /** An `error`: the answer to `connect`, the end of the subscription, or a notice. */
@@ -431,6 +440,22 @@ export class World extends EventTarget {
     for (const take of this.#streams) take({ type, ...detail });
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
+}
+
+/** The colour to show a user in: that of the role, or for a user without one the same legible
+ * colour each time, which depends on the uid. */
+export function colorOf({ uid, roleColor }) {
+  if (roleColor !== NO_COLOR) return roleColor;
+  let hash = 0;
+  for (const letter of uid) hash = Math.imul(hash ^ letter.codePointAt(0), 0x9e3779b1);
+  hash ^= hash >>> 15;
+  const hue = (hash >>> 0) % 360;
+  const part = (shift) => {
+    const at = (shift + hue / 30) % 12;
+    const value = 0.56 - 0.25 * Math.max(-1, Math.min(at - 3, 9 - at, 1)); // HSL to RGB
+    return Math.round(255 * value).toString(16).padStart(2, "0");
+  };
+  return `#${part(0)}${part(8)}${part(4)}`;
 }
 
 function copied({ uid, username, status, roleColor }) {

@@ -12,6 +12,8 @@ from typing import Any
 
 from d_back_core import (
     Message,
+    MessageDeleted,
+    MessageEdited,
     Server,
     ServerChanged,
     ServerRemoved,
@@ -98,9 +100,17 @@ class Control:
     async def do_remove(self, id: int, uid: str) -> None:  # noqa: A002
         self._gateways[id].provider.emit(UserRemoved(server_id="1", uid=uid))
 
-    async def do_say(self, id: int, uid: str, text: str) -> None:  # noqa: A002
-        message = Message(server_id="1", uid=uid, message=text, channel="7")
-        self._gateways[id].provider.emit(message)
+    async def do_say(self, id: int, uid: str, text: str, message: str | None = None) -> None:  # noqa: A002
+        said = Message(server_id="1", uid=uid, message=text, channel="7", id=message)
+        self._gateways[id].provider.emit(said)
+
+    async def do_edit(self, id: int, uid: str, text: str, message: str) -> None:  # noqa: A002
+        edited = MessageEdited(server_id="1", uid=uid, message=text, channel="7", id=message)
+        self._gateways[id].provider.emit(edited)
+
+    async def do_delete(self, id: int, message: str) -> None:  # noqa: A002
+        deleted = MessageDeleted(server_id="1", channel="7", id=message)
+        self._gateways[id].provider.emit(deleted)
 
     async def do_list(self, id: int, server: str) -> None:  # noqa: A002
         each = SERVERS[server]

@@ -3,7 +3,7 @@ import { createServer } from "node:net";
 import { once } from "node:events";
 import { test } from "node:test";
 
-import { JoinError, connect } from "../d-back-client.js";
+import { JoinError, colorOf, connect } from "../d-back-client.js";
 import { Gateway } from "./gateway.js";
 
 /** A client that ends with the test. */
@@ -95,6 +95,40 @@ test("an iterator yields every event until the signal", async (t) => {
   assert.deepEqual(found, ["servers", "state", "join", "message", "state"]);
   assert.equal(world.state, "closed");
   for await (const event of world) assert.fail(event.type);
+});
+
+test("edits and deletions name the message", async (t) => {
+  const gateway = await Gateway.start(t);
+  const world = joined(t, gateway);
+  const seen = [];
+  for (const type of ["message", "edit", "delete"]) {
+    world.addEventListener(type, ({ detail: { id, message } }) => seen.push([type, id, message]));
+  }
+  await world.ready;
+  await gateway.say("11", "helo", "5");
+  await gateway.edit("11", "hello", "5");
+  await gateway.delete("5");
+  await until(world, () => seen.length === 3);
+  assert.deepEqual(seen, [
+    ["message", "5", "helo"],
+    ["edit", "5", "hello"],
+    ["delete", "5", undefined],
+  ]);
+});
+
+test("the number of a frame of a newer type counts", async (t) => {
+  const gateway = await Gateway.start(t);
+  const world = joined(t, gateway, {
+    WebSocket: filtered((frame) => {
+      if (frame.type === "message") frame.type = "dance";
+      return true;
+    }),
+  });
+  await world.ready;
+  await gateway.say("11", "hello");
+  await gateway.change("11", { status: "idle" });
+  await until(world, () => world.users.get("11").status === "idle");
+  assert.deepEqual(await gateway.counts(), { joins: 1, resumes: 0, connections: 1 });
 });
 
 test("an aborted signal lets nothing begin", async () => {
@@ -253,11 +287,14 @@ test("a client that was sent away does not reconnect by itself", async (t) => {
   assert.equal(world.state, "live");
 });
 
-/** A WebSocket class whose messages pass this filter. */
+/** A WebSocket class whose frames pass this filter, which may also change them. */
 function filtered(passes) {
   return class extends WebSocket {
     set onmessage(listener) {
-      super.onmessage = listener && ((event) => passes(JSON.parse(event.data)) && listener(event));
+      super.onmessage = ({ data }) => {
+        const frame = JSON.parse(data);
+        if (passes(frame)) listener?.({ data: JSON.stringify(frame) });
+      };
     }
   };
 }
@@ -349,4 +386,17 @@ test("waits between attempts grow to half a minute and are random", (t) => {
   assert.ok(waits[0] <= 2000 && waits[1] <= 4000 && waits[2] <= 8000);
   assert.ok(Math.max(...waits) <= 30_000 && Math.max(...waits) > 20_000);
   assert.ok(Math.min(...waits.slice(10)) < 10_000);
+});
+
+test("members without a role colour have legible colours of their own", () => {
+  assert.equal(colorOf({ uid: "1", roleColor: "#e8743b" }), "#e8743b");
+  const users = Array.from({ length: 500 }, (_, at) => ({ uid: `123456789012345${at}` }));
+  const colours = users.map((user) => colorOf({ ...user, roleColor: "#ffffff" }));
+  assert.ok(new Set(colours).size > 200);
+  assert.deepEqual(colours, users.map((user) => colorOf({ ...user, roleColor: "#ffffff" })));
+  for (const colour of colours) {
+    assert.match(colour, /^#[0-9a-f]{6}$/);
+    const parts = [1, 3, 5].map((at) => Number.parseInt(colour.slice(at, at + 2), 16));
+    assert.ok(Math.max(...parts) > 150 && Math.min(...parts) < 120, colour);
+  }
 });

@@ -42,8 +42,17 @@ export class Gateway {
     return request("remove", { ...this.id, uid });
   }
 
-  say(uid, text) {
-    return request("say", { ...this.id, uid, text });
+  /** Write a message; `message` is its id, if it has one. */
+  say(uid, text, message) {
+    return request("say", { ...this.id, uid, text, message });
+  }
+
+  edit(uid, text, message) {
+    return request("edit", { ...this.id, uid, text, message });
+  }
+
+  delete(message) {
+    return request("delete", { ...this.id, message });
   }
 
   unlist(server) {

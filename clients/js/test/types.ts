@@ -1,6 +1,7 @@
 // A program that has to compile; what is marked as an error has to be one.
 
-import { JoinError, World, connect } from "d-back-client";
+import { JoinError, World, colorOf, connect } from "d-back-client";
+import { CommunityElement } from "d-back-client/community";
 import type { Server, State, User, WorldEvent } from "d-back-client";
 
 const world: World = connect("wss://gateway.example", {
@@ -24,6 +25,8 @@ world.addEventListener("user", ({ detail }) => {
 world.addEventListener("message", ({ detail: { user, message, channel } }) => {
   console.log(`${user.username} in ${channel}: ${message}`);
 });
+world.addEventListener("edit", ({ detail: { id, message } }) => console.log(id, message));
+world.addEventListener("delete", ({ detail }) => console.log(detail.id ?? "all"));
 world.addEventListener("error", (event) => console.log(event.detail.code));
 world.addEventListener("join", function ({ detail }) {
   console.log(detail.resumed, this.name);
@@ -44,6 +47,9 @@ async function follow(): Promise<void> {
   world.close();
 }
 void follow();
+
+const element: CommunityElement = document.createElement("d-back-community");
+console.log(element.world?.name, colorOf({ uid: "1", roleColor: "#ffffff" }));
 
 // @ts-expect-error: a property that only the client sets
 world.seq = 1;

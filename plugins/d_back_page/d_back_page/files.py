@@ -1,12 +1,18 @@
 """The page's files, as they are served: read once, known by their paths."""
 
 import hashlib
+from collections.abc import Mapping
 from importlib.resources import files as resources
+from pathlib import Path
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+LIBRARY = "v1/"
+"""Below ``/page/``: what other sites use. These paths stay."""
+MODULES = ("d-back-client.js", "d-back-community.js")
+"""The files of the npm package, which this package contains."""
 TYPES = {
     ".css": "text/css; charset=utf-8",
     ".html": "text/html; charset=utf-8",
@@ -29,6 +35,19 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
+LIBRARY_HEADERS = {
+    "Access-Control-Allow-Origin": "*",  # browsers load modules of another host only with this
+    "Cache-Control": "public, max-age=300",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def module(name: str) -> bytes:
+    """Read a file of the npm package: from this package, or from the checkout that it is in."""
+    packaged = resources("d_back_page").joinpath("library", name)
+    if packaged.is_file():
+        return packaged.read_bytes()
+    return Path(__file__).parents[3].joinpath("clients", "js", name).read_bytes()
 
 
 class Files:
@@ -38,11 +57,15 @@ class Files:
         self._bodies: dict[str, bytes] = {}
         self._headers: dict[str, dict[str, str]] = {}
         for file in resources("d_back_page").joinpath("files").iterdir():
-            body = file.read_bytes()
-            kind = TYPES[file.name[file.name.rindex(".") :]]
-            etag = f'"{hashlib.sha256(body).hexdigest()[:20]}"'
-            self._bodies[file.name] = body
-            self._headers[file.name] = {**HEADERS, "Content-Type": kind, "ETag": etag}
+            self._add(file.name, file.read_bytes(), HEADERS)
+        for name in MODULES:
+            self._add(LIBRARY + name, module(name), LIBRARY_HEADERS)
+
+    def _add(self, name: str, body: bytes, headers: Mapping[str, str]) -> None:
+        kind = TYPES[name[name.rindex(".") :]]
+        etag = f'"{hashlib.sha256(body).hexdigest()[:20]}"'
+        self._bodies[name] = body
+        self._headers[name] = {**headers, "Content-Type": kind, "ETag": etag}
 
     async def index(self, request: Request) -> Response:
         """Return the page itself."""
@@ -52,6 +75,13 @@ class Files:
         """Return the file that the path names."""
         name = request.path_params["name"]
         if name not in self._bodies or name == INDEX:
+            raise HTTPException(404)
+        return self._response(name, request)
+
+    async def library(self, request: Request) -> Response:
+        """Return the file of the npm package that the path names."""
+        name = LIBRARY + request.path_params["name"]
+        if name not in self._bodies:
             raise HTTPException(404)
         return self._response(name, request)
 

@@ -82,6 +82,7 @@ class PageProvider:
             Route("/index.html", self._files.index),
             Route("/page/operator", self._standing),
             Route("/page/chain", self._show_chain),
+            Route("/page/v1/{name}", self._files.library),
             Route("/page/{name}", self._files.file),
         ]
 

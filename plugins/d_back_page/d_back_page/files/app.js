@@ -2,24 +2,26 @@
 
 import { Chain } from "./chain.js";
 import { Door } from "./door.js";
-import { Link } from "./link.js";
 import { List } from "./list.js";
 import { Plaza } from "./plaza.js";
 import { Spark } from "./spark.js";
 import { Talk } from "./talk.js";
 import { World } from "./world.js";
 import { cut, foreign, made, span } from "./text.js";
+import { connect } from "./v1/d-back-client.js";
 
 const LAST = "d-back server";
 const TOAST = 6000; // ms
 
 const find = (selector) => document.querySelector(selector);
 
-const world = new World();
+// Where to begin: back from a login, the address, or where this browser was last.
 const address = new URL(".", location.href);
-address.protocol = address.protocol === "https:" ? "wss:" : "ws:";
 address.search = address.hash = "";
-const link = new Link(world, address);
+const begin =
+  Door.returned() ?? new URLSearchParams(location.search).get("s") ?? localStorage.getItem(LAST);
+const link = connect(address, { server: begin, ...Door.credentials() });
+const world = new World(link);
 const list = new List(world, picked);
 const plaza = new Plaza(world, (uid) => {
   list.pick(uid);
@@ -30,10 +32,13 @@ const talk = new Talk(world);
 const door = new Door(link);
 const chain = new Chain(world, link);
 
-link.credentials = (publicId) => door.credentials(publicId);
-door.left = () => (world.epoch && !expelled ? showPicked() : link.join(null));
+door.left = () => (world.epoch ? showPicked() : join(null));
 
-let expelled = false; // a server was closed while this page was in it
+let homeless = false; // there is a gateway, and no server in it that is open
+
+function join(publicId) {
+  link.join(publicId, door.credentials(publicId));
+}
 
 function picked(uid) {
   plaza.bubbles.pick(uid);
@@ -43,7 +48,7 @@ function picked(uid) {
 // Which server
 
 const select = find("#server");
-select.addEventListener("change", () => link.join(select.value));
+select.addEventListener("change", () => join(select.value));
 
 function showServers() {
   const servers = [...link.servers.values()];
@@ -62,12 +67,13 @@ function showPicked() {
   if (world.publicId) select.value = world.publicId;
 }
 
-link.addEventListener("list", () => {
+link.addEventListener("servers", () => {
   showServers();
   showScene();
 });
-link.addEventListener("joined", ({ detail }) => {
-  expelled = false;
+link.addEventListener("join", ({ detail }) => {
+  homeless = false;
+  showState();
   const at = new URL(location.href);
   at.searchParams.set("s", world.publicId);
   history.replaceState(null, "", at);
@@ -79,31 +85,28 @@ link.addEventListener("joined", ({ detail }) => {
   showScene();
 });
 
-link.addEventListener("error", ({ detail: { code, message, wanted } }) => {
-  const refused = wanted === undefined ? world.publicId : wanted;
-  const server = [...link.servers.values()].find((each) => each.id === refused);
+link.addEventListener("error", ({ detail: { code, message, server: refused, answers } }) => {
+  const name = [...link.servers.values()].find((each) => each.id === refused)?.name;
   switch (code) {
     case "unauthorized":
     case "authentication_failed":
-      expelled ||= wanted === undefined;
-      door.ask(refused, server?.name ?? refused ?? "This server");
-      if (!world.epoch && [...link.servers.values()].some((each) => !each.passworded)) {
-        link.wanted = null; // something to see behind the door, which also tells the client id
-        link.join(null);
+      door.ask(refused, name ?? refused ?? "This server");
+      if (answers && !world.epoch && [...link.servers.values()].some((each) => !each.passworded)) {
+        join(null); // something to see behind the door, which also tells the client id
       }
       break;
     case "rate_limited":
-      if (wanted === undefined) toast(message);
-      else door.ask(refused, server?.name ?? "This server", message);
+      if (answers) door.ask(refused, name ?? "This server", message);
+      else toast(message);
       break;
     case "unknown_server":
     case "gone":
       toast(code === "gone" ? `${world.name} is gone.` : "There is no such server any more.");
-      world.forget();
-      world.dispatchEvent(new Event("whole"));
-      if (wanted !== null) link.join(null);
+      if (link.state !== "live") world.reset();
+      if (refused !== null && link.state !== "live") join(null);
       break;
     case "no_server":
+      homeless = true; // the gateway closes now, and is asked again
       showScene();
       break;
     default:
@@ -134,7 +137,7 @@ function showScene() {
   const note = find("#scene-note");
   let words = "";
   if (link.state === "live" && world.epoch && !world.members.size) words = "Nobody lives here yet.";
-  else if (link.homeless) {
+  else if (homeless) {
     words = "No server has opened yet. The gateway is there, and waits for a provider.";
   }
   note.hidden = !words;
@@ -143,34 +146,37 @@ function showScene() {
 
 world.addEventListener("whole", showCensus);
 world.addEventListener("change", showCensus);
-link.addEventListener("frame", () => spark.count());
+for (const type of ["user", "message", "edit", "delete"]) link.addEventListener(type, () => spark.count());
 
 // How the connection is
 
 const STATES = {
   connecting: "Connecting",
   live: "Live",
+  waiting: "Waiting",
   lost: "Lost",
   offline: "Offline",
   refused: "Sent away",
 };
 
-link.addEventListener("state", () => {
+function showState() {
   document.body.dataset.link = link.state;
-  find("#link span").textContent = link.homeless ? "Waiting" : STATES[link.state];
+  find("#link span").textContent = homeless ? "Waiting" : STATES[link.state];
   showDowntime();
-});
+}
+
+link.addEventListener("state", showState);
 find("#retry").addEventListener("click", () => link.retry());
-setInterval(showDowntime, 500);
+setInterval(() => link.state === "lost" && showDowntime(), 500);
 
 let heardBefore = null;
 
 function showDowntime() {
   const box = find("#downtime");
-  const down = !["live", "connecting"].includes(link.state);
+  const down = ["lost", "offline", "refused"].includes(link.state);
   if (link.state === "live") heardBefore = null;
   else heardBefore ??= link.lastHeard || null;
-  box.hidden = link.homeless || !(down || (link.state === "connecting" && link.failures > 0));
+  box.hidden = homeless || !(down || (link.state === "connecting" && link.failures > 0));
   if (box.hidden) return;
   const since = heardBefore ? ` This is how it was ${span((Date.now() - heardBefore) / 1000)} ago.` : "";
   const wait = link.retryAt ? Math.max(0, Math.ceil((link.retryAt - Date.now()) / 1000)) : null;
@@ -199,10 +205,5 @@ addEventListener("keydown", (event) => {
   }
 });
 
-// Where to begin: back from a login, the address, or where this browser was last.
-
-const back = Door.returned();
-link.wanted = back ?? new URLSearchParams(location.search).get("s") ?? localStorage.getItem(LAST);
-if (!navigator.onLine) link.state = "offline";
-link.retry();
+showState();
 await chain.begin();

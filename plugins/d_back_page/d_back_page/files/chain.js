@@ -30,7 +30,7 @@ export class Chain {
     this.asker.addEventListener("click", () => this.#askToken(""));
     document.querySelector("#keys-leave").addEventListener("click", () => this.keys.close());
     document.querySelector("#keys-form").addEventListener("submit", (event) => this.#unlock(event));
-    link.addEventListener("joined", () => this.begin()); // it may be another gateway now
+    link.addEventListener("join", () => this.begin()); // it may be another gateway now
     world.addEventListener("change", () => this.soon());
   }
 
@@ -68,7 +68,7 @@ export class Chain {
     this.hurried = false;
     if (this.asking) return;
     this.asking = true;
-    const wanted = !document.hidden && (this.link.state === "live" || this.link.homeless);
+    const wanted = !document.hidden && this.link.state !== "offline";
     const state = wanted ? await this.#get("page/chain") : null;
     this.asking = false;
     if (state) this.#draw(state);

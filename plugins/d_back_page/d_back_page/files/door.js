@@ -25,16 +25,22 @@ export class Door {
       this.#leave();
     });
     this.discord.addEventListener("click", () => this.#logIn());
-    link.addEventListener("list", () => this.#offer());
-    link.addEventListener("joined", () => this.#offer());
+    this.clientId = null; // the last one heard of: a closed server does not tell its own
+    for (const type of ["servers", "join", "clientid"]) {
+      link.addEventListener(type, () => this.#offer());
+    }
   }
 
   /** What is known to open that server. */
   credentials(publicId) {
     const password = this.passwords.get(publicId);
-    if (password !== undefined) return { password };
+    return password === undefined ? Door.credentials() : { password };
+  }
+
+  /** The token of a login in this tab. */
+  static credentials() {
     const token = kept(TOKEN);
-    if (token && Date.now() < token.until) return { discordToken: token.value };
+    if (token && Date.now() < token.until) return { token: token.value };
     return {};
   }
 
@@ -69,7 +75,8 @@ export class Door {
   }
 
   #offer() {
-    this.discord.hidden = !this.link.clientId;
+    this.clientId = this.link.clientId ?? this.clientId;
+    this.discord.hidden = !this.clientId;
   }
 
   #knock(event) {
@@ -77,7 +84,7 @@ export class Door {
     if (!this.password.value) return;
     this.passwords.set(this.wanted, this.password.value);
     this.dialog.close();
-    this.link.join(this.wanted);
+    this.link.join(this.wanted, this.credentials(this.wanted));
   }
 
   #leave() {
@@ -90,7 +97,7 @@ export class Door {
     keep(TRIP, { state, wanted: this.wanted });
     const address = new URL(AUTHORIZE);
     address.search = new URLSearchParams({
-      client_id: this.link.clientId,
+      client_id: this.clientId,
       redirect_uri: location.origin + location.pathname,
       response_type: "token",
       scope: "identify",

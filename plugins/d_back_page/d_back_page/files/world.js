@@ -1,4 +1,4 @@
-// A server as this page knows it: its members, sorted by status and name, and its numbers.
+// The members as this page shows them: sorted by status and name, with a journal of changes.
 
 import { folded } from "./text.js";
 
@@ -7,37 +7,30 @@ export const WORDS = { online: "Online", idle: "Idle", dnd: "Do not disturb", of
 const COLOUR = /^#[0-9a-f]{6}$/i;
 const JOURNAL = 4000;
 
-/** Members, kept current by `join` and `follow`. Says what changed as events of its own:
- * "whole" (everything is another), "change" (detail: member, what was), "said" (detail: member,
- * message, channel, id), "edited" (detail: message, channel, id), "deleted" (detail: channel, id;
- * without an id all messages that have one). */
+/** The members of the server that the client has joined, in groups by status, each sorted by name.
+ * Its events: "whole" (all members were replaced), "change" (detail: member, was), "said" (detail:
+ * member, message, channel, id), "edited" (detail: message, channel, id), "deleted" (detail:
+ * channel, id; without an id all messages that have one). */
 export class World extends EventTarget {
-  constructor() {
+  constructor(client) {
     super();
-    this.forget();
+    this.client = client;
+    this.journal = []; // the last changes, with their numbers
+    this.reset();
+    client.addEventListener("join", ({ detail }) => detail.resumed || this.reset());
+    client.addEventListener("user", ({ detail }) => this.#change(detail));
+    client.addEventListener("message", ({ detail }) => this.#hear(detail));
+    client.addEventListener("edit", ({ detail }) => this.#tell("edited", detail));
+    client.addEventListener("delete", ({ detail }) => this.#tell("deleted", detail));
   }
 
-  /** Nobody is known, and nothing can be resumed. */
-  forget() {
+  /** Take all members from the client again. */
+  reset() {
+    this.journal = [];
     this.members = new Map();
     this.groups = new Map(STATUSES.map((status) => [status, []]));
-    this.journal = [];
-    this.serverId = this.publicId = null;
-    this.name = "";
-    this.epoch = null;
-    this.seq = 0;
-  }
-
-  /** A whole snapshot. */
-  join(data, serverId) {
-    this.forget();
-    this.serverId = serverId;
-    this.publicId = data.request.server;
-    this.name = data.serverName;
-    this.epoch = data.epoch;
-    this.seq = data.seq;
-    for (const user of Object.values(data.users)) {
-      const member = fresh(user.uid, user);
+    for (const user of this.client.users.values()) {
+      const member = shown(user);
       this.members.set(member.uid, member);
       this.groups.get(member.status).push(member);
     }
@@ -45,23 +38,23 @@ export class World extends EventTarget {
     this.dispatchEvent(new Event("whole"));
   }
 
-  /** The numbers go on from here. */
-  resumed(frame) {
-    this.seq = frame.seq;
+  get epoch() {
+    return this.client.epoch;
   }
 
-  /** A presence or chat; false where something before it is missing. */
-  follow(frame) {
-    if (!frame.resync && frame.seq !== this.seq && frame.seq !== this.seq + 1) return false;
-    this.seq = frame.seq;
-    if (frame.type === "message") this.#hear(frame.data);
-    else if (frame.type === "message-edit") this.#tell("edited", frame.data);
-    else if (frame.type === "message-delete") this.#tell("deleted", frame.data);
-    else this.#change(frame.data, frame.seq);
-    return true;
+  get serverId() {
+    return this.client.serverId;
   }
 
-  /** The deltas with these numbers, as far as the journal reaches. */
+  get publicId() {
+    return this.client.server;
+  }
+
+  get name() {
+    return this.client.name;
+  }
+
+  /** The changes with these numbers, as far as the journal reaches. */
   between(epoch, first, last) {
     if (epoch !== this.epoch) return [];
     return this.journal.filter((each) => first <= each.seq && each.seq <= last);
@@ -71,28 +64,22 @@ export class World extends EventTarget {
     return this.members.size - this.groups.get("offline").length;
   }
 
-  #hear({ uid, message, channel, id }) {
-    const member = this.members.get(uid);
-    if (member !== undefined) this.#tell("said", { member, message, channel, id });
+  #hear({ user, message, channel, id }) {
+    this.#tell("said", { member: this.members.get(user.uid), message, channel, id });
   }
 
-  #change(data, seq) {
-    const known = this.members.get(data.uid);
-    const was = known ? { ...known } : null;
-    let member = known;
-    if (known) this.#unlist(known);
-    if (data.delete) {
-      this.members.delete(data.uid);
-      member = null;
-    } else {
-      member = known ?? fresh(data.uid, data);
-      update(member, data);
+  #change({ user, before }) {
+    const was = before && { ...this.members.get(before.uid) };
+    let member = null;
+    if (was) this.#unlist(this.members.get(was.uid));
+    if (user) {
+      member = Object.assign(this.members.get(user.uid) ?? {}, shown(user));
       this.members.set(member.uid, member);
       const group = this.groups.get(member.status);
       group.splice(place(group, member), 0, member);
-    }
-    if (!member && !was) return;
-    this.journal.push({ seq, was, now: member ? { ...member } : null });
+    } else this.members.delete(was.uid);
+    const now = member && { ...member };
+    this.journal.push({ seq: this.client.seq, was, now });
     if (this.journal.length > JOURNAL) this.journal.splice(0, JOURNAL / 4);
     this.#tell("change", { member, was });
   }
@@ -115,19 +102,15 @@ export function isAbout(correction, said) {
   return correction.id === said.id && correction.channel === said.channel;
 }
 
-function fresh(uid, user) {
-  const member = { uid, name: uid, key: folded(uid), status: "offline", colour: "#ffffff" };
-  update(member, user);
-  return member;
-}
-
-function update(member, data) {
-  if (typeof data.username === "string") {
-    member.name = data.username;
-    member.key = folded(data.username);
-  }
-  if (COLOUR.test(data.roleColor)) member.colour = data.roleColor;
-  if (STATUSES.includes(data.status)) member.status = data.status;
+/** A user as the page shows it. */
+function shown({ uid, username, status, roleColor }) {
+  return {
+    uid,
+    name: username,
+    key: folded(username),
+    status: STATUSES.includes(status) ? status : "offline",
+    colour: COLOUR.test(roleColor) ? roleColor : "#ffffff",
+  };
 }
 
 function order(a, b) {

@@ -63,7 +63,7 @@ def decode(
 ) -> T:
     """Decode one TOML table; raises `ConfigError` with the place, the value and alternatives.
 
-    ``unknown(key, value, known)`` returns what is said about an unknown key.
+    ``unknown(key, value, known)`` returns what is said about an unknown key of this table.
     """
     if not isinstance(table, dict):
         raise ConfigError(f"{where}: expected a table")  # not quoted: it may be a secret
@@ -143,7 +143,7 @@ def _check_keys(kind: type, table: Mapping[str, Any], where: str, unknown: Unkno
             raise ConfigError(f"{where}.{key}: {unknown(key, value, known)}")
         inner = _struct_in(known[key])
         if inner is not None and isinstance(value, dict):
-            _check_keys(inner, value, f"{where}.{key}", unknown)
+            _check_keys(inner, value, f"{where}.{key}", unknown_key)
 
 
 def _types(kind: type) -> dict[str, Any]:

@@ -236,7 +236,7 @@ PLUGINS: dict[str, str] = {
         "providers.mock.use 'mok': is not installed (did you mean 'mock'? "
     ),
     "providers.mock.order = ['a']": "providers.mock.order: belongs to [chain]",
-    "gateway.http = ['mock']": "gateway.http: provider 'mock' (d-back-mock ",
+    "gateway.http = ['mock']": "gateway.http 'mock': it does not implement routes",
     "gateway.static_dir = 'absent'": "gateway.static_dir 'absent': is not a directory",
     "limits.trusted_proxies = ['proxy']": (
         "limits.trusted_proxies 'proxy': is not an address or a network"

@@ -149,8 +149,10 @@ async def test_a_refused_connection_is_logged_once(caplog: pytest.LogCaptureFixt
                 await connect(server.url, additional_headers=VISITOR)
     refused = [text for text in caplog.messages if "connections_per_address" in text]
     assert refused == [
-        "built-in defaults: a connection is refused: limits.connections_per_address is 1"
-        " (203.0.113.7)"
+        (
+            "built-in defaults: a connection is refused: limits.connections_per_address is 1"
+            " (203.0.113.7)"
+        )
     ]
 
 
@@ -432,7 +434,7 @@ async def test_guesses_over_http_are_guesses() -> None:
 
 
 def etag_of(head: str) -> str:
-    return next(line[6:] for line in head.splitlines() if line.startswith("ETag: "))
+    return next(line[6:] for line in head.splitlines() if line.startswith("etag: "))
 
 
 async def test_r42_a_known_list_is_not_sent_again() -> None:
@@ -456,9 +458,9 @@ async def test_r42_a_long_list_is_sent_compressed_to_clients_that_accept_it() ->
     source.users_answers["1"] = {str(number): User(username=f"U{number}") for number in range(100)}
     async with serving(source) as server:
         _, head, plain = await http(server, "/api/servers/1")
-        assert "Content-Encoding" not in head
+        assert "content-encoding" not in head
         _, zipped_head, body = await http(server, "/api/servers/1", "Accept-Encoding: br, gzip")
-        assert "Content-Encoding: gzip" in zipped_head
+        assert "content-encoding: gzip" in zipped_head
         assert gzip.decompress(body) == plain
         assert etag_of(zipped_head) != etag_of(head)
 
@@ -467,10 +469,11 @@ async def test_r42_caches_may_keep_the_list_of_an_open_server_for_a_second() -> 
     """That of a protected server must not be stored."""
     async with serving(servers=POLICY) as server:
         _, head, _ = await http(server, "/api/servers/one", "Origin: https://example.org")
-        assert "Cache-Control: public, max-age=1" in head
-        assert "Vary: Origin, Accept-Encoding" in head
+        assert "cache-control: public, max-age=1" in head
+        varying = [line for line in head.splitlines() if line.startswith("vary: ")]
+        assert varying == ["vary: accept-encoding", "vary: origin"]
         _, head, _ = await http(server, "/api/servers/two", basic("open sesame"))
-        assert "Cache-Control: no-store" in head
+        assert "cache-control: no-store" in head
 
 
 async def test_an_unknown_server_is_not_found() -> None:

@@ -146,8 +146,10 @@ async def test_a_refused_connection_is_logged_once(caplog: pytest.LogCaptureFixt
                 await connect(server.url, additional_headers=VISITOR)
     refused = [text for text in caplog.messages if "connections_per_address" in text]
     assert refused == [
-        "built-in defaults: a connection is refused: limits.connections_per_address is 1"
-        " (203.0.113.7)"
+        (
+            "built-in defaults: a connection is refused: limits.connections_per_address is 1"
+            " (203.0.113.7)"
+        )
     ]
 
 

@@ -157,7 +157,7 @@ class Callbacks:
     async def _serve_page(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
         from d_back_core.embedding.static_page import static_page  # noqa: PLC0415  as above
 
-        requested = scope["path"]
+        requested = scope["path"].removeprefix(scope.get("root_path", ""))
         answer = None
         if scope["method"] in {"GET", "HEAD"}:
             answer = await self._registered["routes"](requested)

@@ -6,7 +6,7 @@ from contextlib import suppress
 from os import PathLike, fspath
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from msgspec import structs
 
@@ -26,6 +26,9 @@ from d_back_core.providers.entry_points import installed
 from d_back_core.providers.loader import Plugin
 from d_back_core.state.live import Live
 from d_back_core.tasks import Tasks
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
 
 CALLBACKS, CLIENT_IDS = "callbacks", "client-ids"
 """The providers that the callbacks are. They come first, unless ``chain.order`` names them."""
@@ -144,6 +147,11 @@ class WebSocketServer(Registration, Broadcasts):
             for server_id, server in self.live.servers.items()
         }
         return {server_id: connections for server_id, connections in joined.items() if connections}
+
+    async def app(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+        """Answer an HTTP request as an ASGI application: what the port answers, without the
+        WebSocket. Before the start it answers 503."""
+        await self._run.gateway.app(scope, receive, send)
 
     @property
     def listener(self) -> Any:  # noqa: ANN401  the library's

@@ -90,7 +90,8 @@ class Site:
         self._is_open = is_open
         self._limits = config.limits
         static_dir = config.gateway.static_dir
-        rest: ASGIApp = _page if static_dir is None else Files(static_dir)
+        page = [Route(path, _page) for path in PAGE_PATHS]
+        rest: ASGIApp = _router(page, _not_found) if static_dir is None else Files(static_dir)
         for routes in reversed(backend.routes()):
             rest = _router(routes, rest)
         app = Starlette(
@@ -272,12 +273,12 @@ def _fallback(route: BaseRoute, rest: ASGIApp) -> ASGIApp:
     return app
 
 
-async def _page(scope: Scope, receive: Receive, send: Send) -> None:
-    if scope["path"] not in PAGE_PATHS:
-        raise HTTPException(HTTPStatus.NOT_FOUND)
-    if scope["method"] not in {"GET", "HEAD"}:
-        raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "GET, HEAD"})
-    await HTMLResponse(PAGE, headers={"Content-Security-Policy": POLICY})(scope, receive, send)
+async def _not_found(scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG001  ASGI
+    raise HTTPException(HTTPStatus.NOT_FOUND)
+
+
+async def _page(_: Request) -> Response:
+    return HTMLResponse(PAGE, headers={"Content-Security-Policy": POLICY})
 
 
 async def _healthz(_: Request) -> Response:

@@ -16,6 +16,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
 
 import click
+import httpx
 import msgspec
 import pytest
 import pytest_asyncio
@@ -38,6 +39,8 @@ from docs_pages import (
 from jsonschema import Draft202012Validator
 from msgspec import NODEFAULT, Struct, structs
 from peers import PATIENCE, Dial, until
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 import d_back_core
 from d_back_core import (
@@ -810,6 +813,27 @@ async def test_server_in_starlette(embedded: Mapping[str, Json]) -> None:
         assert sent[0]["status"] == 200
         await world.until(lambda world: world.users.keys() == {"8"})
     assert app.state.gateway.listener is None
+
+
+async def test_application_on_the_port_of_the_gateway(embedded: Mapping[str, Json]) -> None:
+    """The application of the page, the API and the WebSocket are served on one port."""
+    async with embedded["shared_port.py"]["serving"](0) as server, connect(server.url) as world:
+        assert world.users["7"].username == "Ada"
+        base = f"http://localhost:{server.port}"
+        async with httpx.AsyncClient(base_url=base, trust_env=False) as client:
+            assert (await client.get("/rules")).text == "Be kind."
+            assert (await client.get("/api/servers")).json()["servers"]["1"]["name"] == "The club"
+
+
+async def test_the_gateway_in_another_server(embedded: Mapping[str, Json]) -> None:
+    """Its HTTP part answers as a mounted application, below any path."""
+    async with embedded["shared_port.py"]["serving"](0) as server:
+        host = Starlette(routes=[Mount("/gateway", app=server.app)])
+        transport = httpx.ASGITransport(host)
+        async with httpx.AsyncClient(transport=transport, base_url="http://host") as client:
+            assert (await client.get("/gateway/healthz")).text == "ok\n"
+            assert (await client.get("/gateway/rules")).text == "Be kind."
+            assert (await client.get("/gateway/api/servers/1")).status_code == 200
 
 
 async def test_server_in_aiohttp(embedded: Mapping[str, Json]) -> None:

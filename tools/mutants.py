@@ -166,7 +166,7 @@ class Finder:
     def tests_of(self, mutation: Mutation) -> list[Calls]:
         """Return the tests that call the function around the change. If it is in none, those that
         call any function of its file."""
-        name = _function_around(ROOT / mutation.path, mutation.line)
+        name = _function_around(self._copy.folder / mutation.path, mutation.line)
         return [
             each
             for each in self._tests

@@ -589,14 +589,14 @@ MUTATIONS = (
 
 
 @click.command()
-@click.option("--only", default="", help="Only faults of this rule.")
-def main(only: str) -> None:
+@click.option("--only", multiple=True, help="Only faults of this rule; may be repeated.")
+def main(only: tuple[str, ...]) -> None:
     """Say which test finds each fault."""
     table = []
     with tempfile.TemporaryDirectory(prefix="d-back-mutations-") as folder:
         copy = TreeCopy(Path(folder), PER_TEST)
         for mutation in MUTATIONS:
-            if only in ("", mutation.rule):
+            if not only or mutation.rule in only:
                 table.append((mutation.rule, mutation.fault, _found(mutation, copy)))
                 click.echo(" | ".join(table[-1]))
     click.echo("\n| rule | fault | found by |\n| --- | --- | --- |")

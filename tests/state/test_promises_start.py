@@ -180,6 +180,19 @@ async def test_r15_a_reload_during_a_merge_shows_nobody_whom_it_hides(
             await asyncio.sleep(0)
 
 
+async def test_r12_a_server_with_a_public_id_stays_while_a_higher_provider_starts() -> None:
+    """Only a server that has no public id yet waits for the providers above."""
+    a, b = ScriptedProvider(None), town()
+    async with served({"a": a, "b": b}) as gateway:
+        client = await gateway.connect_and_join()
+        a.hold("start")
+        await gateway.server.reload(configured(["a", "b"], {"a": {"key": "new"}}))
+        await gateway.settle()
+        assert await client.new_frames() == []
+        assert gateway.live.server_list.servers.keys() == {"1"}
+        a.release("start")
+
+
 @pytest.mark.parametrize("mode", ["fallback", "merge"])
 async def test_r12_the_public_id_is_the_higher_provider_s(mode: str) -> None:
     """Whichever answers first."""

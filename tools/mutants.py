@@ -43,6 +43,8 @@ TESTS = (
 REPLACED = {"==": "!=", "<": "<=", ">": ">=", "is": "is not", "in": "not in", "and": "or"}
 REPLACED |= {after: before for before, after in REPLACED.items()}
 OPERATOR = re.compile(r"is\s+not\b|not\s+in\b|\b(?:is|in|and|or)\b|[=!<>]=|[<>]")
+DECLARED = {"eq", "frozen", "gc", "kw_only"}
+"""Options of a class that say how its code may use it; without them it works as well."""
 REMOVED = (ast.AugAssign, ast.Delete, ast.Raise, ast.Break, ast.Continue)
 SLOWER = 3
 """Times that the tests may take as long as without a change."""
@@ -85,6 +87,8 @@ class Source:
             if name in {"annotation", "returns"}:  # they have no effect when the tests run
                 continue
             for child in value if isinstance(value, list) else [value]:
+                if isinstance(child, ast.keyword) and child.arg in DECLARED:
+                    continue
                 if isinstance(child, ast.AST):
                     yield from self._of(child)
 
@@ -166,7 +170,7 @@ class Finder:
     def tests_of(self, mutation: Mutation) -> list[Calls]:
         """Return the tests that call the function around the change. If it is in none, those that
         call any function of its file."""
-        name = _function_around(ROOT / mutation.path, mutation.line)
+        name = _function_around(self._copy.folder / mutation.path, mutation.line)
         return [
             each
             for each in self._tests

@@ -1,6 +1,7 @@
 """How layers merge: modes, precedence field by field, filters (R2, R3, R4)."""
 
 from collections.abc import Mapping
+from itertools import product
 from typing import Any, Literal
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec import UNSET
 
 from d_back_core import Server, ServerChanged, User, UserChanged
-from d_back_core.chain.layers import FIELDS, Layers, Link, patched
+from d_back_core.chain.layers import FIELDS, Layers, Link, patched, rebased
 
 Records = Mapping[str, Mapping[str, User]]
 
@@ -371,3 +372,33 @@ def test_r21_what_is_above_a_recorder_is_the_chain_without_the_rest(
     assert whole.keys(limit) == above.keys()
     for key in KEYS:
         assert whole.merge(key, limit) == above.merge(key)
+
+
+VERSIONS = [
+    None,
+    User(username="Ada", status="idle"),
+    User(username="Ada", status="dnd"),
+    User(username="Eve", status="idle"),
+]
+
+
+def of(user: User | None) -> dict[str, User]:
+    return {} if user is None else {"7": user}
+
+
+def expected_record(old: User | None, now: User | None, new: User | None) -> User | None:
+    """What an answer and the events since the former one make of a user."""
+    if old is None or now is None or new is None:
+        return now if new == old else new
+    return User(
+        username=now.username if new.username == old.username else new.username,
+        status=now.status if new.status == old.status else new.status,
+    )
+
+
+@pytest.mark.parametrize(("old", "now", "new"), [*product(VERSIONS, repeat=3)])
+def test_r14_what_an_answer_repeats_may_be_older_than_the_events(
+    old: User | None, now: User | None, new: User | None
+) -> None:
+    """What it changes is newer; field by field if the user was there all the time."""
+    assert rebased(of(old), of(now), of(new)) == of(expected_record(old, now, new))

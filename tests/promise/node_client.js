@@ -5,6 +5,8 @@ import { createInterface } from "node:readline";
 
 import { connect } from "../../clients/js/d-back-client.js";
 
+const HANDSHAKE = 1000; // ms
+
 /** One client, and what it has seen since it was last asked. */
 class Watched {
   constructor({ url, server, password }) {
@@ -14,6 +16,9 @@ class Watched {
     class Observed extends WebSocket {
       constructor(url) {
         super(url);
+        // Node does not report that a connection was cut within the handshake.
+        const isLost = () => this.readyState === WebSocket.CONNECTING;
+        setTimeout(() => isLost() && this.onclose?.({ code: 1006 }), HANDSHAKE);
         this.addEventListener("message", ({ data }) => {
           if (!JSON.parse(data).resync) return;
           seen.resyncs += 1;

@@ -11,6 +11,8 @@ from typing import Any, cast
 from promise.client import ATTEMPTS, PATIENCE, Client
 
 PROGRAM = Path(__file__).with_suffix(".js")
+WAIT = 0.03
+"""Seconds between two questions, if Node has something left to do."""
 FLAGS = ("--experimental-websocket", "--no-warnings")
 
 
@@ -84,6 +86,7 @@ class NodeClient(Client):
     async def idle(self) -> bool:
         found = await self._node.ask("settled", client=self._number)
         if found is None:
+            await asyncio.sleep(WAIT)  # time is real in Node
             return False
         copy = self.copy
         copy.servers, copy.users = found["servers"], found["users"]

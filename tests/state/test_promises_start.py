@@ -9,7 +9,8 @@ import pytest
 from peers import until
 from sample_users import ADA, BOB, ONE
 
-from d_back_core import Change, Server, ServerRemoved, UserRemoved, hookimpl
+from d_back_core import Change, Reload, Server, ServerRemoved, UserRemoved, hookimpl
+from d_back_core.state import resolver
 from d_back_core.wire.protocol import Error, ServerJoin
 from d_back_testing import ScriptedProvider, configured, prepared, served
 
@@ -109,6 +110,87 @@ async def test_r8_the_wait_of_a_join_is_bounded() -> None:
         answer = await client.receive()
         assert isinstance(answer, Error)
         assert answer.data.code == "unknown_server"
+
+
+async def test_r8_a_join_does_not_wait_for_a_provider_that_says_nothing_for_long() -> None:
+    """After ``startup_timeout`` an unknown server is refused at once."""
+    a, b = town(), ScriptedProvider({"2": Server(name="Two")}, {"2": {}})
+    a.servers_answer = None
+    async with served({"a": a, "b": b}) as gateway:
+        await gateway.advance(10)
+        client = await gateway.connect()
+        await client.ask("1")
+        await gateway.settle()
+        [answer] = await client.new_frames()
+        assert isinstance(answer, Error)
+        assert answer.data.code == "unknown_server"
+
+
+async def test_r9_a_provider_that_never_failed_takes_its_place_within_failback_after() -> None:
+    """It was only slow to say which users there are."""
+    a, b = town(), other()
+    a.users_answers["1"] = None
+    async with served({"a": a, "b": b}) as gateway:
+        client = await gateway.connect_and_join()
+        assert client.users.keys() == {"8"}
+        a.users_answers["1"] = {"7": ADA}
+        a.emit(Reload())
+        await gateway.settle()
+        await client.new_frames()
+        assert client.users.keys() == {"7"}
+
+
+async def test_r15_a_call_of_a_run_that_is_over_does_not_delay_the_next_run() -> None:
+    """Nor is its answer taken."""
+    a = town()
+    async with served({"a": a}) as gateway:
+        client = await gateway.connect_and_join()
+        old = a.hold("users")
+        a.emit(Reload())
+        await gateway.settle()
+        a.emit(RuntimeError("down"))
+        await gateway.settle()
+        assert "users" in a.cancelled
+        a.hold("users")
+        a.release("users")
+        a.users_answers["1"] = {"8": BOB}
+        await gateway.advance(2)
+        await client.new_frames()
+        assert client.users.keys() == {"8"}
+        old.set()
+
+
+@pytest.mark.parametrize("turns", range(0, 40, 3))
+async def test_r15_a_reload_during_a_merge_shows_nobody_whom_it_hides(
+    turns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not for a moment, however far the merge of the first fill has come."""
+    monkeypatch.setattr(resolver, "SLICE", 1)
+    a = ScriptedProvider(ONE, {"1": {str(number): ADA for number in range(20)}})
+    async with served({"a": a}) as gateway:
+        client = await gateway.connect()
+        await client.ask("1")
+        await until(lambda: "1" in gateway.live.servers)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        policies = {"1": {"ignore_users": ["0"]}}
+        await gateway.server.reload(configured("a", policies=policies))
+        for _ in range(100):
+            assert "0" not in gateway.live.servers["1"].world.users
+            await asyncio.sleep(0)
+
+
+async def test_r12_a_server_with_a_public_id_stays_while_a_higher_provider_starts() -> None:
+    """Only a server that has no public id yet waits for the providers above."""
+    a, b = ScriptedProvider(None), town()
+    async with served({"a": a, "b": b}) as gateway:
+        client = await gateway.connect_and_join()
+        a.hold("start")
+        await gateway.server.reload(configured(["a", "b"], {"a": {"key": "new"}}))
+        await gateway.settle()
+        assert await client.new_frames() == []
+        assert gateway.live.server_list.servers.keys() == {"1"}
+        a.release("start")
 
 
 @pytest.mark.parametrize("mode", ["fallback", "merge"])

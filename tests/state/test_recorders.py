@@ -343,15 +343,17 @@ async def test_r23_the_queue_is_stored_before_the_recorder_is_asked() -> None:
     chain = {"order": ["town", "recorder"], "recorders": ["recorder"]}
     async with served({"town": source, "recorder": recorder}, chain=chain) as gateway:
         await gateway.settle()
-        source.emit(UserChanged(server_id="1", uid="7", status="dnd"))
         source.users_answers["1"] = None
-        await gateway.settle()
         assert source.context is not None
         source.context.degraded("gone")
-        await gateway.advance(GRACE + 1)
-        calls = recorder.calls
-        last_record = max(number for number, call in enumerate(calls) if call == "record")
-        assert calls.index("users 1") > last_record
+        await gateway.advance(GRACE - 1)
+        recorder.hold("record")
+        source.emit(UserChanged(server_id="1", uid="7", status="dnd"))
+        await gateway.advance(1)
+        assert recorder.calls[-1] == "record"
+        recorder.release("record")
+        await gateway.settle()
+        assert recorder.calls[-1] == "users 1"
 
 
 async def test_what_waits_is_stored_on_stop() -> None:

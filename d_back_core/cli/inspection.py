@@ -177,6 +177,8 @@ def explain_command(
         for provider in explanation.providers:
             if provider.error:
                 click.echo(f"{provider.stats.name}: {printable(provider.error)}")
+            for name, value in provider.stats.gauges.items():
+                click.echo(f"{provider.stats.name}: {printable(name)}: {value:g}")
     _print_problems(explanation, plain=form == "plain")
 
 

@@ -476,6 +476,20 @@ async def test_r47_explain_prints_no_control_characters(
     assert ":skull:" in "".join(out.split())
 
 
+async def test_explain_shows_gauges(tmp_path: Path) -> None:
+    """The provider's own numbers stand below the tables."""
+    socket = str(tmp_path / "control")
+    toml = f'[gateway]\ncontrol = "{socket}"\n[chain]\norder = ["mock"]'
+    (tmp_path / "d-back.toml").write_text(toml)
+    town = ScriptedProvider(ONE, {"1": {"7": ADA}})
+    config = parse({"gateway": {"port": 0, "control": socket}, "chain": {"order": ["mock"]}})
+    async with WebSocketServer(config=config, providers={"mock": town}):
+        assert town.context is not None
+        town.context.gauge("logins in 24 h", 3)
+        _, out, _ = await command(tmp_path, "explain")
+    assert "mock: logins in 24 h: 3\n" in out
+
+
 async def test_r47_check_live_prints_no_control_characters(tmp_path: Path) -> None:
     """Nor does the reason why a provider is degraded."""
     socket = str(tmp_path / "control")

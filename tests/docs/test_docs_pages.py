@@ -326,7 +326,7 @@ PLUGINS = sorted(plugins_here())
 def places() -> dict[str, str]:
     """The anchor of each plugin's section, as the table at the top links to it."""
     (table,) = tables(sections("providers.md")["Providers"])
-    links = [re.fullmatch(r"\[(\w+)\]\(#([\w-]+)\)", row[0]) for row in table]
+    links = [re.fullmatch(r"\[([\w-]+)\]\(#([\w-]+)\)", row[0]) for row in table]
     return {link[1]: link[2] for link in links if link is not None}
 
 

@@ -1,9 +1,11 @@
 """A Discord bot as provider: every guild that it is in is a server.
 
-`run` is one run with its parts; `connection` and `client` are the bot that the provider runs
-itself, `embedded` one that somebody else runs. `guilds`, `layer` and `members` make servers and
+`run` is one run with its parts. `connection` is the bot that the provider runs itself: `client` is
+what discord.py does of it, REST and objects; `shard` and `gateway` are the connections, and
+`identify_budget` says when a new session may begin. `embedded` is a bot that somebody else runs.
+`widget` is another provider, which needs no bot. `guilds`, `layer` and `members` make servers and
 users of what discord.py holds; `chat`, `channels` and `text` decide which messages pass, and make
-text of them. `oauth` is who may join a protected server.
+text of them. `access` and `oauth` are who may join a protected server.
 """
 
 import warnings
@@ -15,5 +17,6 @@ with warnings.catch_warnings():
 
 from d_back_discord.config import DiscordConfig
 from d_back_discord.provider import DiscordProvider
+from d_back_discord.widget import WidgetConfig, WidgetProvider
 
-__all__ = ["DiscordConfig", "DiscordProvider"]
+__all__ = ["DiscordConfig", "DiscordProvider", "WidgetConfig", "WidgetProvider"]

@@ -69,9 +69,9 @@ class DiscordConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         # One without the other would hand the token to the wrong side.
         if (self.api_url is None) != (self.gateway_url is None):
             raise ValueError("api_url and gateway_url: only together")
-        _check_url("info_url", self.info_url, {"http", "https"})
-        _check_url("api_url", self.api_url, {"http", "https"})
-        _check_url("gateway_url", self.gateway_url, {"ws", "wss"})
+        check_url("info_url", self.info_url, {"http", "https"})
+        check_url("api_url", self.api_url, {"http", "https"})
+        check_url("gateway_url", self.gateway_url, {"ws", "wss"})
 
     @property
     def shows_bots(self) -> bool:
@@ -105,7 +105,7 @@ def token_of(config: DiscordConfig) -> Secret:
     return Secret(found)
 
 
-def _check_url(key: str, text: str | None, schemes: set[str]) -> None:
+def check_url(key: str, text: str | None, schemes: set[str]) -> None:
     if text is None:
         return
     problem = f"{key} '{text}': is no URL ({', '.join(sorted(schemes))})"

@@ -61,6 +61,9 @@ def is_role(role: discord.Role, named: str) -> bool:
 
 def _name(member: discord.Member) -> str:
     """The name that Discord shows; one of blanks only gives way to the next."""
+    shown = member.display_name
+    if shown[:1] > " " and shown.isascii():  # as nearly all are, of up to 100,000 members
+        return shown
     names = (member.nick, member.global_name, member.name)
     return next((name for name in names if name and not is_blank(name)), member.name)
 

@@ -21,7 +21,7 @@ from yarl import URL
 from d_back_core import config as configuration
 from d_back_core.client import connect
 from d_back_core.config import decoding
-from d_back_discord import DiscordConfig
+from d_back_discord import DiscordConfig, WidgetConfig
 
 PLUGIN = Path(__file__).parents[1]
 EXAMPLES = PLUGIN.parents[1] / "examples"
@@ -46,8 +46,9 @@ def test_configurations(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "discord-token").write_text("token")
     table = tomllib.loads("\n".join(line.removeprefix("   ") for line in block.splitlines()))
     config = configuration.parse(table, tmp_path / "d-back.toml")
-    options = config.provider("discord").options
-    decoding.decode(DiscordConfig, options, "README.md", tmp_path)
+    (name,) = config.chain.order
+    kind = WidgetConfig if name == "widget" else DiscordConfig
+    decoding.decode(kind, config.provider(name).options, "README.md", tmp_path)
 
 
 @pytest.fixture

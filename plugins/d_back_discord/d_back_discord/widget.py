@@ -1,0 +1,184 @@
+"""A provider without a bot: the public widget of guilds whose owner has switched it on.
+
+``widget.json`` has the name of the guild, and names, statuses and avatars of up to 100 members who
+are online. It has no colours, no roles, no chat, and no members who are offline. The ids in it are
+numbers from 0 on, and belong to another member after the next change. So a uid is made of the
+name; members of the same name are told apart by their avatars.
+"""
+
+import asyncio
+import hashlib
+from collections import Counter
+from typing import Annotated
+
+import aiohttp
+import msgspec
+from discord.http import Route
+from msgspec import Meta, Struct
+
+from d_back_core import Context, Server, Status, User, hookimpl
+from d_back_discord.config import check_url
+
+REFRESH = 60.0
+"""Seconds between two requests; Discord renews the widget about every minute."""
+KEPT = 5.0
+"""Seconds for which an answer is used again: `servers` and `users` are asked together."""
+TIMEOUT = 4.0
+"""Seconds for one answer; the core waits 5 for a hook by default."""
+AT_ONCE = 4
+"""Requests that are under way at the same time."""
+DEFAULT_PAUSE = 60.0
+"""Seconds without a request after a limit that does not say how long it lasts."""
+NOT_FOUND = 404
+
+Snowflake = Annotated[str, Meta(pattern=r"^[0-9]{15,20}$")]
+
+
+class WidgetConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """``[providers.NAME]`` with ``use = "discord-widget"``."""
+
+    guilds: Annotated[list[Snowflake], Meta(min_length=1)]
+    """Ids of the guilds whose widget is read."""
+    api_url: str | None = None
+    """REST of a server that speaks Discord's API, with its version, instead of Discord's."""
+
+    def __post_init__(self) -> None:
+        check_url("api_url", self.api_url, {"http", "https"})
+
+
+class _Member(Struct):
+    username: str
+    status: str = "online"
+    avatar_url: str = ""
+
+
+class _Widget(Struct):
+    name: str
+    members: list[_Member] = []
+    presence_count: int = 0
+
+
+_STATUSES: dict[str, Status] = {"online": "online", "idle": "idle", "dnd": "dnd"}
+
+
+class WidgetProvider:
+    """Polls the widget of each guild. A guild whose widget is off is not in the list."""
+
+    Config = WidgetConfig
+    refresh = REFRESH
+
+    def __init__(self, config: WidgetConfig) -> None:
+        self._guilds = config.guilds
+        self._url = (config.api_url or Route.BASE).rstrip("/")
+        self._http: aiohttp.ClientSession | None = None
+        self._turns = asyncio.Semaphore(AT_ONCE)
+        self._kept: dict[str, tuple[float, _Widget | None]] = {}
+        self._paused_until = 0.0
+        self._off: set[str] = set()
+        self._context: Context | None = None
+
+    @hookimpl
+    async def start(self, context: Context) -> None:
+        """Ask nothing yet: `servers` comes next."""
+        self._context = context
+        self._http = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+
+    @hookimpl
+    async def stop(self) -> None:
+        """End the connections."""
+        http, self._http = self._http, None
+        self._kept.clear()
+        if http is not None:
+            await http.close()
+
+    @hookimpl
+    async def servers(self) -> dict[str, Server] | None:
+        """The guilds whose widget is on."""
+        widgets = await asyncio.gather(*(self._widget(each) for each in self._guilds))
+        return {
+            guild_id: Server(name=widget.name)
+            for guild_id, widget in zip(self._guilds, widgets, strict=True)
+            if widget is not None
+        }
+
+    @hookimpl
+    async def users(self, server_id: str) -> dict[str, User] | None:
+        """The members who are online; None for other guilds, and while the widget is off."""
+        if server_id not in self._guilds:
+            return None
+        widget = await self._widget(server_id)
+        return None if widget is None else _users(widget)
+
+    async def _widget(self, guild_id: str) -> _Widget | None:
+        """The widget, or None if it is off; raises if Discord does not say."""
+        context, http = self._context, self._http
+        if context is None or http is None:
+            return None
+        async with self._turns:
+            now = context.clock.time()
+            kept = self._kept.get(guild_id)
+            if kept is not None and now < kept[0] + KEPT:
+                return kept[1]
+            if now < self._paused_until:
+                left = self._paused_until - now
+                raise ConnectionError(f"Discord limits how often it is asked, for {left:.0f} s")
+            async with context.clock.timeout(TIMEOUT):
+                widget = await self._fetched(http, guild_id, context)
+            self._kept[guild_id] = now, widget
+            return widget
+
+    async def _fetched(
+        self, http: aiohttp.ClientSession, guild_id: str, context: Context
+    ) -> _Widget | None:
+        async with http.get(f"{self._url}/guilds/{guild_id}/widget.json") as response:
+            body = await response.read()
+            match response.status:
+                case 200:
+                    self._off.discard(guild_id)
+                    try:
+                        return msgspec.json.decode(body, type=_Widget)
+                    except msgspec.DecodeError as error:
+                        raise ConnectionError(f"no widget came from Discord: {error}") from error
+                case 403 | 404:  # off, or no such guild
+                    self._say_off(guild_id, response.status, context)
+                    return None
+                case 429:
+                    pause = _seconds(response.headers.get("Retry-After", ""))
+                    self._paused_until = context.clock.time() + pause
+                    raise ConnectionError("Discord limits how often it is asked")
+            raise ConnectionError(f"Discord answered with status {response.status}")
+
+    def _say_off(self, guild_id: str, status: int, context: Context) -> None:
+        if guild_id in self._off:
+            return
+        self._off.add(guild_id)
+        if status == NOT_FOUND:
+            context.log.warning("guild %s does not exist, says Discord", guild_id)
+            return
+        context.log.warning(
+            "guild %s has no widget: its owner switches it on at Server Settings → Engagement →"
+            " Server Widget",
+            guild_id,
+        )
+
+
+def _users(widget: _Widget) -> dict[str, User]:
+    names = Counter(member.username for member in widget.members)
+    users: dict[str, User] = {}
+    for member in widget.members:
+        told_apart = member.avatar_url if names[member.username] > 1 else ""
+        status = _STATUSES.get(member.status, "online")
+        users[_uid(member.username, told_apart)] = User(username=member.username, status=status)
+    return users
+
+
+def _uid(name: str, told_apart: str) -> str:
+    digest = hashlib.blake2b(f"{name}\n{told_apart}".encode(), digest_size=8)
+    return f"widget-{digest.hexdigest()}"
+
+
+def _seconds(text: str) -> float:
+    try:
+        return max(0.0, float(text))
+    except ValueError:
+        return DEFAULT_PAUSE

@@ -1,0 +1,197 @@
+"""The provider without a bot: public widgets, on a REST server of the loopback interface."""
+
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, ClassVar
+
+import discord_payloads as say
+import pytest
+from aiohttp import web
+
+from d_back_core import ConfigError, Context, Server, User
+from d_back_core.config.decoding import decode
+from d_back_discord import WidgetConfig, WidgetProvider
+from d_back_testing import ManualClock, ProviderContract
+
+OTHER = "400000000000000001"
+
+
+def widget(*members: dict[str, Any], name: str = "D-World") -> dict[str, Any]:
+    """As Discord sends it: ids are places in the list."""
+    common = {"discriminator": "0000", "avatar": None}
+    return {
+        "id": say.GUILD_ID,
+        "name": name,
+        "instant_invite": "https://discord.com/invite/abcdefg",
+        "channels": [{"id": say.snowflake(1), "name": "lounge", "position": 2}],
+        "members": [{"id": str(place), **common, **each} for place, each in enumerate(members)],
+        "presence_count": len(members),
+    }
+
+
+def person(name: str, status: str = "online", avatar: str = "a") -> dict[str, Any]:
+    return {
+        "username": name,
+        "status": status,
+        "avatar_url": f"https://cdn.discordapp.com/widget-avatars/{avatar}",
+    }
+
+
+class Widgets:
+    """Discord, as far as the provider sees it."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, dict[str, Any]] = {}
+        self.status: int | None = None
+        self.headers: dict[str, str] = {}
+        self.asked = 0
+        self.url = ""
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        self.asked += 1
+        answer = self.answers.get(request.match_info["guild"])
+        status = self.status or (403 if answer is None else 200)
+        body = answer if status == 200 else {"message": "Widget Disabled", "code": 50004}
+        headers = {"Content-Type": "application/json"} | self.headers
+        return web.Response(body=json.dumps(body).encode(), status=status, headers=headers)
+
+
+@pytest.fixture
+async def widgets() -> AsyncIterator[Widgets]:
+    async with serving() as served:
+        yield served
+
+
+@asynccontextmanager
+async def serving() -> AsyncIterator[Widgets]:
+    """Serve widgets until the block ends."""
+    widgets, app = Widgets(), web.Application()
+    app.router.add_get("/guilds/{guild}/widget.json", widgets.answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    widgets.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    widgets.answers[say.GUILD_ID] = widget(person("ada"), person("bob", "idle"))
+    try:
+        yield widgets
+    finally:
+        await runner.cleanup()
+
+
+@pytest.fixture
+async def provider(widgets: Widgets, context: Context) -> AsyncIterator[WidgetProvider]:
+    config = WidgetConfig(guilds=[say.GUILD_ID, OTHER], api_url=widgets.url)
+    provider = WidgetProvider(config)
+    await provider.start(context)
+    yield provider
+    await provider.stop()
+
+
+@pytest.fixture
+def context(clock: ManualClock) -> Context:
+    return Context(
+        name="widget",
+        log=logging.getLogger("d_back.providers.widget"),
+        clock=clock,
+        degraded=lambda _reason: None,
+        recovered=lambda: None,
+    )
+
+
+async def test_members(provider: WidgetProvider) -> None:
+    """Members have their names and statuses, and nothing that the widget does not know."""
+    assert await provider.servers() == {say.GUILD_ID: Server(name="D-World")}
+    users = await provider.users(say.GUILD_ID)
+    assert users is not None
+    assert list(users.values()) == [
+        User(username="ada", status="online"),
+        User(username="bob", status="idle"),
+    ]
+
+
+async def test_one_request_for_both(provider: WidgetProvider, widgets: Widgets) -> None:
+    """The list and the users that are asked for together cost one request for each guild."""
+    await provider.servers()
+    await provider.users(say.GUILD_ID)
+    assert widgets.asked == 2
+
+
+async def test_uids_stay(provider: WidgetProvider, widgets: Widgets, clock: ManualClock) -> None:
+    """A uid stays when somebody else goes, and when the address of the avatar changes."""
+    before = await provider.users(say.GUILD_ID) or {}
+    widgets.answers[say.GUILD_ID] = widget(person("bob", "dnd", avatar="b"))
+    await clock.advance(60)
+    after = await provider.users(say.GUILD_ID) or {}
+    bob = next(uid for uid, user in before.items() if user.username == "bob")
+    assert after == {bob: User(username="bob", status="dnd")}
+
+
+async def test_same_names(provider: WidgetProvider, widgets: Widgets) -> None:
+    """Members of the same name are told apart by their avatars."""
+    twins = person("ada", avatar="a"), person("ada", avatar="b")
+    widgets.answers[say.GUILD_ID] = widget(*twins)
+    assert len(await provider.users(say.GUILD_ID) or {}) == 2
+
+
+async def test_widget_is_off(
+    provider: WidgetProvider, clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A guild whose widget is off is not in the list, its users cannot be said, and the log says
+    once where to switch it on."""
+    for _ in range(2):
+        assert OTHER not in (await provider.servers() or {})
+        assert await provider.users(OTHER) is None
+        await clock.advance(60)
+    assert caplog.text.count(f"guild {OTHER} has no widget: its owner switches it on at") == 1
+
+
+async def test_other_guild(provider: WidgetProvider, widgets: Widgets) -> None:
+    """A guild that is not configured is not asked for."""
+    assert await provider.users("400000000000000009") is None
+    assert widgets.asked == 0
+
+
+async def test_rate_limit(provider: WidgetProvider, widgets: Widgets, clock: ManualClock) -> None:
+    """After a 429 no request goes out before its time."""
+    widgets.status, widgets.headers = 429, {"Retry-After": "120"}
+    with pytest.raises(ConnectionError, match="limits how often"):
+        await provider.users(say.GUILD_ID)
+    widgets.status = None
+    await clock.advance(100)
+    with pytest.raises(ConnectionError, match="for 20 s"):
+        await provider.users(say.GUILD_ID)
+    assert widgets.asked == 1
+    await clock.advance(20)
+    assert len(await provider.users(say.GUILD_ID) or {}) == 2
+
+
+async def test_failure(provider: WidgetProvider, widgets: Widgets) -> None:
+    """Where Discord fails, the call fails: an empty guild would be wrong."""
+    widgets.status = 500
+    with pytest.raises(ConnectionError, match="status 500"):
+        await provider.servers()
+
+
+@pytest.mark.parametrize("guilds", [[], ["dworld"]])
+def test_refused_options(guilds: list[str]) -> None:
+    """At least one guild is needed, and by its id."""
+    with pytest.raises(ConfigError, match="guilds"):
+        decode(WidgetConfig, {"guilds": guilds}, "d-back.toml: providers.widget")
+
+
+class TestWidget(ProviderContract):
+    """The widget of one guild."""
+
+    server_id = say.GUILD_ID
+    options: ClassVar = {"guilds": [say.GUILD_ID]}
+
+    async def provider(self) -> AsyncIterator[WidgetProvider]:
+        async with serving() as widgets:
+            yield WidgetProvider(WidgetConfig(guilds=[say.GUILD_ID], api_url=widgets.url))
+
+    async def unavailable(self) -> AsyncIterator[WidgetProvider]:
+        async with serving() as widgets:
+            widgets.status = 500
+            yield WidgetProvider(WidgetConfig(guilds=[say.GUILD_ID], api_url=widgets.url))

@@ -44,6 +44,11 @@ class Line:
             body = await self._reader.readexactly(length)
         return Reply(int(status.split()[1]), headers, body)
 
+    async def some(self) -> bytes:
+        """Read what has come."""
+        async with asyncio.timeout(PATIENCE):
+            return await self._reader.read(65_536)
+
     async def rest(self) -> bytes:
         """Read what comes until the connection ends, however it does."""
         received = b""

@@ -4,7 +4,6 @@ import mimetypes
 import os
 import posixpath
 import re
-from pathlib import PurePath
 from urllib.parse import quote
 
 from starlette.datastructures import Headers
@@ -66,12 +65,14 @@ class Files(StaticFiles):
         return response
 
 
-def is_servable(path: str, windows: bool = os.name == "nt") -> bool:  # noqa: FBT001
+def is_servable(path: str, *, windows: bool = os.name == "nt") -> bool:
     """Return False for names that begin with a dot, and for devices and shares of Windows."""
-    parts = PurePath(path).parts if not windows else re.split(r"[\\/]", path)
+    parts = re.split(r"[\\/]" if windows else "/", path)
     if any(part.startswith(".") and part != "." for part in parts):
         return False
-    return not windows or not any(":" in part or _device.fullmatch(part) for part in parts)
+    if not windows:
+        return True
+    return bool(parts[0]) and not any(":" in part or _device.fullmatch(part) for part in parts)
 
 
 def _media_type(name: str) -> str:

@@ -8,7 +8,7 @@ is known, a WebSocket connection as long as it lasts and a request until it is a
 import ipaddress
 import logging
 import re
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from http import HTTPStatus
 from math import inf
@@ -16,12 +16,17 @@ from urllib.parse import urlsplit
 
 import idna
 
+from d_back_core.clock import Clock
 from d_back_core.config import Config
 from d_back_core.errors import ConfigError
-from d_back_core.gateway.rate_limits import VIA, limit_key
+from d_back_core.gateway.rate_limits import MAX_ADDRESSES, VIA, Bucket, limit_key
 from d_back_core.log_once import LogOnce
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
+REQUESTS_PER_SECOND, REQUEST_BURST = 50, 500
+"""HTTP requests of one address per second, after so many at once."""
+TOTAL_PER_SECOND, TOTAL_BURST = 2_000, 10_000
+"""HTTP requests of all clients. They leave most of a core to the WebSocket connections."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Refusal = tuple[HTTPStatus, str]
@@ -36,10 +41,13 @@ class Admission:
     is not valid.
     """
 
-    def __init__(self, config: Config, rejections: Counter[str]) -> None:
+    def __init__(self, config: Config, rejections: Counter[str], clock: Clock) -> None:
         self.fitting = inf
         """Connections for which the process has descriptors."""
         self._rejections = rejections
+        self._clock = clock
+        self._requests: OrderedDict[str, Bucket] = OrderedDict()
+        """By address; "" has those of all."""
         self._connected = 0
         self._per_address: Counter[str] = Counter()
         self._has_logged_claim = False
@@ -96,6 +104,25 @@ class Admission:
             self._per_address[key] -= 1
             if not self._per_address[key]:
                 del self._per_address[key]
+
+    def request(self, address: str) -> Refusal | None:
+        """Count a request, or return why it is refused."""
+        key = limit_key(address)
+        if key is not None and not self._bucket(key, REQUEST_BURST, REQUESTS_PER_SECOND).take():
+            reason = "too many requests of one address"
+            return self._refusal(HTTPStatus.TOO_MANY_REQUESTS, reason)
+        if not self._bucket("", TOTAL_BURST, TOTAL_PER_SECOND).take():
+            return self._refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many requests")
+        return None
+
+    def _bucket(self, key: str, burst: int, per_second: float) -> Bucket:
+        bucket = self._requests.get(key)
+        if bucket is None:
+            bucket = self._requests[key] = Bucket(self._clock, burst, 1 / per_second)
+            if len(self._requests) > MAX_ADDRESSES:
+                self._requests.popitem(last=False)
+        self._requests.move_to_end(key)
+        return bucket
 
     def refused(self, origin: str, host: str, *, draining: bool) -> Refusal | None:
         """Return why a page of that origin may not connect; None if it may."""

@@ -63,7 +63,7 @@ class Gateway:
         self._http_backend = http_backend
         self._clock = clock
         self._connections: set[Connection] = set()
-        self._admission = Admission(config, backend.counters.rejections)
+        self._admission = Admission(config, backend.counters.rejections, clock)
         self._keepalive = Keepalive(clock)
         self._server: Server | None = None
         self._draining = False

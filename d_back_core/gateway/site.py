@@ -39,6 +39,8 @@ MAX_HEADERS = 16_384
 """Bytes of a request's headers."""
 SECURITY = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer"}
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
+PROBES = ("/healthz", "/readyz")
+"""Paths without a limit: a load balancer would end the gateway when it is needed most."""
 PAGE_PATHS = ("/", "/index.html")
 PAGE = """<!doctype html>
 <html lang="en">
@@ -137,9 +139,12 @@ class Site:
         scope = dict(scope, client=(client, port) if client else None)
         scope[ADDRESS] = address
         refusal = _refusal(scope, headers, self._limits.body_size)
-        proxied = self._admission.counted(address) if address != peer else ""
-        if refusal is None and (over := self._admission.claim(proxied)) is not None:
-            refusal = _plain(*over)
+        counted = self._admission.counted(address)
+        proxied = counted if address != peer else ""
+        if refusal is None and scope["path"] not in PROBES:
+            over = self._admission.request(counted) or self._admission.claim(proxied)
+            refusal = None if over is None else _plain(*over, {"Retry-After": "1"})
+        elif refusal is None:
             proxied = ""
         if refusal is not None:
             await refusal(scope, receive, complete)

@@ -46,6 +46,7 @@ import d_back_core
 from d_back_core import (
     HOOK_VERSION,
     Change,
+    Clock,
     ConfigError,
     Context,
     Credentials,
@@ -327,7 +328,7 @@ async def test_http_example() -> None:
 def http_paths() -> Iterator[str]:
     config = configuration.parse({"gateway": {"port": 0}})
     backend = WebSocketServer(config=config).live
-    site = Site(config, backend, Admission(config, Counter()), lambda: True)
+    site = Site(config, backend, Admission(config, Counter(), Clock()), lambda: True)
     for route in site.routes:
         yield re.sub(r"{\w+}", "ID", getattr(route, "path", ""))
     yield from PAGE_PATHS

@@ -1,0 +1,207 @@
+"""Who may connect, by origin, address and number."""
+
+import resource
+import subprocess
+import sys
+from collections import Counter
+from http import HTTPStatus
+from typing import Any
+
+import pytest
+from http_line import line
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+from websockets.typing import Origin
+
+from d_back_core import ConfigError
+from d_back_core.config import parse
+from d_back_core.embedding.server import WebSocketServer
+from d_back_core.gateway import admission as module
+from d_back_core.gateway.admission import Admission
+from d_back_core.gateway.listening import RESERVED_DESCRIPTORS, connections_that_fit
+from d_back_testing import ManualClock
+
+CLIENT = "203.0.113.7"
+
+
+def admission(clock: ManualClock | None = None, **tables: Any) -> Admission:  # noqa: ANN401
+    return Admission(parse(tables), Counter(), clock or ManualClock())
+
+
+# Origins
+
+
+@pytest.mark.parametrize(
+    ("written", "sent"),
+    [
+        ("https://zone.example", "https://zone.example"),
+        ("https://zone.example/", "https://zone.example"),
+        ("HTTPS://Zone.Example", "https://zone.example"),
+        ("https://zone.example:443", "https://zone.example"),
+        ("http://zone.example:80/", "http://zone.example"),
+        ("http://zone.example:443", "http://zone.example:443"),
+        ("https://exämple.org", "https://xn--exmple-cua.org"),
+        ("https://faß.example", "https://xn--fa-hia.example"),
+        ("https://*.Zone.example:443", "https://a.zone.example"),
+        ("http://[::0001]:3000", "http://[::1]:3000"),
+        ("null", "null"),
+    ],
+)
+def test_r43_origins_are_normalised(written: str, sent: str) -> None:
+    """Browsers send one spelling; operators write others."""
+    assert admission(gateway={"origins": [written]}).may_read(sent, "gateway.example")
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        *("", "zone.example", "*", "https://", "https://zone.example/page", "//zone.example"),
+        *("https://zone.example?x", "https://user@zone.example", "https://a.*.example"),
+        *("https://zone.example:x", "https://zone.example:99999", "https://-.*", "http://[::1"),
+    ],
+)
+def test_r43_an_origin_that_cannot_match_is_an_error(written: str) -> None:
+    """The error names the key and the origin."""
+    with pytest.raises(ConfigError, match=r"gateway\.origins"):
+        admission(gateway={"origins": [written]})
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "allowed"),
+    [
+        ("http://localhost:3000", "localhost:3000", True),
+        ("https://zone.example", "zone.example", True),
+        ("https://zone.example", "ZONE.example:443", True),
+        ("http://localhost:3000", "localhost:3001", False),
+        ("http://localhost:3000", "", False),
+        ("null", "null", False),
+        ("http://a, http://b", "a", False),
+        ("http://[", "[", False),
+    ],
+)
+def test_r43_the_own_origin_is_allowed(
+    origin: str,
+    host: str,
+    allowed: bool,  # noqa: FBT001  pytest passes it by name
+) -> None:
+    """A page of the gateway itself may connect, whatever the list says."""
+    listed = admission(gateway={"origins": ["https://elsewhere.example"]})
+    assert listed.may_read(origin, host) is allowed
+
+
+async def test_r43_a_refused_origin_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """However often a page of it tries."""
+    config = parse({"gateway": {"port": 0, "origins": ["https://zone.example"]}})
+    async with WebSocketServer(config=config) as server:
+        for _ in range(3):
+            with pytest.raises(InvalidStatus, match="403"):
+                await connect(server.url, origin=Origin("https://evil.example"))
+    lines = [each.getMessage() for each in caplog.records if "evil" in each.getMessage()]
+    assert lines == ["pages of 'https://evil.example' may not connect: gateway.origins lacks it"]
+
+
+def test_refused_origins_are_not_remembered_without_end() -> None:
+    """A stranger can send any."""
+    listed = admission(gateway={"origins": ["https://zone.example"]})
+    for number in range(2 * module.MAX_LOGGED):
+        assert not listed.may_read(f"https://{number}.example", "x")
+    assert len(listed._refused_origins) == module.MAX_LOGGED  # noqa: SLF001  it has no other end
+
+
+# Connections
+
+
+def test_connections_of_one_address_count_from_the_accept() -> None:
+    """One too many is refused, and one that ends makes room."""
+    limits = {"connections_per_address": 2}
+    counted = admission(limits=limits)
+    assert counted.enter(CLIENT) is None
+    assert counted.enter(CLIENT) is None
+    assert counted.enter(CLIENT) == (
+        HTTPStatus.TOO_MANY_REQUESTS,
+        "too many connections of one address",
+    )
+    assert counted.enter("203.0.113.8") is None
+    counted.leave(CLIENT)
+    assert counted.enter(CLIENT) is None
+
+
+def test_a_trusted_proxy_has_no_address_of_its_own() -> None:
+    """Its connections count in all; its clients count one by one."""
+    limits = {"connections": 3, "connections_per_address": 1, "trusted_proxies": ["10.0.0.0/8"]}
+    counted = admission(limits=limits)
+    for _ in range(3):
+        assert counted.enter(counted.counted("10.0.0.1")) is None
+    assert counted.is_full
+    assert counted.claim(CLIENT) is None
+    assert counted.claim(CLIENT) is not None
+    counted.release(CLIENT)
+    assert counted.claim(CLIENT) is None
+
+
+async def test_r42_requests_of_one_address_have_a_rate() -> None:
+    """After a burst one too many gets 429; another address is served, and so are probes."""
+    clock = ManualClock()
+    table = {"gateway": {"port": 0}, "limits": {"trusted_proxies": ["127.0.0.1", "::1"]}}
+    server = WebSocketServer(config=parse(table), clock=clock)
+    async with server, line(server) as client:
+
+        async def status(path: str, address: str) -> int:
+            client.ask(path, f"X-Forwarded-For: {address}")
+            return (await client.reply()).status
+
+        for _ in range(module.REQUEST_BURST):
+            assert await status("/api/version", CLIENT) == 200
+        assert await status("/api/version", CLIENT) == 429
+        assert await status("/healthz", CLIENT) == 200
+        assert await status("/api/version", "203.0.113.8") == 200
+        await clock.advance(1)
+        assert await status("/api/version", CLIENT) == 200
+
+
+def test_r42_requests_of_all_have_a_rate() -> None:
+    """Of clients on loopback, too, which have no limit of their own."""
+    clock = ManualClock()
+    counted = admission(clock)
+    for _ in range(module.TOTAL_BURST):
+        assert counted.request("127.0.0.1") is None
+    assert counted.request("127.0.0.1") == (HTTPStatus.SERVICE_UNAVAILABLE, "too many requests")
+
+
+async def test_r42_requests_in_flight_count_for_their_client() -> None:
+    """Those that come through one proxy, for the address that it names."""
+    limits = {"trusted_proxies": ["127.0.0.1", "::1"], "connections_per_address": 1}
+    config = parse({"gateway": {"port": 0}, "limits": limits})
+    visitor = {"X-Forwarded-For": CLIENT}
+    async with (
+        WebSocketServer(config=config) as server,
+        connect(server.url, additional_headers=visitor),
+        line(server) as client,
+    ):
+        client.ask("/api/version", f"X-Forwarded-For: {CLIENT}")
+        reply = await client.reply()
+        assert (reply.status, reply.headers["Retry-After"]) == (429, "1")
+        client.ask("/api/version", "X-Forwarded-For: 203.0.113.8")
+        assert (await client.reply()).status == 200
+
+
+# Descriptors
+
+
+def test_the_limit_of_open_files_is_raised() -> None:
+    """The soft one, to the hard one; what fits is less by what else needs descriptors."""
+    code = (
+        "import resource\n"
+        "from d_back_core.gateway.listening import connections_that_fit\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (100, 300))\n"
+        "print(connections_that_fit(10_000), resource.getrlimit(resource.RLIMIT_NOFILE))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)  # noqa: S603
+    assert done.stdout.strip() == f"{300 - RESERVED_DESCRIPTORS} (300, 300)"
+
+
+def test_connections_that_fit_are_at_most_those_wanted() -> None:
+    """The limit of the configuration stays."""
+    assert connections_that_fit(1) == 1
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert connections_that_fit(soft) <= soft

@@ -28,7 +28,7 @@ from websockets.client import process_exception
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
 from d_back_core.errors import DBackError, JoinError
-from d_back_core.models import EffectiveUser
+from d_back_core.models import EffectiveUser, effective_user
 from d_back_core.wire import protocol
 from d_back_core.wire.protocol import (
     ClientId,
@@ -217,13 +217,19 @@ class ClientWorld:
             self.users.pop(presence.uid, None)
             return
         name, color = presence.username, presence.role_color
+        extra = {} if known is None else {**known.extra}
+        for key, text in (presence.extra or {}).items():
+            if text is None:
+                extra.pop(key, None)
+            else:
+                extra[key] = text
         if name is UNSET and known is not None:
             name = known.username
         if color is UNSET and known is not None:
             color = known.role_color
         if name is UNSET or color is UNSET:
             raise DBackError(f"a presence of an unknown user lacks name or color: {presence.uid}")
-        user = WireUser(presence.uid, name, presence.status, color)
+        user = WireUser(presence.uid, name, presence.status, color, extra)
         self.users[presence.uid] = _user(user)
 
     async def publish(self, frame: ServerMessage | None) -> None:
@@ -425,4 +431,10 @@ def decoded(frame: bytes) -> ServerMessage | None:
 
 
 def _user(user: WireUser) -> EffectiveUser:
-    return EffectiveUser(user.uid, user.username, user.status, user.role_color)  # type: ignore[arg-type]
+    return effective_user(
+        user.uid,
+        user.username,
+        user.status,  # type: ignore[arg-type]
+        user.role_color,
+        user.extra or {},
+    )

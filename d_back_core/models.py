@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from hashlib import blake2s
+from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
 
 import msgspec
@@ -24,6 +25,7 @@ UNSET: Final = msgspec.UNSET
 Status: TypeAlias = Literal["online", "idle", "dnd", "offline"]
 Text: TypeAlias = str | UnsetType | None
 Flag: TypeAlias = bool | UnsetType | None
+Extra: TypeAlias = Mapping[str, str | None] | UnsetType | None
 T = TypeVar("T")
 
 STATUSES: frozenset[str] = frozenset(get_args(Status))
@@ -58,6 +60,10 @@ class User(Struct, frozen=True, kw_only=True, gc=False, repr_omit_defaults=True)
     status: Status | UnsetType | None = UNSET
     role_color: Text = UNSET
     """``#rrggbb``: the colour of the user's highest role that has one."""
+    extra: Extra = UNSET
+    """Further texts by key, such as ``avatar``, ``activity``, ``pronouns``: at most 8 keys of
+    letters, digits and ``_``, and 256 characters for each text. They merge key by key. Clients
+    receive the keys that the operator names."""
 
 
 class Server(Struct, frozen=True, kw_only=True, gc=False, repr_omit_defaults=True):
@@ -87,6 +93,8 @@ class UserChanged(Struct, frozen=True, kw_only=True, gc=False, repr_omit_default
     username: Text = UNSET
     status: Status | UnsetType | None = UNSET
     role_color: Text = UNSET
+    extra: Extra = UNSET
+    """All extra texts that the user has now; None: there are none."""
 
 
 class UserRemoved(Struct, frozen=True, kw_only=True, gc=False):
@@ -239,6 +247,10 @@ class Credentials(Struct, frozen=True, kw_only=True):
         return f"Credentials({', '.join(f'{name}=***' for name in offered)})"
 
 
+NO_EXTRA: Mapping[str, str] = MappingProxyType({})
+MAX_EXTRA = 8
+"""Extra texts of one user."""
+MAX_EXTRA_LENGTH = 256
 GRANT_LASTS = 600.0
 
 
@@ -263,6 +275,26 @@ class EffectiveUser(Struct, frozen=True, gc=False):
     status: Status
     role_color: str
 
+    @property
+    def extra(self) -> Mapping[str, str]:
+        """The extra texts that clients see."""
+        return NO_EXTRA
+
+
+class EffectiveUserWithExtra(EffectiveUser, frozen=True, gc=False):
+    """A user with extra texts: a class of its own, so that others need no memory for them."""
+
+    extra: Mapping[str, str]
+
+
+def effective_user(
+    uid: str, username: str, status: Status, role_color: str, extra: Mapping[str, str]
+) -> EffectiveUser:
+    """Return a user, with extra texts if there are any."""
+    if extra:
+        return EffectiveUserWithExtra(uid, username, status, role_color, extra)
+    return EffectiveUser(uid, username, status, role_color)
+
 
 class EffectiveServer(Struct, frozen=True, kw_only=True, gc=False):
     """A server after merge, defaults and policy, as clients see it."""
@@ -279,6 +311,7 @@ class EffectiveServer(Struct, frozen=True, kw_only=True, gc=False):
 
 _ID = re.compile(r"[!-~]{1,64}")
 _PUBLIC_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_EXTRA_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
 _ROLE_COLOR = re.compile(r"#[0-9A-Fa-f]{6}")
 SNOWFLAKE_BITS = 64
 
@@ -296,6 +329,11 @@ def is_id(value: object) -> bool:
 def is_public_id(value: object) -> bool:
     """True if the value can be a public id; clients put it into URLs without escaping it."""
     return is_id(value) and _PUBLIC_ID.fullmatch(str(value)) is not None
+
+
+def is_extra_key(value: object) -> bool:
+    """True if the value can be a key of ``extra``; browser clients use it as a property."""
+    return is_id(value) and _EXTRA_KEY.fullmatch(str(value)) is not None
 
 
 def is_text(value: object) -> bool:
@@ -400,29 +438,26 @@ def checked(record: Record, path: str, report: Report) -> Record:
     closed: ``passworded`` becomes True, ``enabled`` False.
     """
     changed: dict[str, object] = {}
+    # A message's id is of another kind than that of a server.
+    checks = {} if isinstance(record, Chat) else _CHECKS
     for name in record.__struct_fields__:
         value = getattr(record, name)
         if value is UNSET or value is None:
             continue
-        if name in _FLAG_FIELDS:
-            flag = _flag(value)
-            if flag is None:
+        if name in checks:
+            if not checks[name](value):
                 report(f"{path}.{name}", value)
-                changed[name] = GUARDS.get(name, UNSET)
-            elif flag is not value:
-                changed[name] = flag
-            continue
-        # A message's id is of another kind than that of a server.
-        check = None if isinstance(record, Chat) else _CHECKS.get(name)
-        if check is not None and not check(value):
-            report(f"{path}.{name}", value)
-            changed[name] = UNSET
-        elif isinstance(value, str):
-            text = plain(value)
-            if text is not value:
-                changed[name] = text
+                changed[name] = UNSET
+            elif type(value) is not str:
+                changed[name] = plain(value)
             else:
-                _share(record, name, text)
+                _share(record, name, value)
+        elif name in _FLAG_FIELDS:
+            changed[name] = _checked_flag(name, value, path, report)
+        elif name == "extra":
+            changed[name] = _checked_extra(value, path, report)
+        elif isinstance(value, str) and type(value) is not str:
+            changed[name] = plain(value)
     if type(record) not in _KINDS:
         kind = next(kind for kind in _KINDS if isinstance(record, kind))
         whole = {name: getattr(record, name) for name in kind.__struct_fields__}
@@ -435,6 +470,29 @@ def _share(record: Struct, name: str, text: str) -> None:
     """Keep one copy of a text that many users have: most decoders make a copy for each."""
     if name in _REPEATED:
         structs.force_setattr(record, name, sys.intern(text))
+
+
+def _checked_flag(name: str, value: object, path: str, report: Report) -> object:
+    flag = _flag(value)
+    if flag is None:
+        report(f"{path}.{name}", value)
+        return GUARDS.get(name, UNSET)
+    return flag
+
+
+def _checked_extra(extra: object, path: str, report: Report) -> Extra:
+    """Return a copy with the valid texts, ``MAX_EXTRA`` at most; None if there are none."""
+    if not isinstance(extra, Mapping):
+        report(f"{path}.extra", extra)
+        return UNSET
+    texts: dict[str, str] = {}
+    for key, value in extra.items():
+        fits = is_text(value) and len(value) <= MAX_EXTRA_LENGTH and len(texts) < MAX_EXTRA
+        if fits and is_extra_key(key):
+            texts[sys.intern(plain(key))] = plain(value)
+        elif value is not None:
+            report(f"{path}.extra", {key: value})
+    return texts or None
 
 
 def plain(text: str) -> str:

@@ -5,10 +5,9 @@ from typing import Any
 
 from msgspec import Struct
 
-from d_back_core.chain.layers import FIELDS, Layers
 from d_back_core.chain.policy import resolve
 from d_back_core.errors import DBackError, JoinError, meant
-from d_back_core.models import GUARDS, User
+from d_back_core.models import GUARDS, EffectiveUser
 from d_back_core.state.live import Live
 from d_back_core.stats import ProviderStats
 
@@ -96,9 +95,9 @@ def explain(live: Live, wanted: str | None = None, uid: str | None = None) -> Ex
         raise DBackError(f"there is no user '{uid}' in server '{server.public_id}'{near}")
     users = []
     for key in sorted(shown) if uid is None else [uid]:
-        values = {name: getattr(shown[key], name) for name in FIELDS[User]}
-        layers = live.servers[server.server_id].resolver.layers
-        users.append(UserReport(uid=key, fields=_supplied(layers, key, values)))
+        supplied = live.servers[server.server_id].resolver.layers.explain(key)
+        values = {name: _value_of(shown[key], name) for name in supplied}
+        users.append(UserReport(uid=key, fields=_supplied(supplied, values)))
     servers = [_server(live, server.server_id)]
     return Explanation(providers=reports, servers=servers, users=users, problems=problems)
 
@@ -147,7 +146,7 @@ def _server(live: Live, server_id: str) -> ServerReport:
         name=server.name,
         default=server.default,
         passworded=server.passworded,
-        fields=_supplied(live.list_resolver.layers, server_id, values),
+        fields=_supplied(live.list_resolver.layers.explain(server_id), values),
         providers=[] if state is None else list(state.resolver.layers.in_use),
         stale=state is not None and state.resolver.stale,
         users=None if state is None else len(state.world.users),
@@ -155,8 +154,18 @@ def _server(live: Live, server_id: str) -> ServerReport:
     )
 
 
-def _supplied(layers: Layers[Any], key: str, values: dict[str, Any]) -> dict[str, Supplied]:
-    found = layers.explain(key)
+def _value_of(user: EffectiveUser, field: str) -> str | None:
+    """Return what clients see of that field; None: an extra text that the operator does not
+    name."""
+    name, _, key = field.partition(".")
+    if not key:
+        return str(getattr(user, name))
+    return user.extra.get(key)
+
+
+def _supplied(
+    found: dict[str, list[tuple[str, object]]], values: dict[str, Any]
+) -> dict[str, Supplied]:
     return {
         field: Supplied(
             value=value,

@@ -12,21 +12,22 @@ A record counts for a key if
 A *stale* layer, of a provider that has failed past its grace, counts only for a key that no other
 layer adds (R3, R7).
 
-Records that count merge field by field: the highest priority that supplies a field wins. A key
+Records that count merge field by field: the highest priority that supplies a field wins. The texts
+of ``extra`` merge in the same way, each for itself. A key
 exists if a record of a ``fallback`` or ``merge`` provider counts for it; ``enrich`` adds no keys.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from d_back_core.models import Server, User
 
 Mode: TypeAlias = Literal["fallback", "merge", "enrich"]
 
 FIELDS: dict[type, tuple[str, ...]] = {
-    User: ("username", "status", "role_color"),
+    User: ("username", "status", "role_color", "extra"),
     Server: ("name", "id", "default", "passworded", "enabled", "client_id"),
 }
 UNFILTERED = frozenset({"passworded", "enabled"})
@@ -135,16 +136,28 @@ class Layers(Generic[R]):
         fields: dict[str, Any] = {}
         for link, record in self.contributors(key, above):
             present = present or link.mode != "enrich"
-            for field, value in _supplied(link, record, self.kind):
-                fields.setdefault(field, value)
+            for field in FIELDS[self.kind]:  # not by `_supplied`, which takes longer
+                value = getattr(record, field)
+                if value is UNSET or value is None or not link.supplies(field):
+                    continue
+                if field not in fields:
+                    fields[field] = value
+                elif field == "extra":
+                    fields[field] = {**value, **fields[field]}
         return self.kind(**fields) if present else None
 
     def explain(self, key: str) -> dict[str, list[tuple[str, object]]]:
-        """Return for each field the providers that supply it, and their values; the first wins."""
-        found: dict[str, list[tuple[str, object]]] = {field: [] for field in FIELDS[self.kind]}
+        """Return for each field the providers that supply it, and their values; the first wins.
+        A text of ``extra`` is ``extra.KEY``."""
+        fields = [field for field in FIELDS[self.kind] if field != "extra"]
+        found: dict[str, list[tuple[str, object]]] = {field: [] for field in fields}
         for link, record in self.contributors(key):
             for field, value in _supplied(link, record, self.kind):
-                found[field].append((link.name, value))
+                if field != "extra":
+                    found[field].append((link.name, value))
+                    continue
+                for text_key, text in value.items():
+                    found.setdefault(f"extra.{text_key}", []).append((link.name, text))
         return found
 
     def rank(self, key: str, field: str) -> int:
@@ -177,7 +190,7 @@ class Layers(Generic[R]):
         return limit is None or self._positions.get(name, limit) < limit
 
 
-def _supplied(link: Link, record: R, kind: type[R]) -> Iterator[tuple[str, object]]:
+def _supplied(link: Link, record: R, kind: type[R]) -> Iterator[tuple[str, Any]]:
     for field in FIELDS[kind]:
         value = getattr(record, field)
         if value is not UNSET and value is not None and link.supplies(field):
@@ -209,11 +222,25 @@ def rebased(base: Mapping[str, R], held: Mapping[str, R], answer: Mapping[str, R
 
 def _rebased(old: R, now: R, new: R) -> R:
     kind = type(new)
-    fields = {}
+    fields: dict[str, Any] = {}
     for field in FIELDS[kind]:
-        latest = getattr(new, field)
-        fields[field] = getattr(now, field) if latest == getattr(old, field) else latest
+        former, latest = getattr(old, field), getattr(new, field)
+        if field == "extra":
+            fields[field] = _rebased_extra(former or {}, getattr(now, field) or {}, latest or {})
+        else:
+            fields[field] = getattr(now, field) if latest == former else latest
     return kind(**fields)
+
+
+def _rebased_extra(
+    old: Mapping[str, str], now: Mapping[str, str], new: Mapping[str, str]
+) -> Mapping[str, str] | UnsetType:
+    texts = {}
+    for key in {**new, **now}:
+        text = now.get(key) if new.get(key) == old.get(key) else new.get(key)
+        if text is not None:
+            texts[key] = text
+    return texts or UNSET
 
 
 def patched(record: R, event: Struct) -> R:

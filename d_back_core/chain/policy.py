@@ -9,11 +9,13 @@ from msgspec import Meta, Struct, UnsetType
 from d_back_core.models import (
     DEFAULT_ROLE_COLOR,
     DEFAULT_STATUS,
+    NO_EXTRA,
     Chat,
     EffectiveServer,
     EffectiveUser,
     Server,
     User,
+    effective_user,
     is_public_id,
 )
 from d_back_core.secret import Secret
@@ -50,6 +52,8 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Ids or names (``#general`` or ``general``) of channels whose chat is not shown."""
     listen_channels: Annotated[frozenset[str] | None, NAMES["channel"]] = None
     """Ids or names of the channels whose chat is shown. Default: all channels."""
+    extra: frozenset[str] | None = None
+    """Keys of ``User.extra`` that clients receive. Default: those of ``gateway.extra``."""
 
     @property
     def protects(self) -> bool:
@@ -59,12 +63,17 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """Return the user with defaults filled in; None if the user is missing or ignored."""
         if merged is None or uid in self.ignore_users:
             return None
-        return EffectiveUser(
+        return effective_user(
             uid,
             merged.username or uid,
             merged.status or DEFAULT_STATUS,
             merged.role_color or DEFAULT_ROLE_COLOR,
+            self._shown(merged.extra) if merged.extra else NO_EXTRA,
         )
+
+    def _shown(self, extra: Mapping[str, str | None]) -> Mapping[str, str]:
+        shown = self.extra or ()
+        return {key: text for key, text in extra.items() if key in shown and text is not None}
 
     def hears(self, chat: Chat) -> bool:
         """True if chat of that channel is shown."""

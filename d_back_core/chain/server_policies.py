@@ -111,4 +111,12 @@ def _stricter(policy: Policy, other: Policy) -> Policy:
         password=policy.password or other.password,
         ignore_users=policy.ignore_users | other.ignore_users,
         ignore_channels=policy.ignore_channels | other.ignore_channels,
+        extra=_common(policy.extra, other.extra),
     )
+
+
+def _common(keys: frozenset[str] | None, other: frozenset[str] | None) -> frozenset[str] | None:
+    """Return the keys that are in both; None says nothing."""
+    if keys is None or other is None:
+        return other if keys is None else keys
+    return keys & other

@@ -42,18 +42,25 @@ class Presence(Struct, frozen=True, kw_only=True, gc=False):
     status: Status
     username: str | UnsetType = UNSET
     role_color: str | UnsetType = UNSET
+    extra: Mapping[str, str | None] | UnsetType = UNSET
+    """The extra texts that changed; None: the text is gone."""
     known_before: int | None = None
     """Sessions that joined before this position know the user already; the others do not.
     0: no session knows the user. None: all sessions do."""
 
     @classmethod
-    def introducing(cls, user: EffectiveUser, known_before: int | None = 0) -> "Presence":
-        """Return a presence with all fields of the user."""
+    def introducing(
+        cls, user: EffectiveUser, known_before: int | None = 0, keys: Iterable[str] = ()
+    ) -> "Presence":
+        """Return a presence with all fields of the user. ``keys`` are those of the extra texts
+        that a session may know: it must forget the ones that the user has not."""
+        extra: dict[str, str | None] = {key: user.extra.get(key) for key in keys}
         return cls(
             uid=user.uid,
             status=user.status,
             username=user.username,
             role_color=user.role_color,
+            extra=extra or user.extra or UNSET,
             known_before=known_before,
         )
 
@@ -131,6 +138,16 @@ class World:
         """uid → the position at which ``hide_offline`` hid the user. Sessions that joined before
         it know the user."""
         self._trackers: list[ChangeTracker] = []
+        self._extra_keys: frozenset[str] = frozenset()
+
+    def show_extra(self, keys: frozenset[str]) -> None:
+        """Users may have these extra texts from now on. Former keys stay known: a session that
+        missed the change must forget their texts."""
+        self._extra_keys |= keys
+
+    def introduced(self, user: EffectiveUser) -> Presence:
+        """Return a presence with all fields, for sessions that may know the user."""
+        return Presence.introducing(user, None, self._extra_keys)
 
     def swap(self, users: Mapping[str, EffectiveUser]) -> None:
         """Replace all users; the differences become deltas."""
@@ -152,16 +169,17 @@ class World:
         for tracker in self._trackers:
             tracker.touch(uid, visible=known is not None)
         if shown is not None and known is not None:
-            self._change(_differing(known, shown), Presence.introducing(shown, None))
+            self._change(_differing(known, shown), self.introduced(shown))
         elif shown is not None:
             known_before = self._hidden_at.pop(uid, 0)
-            self._change(Presence.introducing(shown, known_before))
+            keys = self._extra_keys if known_before else ()
+            self._change(Presence.introducing(shown, known_before, keys))
         elif known is not None:
             if user is None:
                 self._change(Removal(uid=uid))
             else:  # hidden: to the sessions that know the user it is offline, not removed
                 hidden = Presence(uid=uid, status=user.status)
-                self._change(hidden, Presence.introducing(user, None))
+                self._change(hidden, self.introduced(user))
                 # After the delta: a session that joins from here on does not know the user.
                 self._hidden_at[uid] = self.position
         elif user is None and (hidden_at := self._hidden_at.pop(uid, None)) is not None:
@@ -213,7 +231,8 @@ class World:
                 self._hidden_at[user.uid] = self.position
             else:
                 known_before = self._hidden_at.pop(user.uid, 0)
-                self._change(Presence.introducing(user, known_before))
+                keys = self._extra_keys if known_before else ()
+                self._change(Presence.introducing(user, known_before, keys))
 
     def visible(self, uid: str) -> EffectiveUser | None:
         """Return the user as clients see it; None if it is missing or hidden."""
@@ -315,4 +334,10 @@ def _differing(known: EffectiveUser, user: EffectiveUser) -> Presence:
         status=user.status,
         username=user.username if known.username != user.username else UNSET,
         role_color=user.role_color if known.role_color != user.role_color else UNSET,
+        extra=_differing_extra(known.extra, user.extra) if known.extra != user.extra else UNSET,
     )
+
+
+def _differing_extra(known: Mapping[str, str], extra: Mapping[str, str]) -> dict[str, str | None]:
+    keys = {**known, **extra}
+    return {key: extra.get(key) for key in keys if known.get(key) != extra.get(key)}

@@ -204,11 +204,13 @@ def _tables(explanation: Explanation) -> Iterator[Table]:
         rows.append((stats.name, stats.mode, lists, *health, *counts, provider.error))
     yield Table("provider", columns, rows)
     if explanation.users is not None:
+        named = ["username", "status", "role_color"]
+        extra = sorted({field for each in explanation.users for field in each.fields} - {*named})
         cells = [
-            (user.uid, *(_cell(each) for each in user.fields.values()))
+            (user.uid, *(_cell(user.fields.get(field)) for field in (*named, *extra)))
             for user in explanation.users
         ]
-        yield Table("user", ("uid", "username", "status", "roleColor"), cells)
+        yield Table("user", ("uid", "username", "status", "roleColor", *extra), cells)
         return
     rows = []
     for server in explanation.servers:
@@ -219,7 +221,9 @@ def _tables(explanation: Explanation) -> Iterator[Table]:
     yield Table("server", ("server_id", "id", "name", "users from", "users", "sessions"), rows)
 
 
-def _cell(supplied: Supplied) -> str:
+def _cell(supplied: Supplied | None) -> str:
+    if supplied is None:
+        return ""
     lost = "".join(f"; {name}: {value}" for name, value in supplied.lost.items())
     return f"{supplied.value} ({supplied.provider or 'default'}{lost})"
 

@@ -15,7 +15,7 @@ from d_back_core.config.decoding import Duration, File, Timeout
 
 MAX_PORT = 65535
 
-Field = Literal["username", "status", "roleColor", "name", "id", "default"]
+Field = Literal["username", "status", "roleColor", "extra", "name", "id", "default"]
 
 
 def _seconds(default: float, kind: type[Duration] = Duration) -> Any:  # noqa: ANN401  as field
@@ -49,6 +49,8 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Unix socket on which ``d-back explain`` asks the running process."""
     path: File | None = None
     """Unix socket to listen on, instead of host and port."""
+    extra: frozenset[str] = frozenset()
+    """Keys of ``User.extra`` that clients receive, such as ``avatar``. Default: none."""
     static_dir: File | None = None
     """Directory to serve at ``/``, instead of the built-in page."""
 

@@ -29,12 +29,17 @@ class Broadcasts(ABC):
         username: str | None = None,
         role_color: str | None = None,
         delete: bool = False,  # noqa: FBT001, FBT002
+        *,
+        extra: Mapping[str, str] | None = None,
     ) -> None:
         """A user of that server_id has changed, has come, or (``delete``) has gone. A name or
-        colour that is left out stays as it is."""
+        colour that is left out stays as it is. ``extra`` are all extra texts of the user ({}:
+        there are none); left out, they stay as they are."""
         entry = {"uid": uid, "status": status, "delete": delete}
         named = {"username": username, "roleColor": role_color}
         entry |= {key: value for key, value in named.items() if value}
+        if extra is not None:
+            entry["extra"] = extra
         await self._publish([dict_codec.presence(server, entry)])
 
     @overload

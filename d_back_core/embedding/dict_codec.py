@@ -29,7 +29,7 @@ M = TypeVar("M", Message, MessageEdited)
 
 
 def users(answer: object) -> dict[str, User] | None:
-    """Convert ``{uid: {"username", "status", "roleColor"}}``; None stays None.
+    """Convert ``{uid: {"username", "status", "roleColor", "extra"}}``; None stays None.
 
     Raises ``TypeError`` if it is not a mapping, or if no entry could be a user.
     """
@@ -62,6 +62,7 @@ def user(entry: Mapping[Any, Any]) -> User:
         username=entry.get("username", UNSET),
         status="offline" if status == "invisible" else status,
         role_color=colour(entry.get("roleColor", UNSET)),
+        extra=entry.get("extra", UNSET),
     )
 
 
@@ -152,9 +153,7 @@ def presence(server_id: object, entry: Mapping[str, Any]) -> UserChanged | UserR
     if entry.get("delete"):
         return UserRemoved(**where)
     record = user(entry)
-    return UserChanged(
-        **where, username=record.username, status=record.status, role_color=record.role_color
-    )
+    return UserChanged(**where, **structs.asdict(record))
 
 
 def _message(kind: type[M], server_id: str, entry: Any) -> M:  # noqa: ANN401  a program's

@@ -67,7 +67,7 @@ class Backlog:
         for uid, known in self._known.items():
             user = world.users.get(uid)
             if user is not None and world.is_known(uid, self._joined_at):
-                changes.append(Presence.introducing(user))
+                changes.append(world.introduced(user))
             elif known:  # gone, or gone and back as a hidden user
                 changes.append(Removal(uid=uid))
         # Chat last: its authors must be known before they speak.

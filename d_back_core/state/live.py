@@ -125,7 +125,12 @@ class Live:
             recorders = self.providers.recorders  # before `adopt` changes them
             await self.providers.adopt(config, plugins, self.reports)
             # Recorders receive again what is in use if it may be new to one of them.
-            repoliced = config.servers != self.config.servers and self.providers.records_public
+            former = self.config
+            repoliced = (config.servers, config.gateway.extra) != (
+                former.servers,
+                former.gateway.extra,
+            )
+            repoliced = repoliced and self.providers.records_public
             report_all = repoliced or self.providers.recorders != recorders
             # No await from here on: policy, chain and list change in one turn of the loop.
             self.config, self.plugins = config, plugins

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from d_back_core.chain.layers import Layers
 from d_back_core.chain.policy import Policy
@@ -136,4 +136,9 @@ class ListRecorder:
 def _public(user: EffectiveUser | None) -> User | None:
     if user is None:
         return None
-    return User(username=user.username, status=user.status, role_color=user.role_color)
+    return User(
+        username=user.username,
+        status=user.status,
+        role_color=user.role_color,
+        extra=user.extra or UNSET,
+    )

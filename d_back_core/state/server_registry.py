@@ -97,7 +97,9 @@ class ServerRegistry:
 
     def policy(self, server_id: str) -> Policy:
         """Return the operator's policy for that server."""
-        return self._server_list.policies.of(server_id)
+        policy = self._server_list.policies.of(server_id)
+        extra = self._config.gateway.extra
+        return structs.replace(policy, extra=extra) if policy.extra is None and extra else policy
 
     def set_chain(
         self, resolver: Resolver[Any, Any], server_id: str | None, *, report_all: bool = False

@@ -160,6 +160,7 @@ class ServerState:
         self._chat_rate = chat_rate
         # Not left to the swap: that may wait for a provider, and the operator hides people now.
         self.world.hide(offline=policy.hide_offline)
+        self.world.show_extra(policy.extra or frozenset())
         for uid in policy.ignore_users:
             self.world.put(uid, None)
         self._shared.changed(self)
@@ -277,6 +278,7 @@ class ServerState:
         history = self._shared.history
         hide_offline = self.policy.hide_offline
         self.world = World(self.server_id, users, hide_offline=hide_offline, history=history)
+        self.world.show_extra(self.policy.extra or frozenset())
         self.snapshot = SnapshotCache(self.world, self._shared.clock)
 
     def _log_failover(self, former: Iterable[str], names: Iterable[str]) -> None:

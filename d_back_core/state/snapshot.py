@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from d_back_core.chain.world import ChangeTracker, Presence, Removal, World
+from d_back_core.chain.world import ChangeTracker, Removal, World
 from d_back_core.clock import Clock
 from d_back_core.providers.validation import SLICE
 from d_back_core.wire import protocol
@@ -113,7 +113,7 @@ class CachedSnapshot:
         user = self._world.visible(uid)
         if user is None and not self.tracker.touched[uid]:
             return None
-        change = Removal(uid=uid) if user is None else Presence.introducing(user)
+        change = Removal(uid=uid) if user is None else self._world.introduced(user)
         return text_frame(protocol.delta(self._world.server_id, seq, change, resync=resync))
 
 

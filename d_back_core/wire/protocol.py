@@ -134,15 +134,19 @@ class WireUser(Struct, frozen=True, rename="camel", gc=False):
     username: str
     status: str
     role_color: str
+    extra: Mapping[str, str] | UnsetType = UNSET
+    """Further texts by key; only keys that the operator has named."""
 
 
 class WirePresence(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
-    """``presence.data``: always the status; name and colour only if they changed."""
+    """``presence.data``: always the status; the other fields only if they changed."""
 
     uid: str
     status: str
     username: str | UnsetType = UNSET
     role_color: str | UnsetType = UNSET
+    extra: Mapping[str, str | None] | UnsetType = UNSET
+    """The texts that changed; null: the text is gone."""
     delete: Literal[True] | UnsetType = UNSET
 
 
@@ -389,7 +393,10 @@ def users_json(users: Sequence[EffectiveUser]) -> bytes:
     if any(word in names for word in PROTOTYPE_WORDS):
         return _encoder.encode(_users(users))[1:-1]
     harmless = {
-        user.uid: WireUser(user.uid, user.username, user.status, user.role_color) for user in users
+        user.uid: WireUser(
+            user.uid, user.username, user.status, user.role_color, user.extra or UNSET
+        )
+        for user in users
     }
     return _encoder.encode(harmless)[1:-1]
 
@@ -440,6 +447,7 @@ def delta(server_id: str, seq: int, change: WorldChange, *, resync: bool = False
                 status=change.status,
                 username=defused(name) if name is not UNSET else UNSET,
                 role_color=change.role_color,
+                extra=change.extra,
             )
     return _encoder.encode(PresenceFrame(server=server_id, seq=seq, resync=first, data=presence))
 
@@ -488,6 +496,8 @@ def _servers(servers: Iterable[EffectiveServer]) -> dict[str, WireServer]:
 
 def _users(users: Iterable[EffectiveUser]) -> dict[str, WireUser]:
     return {
-        user.uid: WireUser(user.uid, defused(user.username), user.status, user.role_color)
+        user.uid: WireUser(
+            user.uid, defused(user.username), user.status, user.role_color, user.extra or UNSET
+        )
         for user in users
     }

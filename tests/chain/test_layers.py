@@ -1,5 +1,6 @@
 """How layers merge: modes, precedence field by field, filters (R2, R3, R4)."""
 
+from collections import ChainMap
 from collections.abc import Mapping
 from itertools import product
 from typing import Any, Literal
@@ -279,6 +280,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "username": st.sampled_from(["u", "v"]),
     "status": st.sampled_from(["online", "dnd"]),
     "role_color": st.sampled_from(["#000000", "#111111"]),
+    "extra": st.dictionaries(st.sampled_from("ab"), st.sampled_from("xy"), min_size=1),
     "name": st.sampled_from(["n", "m"]),
     "id": st.sampled_from(["i", "j"]),
     "default": st.booleans(),
@@ -328,7 +330,10 @@ def expected(kind: type, links: list[Link], layers: Mapping[str, Any], key: str)
             if key in layers[link.name]
             and (link.fields is None or field in {*link.fields, "passworded", "enabled"})
         ]
-        fields[field] = next((value for value in said if value not in {None, UNSET}), UNSET)
+        supplied = [value for value in said if value is not None and value is not UNSET]
+        fields[field] = supplied[0] if supplied else UNSET
+        if field == "extra" and supplied:
+            fields[field] = dict(ChainMap(*supplied))
     return kind(**fields)
 
 
@@ -356,7 +361,8 @@ def test_explain_tells_where_the_merge_has_it_from(
         if record is None:
             continue
         told = {field: found[0][1] for field, found in merged.explain(key).items() if found}
-        assert User(**told) == record  # type: ignore[arg-type]
+        extra = {field[6:]: told.pop(field) for field in [*told] if field.startswith("extra.")}
+        assert User(**told, extra=extra or UNSET) == record  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", [User, Server])

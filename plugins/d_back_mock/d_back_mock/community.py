@@ -6,7 +6,7 @@ from itertools import chain
 from random import Random
 from typing import NamedTuple, Protocol
 
-from d_back_core import Message, Server, Status, User, UserChanged
+from d_back_core import UNSET, Message, Server, Status, User, UserChanged
 from d_back_mock.chat import CHANNEL, CHANNEL_NAME, LINES
 
 SLICE = 1000
@@ -28,6 +28,7 @@ class Member(NamedTuple):
     username: str
     status: Status
     role_color: str
+    activity: str = ""
 
 
 class Members(Protocol):
@@ -71,6 +72,7 @@ class Community:
                 username=member.username,
                 status=self._changed.get(index, member.status),
                 role_color=member.role_color,
+                extra={"activity": member.activity} if member.activity else UNSET,
             )
         return users
 

@@ -4,10 +4,10 @@ from d_back_core import Server
 from d_back_mock.community import Community, Member
 
 _DWORLD = (
-    Member("123456789012345001", "vegeta897", "online", "#ff6b6b"),
-    Member("123456789012345002", "Cog-Creators", "idle", "#4ecdc4"),
+    Member("123456789012345001", "vegeta897", "online", "#ff6b6b", "watching the cubes"),
+    Member("123456789012345002", "Cog-Creators", "idle", "#4ecdc4", "oiling the cogs"),
     Member("123456789012345003", "d-zone-org", "dnd", "#45b7d1"),
-    Member("123456789012345004", "NNTin", "online", "#96ceb4"),
+    Member("123456789012345004", "NNTin", "online", "#96ceb4", "coding d-back"),
 )
 _DOCS = (Member("223456789012345001", "nntin.xyz/me", "online", "#feca57"),)
 _OAUTH = (Member("323456789012345001", "NNTin", "online", "#ff9ff3"),)

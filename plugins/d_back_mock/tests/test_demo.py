@@ -2,8 +2,9 @@ import re
 from collections.abc import Awaitable, Callable
 
 import pytest
+from msgspec import structs
 
-from d_back_core import Context, Server, User
+from d_back_core import UNSET, Context, Server, User
 from d_back_mock import MockConfig, MockProvider
 from d_back_mock.chat import LINES
 
@@ -46,9 +47,18 @@ async def test_uids(
 
 
 async def test_users(begin: Begin) -> None:
-    """Users have the names, statuses and colours that they had in d-back 0.0.x."""
+    """Users have the names, statuses and colours that they had in d-back 0.0.x; some have an
+    activity."""
     provider = await begin()
-    assert await provider.users(DWORLD) == {
+    users = await provider.users(DWORLD) or {}
+    extra = [user.extra for user in users.values()]
+    assert extra == [
+        {"activity": "watching the cubes"},
+        {"activity": "oiling the cogs"},
+        UNSET,
+        {"activity": "coding d-back"},
+    ]
+    assert {uid: structs.replace(user, extra=UNSET) for uid, user in users.items()} == {
         "123456789012345001": User(username="vegeta897", status="online", role_color="#ff6b6b"),
         "123456789012345002": User(username="Cog-Creators", status="idle", role_color="#4ecdc4"),
         "123456789012345003": User(username="d-zone-org", status="dnd", role_color="#45b7d1"),

@@ -316,6 +316,7 @@ def _user_event(server_id: str, uid: str, user: User | None) -> Event:
         username=user.username,
         status=user.status,
         role_color=user.role_color,
+        extra=None if user.extra is UNSET else user.extra,
     )
 
 

@@ -17,6 +17,7 @@ class UserValue(Struct, frozen=True, gc=False, rename="camel", omit_defaults=Tru
     username: str | UnsetType = UNSET
     status: Status | UnsetType = UNSET
     role_color: str | UnsetType = UNSET
+    extra: dict[str, str] | UnsetType = UNSET
 
 
 class ServerValue(Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
@@ -90,6 +91,7 @@ def encoded_user(user: User) -> bytes:
             username=_unset_if_none(user.username),
             status=_unset_if_none(user.status),
             role_color=_unset_if_none(user.role_color),
+            extra=dict(user.extra) if user.extra else UNSET,  # type: ignore[arg-type]
         )
     )
 
@@ -99,7 +101,9 @@ def decoded_user(value: bytes) -> User | None:
     user = decoded(value, UserValue)
     if user is None:
         return None
-    return User(username=user.username, status=user.status, role_color=user.role_color)
+    return User(
+        username=user.username, status=user.status, role_color=user.role_color, extra=user.extra
+    )
 
 
 def encoded_server(server: Server) -> bytes:

@@ -120,6 +120,24 @@ async def test_r23_an_origin_without_a_connection_keeps_deletions_for_later(
     await until(lambda: writer.leads and not writer._chat)  # noqa: SLF001
 
 
+async def test_extra_texts_reach_the_clients_of_an_edge(
+    nats: Nats, origin: Origin, serve: Serve, join: Join
+) -> None:
+    """Those that the origin's operator names, if the edge's operator names them, too."""
+    cluster, source = await nats(), town()
+    source.users_answers["1"] = {"7": User(username="Ada", extra={"mood": "fine", "secret": "x"})}
+    await origin(cluster, source, servers={"1": {"extra": ["mood"]}})
+    edge = await serve(cluster, servers={"1": {"extra": ["mood", "secret"]}})
+    world = await join(edge, "plaza")
+    assert world.users["7"].extra == {"mood": "fine"}
+    source.emit(UserChanged(server_id="1", uid="7", extra={"mood": "tired"}))
+    await world.until(lambda w: w.users["7"].extra == {"mood": "tired"})
+    source.emit(UserChanged(server_id="1", uid="7", extra=None))
+    await world.until(lambda w: not w.users["7"].extra)
+    closed = await join(await serve(cluster), "plaza")
+    assert not closed.users["7"].extra
+
+
 async def test_nobody_speaks_before_they_are_there(
     nats: Nats, origin: Origin, serve: Serve, join: Join, until: Until, *,
     listening: Listening, lines: Lines,

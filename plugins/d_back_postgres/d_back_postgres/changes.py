@@ -22,7 +22,7 @@ existed.
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 
 from d_back_core import (
     Context,
@@ -248,6 +248,7 @@ def _user_events(server_id: str, uid: str, user: User | None) -> list[Event]:
             username=user.username,
             status=user.status,
             role_color=user.role_color,
+            extra=None if user.extra is UNSET else user.extra,
         )
     )
 

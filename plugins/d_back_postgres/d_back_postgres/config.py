@@ -20,6 +20,8 @@ class UsersColumns(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     username: str = "username"
     status: str = "status"
     role_color: str = "role_color"
+    extra: str | None = None
+    """Extra texts, as a JSON object. Unset: the column ``extra`` where there is one."""
     last_seen: str | None = None
     """When a recorder last heard of the user as not offline. Unset: the column ``last_seen``
     where there is one."""

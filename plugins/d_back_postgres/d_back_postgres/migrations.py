@@ -26,6 +26,8 @@ LOCK_TIMEOUT = "1s"
 """The longest wait for a table that others use: those who come later wait behind it."""
 NOT_WATCHED = frozenset({"last_seen"})
 """Columns whose change nobody needs to hear of."""
+MAY_BE_MISSING = frozenset({"extra"})
+"""Columns that tables of an earlier version do not have; a ``?`` marks them for the trigger."""
 
 _PLACEHOLDER = re.compile(r"\{([a-z_.]+)(!?)\}")
 
@@ -153,6 +155,10 @@ def _columns(table: str, config: PostgresConfig) -> dict[str, str]:
 def _arguments(table: str, config: PostgresConfig) -> str:
     """How many columns are the key, then the columns to watch, the key's first."""
     columns = _columns(table, config)
-    watched = [name for key, name in columns.items() if name and key not in NOT_WATCHED]
+    watched = [
+        ("?" if key in MAY_BE_MISSING else "") + name
+        for key, name in columns.items()
+        if name and key not in NOT_WATCHED
+    ]
     keys = 2 if table == "users" else 1
     return ", ".join([literal(str(keys)), *(literal(name) for name in watched)])

@@ -35,6 +35,8 @@ def taken_back(event: Changed) -> Changed | None:
 
 
 def _is_valid(field: str, value: object) -> bool:
+    if field == "extra":
+        return isinstance(value, dict)
     if field not in {"username", "name", "status", "role_color", "id"}:
         return True
     if not isinstance(value, str):

@@ -11,7 +11,7 @@ from d_back_core import Server, User
 from d_back_postgres.database import Database
 from d_back_postgres.flags import FlagReader
 from d_back_postgres.relations import Relation, Relations, quoted
-from d_back_tables import SERVER_FIELDS, USER_FIELDS, Key
+from d_back_tables import SERVER_FIELDS, USER_FIELDS, Key, extra_of
 
 if TYPE_CHECKING:
     from d_back_postgres.database import Session
@@ -170,7 +170,12 @@ class Reading:
 
 def _user(row: asyncpg.Record) -> User:
     # None, not UNSET, where there is nothing: in an event that would leave the former value.
-    return User(username=row["username"], status=row["status"], role_color=row["role_color"])
+    return User(
+        username=row["username"],
+        status=row["status"],
+        role_color=row["role_color"],
+        extra=extra_of(row["extra"]),
+    )
 
 
 def _selected(relation: Relation, fields: tuple[str, ...], alias: str) -> str:

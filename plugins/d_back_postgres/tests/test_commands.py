@@ -67,7 +67,10 @@ async def test_init_makes_what_start_needs(empty_dsn: str, typed: Typed, begin: 
     """After it the provider starts; a second time it changes nothing."""
     for _ in range(2):
         code, output = await typed("init", dsn=empty_dsn)
-        assert (code, output) == (0, "0001 tables: done\n0002 memory: done\n0003 notify: done\n")
+        assert (code, output) == (
+            0,
+            "0001 tables: done\n0002 memory: done\n0003 notify: done\n0004 extra: done\n",
+        )
     assert await (await begin(empty_dsn)).servers() == {}
 
 
@@ -80,6 +83,7 @@ async def test_init_upgrades_the_tables_of_the_guide(
     await connection.close()
     assert (await typed("init", dsn=empty_dsn))[0] == 0
     assert {"public_id", "last_seen"} <= await columns(empty_dsn, "servers")
+    assert "extra" in await columns(empty_dsn, "users")
     users = await (await begin(empty_dsn)).users("1")
     assert users is not None
     assert set(users) == {"7"}
@@ -99,7 +103,7 @@ async def test_printed_sql_does_the_same(empty_dsn: str, typed: Typed) -> None:
 
 async def test_init_in_a_schema(empty_dsn: str, typed: Typed) -> None:
     """A schema that is missing is made; who may not make schemas may still use one."""
-    options = {"schema": "gate", "users_columns": {"role_color": "", "last_seen": ""}}
+    options = {"schema": "gate", "users_columns": {"role_color": "", "last_seen": "", "extra": ""}}
     assert (await typed("init", dsn=empty_dsn, **options))[0] == 0
     assert await columns(empty_dsn, "users") == {"server_id", "user_id", "username", "status"}
     connection = await asyncpg.connect(empty_dsn)
@@ -132,7 +136,7 @@ async def test_status(dsn: str, typed: Typed, sql: Connection) -> None:
     assert code == 0
     assert re.sub(r"PostgreSQL \d\S*.*", "PostgreSQL N", output) == (
         "database          PostgreSQL N\n"
-        "tables            version 3 of 3\n"
+        "tables            version 4 of 4\n"
         "servers           public.servers, 0 rows\n"
         "servers triggers  present\n"
         "users             public.users, 2 rows\n"

@@ -152,6 +152,46 @@ async def test_only_what_counts_is_told(dsn: str, sql: Connection, begin: Begin)
 
 
 @pytest.mark.usefixtures("plaza")
+@pytest.mark.parametrize("kind", ["jsonb", "text"])
+async def test_extra_texts_are_told(dsn: str, sql: Connection, begin: Begin, kind: str) -> None:
+    """All of them with each change, none for NULL; what is not an object is refused by the core,
+    so what was there before is taken back."""
+    await sql.execute(f"ALTER TABLE users ALTER extra TYPE {kind}")
+    provider = await begin(dsn)
+    await provider.servers()
+    await provider.users("1")
+    stream = Stream(provider)
+    for value, expected in (
+        ('{"mood": "fine", "game": "go"}', [{"mood": "fine", "game": "go"}]),
+        ('{"mood": "tired"}', [{"mood": "tired"}]),
+        ("[1]", [[1], None]),
+        (None, [None]),
+    ):
+        update = f"UPDATE users SET extra = $1::text::{kind} WHERE user_id = '7'"  # noqa: S608
+        await sql.execute(update, value)
+        for extra in expected:
+            event = await stream.next()
+            assert isinstance(event, UserChanged)
+            assert (event.uid, event.extra) == ("7", extra)
+
+
+@pytest.mark.usefixtures("plaza")
+async def test_tables_without_extra_texts_notify_single_users(
+    dsn: str, sql: Connection, begin: Begin
+) -> None:
+    """A column that is missing does not make a notification say that everything has changed."""
+    await sql.execute("ALTER TABLE users DROP extra")
+    provider = await begin(dsn)
+    await provider.servers()
+    await provider.users("1")
+    stream = Stream(provider)
+    await sql.execute("UPDATE users SET status = 'dnd' WHERE user_id = '7'")
+    event = await stream.next()
+    assert isinstance(event, UserChanged)
+    assert (event.uid, event.status) == ("7", "dnd")
+
+
+@pytest.mark.usefixtures("plaza")
 async def test_events_are_patches_of_rows(dsn: str, sql: Connection, begin: Begin) -> None:
     """NULL takes a field back; a row that is gone is a removal."""
     provider = await begin(dsn)
@@ -160,7 +200,7 @@ async def test_events_are_patches_of_rows(dsn: str, sql: Connection, begin: Begi
     stream = Stream(provider)
     await sql.execute("UPDATE users SET role_color = NULL WHERE user_id = '7'")
     assert await stream.next() == UserChanged(
-        server_id="1", uid="7", username="Ada", status="online", role_color=None
+        server_id="1", uid="7", username="Ada", status="online", role_color=None, extra=None
     )
     await sql.execute("DELETE FROM users WHERE user_id = '7'")
     assert await stream.next() == UserRemoved(server_id="1", uid="7")

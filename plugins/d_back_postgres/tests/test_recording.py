@@ -9,6 +9,7 @@ import asyncpg
 import pytest
 
 from d_back_core import (
+    UNSET,
     Change,
     Server,
     ServerRemoved,
@@ -75,6 +76,28 @@ async def test_what_is_said_is_stored(dsn: str, sql: Connection, begin: Begin) -
         assert tuple(row)[:6] == ("1", "Plaza", None, True, None, "p")
     await provider.record([said("7", User(username="Eve")), UserRemoved(server_id="1", uid="8")])
     assert await stored(sql) == {("1", "7"): ("Eve", None, None)}
+
+
+async def test_extra_texts_are_stored_and_returned(
+    dsn: str, sql: Connection, begin: Begin
+) -> None:
+    """As a JSON object; a second time changes nothing, and a NUL, which PostgreSQL cannot store,
+    is left out."""
+    provider = await begin(dsn)
+    user = User(username="Ada", extra={"mood": "a\0b", "avatar": "https://example.org/é"})
+    for _ in range(2):
+        await provider.record([listed(), said("7", user), said("8")])
+    assert await sql.fetchval("SELECT extra->>'avatar' FROM users WHERE user_id = '7'") == (
+        "https://example.org/é"
+    )
+    row = await sql.fetchval("SELECT xmin FROM users WHERE user_id = '7'")
+    await provider.record([said("7", user)])
+    assert await sql.fetchval("SELECT xmin FROM users WHERE user_id = '7'") == row
+    users = await provider.users("1") or {}
+    assert users["7"].extra == {"avatar": "https://example.org/é", "mood": "ab"}
+    assert users["8"].extra is UNSET
+    await provider.record([said("7", User(username="Ada"))])
+    assert await sql.fetchval("SELECT extra FROM users WHERE user_id = '7'") is None
 
 
 async def test_what_is_not_said_opens_no_server(dsn: str, sql: Connection, begin: Begin) -> None:

@@ -153,6 +153,7 @@ def _user_event(server_id: str, uid: str, user: User) -> UserChanged:
         username=_or_none(user.username),
         status=_or_none(user.status),
         role_color=_or_none(user.role_color),
+        extra=_or_none(user.extra),
     )
 
 

@@ -5,9 +5,11 @@ assumes the cautious value for a guard that it cannot read.
 """
 
 import sqlite3
+from collections.abc import Sequence
+from typing import Any
 
 from d_back_core import UNSET, Server, User
-from d_back_tables import SERVER_FIELDS, USER_FIELDS, Filling
+from d_back_tables import SERVER_FIELDS, USER_FIELDS, Filling, extra_of
 
 ALL_SERVERS = f"SELECT server_id, {', '.join(SERVER_FIELDS)} FROM servers ORDER BY server_id"  # noqa: S608  names of columns, here and below
 ONE_SERVER = f"SELECT user_id, {', '.join(USER_FIELDS)} FROM users WHERE server_id = ?"  # noqa: S608
@@ -32,14 +34,16 @@ def servers(connection: sqlite3.Connection) -> dict[str, Server]:
 
 def users(connection: sqlite3.Connection, server_id: str) -> dict[str, User] | None:
     """Return the users of that server; None if it has neither a row nor users."""
-    found = {
-        uid: User(username=username, status=status, role_color=role_color)
-        for uid, username, status, role_color in connection.execute(ONE_SERVER, (server_id,))
-    }
+    found = {uid: _user(fields) for uid, *fields in connection.execute(ONE_SERVER, (server_id,))}
     listed = "SELECT 1 FROM servers WHERE server_id = ?"
     if not found and connection.execute(listed, (server_id,)).fetchone() is None:
         return None
     return found
+
+
+def _user(fields: Sequence[Any]) -> User:
+    username, status, role_color, extra = fields
+    return User(username=username, status=status, role_color=role_color, extra=extra_of(extra))
 
 
 def everything(connection: sqlite3.Connection) -> Filling:
@@ -47,8 +51,8 @@ def everything(connection: sqlite3.Connection) -> Filling:
     connection.execute("BEGIN")
     try:
         all_users = {
-            (server_id, uid): User(username=username, status=status, role_color=role_color)
-            for server_id, uid, username, status, role_color in connection.execute(ALL_USERS)
+            (server_id, uid): _user(fields)
+            for server_id, uid, *fields in connection.execute(ALL_USERS)
         }
         return Filling(servers(connection), all_users)
     finally:

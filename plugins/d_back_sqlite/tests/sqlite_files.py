@@ -13,11 +13,13 @@ from d_back_testing import ScriptedProvider
 
 WITHIN = 15.0
 """Seconds in which a change of the file must be noticed (R49)."""
+COLUMNS = " (server_id, user_id, username, status, role_color, last_seen)"
+"""The columns of users whose values tests insert."""
 ADA = User(username="Ada", status="online", role_color="#ff6b6b")
 BO = User(username="Bo", status="idle", role_color="#4ecdc4")
 PLAZA = """
 INSERT INTO servers VALUES ('1', 'Plaza', 0, 1, 1, 'plaza', NULL);
-INSERT INTO users VALUES
+INSERT INTO users (server_id, user_id, username, status, role_color, last_seen) VALUES
     ('1', '7', 'Ada', 'online', '#ff6b6b', NULL), ('1', '8', 'Bo', 'idle', '#4ecdc4', NULL);
 """
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlite_files import (
     ADA,
+    COLUMNS,
     complete,
     execute,
     listed,
@@ -19,6 +20,7 @@ from sqlite_files import (
 )
 
 from d_back_core import (
+    UNSET,
     Change,
     Event,
     Reload,
@@ -36,6 +38,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from conftest import Begin, Join, Serve, Until
+
+
+async def test_extra_texts_are_stored_and_returned(path: Path, begin: Begin) -> None:
+    """As a JSON object; a record without them clears them."""
+    provider = await begin(path)
+    user = User(username="Ada", extra={"mood": "fine", "avatar": "https://example.org/é"})
+    await provider.record([listed(), said("7", user), said("8")])
+    users = await provider.users("1") or {}
+    assert users["7"].extra == user.extra
+    assert users["8"].extra is UNSET
+    await provider.record([said("7", User(username="Ada"))])
+    users = await provider.users("1") or {}
+    assert users["7"].extra is UNSET
 
 
 async def test_what_is_said_is_stored(path: Path, begin: Begin) -> None:
@@ -148,9 +163,9 @@ async def test_forget_after(path: Path, begin: Begin, until: Until) -> None:
     statements = (
         f"UPDATE users SET last_seen = {old}",  # noqa: S608
         f"INSERT INTO servers VALUES ('2', 'Old', 0, 0, 1, 'old', {old})",  # noqa: S608
-        f"INSERT INTO users VALUES ('1', '8', 'Old', 'offline', NULL, {old})",  # noqa: S608
-        "INSERT INTO users VALUES ('1', '9', 'New', 'offline', NULL, '9999')",
-        "INSERT INTO users VALUES ('1', 'own', 'Own', 'offline', NULL, NULL)",
+        f"INSERT INTO users{COLUMNS} VALUES ('1', '8', 'Old', 'offline', NULL, {old})",  # noqa: S608
+        f"INSERT INTO users{COLUMNS} VALUES ('1', '9', 'New', 'offline', NULL, '9999')",  # noqa: S608
+        f"INSERT INTO users{COLUMNS} VALUES ('1', 'own', 'Own', 'offline', NULL, NULL)",  # noqa: S608
     )
     for statement in statements:
         execute(path, statement)
@@ -176,13 +191,20 @@ async def test_recorded_changes_are_events_of_an_own_layer(path: Path, begin: Be
         return found
 
     marker = UserChanged(
-        server_id="1", uid="marker", username="Ada", status="online", role_color="#ff6b6b"
+        server_id="1",
+        uid="marker",
+        username="Ada",
+        status="online",
+        role_color="#ff6b6b",
+        extra=None,
     )
     await provider.users("1")
     await provider.servers()
     assert await provider.users("2") is None
     assert await yielded(said("7", User(status="dnd"))) == [
-        UserChanged(server_id="1", uid="7", username=None, status="dnd", role_color=None)
+        UserChanged(
+            server_id="1", uid="7", username=None, status="dnd", role_color=None, extra=None
+        )
     ]
     assert await yielded(UserRemoved(server_id="1", uid="7")) == [
         UserRemoved(server_id="1", uid="7")
@@ -322,8 +344,8 @@ async def test_values_that_are_not_valid(path: Path, serve: Serve, join: Join) -
     """They count as not supplied."""
     make(
         path,
-        "INSERT INTO servers (server_id, name, is_default) VALUES ('1', 'Plaza', 1);"
-        "INSERT INTO users VALUES ('1', '7', x'00ff', 'sleeping', 'red', NULL),"
+        "INSERT INTO servers (server_id, name, is_default) VALUES ('1', 'Plaza', 1);"  # noqa: S608
+        f"INSERT INTO users{COLUMNS} VALUES ('1', '7', x'00ff', 'sleeping', 'red', NULL),"
         " ('1', 'a b', 'Ada', 'online', NULL, NULL), (1, 8, 9, 'idle', '#000000', NULL)",
     )
     world = await join(await serve(path))

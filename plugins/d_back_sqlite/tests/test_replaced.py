@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 OTHER = """
 INSERT INTO servers VALUES ('1', 'Old plaza', 0, 1, 1, 'plaza', '2026-01-01T00:00:00.000Z');
-INSERT INTO users VALUES
+INSERT INTO users (server_id, user_id, username, status, role_color, last_seen) VALUES
     ('1', '7', 'Ada II', 'dnd', '#000000', '2026-01-01T00:00:00.000Z'),
     ('1', '9', 'Gone', 'idle', '#000000', '2026-01-01T00:00:00.000Z');
 """

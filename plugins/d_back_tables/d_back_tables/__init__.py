@@ -5,6 +5,7 @@ from d_back_tables.columns import (
     SERVER_FIELDS,
     USER_FIELDS,
     Key,
+    extra_of,
     server_values,
     user_values,
 )
@@ -20,6 +21,7 @@ __all__ = [
     "Group",
     "Key",
     "Wanted",
+    "extra_of",
     "grouped",
     "nearest",
     "read",

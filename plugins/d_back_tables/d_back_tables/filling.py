@@ -27,6 +27,7 @@ class UserRow(Struct, kw_only=True, forbid_unknown_fields=True):
     username: Text = UNSET
     status: Status | UnsetType | None = UNSET
     role_color: RoleColor = UNSET
+    extra: dict[str, str] | UnsetType | None = UNSET
 
 
 class ServerRow(Struct, kw_only=True, forbid_unknown_fields=True):
@@ -92,6 +93,7 @@ def written(filling: Filling) -> bytes:
             username=user.username,
             status=user.status,
             role_color=user.role_color,
+            extra=dict(user.extra) if user.extra else UNSET,  # type: ignore[arg-type]
         )
         for (server_id, uid), user in filling.users.items()
     ]
@@ -175,7 +177,10 @@ def _filling(servers: Iterable[ServerRow], users: Iterable[UserRow]) -> Filling:
         },
         {
             (str(row.server_id), str(row.user_id)): User(
-                username=row.username, status=row.status, role_color=row.role_color
+                username=row.username,
+                status=row.status,
+                role_color=row.role_color,
+                extra=row.extra,
             )
             for row in users
         },

@@ -387,6 +387,15 @@ DEFECTS = [
 """,
     ),
     Defect(
+        "an extra text that is too long",
+        USERS,
+        "users.extra",
+        """
+    @hookimpl
+    async def users(self, server_id): return {"7": User(extra={"avatar": "x" * 257})}
+""",
+    ),
+    Defect(
         "uids that are numbers",
         USERS,
         "users: key 7",

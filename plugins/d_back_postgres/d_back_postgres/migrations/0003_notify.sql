@@ -2,7 +2,7 @@
 --     [schema, table, {server_id: [user_id, ...] or null, ...} or null]
 -- Keys only, and null where there are too many of them (a notification has 8,000 bytes): then
 -- all users of that server, or all rows, have changed. TG_ARGV: how many columns are the key,
--- then the key's columns, then those whose change counts.
+-- then the key's columns, then those whose change counts; one with a ? may be missing.
 
 CREATE OR REPLACE FUNCTION {notify}() RETURNS trigger LANGUAGE plpgsql
 SET search_path = pg_catalog AS $function$
@@ -14,9 +14,12 @@ DECLARE
     keys jsonb;
     payload text;
 BEGIN
-    SELECT string_agg(format('%I::text', name), ', ' ORDER BY place) INTO columns
+    SELECT string_agg(format('%I::text', ltrim(name, '?')), ', ' ORDER BY place) INTO columns
     FROM unnest(CASE WHEN TG_OP = 'UPDATE' THEN named ELSE keyed END)
-        WITH ORDINALITY AS each (name, place);
+        WITH ORDINALITY AS each (name, place)
+    WHERE left(name, 1) <> '?' OR EXISTS (
+        SELECT FROM pg_attribute
+        WHERE attrelid = TG_RELID AND attname = ltrim(name, '?') AND NOT attisdropped);
     changed := CASE TG_OP
         WHEN 'INSERT' THEN format('SELECT %s FROM made', columns)
         WHEN 'DELETE' THEN format('SELECT %s FROM gone', columns)

@@ -19,6 +19,7 @@ CREATE TABLE IF NOT EXISTS users (
     username text,
     status text,
     role_color text,
+    extra text, -- a JSON object: {"avatar": "https://..."}
     last_seen text,
     PRIMARY KEY (server_id, user_id)
 ) WITHOUT ROWID;

@@ -81,6 +81,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/state/test_slow_clients.py",
         "tests/state/test_joins.py",
         "tests/state/test_resume.py",
+        DELIVERY,
     ),
     "state/snapshot.py": ("tests/state/test_snapshot.py", DELIVERY),
     "state/subscribers.py": (

@@ -7,6 +7,7 @@ from peers import until
 from raw import raw
 from sample_users import ADA, ONE
 
+from d_back_core import UserChanged
 from d_back_core.gateway.keepalive import INTERVAL, SLOTS, Keepalive
 from d_back_testing import ManualClock, ScriptedProvider, served
 
@@ -51,6 +52,31 @@ async def test_r32_a_sign_of_life_keeps_a_client(opcode: int, payload: bytes) ->
             client.say(opcode, payload)
             await until(lambda: connection.is_alive)
         assert connection.close_code is None
+
+
+async def test_r32_a_client_that_only_reads_is_alive() -> None:
+    """It sends nothing, but what waited for it has arrived since the ping."""
+    source = ScriptedProvider(ONE, {"1": {"7": ADA}})
+    async with (
+        asyncio.timeout(PATIENCE),
+        served({"town": source}) as gateway,
+        raw(gateway.server) as client,
+    ):
+        client.say(1, b'{"type":"connect"}')
+        while b"server-join" not in await client.frame():
+            pass
+        await gateway.clock.advance(INTERVAL)
+        while await client.frame() != PING:
+            pass
+        [connection] = gateway.server.connections
+        assert not connection.is_alive
+        names = [f"{number} " + "x" * 60_000 for number in range(300)]  # more than a socket holds
+        source.emit(*(UserChanged(server_id="1", uid="7", username=name) for name in names))
+        while names[-1].encode() not in await client.frame():
+            pass
+        await until(lambda: connection.is_alive)
+        await gateway.clock.advance(INTERVAL)
+        assert await client.frame() == PING
 
 
 async def test_the_clients_are_spread_over_the_interval() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import trustme
+from msgspec import structs
 from peers import until
 from sample_users import ADA, BOB, ONE
 from websockets.asyncio.client import ClientConnection, connect, unix_connect
@@ -582,6 +583,23 @@ async def test_a_renewed_certificate_is_used_after_a_reload(tmp_path: Path) -> N
         await server.reload(server.config)
         assert await serial() != before
         assert (await answer(client, {"type": "connect"}))["type"] == "server-join"
+
+
+async def test_tls_that_a_reload_adds_is_said_to_wait_for_the_next_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A reload that leaves it as it is says nothing."""
+    issued = trustme.CA().issue_cert("localhost")
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    issued.cert_chain_pems[0].write_to_path(cert)
+    issued.private_key_pem.write_to_path(key)
+    async with serving() as server:
+        await server.reload(server.config)
+        assert "takes effect" not in caplog.text
+        tls = Tls(cert=File(str(cert)), key=File(str(key)))
+        added = structs.replace(server.config.gateway, tls=tls)
+        await server.reload(structs.replace(server.config, gateway=added))
+        assert "gateway.tls: takes effect at the next start" in caplog.text
 
 
 def test_a_certificate_that_cannot_be_read_is_an_error() -> None:

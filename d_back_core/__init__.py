@@ -7,7 +7,7 @@ These are the public names; nothing else may be imported by a plugin. Programs m
 """
 
 from d_back_core.clock import Clock, Timer
-from d_back_core.config.decoding import Duration, File
+from d_back_core.config.decoding import Duration, File, WatchedFile
 from d_back_core.embedding.server import WebSocketServer
 from d_back_core.errors import ConfigError, DBackError, JoinError, PluginError, ProviderError
 from d_back_core.hookspecs import HOOK_VERSION, Context, hookimpl
@@ -79,6 +79,7 @@ __all__ = [
     "UserChanged",
     "UserRemoved",
     "UserSet",
+    "WatchedFile",
     "WebSocketServer",
     "command_config",
     "hookimpl",

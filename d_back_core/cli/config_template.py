@@ -17,7 +17,7 @@ import msgspec
 from msgspec import NODEFAULT, UNSET, Meta, Struct, structs
 
 from d_back_core.config import ChainConfig, GatewayConfig
-from d_back_core.config.decoding import Duration, File
+from d_back_core.config.decoding import Duration, File, WatchedFile
 from d_back_core.secret import Secret
 
 WIDTH = 79
@@ -168,6 +168,8 @@ def _example_of(hint: Any) -> Any:  # noqa: ANN401  any type, and a value of tha
     if hint is Secret:
         return {"env": "NAME"}
     examples = {Duration: "30s", File: "path/to/file", str: "…", int: 0, float: 0.0, bool: False}
+    if hint is WatchedFile:
+        hint = File
     if hint in examples:
         return examples[hint]
     if inspect.isclass(origin or hint) and issubclass(origin or hint, Mapping | Struct):

@@ -33,6 +33,7 @@ class Reloader:
         self._source = source
         self._load = load
         self._requested = asyncio.Event()
+        self._note_files()
 
     def request(self) -> None:
         """Ask for a reload; a signal handler may call it."""
@@ -73,3 +74,9 @@ class Reloader:
             log.exception("the reload has failed")
         else:
             log.info("applied %s", config.source)
+        self._note_files()
+
+    def _note_files(self) -> None:
+        """Watch the files that providers have read as well."""
+        for plugin in self._server.live.plugins:
+            self._source.seen |= plugin.files

@@ -41,6 +41,13 @@ class File(str):
     __slots__ = ()
 
 
+class WatchedFile(File):
+    """A `File` that the provider reads when it starts, such as a key. A reload, and ``--watch``,
+    restart the provider if the file has changed."""
+
+    __slots__ = ()
+
+
 Unknown: TypeAlias = Callable[[str, object, Iterable[str]], str]
 
 
@@ -87,10 +94,10 @@ def _converted(wanted: type, value: object, folder: Path) -> object:
         return Timeout(seconds)
     if wanted is Secret:
         return _secret(value, folder)
-    if wanted is File:
+    if issubclass(wanted, File):
         if not isinstance(value, str) or not value:
             raise ValueError("expected a path")
-        return File(folder / value)
+        return wanted(folder / value)
     raise NotImplementedError(f"a configuration cannot hold a {wanted.__name__}")
 
 

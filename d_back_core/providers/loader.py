@@ -11,6 +11,7 @@ from collections.abc import (
     Sequence,
 )
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -18,8 +19,9 @@ import pluggy
 from msgspec import Struct, structs
 
 from d_back_core import config as configuration
-from d_back_core.config.decoding import also, decode
+from d_back_core.config.decoding import WatchedFile, also, decode
 from d_back_core.config.loading import misplaced_key
+from d_back_core.config.reading import fingerprint
 from d_back_core.errors import ConfigError, PluginError, described, nearest
 from d_back_core.hookspecs import PROJECT, ProviderSpec
 from d_back_core.providers.entry_points import InstalledPlugin, installed, only, provider_class
@@ -63,7 +65,10 @@ class Plugin:
         self._decoded = decoded
         """The plugin's own options, with the values of its secrets; None if it takes none."""
         # The longest one first: another one may be a part of it.
-        self._secrets = sorted(_secrets(decoded), key=len, reverse=True)
+        secrets = (each.reveal() for each in _found(decoded, Secret))
+        self._secrets = sorted(filter(None, secrets), key=len, reverse=True)
+        self.files = {Path(each): fingerprint(Path(each)) for each in _found(decoded, WatchedFile)}
+        """The files that the provider reads when it starts, as they are now."""
 
     def probing(self) -> "Plugin":
         """Return the same provider for ``check --live`` and ``explain``, which ask it only once.
@@ -82,14 +87,15 @@ class Plugin:
     def same_instance(self, other: "Plugin") -> bool:
         """True if the other has the same plugin and options, so that the instance can be kept.
 
-        The options are compared as TOML, and as decoded: a file or a variable may hold another
-        secret than before.
+        The options are compared as TOML, as decoded, and with the files that they name: a file or
+        a variable may hold another secret than before.
         """
         # Mode, filters, grace and timeouts are the core's: they change while the instance runs.
         return (
             self.core.use == other.core.use
             and self.settings.options == other.settings.options
             and self._decoded == other._decoded  # noqa: SLF001  of the same class
+            and self.files == other.files
             and self.core.refresh == other.core.refresh  # decides whether it is polled
             and type(self.instance) is type(other.instance)
             and self._hooks.keys() == other._hooks.keys()  # noqa: SLF001  of the same class
@@ -170,7 +176,7 @@ def load(config: configuration.Config, given: Mapping[str, object] | None = None
             for problem in find_instance_problems(instance):
                 raise PluginError(f"{where}: {problem}")
         else:
-            where = _found(config, settings, available)
+            where = _installed(config, settings, available)
             instance, decoded = _instance(config, settings, where)
         registered = _registered(hooks, instance, name, where)
         plugin = Plugin(settings, instance, registered, decoded)
@@ -216,7 +222,7 @@ def add_commands(plugin: InstalledPlugin, group: click.Group) -> bool:
     return True
 
 
-def _found(
+def _installed(
     config: configuration.Config,
     settings: configuration.Provider,
     available: dict[str, list[InstalledPlugin]],
@@ -263,19 +269,19 @@ def _instance(
     return instance, decoded
 
 
-def _secrets(value: object) -> Iterator[str]:
-    """Yield the secrets in a decoded configuration."""
-    if isinstance(value, Secret) and value.reveal():
-        yield value.reveal()
+def _found(value: object, kind: type[T]) -> Iterator[T]:
+    """Yield the values of that type in a decoded configuration."""
+    if isinstance(value, kind):
+        yield value
     elif isinstance(value, Struct):
         for name in value.__struct_fields__:
-            yield from _secrets(getattr(value, name))
+            yield from _found(getattr(value, name), kind)
     elif isinstance(value, Mapping):
         for each in value.values():
-            yield from _secrets(each)
+            yield from _found(each, kind)
     elif isinstance(value, Collection) and not isinstance(value, str | bytes):
         for each in value:
-            yield from _secrets(each)
+            yield from _found(each, kind)
 
 
 def _decoded(

@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Timer
 
 import pytest
-from operating import PATIENCE, Operator, Serving, posix
+from operating import CLUB, PATIENCE, Operator, Serving, posix
 
 pytestmark = posix
 
@@ -187,6 +187,34 @@ def test_r44_a_rotated_secret_makes_a_new_instance(operator: Operator, way: str)
         gateway.until(APPLIED)
         assert "stopping\n" not in gateway.lines  # only the ends of lines differ
         secret.write_text("second\n")
+        reload(gateway, way)
+        gateway.until(APPLIED)
+        assert "stopping\n" in gateway.lines
+
+
+@pytest.mark.parametrize("way", ["SIGHUP", "--watch"])
+def test_r44_a_changed_key_file_of_a_plugin_makes_a_new_instance(
+    operator: Operator, way: str
+) -> None:
+    """A file that the provider itself writes, such as a database, does not."""
+    keyed = CLUB.replace("import Secret", "import File, Secret, WatchedFile")
+    keyed = keyed.replace(
+        "users: int = 1", "users: int = 1\n        key: WatchedFile\n        data: File"
+    )
+    operator.install("keyed", keyed.replace("(Struct)", "(Struct, kw_only=True)"), "ClubProvider")
+    for name in ("key", "data"):
+        (operator.folder / name).write_text("first")
+    toml = "chain.order = ['keyed']\nproviders.keyed = { key = 'key', data = 'data' }\n"
+    operator.configure(toml)
+    flags = ("--watch",) if way == "--watch" else ()
+    with operator.serving("--port", "0", *flags) as gateway:
+        gateway.until("listening on")
+        (operator.folder / "data").write_text("second")
+        operator.configure(toml + "[limits]\nconnections = 5\n")
+        reload(gateway, way)
+        gateway.until(APPLIED)
+        assert "stopping\n" not in gateway.lines
+        (operator.folder / "key").write_text("second")
         reload(gateway, way)
         gateway.until(APPLIED)
         assert "stopping\n" in gateway.lines

@@ -35,7 +35,7 @@ NAMES = {
     *("UserChanged", "UserRemoved"),
     *("Change", "Snapshot", "ServerSet", "UserSet"),
     *("Clock", "Tasks", "Timer"),
-    *("Duration", "File", "Secret"),
+    *("Duration", "File", "Secret", "WatchedFile"),
     *("Counters", "Exchange", "ProviderStats", "ServerStats", "Stats"),
     "WebSocketServer",
 }

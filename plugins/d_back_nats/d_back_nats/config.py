@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from msgspec import Meta, Struct
 
-from d_back_core import Duration, File, Secret
+from d_back_core import Duration, Secret, WatchedFile
 
 SCHEMES = ("nats", "tls", "ws", "wss")
 SHORTEST_LEASE = 2.0
@@ -20,11 +20,11 @@ _SUBJECT = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 class NatsTls(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``tls``: PEM files. With the table the connection is encrypted, or there is none."""
 
-    ca: File | None = None
+    ca: WatchedFile | None = None
     """Who may have signed the servers' certificates. Unset: whom the system trusts."""
-    cert: File | None = None
+    cert: WatchedFile | None = None
     """Our own certificate, where the servers ask for one; with ``key``."""
-    key: File | None = None
+    key: WatchedFile | None = None
     first: bool = False
     """Whether the servers expect TLS before anything else (``handshake_first``)."""
 
@@ -50,7 +50,7 @@ class NatsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     user: str | None = None
     password: Secret | None = None
     token: Secret | None = None
-    credentials: File | None = None
+    credentials: WatchedFile | None = None
     """A ``.creds`` file: a JWT, and the seed to sign with."""
     nkey: Secret | None = None
     """The seed of an nkey (``SU…``)."""

@@ -19,7 +19,7 @@ from msgspec import structs
 from nats.errors import Error as ClientError
 from nats_nodes import ADA, BOB, LOG, NatsCluster, provider_of, unwritten
 
-from d_back_core import Credentials, File, Secret, Server, UserChanged
+from d_back_core import Credentials, Secret, Server, UserChanged, WatchedFile
 from d_back_nats import NatsConfig, NatsTls
 from d_back_nats.connection import CLOSED, connected
 from d_back_nats.failure import LOGIN, NatsError
@@ -165,8 +165,8 @@ async def encrypted(folder: Path, authority: trustme.CA) -> AsyncIterator[NatsCl
 
 
 def secure(cluster: NatsCluster, folder: Path, *, trusting: bool = True) -> NatsConfig:
-    pem = File(folder / "client.pem")
-    ca = File(folder / "ca.pem") if trusting else None
+    pem = WatchedFile(folder / "client.pem")
+    ca = WatchedFile(folder / "ca.pem") if trusting else None
     return NatsConfig(urls=cluster.urls, tls=NatsTls(ca=ca, cert=pem, key=pem))
 
 
@@ -243,7 +243,7 @@ async def test_a_credentials_file(folder: Path) -> None:
     )
 
     def config(cluster: NatsCluster) -> NatsConfig:
-        return NatsConfig(urls=cluster.urls, credentials=File(credentials))
+        return NatsConfig(urls=cluster.urls, credentials=WatchedFile(credentials))
 
     async with running(folder, conf, config) as cluster:
         with pytest.raises(NatsError, match="the login"):
@@ -260,7 +260,7 @@ async def test_credentials_that_are_none(folder: Path, text: str | None, message
     if text is not None:
         path.write_text(text)
     with pytest.raises(NatsError, match=message):
-        await connected(NatsConfig(credentials=File(path)), "test", LOG)
+        await connected(NatsConfig(credentials=WatchedFile(path)), "test", LOG)
 
 
 Pair = tuple[bytes, nkeys.KeyPair]

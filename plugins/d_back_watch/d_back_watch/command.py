@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import socket
 import stat
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -195,7 +196,7 @@ def _password(file: Path | None) -> str | None:
     if file is None:
         return os.environ.get(PASSWORD_VARIABLE) or None
     try:
-        return file.read_text(encoding="utf-8").rstrip("\r\n")
+        return file.read_text(encoding="utf-8-sig").rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "is not UTF-8"
         raise click.UsageError(f"--password-file '{file}': {reason}") from None
@@ -207,6 +208,12 @@ def _can_prompt() -> bool:
 
 def _problem(error: Exception) -> str:
     text = " ".join(str(error).split())
+    if isinstance(error, socket.gaierror):
+        return "the host is not known"
+    if isinstance(error, OSError) and "Connect call failed" in text:
+        return "nothing listens there, or it cannot be reached"
+    if isinstance(error, OSError) and error.strerror:
+        return sanitized(error.strerror.lower())
     if not isinstance(error, DBackError):  # other errors may have a short text, or none
         name = type(error).__name__
         text = f"{name}: {text}" if text else name

@@ -135,6 +135,8 @@ def _summary(provider: CheckedProvider) -> str:
     notes = [f"plugin {provider.plugin}", provider.mode]
     if provider.mode == "fallback" and not provider.lists:
         notes.append("lists no servers")
+    if provider.recorder:
+        notes.append("recorder")
     for key, names in (("servers", provider.servers), ("fields", provider.fields)):
         if names is not None:
             notes.append(f"{key} {', '.join(names)}")
@@ -179,14 +181,25 @@ def explain_command(
 
 
 def _tables(explanation: Explanation) -> Iterator[Table]:
-    columns = ("provider", "mode", "health", "since", "latency", "records", "refused", "error")
+    columns = (
+        "provider",
+        "mode",
+        "lists",
+        "health",
+        "since",
+        "latency",
+        "records",
+        "refused",
+        "error",
+    )
     rows: list[tuple[str, ...]] = []
     for provider in explanation.providers:
         stats = provider.stats
         latency = "" if stats.latency is None else f"{stats.latency * 1000:.0f} ms"
         counts = str(stats.records), str(stats.refused)
         health = stats.health, f"{stats.since:.0f} s", latency
-        rows.append((stats.name, stats.mode, *health, *counts, provider.error))
+        lists = "yes" if provider.lists else "no"
+        rows.append((stats.name, stats.mode, lists, *health, *counts, provider.error))
     yield Table("provider", columns, rows)
     if explanation.users is not None:
         cells = [

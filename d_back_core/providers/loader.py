@@ -95,6 +95,7 @@ class Plugin:
             self.core.use == other.core.use
             and self.settings.options == other.settings.options
             and self._decoded == other._decoded  # noqa: SLF001  of the same class
+            # Not the value of a `File`: the provider may write to it itself.
             and self.files == other.files
             and self.core.refresh == other.core.refresh  # decides whether it is polled
             and type(self.instance) is type(other.instance)

@@ -41,6 +41,7 @@ class ServerRegistry:
         """Use the policies of tables that have been found to name a held server."""
         for server in self.servers.values():
             policy = self.policy(server.server_id)
+            # Not by identity alone: a policy that combines two tables is made again each time.
             if policy is not server.policy and policy != server.policy:
                 server.reconfigure(policy, self._chat_rate())
                 self.set_chain(server.resolver, server.server_id)

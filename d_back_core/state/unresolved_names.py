@@ -49,6 +49,7 @@ class UnresolvedNames:
     def adopt(self, config: Config) -> None:
         """Use another configuration; what is still wrong in it is logged again."""
         self._config = config
+        # What was logged before may still be wrong, and the operator has just looked at it.
         self._logged.clear()
         for server in self._parts.registry.servers.values():
             self.on_users_decided(server)
@@ -87,6 +88,7 @@ class UnresolvedNames:
                 log.warning("%s: %s", self._config.source, each)
 
     def _tables(self) -> Iterator[UnresolvedName]:
+        # A table that no provider uses is not decoded: its keys, such as a token, have no effect.
         names = self._config.names
         for name in self._config.providers:
             if name not in names:
@@ -113,6 +115,7 @@ class UnresolvedNames:
                 is_certain=complete,
             )
         for source in self._parts.list_resolver.sources.values():
+            # A filter may name a server of another provider, which this one knows as well.
             for name in sorted(source.link.servers or ()):
                 if not self._parts.server_list.is_known(name):
                     yield UnresolvedName(
@@ -130,6 +133,7 @@ class UnresolvedNames:
 
     def _users(self, server: ServerState) -> Iterator[UnresolvedName]:
         resolver = server.resolver
+        # The records of the providers, not the world: the policy has hidden these users there.
         layers = resolver.layers.in_use
         failing = any(resolver.sources[name].failing for name in layers)
         if not layers or failing or not resolver.ready.is_set():
@@ -152,6 +156,7 @@ class UnresolvedNames:
 
     def _channels(self) -> Iterator[UnresolvedName]:
         for table, policy in self._policies.tables.items():
+            # Messages do not count: a channel in which nobody has written exists all the same.
             server_id = self._policies.server_of(table) or table
             known: frozenset[str] = frozenset().union(
                 *(

@@ -388,6 +388,34 @@ async def test_check_live_fails_where_a_name_matches_nothing(tmp_path: Path) -> 
     assert out.splitlines()[-1] == sentence
 
 
+MEMORY = """
+from d_back_core import hookimpl
+
+class Provider:
+    def __init__(self, config):
+        pass
+
+    @hookimpl
+    async def users(self, server_id):
+        return None
+
+    @hookimpl
+    async def record(self, changes):
+        pass
+"""
+
+
+def test_r35_check_names_a_fallback_that_lists_no_servers(operator: Operator) -> None:
+    """And whether it records."""
+    operator.install("memory", MEMORY)
+    operator.configure("[chain]\norder = ['club', 'memory']\nrecorders = ['memory']\n")
+    done = operator.run("check")
+    assert done.stdout.splitlines()[1:] == [
+        "1. club: plugin club, fallback",
+        "2. memory: plugin memory, fallback, lists no servers, recorder",
+    ]
+
+
 def test_r38_check_live_fails_where_users_raises(operator: Operator) -> None:
     """The list alone does not prove that a provider works."""
     broken = CLUB.replace(

@@ -1,0 +1,217 @@
+"""What other programs send: checked field by field, with a sentence for each that is wrong."""
+
+import re
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from typing import Any, TypeAlias
+
+import msgspec
+
+from d_back_core import Message, Server, User
+
+MAX_TEXT = 256
+"""Characters of a name."""
+MAX_MESSAGE = 4000
+"""Characters of a message."""
+STATUSES = ("online", "idle", "dnd", "offline")
+PROTOTYPE_WORDS = frozenset(
+    {
+        "constructor",
+        "toString",
+        "valueOf",
+        "hasOwnProperty",
+        "isPrototypeOf",
+        "propertyIsEnumerable",
+        "toLocaleString",
+        "__proto__",
+        "__defineGetter__",
+        "__defineSetter__",
+        "__lookupGetter__",
+        "__lookupSetter__",
+    }
+)
+"""Members of JavaScript's ``Object.prototype``: clients cannot use them as keys."""
+ID = "1 to 64 printable ASCII characters without spaces"
+_ID = re.compile(r"[!-~]{1,64}")
+_PUBLIC_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_ROLE_COLOR = re.compile(r"#[0-9A-Fa-f]{6}")
+_TYPES = {
+    dict: "an object",
+    list: "an array",
+    str: "a string",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    type(None): "null",
+}
+
+Check: TypeAlias = Callable[[Any], str | None]
+"""Returns what was expected if the value is wrong."""
+
+
+class Refusal(Exception):  # noqa: N818  an answer, not an error of this program
+    """What a request is answered with."""
+
+    def __init__(
+        self, status: HTTPStatus, code: str, message: str, field: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.field = field
+
+
+def users(body: bytes) -> dict[str, User]:
+    """Return the users of a body, by uid."""
+    found = {}
+    for uid, value in _object(body, "of users by uid").items():
+        _check_id(uid, "uid", uid)
+        found[uid] = User(**_attributes(_fields(value, uid, USER), USER_ATTRIBUTES))
+    return found
+
+
+def user(body: bytes) -> User:
+    """Return the fields of one user; those that are left out are UNSET."""
+    return User(**_attributes(_fields(_object(body), "", USER), USER_ATTRIBUTES))
+
+
+def server(body: bytes) -> Server:
+    """Return the fields of one server."""
+    return Server(**_attributes(_fields(_object(body), "", SERVER), SERVER_ATTRIBUTES))
+
+
+def message(body: bytes, server_id: str) -> Message:
+    """Return a message of that server."""
+    given = _fields(_object(body), "", MESSAGE)
+    for key in ("uid", "message", "channel"):
+        if given.get(key) is None:
+            raise _wrong(key, "is missing")
+    return Message(
+        server_id=server_id,
+        uid=given["uid"],
+        message=given["message"],
+        channel=given["channel"],
+        channel_name=given.get("channelName"),
+    )
+
+
+def check_id(value: str, kind: str) -> None:
+    """Raise `Refusal` unless this part of the path can be a uid or a server_id."""
+    _check_id(value, kind, None)
+
+
+def _object(body: bytes, what: str = "") -> dict[str, Any]:
+    expected = f"a JSON object {what}".rstrip()
+    if not body.strip():
+        raise Refusal(
+            HTTPStatus.BAD_REQUEST, "invalid_json", f"the body is empty, expected {expected}"
+        )
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise Refusal(
+            HTTPStatus.BAD_REQUEST, "invalid_json", f"the body is not JSON: {error}"
+        ) from None
+    if not isinstance(value, dict):
+        raise Refusal(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "invalid_field",
+            f"the body is {_TYPES[type(value)]}, expected {expected}",
+        )
+    return value
+
+
+def _fields(value: object, where: str, checks: Mapping[str, Check]) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _wrong(where, f"is {_TYPES[type(value)]}, expected an object")
+    for key, each in value.items():
+        path = f"{where}.{key}" if where else key
+        if key not in checks:
+            raise _wrong(path, f"is not a known field (known: {', '.join(checks)})")
+        if each is None:
+            continue
+        expected = checks[key](each)
+        if expected is not None:
+            raise _wrong(path, f"{_shown(each)}, expected {expected}")
+    return value
+
+
+def _attributes(given: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {names.get(key, key): value for key, value in given.items()}
+
+
+def _wrong(field: str, message: str) -> Refusal:
+    return Refusal(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_field", f"{field}: {message}", field)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, str):
+        return f"{value[:40]!a} is not valid" if value else "is empty"
+    if isinstance(value, bool | int | float):
+        return f"is {msgspec.json.encode(value).decode()}"
+    return f"is {_TYPES[type(value)]}"
+
+
+def _check_id(value: str, kind: str, field: str | None) -> None:
+    if (expected := _id(value)) is not None:
+        raise Refusal(
+            HTTPStatus.UNPROCESSABLE_ENTITY,
+            "invalid_field",
+            f"{value[:70]!a} is not a {kind}: expected {expected}",
+            field,
+        )
+
+
+def _id(value: object) -> str | None:
+    if not isinstance(value, str) or not _ID.fullmatch(value):
+        return ID
+    return f"{ID}, not '{value}'" if value in PROTOTYPE_WORDS else None
+
+
+def _text(limit: int) -> Check:
+    def check(value: object) -> str | None:
+        if isinstance(value, str) and value.strip() and len(value) <= limit:
+            return None
+        return f"a text that is not blank, of {limit} characters at most"
+
+    return check
+
+
+def _status(value: object) -> str | None:
+    return None if value in STATUSES else f"one of {', '.join(STATUSES)}"
+
+
+def _role_color(value: object) -> str | None:
+    is_valid = isinstance(value, str) and _ROLE_COLOR.fullmatch(value)
+    return None if is_valid else "a colour such as #ff6b6b"
+
+
+def _public_id(value: object) -> str | None:
+    is_valid = isinstance(value, str) and _PUBLIC_ID.fullmatch(value)
+    return None if is_valid else "1 to 64 letters, digits, _ or -"
+
+
+def _flag(value: object) -> str | None:
+    return None if isinstance(value, bool) else "true or false"
+
+
+USER: Mapping[str, Check] = {
+    "username": _text(MAX_TEXT),
+    "status": _status,
+    "roleColor": _role_color,
+}
+USER_ATTRIBUTES = {"roleColor": "role_color"}
+SERVER: Mapping[str, Check] = {
+    "name": _text(MAX_TEXT),
+    "id": _public_id,
+    "is_default": _flag,
+    "passworded": _flag,
+    "enabled": _flag,
+}
+SERVER_ATTRIBUTES = {"is_default": "default"}
+MESSAGE: Mapping[str, Check] = {
+    "uid": _id,
+    "message": _text(MAX_MESSAGE),
+    "channel": _id,
+    "channelName": _text(MAX_TEXT),
+}

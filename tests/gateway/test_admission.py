@@ -97,15 +97,10 @@ async def test_r43_a_refused_origin_is_logged_once(caplog: pytest.LogCaptureFixt
             with pytest.raises(InvalidStatus, match="403"):
                 await connect(server.url, origin=Origin("https://evil.example"))
     lines = [each.getMessage() for each in caplog.records if "evil" in each.getMessage()]
-    assert lines == ["pages of 'https://evil.example' may not connect: gateway.origins lacks it"]
-
-
-def test_refused_origins_are_not_remembered_without_end() -> None:
-    """A stranger can send any."""
-    listed = admission(gateway={"origins": ["https://zone.example"]})
-    for number in range(2 * module.MAX_LOGGED):
-        assert not listed.may_read(f"https://{number}.example", "x")
-    assert len(listed._refused_origins) == module.MAX_LOGGED  # noqa: SLF001  it has no other end
+    [line] = lines
+    assert line.endswith(
+        "pages of 'https://evil.example' may not connect: gateway.origins lacks it"
+    )
 
 
 # Connections

@@ -138,8 +138,9 @@ def _protected(
 ) -> bool | None:
     if policy.password is not None or protectors:
         return True
-    # A provider may have failed right after it had protected the server.
-    return None if server_id in disorder.protections and disorder.health else False
+    # A provider may have failed, or left the chain, right after it had protected the server.
+    disturbed = disorder.health or disorder.reloads
+    return None if server_id in disorder.protections and disturbed else False
 
 
 def _exists(

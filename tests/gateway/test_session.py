@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from peers import Dial, Frame, Peer, news, until
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from d_back_core import (
@@ -599,6 +600,32 @@ async def test_users_can_be_asked_for(dial: Dial) -> None:
                 "serverId": "111",
                 "users": {"7": ADA, "8": BO},
             }
+
+
+@pytest.mark.parametrize("compression", ["deflate", None])
+@pytest.mark.parametrize("count", [100, 3000])
+async def test_r42_many_users_can_be_asked_for(compression: str | None, count: int) -> None:
+    """The answer is the snapshot of the joins, compressed for clients that accept it."""
+    users = {str(number): User(username=f"U{number}", status="idle") for number in range(count)}
+    source = ScriptedProvider({"111": Server(name="Plaza")}, {"111": users})
+    async with (
+        serving(source) as server,
+        connect(server.url, compression=compression, max_size=None) as client,
+    ):
+        peer = Peer(client)
+        await peer.expect("server-list")
+        joined = await peer.join("111")
+        await peer.send({"type": "get_user_data", "serverId": "111"})
+        assert await peer.receive() == {
+            "type": "user_data",
+            "serverId": "111",
+            "users": joined["users"],
+        }
+        assert len(joined["users"]) == count
+        source.emit(UserChanged(server_id="111", uid="7", status="dnd"))
+        await peer.expect("presence")
+        await peer.send({"type": "get_user_data", "serverId": "111"})
+        assert (await peer.receive())["users"]["7"]["status"] == "dnd"
 
 
 async def test_servers_can_be_asked_for(dial: Dial) -> None:

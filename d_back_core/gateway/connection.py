@@ -5,7 +5,8 @@ There are two ways to write such frames:
 - `Connection.write` passes them to the asyncio transport. `Connection.write_shared` does so in
   pieces, each when the transport has sent the one before: a transport may copy what it buffers,
   and a snapshot would be copied for every client that has not read it yet. What is written
-  meanwhile waits in the same queue, also the library's own frames.
+  meanwhile waits in the same queue, also the library's own frames. The kernel buffers little of
+  it, for the same reason.
 - A caller writes to `Connection.descriptor` itself, for many connections in one loop
   (`socket_writes`). This is a *direct write*.
 
@@ -46,11 +47,13 @@ from websockets.extensions.permessage_deflate import (
 from websockets.protocol import State
 from websockets.typing import ExtensionParameter
 
-from d_back_core.gateway.socket_writes import descriptor
+from d_back_core.gateway.socket_writes import NO_LIMIT, descriptor, limit_unsent
 
 WINDOW_BITS = 15
 CHUNK = 65_536
 """Bytes that are passed to the transport at once."""
+MAX_KERNEL_UNSENT = 2 * CHUNK
+"""Bytes of a snapshot that the kernel keeps in its own copy, apart from those in flight."""
 
 
 class WriteObserver(Protocol):
@@ -207,6 +210,7 @@ class Connection(ServerConnection):
         elif self.protocol.state is State.OPEN:
             if self._queue is None:
                 self._queue = deque()
+                limit_unsent(self.transport, MAX_KERNEL_UNSENT)
             self._queue.extend(map(memoryview, parts))
             if not self._buffered:
                 self._write_queued()
@@ -224,6 +228,7 @@ class Connection(ServerConnection):
             self.transport.write(part[:CHUNK])
         if not queue:
             self._queue = None
+            limit_unsent(self.transport, NO_LIMIT)
             super().send_data()  # what the library had to say meanwhile
 
     def abort(self) -> None:

@@ -8,8 +8,13 @@ when this is safe.
 
 import asyncio
 import os
+import socket
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
+
+NO_LIMIT = 0
+"""For `limit_unsent`: what the system has for all sockets."""
 
 
 def descriptor(transport: asyncio.BaseTransport) -> int | None:
@@ -21,6 +26,21 @@ def descriptor(transport: asyncio.BaseTransport) -> int | None:
         return None
     connection = transport.get_extra_info("socket")
     return None if connection is None else connection.fileno()
+
+
+def limit_unsent(transport: asyncio.BaseTransport, size: int) -> None:
+    """Let the kernel buffer only so many bytes that are not sent yet; more are in flight.
+
+    Without a limit it buffers megabytes for a client that does not read. Does nothing if the
+    system or the kind of socket lacks such a limit.
+    """
+    connection = transport.get_extra_info("socket")
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)  # Linux and macOS have it
+    if connection is None or option is None:
+        return
+    if connection.family in {socket.AF_INET, socket.AF_INET6}:
+        with suppress(OSError):  # the connection is lost
+            connection.setsockopt(socket.IPPROTO_TCP, option, size)
 
 
 def write_all(descriptors: Iterable[int], frames: bytes) -> dict[int, int]:

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import resource
 import socket
 import ssl
 import sys
+import termios
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -97,6 +99,20 @@ async def test_r29_clients_that_do_not_read_share_one_snapshot(town: ScriptedPro
             await until(lambda: all(each.paused for each in sessions))
             grown, unsent = resident() - before, CLIENTS * size
             assert grown < unsent / 50, f"{grown:,} of {unsent:,} bytes"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others count this in another way")
+async def test_r29_the_kernel_keeps_little_of_a_snapshot(town: ScriptedProvider) -> None:
+    """It would buffer some three megabytes for a client that does not read."""
+    async with (
+        asyncio.timeout(RECEIVE_TIMEOUT),
+        serving(town) as server,
+        joining(server) as (_, _, connection),
+    ):
+        assert connection.paused
+        there = connection.transport.get_extra_info("socket")
+        queued = fcntl.ioctl(there.fileno(), termios.TIOCOUTQ, bytes(4))
+        assert 0 < int.from_bytes(queued, sys.byteorder) < 1_000_000
 
 
 class Reader:

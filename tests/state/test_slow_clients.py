@@ -192,7 +192,8 @@ async def test_r29_recovery_brings_the_newest_state_and_then_every_delta(
 
 async def test_what_waits_is_bounded(town: ScriptedProvider) -> None:
     """Ten thousand changes more do not make the buffer of a stalled client grow."""
-    async with asyncio.timeout(TIMEOUT), serving(town) as server, sleeper(server):
+    clock = ManualClock()  # so that the deadline of the client does not end it meanwhile
+    async with asyncio.timeout(TIMEOUT), serving(town, clock) as server, sleeper(server):
         await stall(server, town)
         [session] = server.connections
         before = session.transport.get_write_buffer_size()

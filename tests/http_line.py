@@ -51,14 +51,14 @@ class Line:
 
     async def rest(self) -> bytes:
         """Read what comes until the connection ends, however it does."""
-        received = b""
+        received = bytearray()
         async with asyncio.timeout(PATIENCE):
             try:
                 while part := await self._reader.read(65_536):
                     received += part
             except ConnectionError:
                 pass
-        return received
+        return bytes(received)
 
 
 @asynccontextmanager

@@ -172,7 +172,13 @@ class Http(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  uvicorn's
         """Answer what cannot be parsed; not in the middle of another answer."""
-        if self.is_answering:
+        in_body = self._head is None and not self.pipeline
+        if self.is_answering and in_body and not self.cycle.response_started:
+            # The application waits for the body: for it, the client has left.
+            self.cycle.disconnected = self.cycle.response_complete = True
+            self.cycle.message_event.set()
+            self._refuse(HTTPStatus.BAD_REQUEST)
+        elif self.is_answering:
             self.cycle.keep_alive = False
             self.transport.pause_reading()
         elif isinstance(sys.exception(), httptools.HttpParserInvalidMethodError) and (
@@ -260,7 +266,8 @@ class Http(HttpToolsProtocol):
             if not self.transport.is_closing():
                 await self._front.app(scope, receive, sent)
         except asyncio.CancelledError:  # the client has left, or the gateway stops
-            self.transport.abort()
+            if not self.transport.is_closing():
+                self.transport.abort()
         except Exception:  # a failed request must not end the others
             log.exception("request %s %r failed", scope["method"], scope["path"][:200])
         finally:

@@ -52,7 +52,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/state/test_promises_r11.py",
         "tests/state/test_slow_clients.py",
     ),
-    "state/changes.py": ("tests/embedding/test_server.py", "tests/state/test_joins.py"),
+    "state/changes.py": ("tests/state/test_joins.py",),
     "state/joins.py": (
         "tests/state/test_joins.py",
         "tests/state/test_access.py",
@@ -81,6 +81,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/state/test_slow_clients.py",
         "tests/state/test_joins.py",
         "tests/state/test_resume.py",
+        "tests/gateway/test_rate_limits.py",
         DELIVERY,
     ),
     "state/snapshot.py": ("tests/state/test_snapshot.py", DELIVERY),

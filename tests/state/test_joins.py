@@ -1,13 +1,14 @@
 """A snapshot and the deltas after it tell one story, whatever happens around a join."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peers import PATIENCE, Dial, Frame, Peer
+from sample_users import ADA, BOB, ONE
 
 from d_back_core import (
     Credentials,
@@ -22,7 +23,7 @@ from d_back_core import (
 )
 from d_back_core.config import parse
 from d_back_core.embedding.server import WebSocketServer
-from d_back_testing import ScriptedProvider
+from d_back_testing import ScriptedProvider, served
 
 SERVERS = {"1": "plaza", "2": "garden", "3": "vault"}
 UIDS = ("7", "8", "9")
@@ -347,3 +348,40 @@ async def test_r30_what_changed_since_the_snapshot_comes_behind_it_folded(dial: 
         assert tail["c5"]["data"] == witness.users["c5"]
         assert tail["7"]["data"] == witness.users["7"]
         assert tail["c6"]["data"] == {"uid": "c6", "status": "offline", "delete": True}
+
+
+class WrittenTo:
+    """A session that keeps what each write brings."""
+
+    deflates = paused = False
+    descriptor: int | None = None
+
+    def __init__(self) -> None:
+        self.writes: list[bytes] = []
+
+    def write(self, frames: bytes, /) -> None:
+        self.writes.append(frames)
+
+    send = write
+
+    def write_snapshot(self, frames: Sequence[bytes], /) -> None:
+        self.write(b"".join(frames))
+
+
+async def test_r27_what_one_turn_brings_leaves_in_one_write() -> None:
+    """Events of the same turn of the event loop, also of the list of servers, cost one write."""
+    source = ScriptedProvider(ONE, {"1": {"7": ADA, "8": BOB}})
+    async with served({"a": source}) as gateway:
+        session = WrittenTo()
+        await gateway.live.joins.join(session, "1", Credentials(), "127.0.0.1")
+        await gateway.settle()
+        session.writes.clear()
+        changed = [
+            UserChanged(server_id="1", uid=uid, status=status)
+            for uid in ("7", "8")
+            for status in ("dnd", "offline", "idle")
+        ]
+        source.emit(*changed)
+        await gateway.settle()
+        assert [frames.count(b'"presence"') for frames in session.writes] == [len(changed)]
+        gateway.live.joins.detach(session)

@@ -409,6 +409,21 @@ async def test_r16_a_stream_that_returns_is_not_called_again() -> None:
         assert gateway.health("a") == "ready"
 
 
+async def test_r16_a_provider_whose_stream_has_returned_is_asked_every_30_seconds() -> None:
+    """Not before, and not less often."""
+    a = club()
+    async with served({"a": a}) as gateway:
+        await gateway.connect_and_join()
+        a.emit(None)
+        await gateway.settle()
+        for _ in range(2):
+            a.calls.clear()
+            await gateway.advance(29.9)
+            assert a.calls == []
+            await gateway.advance(0.1)
+            assert a.calls == ["servers", "users 1"]
+
+
 async def test_r16_a_stream_that_returns_after_it_has_failed_is_well() -> None:
     """There is no stream left that could fail: the provider is polled from now on."""
     a = club()

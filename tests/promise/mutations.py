@@ -136,10 +136,10 @@ MUTATIONS = (
     Mutation(
         "R4",
         "chain/layers.py",
-        "if value is not UNSET and value is not None and link",
-        "if value is not UNSET and link",
+        "if value is UNSET or value is None or not link",
+        "if value is UNSET or not link",
     ),
-    Mutation("R4", "chain/layers.py", "fields.setdefault(field, value)", "fields[field] = value"),
+    Mutation("R4", "chain/layers.py", "if field not in fields:", "if True:"),
     Mutation(
         "R7", "state/resolver.py", "return wanted, kept, waiting", "return wanted, {}, waiting"
     ),
@@ -290,7 +290,7 @@ MUTATIONS = (
     Mutation(
         "R29",
         "state/backlog.py",
-        "changes.append(Presence.introducing(user))",
+        "changes.append(world.introduced(user))",
         "changes.append(Presence(uid=uid, status=user.status))",
     ),
     Mutation(

@@ -517,3 +517,19 @@ async def test_r5_a_number_of_thousands_of_digits_spoils_nothing() -> None:
         (frame,) = await client.new_frames()
         assert isinstance(frame, MessageFrame)
         assert gateway.health("a") == "ready"
+
+
+async def test_r5_a_channel_name_that_is_not_a_text_counts_as_not_given() -> None:
+    """The message is shown, and a policy by names of channels still works."""
+    a = ScriptedProvider(ONE, {"1": {"7": ADA}})
+    policies = {"1": {"ignore_channels": ["secret"]}}
+    async with served({"a": a}, policies=policies) as gateway:
+        client = await gateway.connect_and_join()
+        name: Any = ["c"]
+        a.emit(
+            Message(server_id="1", uid="7", message="hi", channel="1", channel_name=name),
+            Message(server_id="1", uid="7", message="psst", channel="2", channel_name="secret"),
+        )
+        shown = [each for each in await client.new_frames() if isinstance(each, MessageFrame)]
+        assert [each.data.message for each in shown] == ["hi"]
+        assert refused(gateway) == {"events.channel_name": 1}

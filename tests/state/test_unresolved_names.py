@@ -78,10 +78,15 @@ async def test_r45_a_table_names_the_id_that_is_made_of_a_name() -> None:
 
 
 async def test_r45_a_table_names_the_id_that_a_lower_provider_gives() -> None:
-    """Whichever public id the server has in the end."""
+    """Whichever public id the server has in the end; it stays when another server takes the id."""
     providers = {"a": ScriptedProvider({"1": Server(id="first")}), "b": town()}
     async with served(providers, policies={"vault": {"password": "hush"}}) as gateway:
         assert gateway.live.server_list.servers["1"].public_id == "first"
+        assert protected(gateway) == {"1"}
+        providers["b"].emit(
+            ServerChanged(server_id="1", id="other"), ServerChanged(server_id="3", id="vault")
+        )
+        await gateway.settle()
         assert protected(gateway) == {"1"}
 
 

@@ -223,12 +223,14 @@ KINDS: dict[type[Struct], str] = {
     Policy: "servers.1",
 }
 OTHER_TEXTS = {
+    "gateway.extra",
     "gateway.host",
     "gateway.origins",
     "limits.trusted_proxies",
     "servers.1.alias",
+    "servers.1.extra",
 }
-"""Keys whose texts refer to nothing that a provider or a plugin brings."""
+"""Keys whose texts refer to nothing that has to exist. ``extra`` are keys that a user may have."""
 
 DANGLING: dict[str, tuple[dict[str, Any], str]] = {
     "gateway.http": ({"gateway": {"http": ["twon"]}}, "gateway.http 'twon': is not installed"),

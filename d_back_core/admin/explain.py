@@ -104,8 +104,11 @@ def explain(live: Live, wanted: str | None = None, uid: str | None = None) -> Ex
 
 def _problems(live: Live) -> Iterator[str]:
     """Yield what is wrong although no provider has failed."""
+    # A provider that is only probed may not list its servers: Discord does not connect for it.
+    probed = any(plugin.probe for plugin in live.plugins)
     for name in live.unresolved_names.find():
-        yield str(name)
+        if name.is_certain or not probed:
+            yield str(name)
     for provider, validation_log in live.providers.validation_logs.items():
         for path in validation_log.counts:
             closed = GUARDS.get(path.rpartition(".")[2])

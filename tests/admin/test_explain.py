@@ -20,7 +20,8 @@ from d_back_core.admin.explain import explain
 from d_back_core.config import Config, GatewayConfig, parse
 from d_back_core.embedding.server import WebSocketServer
 from d_back_core.providers.loader import load
-from d_back_testing import ScriptedProvider, served
+from d_back_core.state.live import Live
+from d_back_testing import ManualClock, ScriptedProvider, served
 from d_back_testing.scripted_provider import DOWN
 
 PATIENCE = 60.0
@@ -252,15 +253,23 @@ async def test_r38_a_probe_is_told_that_it_is_one() -> None:
                 seen.append(self.context.probe)
             await super()._called(hook, server_id)
 
-    from d_back_core.state.live import Live  # noqa: PLC0415
-    from d_back_testing import ManualClock  # noqa: PLC0415
-
     config = parse({"chain": {"order": ["town"]}})
     [plugin] = load(config, {"town": Curious({"1": Server(name="One")}, {"1": {"7": ADA}})})
     live = Live(config, [plugin.probing()], ManualClock())
     await live.start()
     await live.stop()
     assert seen == [True]
+
+
+async def test_r45_a_probe_without_a_list_reports_no_names() -> None:
+    """Discord does not connect for a probe, so its servers are not known."""
+    tables = {"1": {"password": "hush"}, "zone": {}}
+    config = parse({"chain": {"order": ["town"]}, "servers": tables})
+    [plugin] = load(config, {"town": ScriptedProvider(None)})
+    live = Live(config, [plugin.probing()], ManualClock())
+    await live.start()
+    assert explain(live).problems == []
+    await live.stop()
 
 
 # The commands, as the operator types them.

@@ -10,7 +10,9 @@ from d_back_core.cli.main import main
 from d_back_core.config import load
 from d_back_core.errors import ConfigError
 
-GATEWAY_KEYS = "control, drain_time, history, host, http, origins, path, port, static_dir, tls"
+GATEWAY_KEYS = (
+    "control, drain_time, extra, history, host, http, origins, path, port, static_dir, tls"
+)
 TABLES = "chain, gateway, limits, providers, servers"
 LONG = "MTIzNDU2Nzg5MDEyMzQ1Njc4.GhIjKl.abcdefghijklmnopqrstuvwxyz0123456789AB"
 

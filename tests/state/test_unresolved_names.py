@@ -78,10 +78,15 @@ async def test_r45_a_table_names_the_id_that_is_made_of_a_name() -> None:
 
 
 async def test_r45_a_table_names_the_id_that_a_lower_provider_gives() -> None:
-    """Whichever public id the server has in the end."""
+    """Whichever public id the server has in the end; it stays when another server takes the id."""
     providers = {"a": ScriptedProvider({"1": Server(id="first")}), "b": town()}
     async with served(providers, policies={"vault": {"password": "hush"}}) as gateway:
         assert gateway.live.server_list.servers["1"].public_id == "first"
+        assert protected(gateway) == {"1"}
+        providers["b"].emit(
+            ServerChanged(server_id="1", id="other"), ServerChanged(server_id="3", id="vault")
+        )
+        await gateway.settle()
         assert protected(gateway) == {"1"}
 
 
@@ -218,12 +223,14 @@ KINDS: dict[type[Struct], str] = {
     Policy: "servers.1",
 }
 OTHER_TEXTS = {
+    "gateway.extra",
     "gateway.host",
     "gateway.origins",
     "limits.trusted_proxies",
     "servers.1.alias",
+    "servers.1.extra",
 }
-"""Keys whose texts refer to nothing that a provider or a plugin brings."""
+"""Keys whose texts refer to nothing that has to exist. ``extra`` are keys that a user may have."""
 
 DANGLING: dict[str, tuple[dict[str, Any], str]] = {
     "gateway.http": ({"gateway": {"http": ["twon"]}}, "gateway.http 'twon': is not installed"),

@@ -134,7 +134,7 @@ class OwnClient(discord.Client):
                 parse(fields)
                 return
             case "RESUMED":
-                fields["__shard_id__"] = shard
+                fields = {"__shard_id__": shard}
         try:
             parse(fields)
         except Exception as error:  # noqa: BLE001  a new kind of event raises whatever it raises
@@ -145,6 +145,7 @@ class OwnClient(discord.Client):
         self._heard(event, args)
 
     def _skip(self, event: str, fields: Any, error: Exception) -> None:  # noqa: ANN401  any JSON
+        fields = fields if isinstance(fields, dict) else {}
         key = "id" if event.startswith("GUILD_") and "guild_id" not in fields else "guild_id"
         guild_id = str(fields.get(key, ""))
         guild = self.get_guild(int(guild_id)) if guild_id.isdecimal() else None

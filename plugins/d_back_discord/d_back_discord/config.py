@@ -9,6 +9,7 @@ from yarl import URL
 
 from d_back_core import ConfigError, Secret
 
+ExtraKey: TypeAlias = Literal["activity", "avatar", "bot"]
 Chat: TypeAlias = Literal["off", "activity", "text"]
 
 TOKEN_VARIABLE = "DISCORD_TOKEN"  # noqa: S105  the name of the variable
@@ -49,6 +50,8 @@ class DiscordConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     that @everyone may read."""
     require_role: str | None = None
     """A protected server lets in only members with this role."""
+    extra: frozenset[ExtraKey] = frozenset()
+    """What else of a member is read: ``gateway.extra`` says which of it clients receive."""
     info_command: str | None = None
     """A message of exactly this text is answered with ``info_url``; unset: none is."""
     info_url: str | None = None

@@ -1,7 +1,6 @@
 """Our own connection to Discord, from login to close: REST, and the shards."""
 
 import asyncio
-from functools import partial
 from typing import Any, Protocol
 
 import discord
@@ -35,6 +34,9 @@ class Listener(Protocol):
 
     def lost(self, shard: int, reason: str) -> None:
         """The session of that shard is over; a new one begins after a while."""
+
+    def failed(self, error: BaseException) -> None:
+        """The run cannot go on."""
 
 
 class Connection:
@@ -93,8 +95,8 @@ class Connection:
                 asyncio.create_task(shard.run(), name=f"discord shard {shard.number}")
                 for shard in self._shards
             ]
-            for number, task in enumerate(self._running):
-                task.add_done_callback(partial(self._failed, number))
+            for task in self._running:
+                task.add_done_callback(self._failed)
         await self._greeted
 
     async def close(self) -> None:
@@ -196,8 +198,8 @@ class Connection:
     def _gateway(self, shard: int) -> Gateway | None:
         return self._shards[shard].gateway
 
-    def _failed(self, shard: int, task: asyncio.Task[None]) -> None:
-        """Only a fault of ours ends the task of a shard."""
+    def _failed(self, task: asyncio.Task[None]) -> None:
+        """Only a fault of ours ends the task of a shard: the core starts the provider again."""
         error = None if task.cancelled() else task.exception()
         if error is None:
             return
@@ -205,4 +207,4 @@ class Connection:
         if self._greeted is not None and not self._greeted.done():
             self._greeted.set_exception(error)
         else:
-            self._listener.lost(shard, f"task {task.get_name()} failed: {error}")
+            self._listener.failed(error)

@@ -14,10 +14,10 @@ import sys
 import zlib
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NoReturn, Protocol, Self
 
 import aiohttp
-import msgspec
 from discord.http import INTERNAL_API_VERSION
 from msgspec import Struct, json
 from yarl import URL
@@ -102,6 +102,8 @@ class Gateway:
         self.session: Session | None = None
         self._alive = True
         """False from a heartbeat until anything has come after it."""
+        self._dead = False
+        """True if the connection was given up, because nothing came."""
         self._heartbeats: asyncio.Task[None] | None = None
         self._sent: deque[float] = deque(maxlen=MAX_SENT)
         self._send_lock = asyncio.Lock()
@@ -175,7 +177,9 @@ class Gateway:
         """Send a message, as soon as the gateway's limit allows it."""
         async with self._send_lock:
             if len(self._sent) == MAX_SENT:
-                await self._clock.sleep(self._sent[0] + SENT_WINDOW - self._clock.time())
+                wait = self._sent[0] + SENT_WINDOW - self._clock.time()
+                if wait > 0:
+                    await self._clock.sleep(wait)
             self._sent.append(self._clock.time())
             await self._send_now(operation, fields)
 
@@ -183,11 +187,11 @@ class Gateway:
         """End the connection; may be called twice."""
         if self._heartbeats is not None:
             self._heartbeats.cancel()
-        try:
+            await asyncio.wait([self._heartbeats])
+        # Cancelled, aiohttp closes the socket without the peer's answer.
+        with suppress(OSError, aiohttp.ClientError):
             async with asyncio.timeout(CLOSE_TIMEOUT):
                 await self._socket.close(code=code)
-        except (TimeoutError, OSError, aiohttp.ClientError):
-            pass  # cancelled, aiohttp has closed the socket without the peer's answer
 
     async def _send_now(self, operation: int, fields: object) -> None:
         await self._socket.send_str(json.encode({"op": operation, "d": fields}).decode())
@@ -206,13 +210,17 @@ class Gateway:
                     frame = json.decode(whole, type=_Frame)
                 case _:
                     self._raise_closed()
-        except (zlib.error, msgspec.DecodeError) as error:
-            raise ConnectionEndedError(f"Discord sends something unreadable: {error}") from error
-        await self._take(frame)
+            await self._take(frame)
+        except (zlib.error, ValueError, LookupError, TypeError, AttributeError) as error:
+            # Not JSON, or not what Discord documents. Of events, only READY raises.
+            raise ConnectionEndedError(
+                f"Discord sends something unreadable: {type(error).__name__}: {error}",
+                resumable=False,
+            ) from error
 
     def _raise_closed(self) -> NoReturn:
         code = self._socket.close_code
-        if not self._alive:
+        if self._dead:
             raise ConnectionEndedError("Discord does not answer heartbeats")
         if code is None or code == aiohttp.WSCloseCode.ABNORMAL_CLOSURE:
             raise ConnectionEndedError("the connection to Discord is lost")
@@ -264,4 +272,5 @@ class Gateway:
             if not self._alive:
                 break
         # The reader sees the closed socket, and says why.
+        self._dead = True
         await self._socket.close(code=KEEP)

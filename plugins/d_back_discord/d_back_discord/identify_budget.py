@@ -11,8 +11,11 @@ Three rules, each of which alone keeps the bot far from that:
   runs with the same token.
 """
 
+import asyncio
 import math
 from collections import defaultdict, deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from msgspec import Struct
 
@@ -27,8 +30,6 @@ MAX_LEVEL = 9
 """The number of steps that lead to the longest wait."""
 RESERVE = 10
 """IDENTIFYs of Discord's count that are left unused."""
-SPACING = 5.0
-"""Seconds between two IDENTIFYs, which Discord asks for."""
 
 
 class StartLimit(Struct, frozen=True, kw_only=True):
@@ -39,7 +40,7 @@ class StartLimit(Struct, frozen=True, kw_only=True):
     reset_after: int = 0
     """Milliseconds."""
     max_concurrency: int = 1
-    """How many shards may begin a session in the same `SPACING` seconds."""
+    """How many shards may begin a session at the same time."""
 
 
 class IdentifyBudget:
@@ -54,6 +55,7 @@ class IdentifyBudget:
         self._not_before: dict[int, float] = {}
         self._buckets: dict[int, float] = {}
         """Shards with the same number modulo `max_concurrency`: their last IDENTIFY."""
+        self._slots: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._limit = StartLimit()
         self._limited_until = 0.0
         self._paused_until = 0.0
@@ -83,13 +85,22 @@ class IdentifyBudget:
         until = max(until, self._paused_until)
         last = self._buckets.get(self._bucket(shard))
         if last is not None:
-            until = max(until, last + min(SPACING, self.waits.new_session))
+            until = max(until, last + self.waits.between_identifies)
         used = self.used(now)
         if used >= self.daily:
             until = max(until, self._spent[-self.daily] + DAY)
         elif used >= self.daily // 2:
             until = max(until, self._spent[-1] + DAY / (self.daily // 2))
         return max(0.0, until - now)
+
+    @asynccontextmanager
+    async def slot(self, shard: int, clock: Clock) -> AsyncIterator[None]:
+        """Enter the block when that shard may begin a session. Other shards wait for its end, if
+        they would come too soon after it."""
+        await self.turn(shard, clock)  # may be long, and no other shard has to wait for it
+        async with self._slots[self._bucket(shard)]:
+            await self.turn(shard, clock)
+            yield
 
     async def turn(self, shard: int, clock: Clock) -> None:
         """Return when that shard may begin a session."""

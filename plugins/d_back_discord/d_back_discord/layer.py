@@ -260,4 +260,5 @@ def _difference(server_id: str, uid: str, before: User | None, user: User) -> Us
         username=UNSET if known.username == user.username else user.username,
         status=UNSET if known.status == user.status else user.status,
         role_color=UNSET if known.role_color == user.role_color else user.role_color,
+        extra=UNSET if known.extra == user.extra else user.extra,
     )

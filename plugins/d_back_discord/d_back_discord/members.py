@@ -4,8 +4,9 @@ from functools import lru_cache
 
 import discord
 
-from d_back_core import Status, User
+from d_back_core import UNSET, Status, User
 from d_back_discord.config import DiscordConfig
+from d_back_discord.extra import extra
 
 DEFAULT_COLOR = "#ffffff"
 BLANKS = " \u115f\u1160\u2800\u3164\uffa0"
@@ -24,6 +25,7 @@ class Rules:
         self._roles = config.roles
         self._opt_out = config.opt_out_role
         self._bots = config.shows_bots
+        self._extra = config.extra
 
     def shown(self, member: discord.Member, status: str) -> User | None:
         """The member in that status of Discord's; None: is not to be seen."""
@@ -35,6 +37,7 @@ class Rules:
             username=_name(member),
             status=_STATUSES.get(status, "offline"),
             role_color=DEFAULT_COLOR if color is None else _hex(color),
+            extra=extra(member, self._extra) if self._extra else UNSET,
         )
 
     def hides(self, member: discord.Member) -> bool:

@@ -142,6 +142,10 @@ class Run:
         """The session of that shard is over, and what is known of it gets old."""
         self._health.lost(reason, shard)
 
+    def failed(self, error: BaseException) -> None:
+        """The run cannot go on: its stream raises."""
+        self.stream.fail(error)
+
     def heard(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Take in an event of discord.py."""
         handler = self._handlers.get(event)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import aiohttp
 import discord
+from yarl import URL
 
 from d_back_core import ConfigError
 from d_back_discord.client import OwnClient
@@ -104,41 +105,52 @@ class Shard:
     async def _connected(self) -> None:
         """Connect and pass on events until the connection ends, which raises."""
         self._identified = False
-        if self._session is None:
-            await self._budget.turn(self.number, self._clock)
-            if self._refused:
-                await self._listener.check()
-            await self._listener.ask_limits()
-            await self._budget.turn(self.number, self._clock)
-        url = self._client.gateway_url
-        if self._session is not None and self._attempts < MAX_RESUMES:
-            url = self._session.url or url
-        gateway = await Gateway.open(self._client.http, url, self._clock, self._take)
-        self.gateway, code = gateway, KEEP
-        self._opened = self._clock.time()
+        code = KEEP
         try:
-            await self._greet(gateway)
+            gateway = await (
+                self._begin() if self._session is None else self._resume(self._session)
+            )
             await gateway.run()
         except asyncio.CancelledError:
             code = LEAVE
             raise
         finally:
-            self.gateway = None
-            await gateway.close(code)
+            ended, self.gateway = self.gateway, None
+            if ended is not None:
+                await ended.close(code)
 
-    async def _greet(self, gateway: Gateway) -> None:
-        token = self._client.http.token or ""
-        if self._session is not None:
-            self._resumes += 1
-            await gateway.resume(token, self._session)
-            return
-        await self._budget.turn(self.number, self._clock)  # another shard may have come first
-        self._identified = True
-        self._budget.spend(self.number, self._clock.time())
-        self._listener.identifies()
-        await gateway.identify(
-            token, self._client.intents.value, (self.number, self._client.shard_count or 1)
-        )
+    async def _begin(self) -> Gateway:
+        """Ask for a new session."""
+        async with self._budget.slot(self.number, self._clock):
+            if self._refused:
+                await self._listener.check()
+            await self._listener.ask_limits()
+            await self._budget.turn(self.number, self._clock)  # by the limits of this moment
+            gateway = await self._open(self._client.gateway_url)
+            self._identified = True
+            self._budget.spend(self.number, self._clock.time())
+            self._listener.identifies()
+            shard = self.number, self._client.shard_count or 1
+            await gateway.identify(self._token, self._client.intents.value, shard)
+        return gateway
+
+    async def _resume(self, session: Session) -> Gateway:
+        """Ask for the rest of the session."""
+        usual = self._client.gateway_url
+        url = session.url or usual
+        gateway = await self._open(url if self._attempts < MAX_RESUMES else usual)
+        self._resumes += 1
+        await gateway.resume(self._token, session)
+        return gateway
+
+    async def _open(self, url: URL) -> Gateway:
+        self.gateway = await Gateway.open(self._client.http, url, self._clock, self._take)
+        self._opened = self._clock.time()
+        return self.gateway
+
+    @property
+    def _token(self) -> str:
+        return self._client.http.token or ""
 
     def _take(self, event: str, fields: Any) -> None:  # noqa: ANN401  any JSON
         gateway = self.gateway

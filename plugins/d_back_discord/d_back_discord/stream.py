@@ -15,6 +15,7 @@ class Stream:
     def __init__(self) -> None:
         self._events: deque[Event] = deque()
         self._ended = False
+        self._error: BaseException | None = None
         self._wake = asyncio.Event()
 
     def put(self, event: Event) -> None:
@@ -28,13 +29,20 @@ class Stream:
         self._wake.set()
 
     async def take(self) -> Event | None:
-        """The next event, or None as soon as the stream has ended."""
+        """The next event, or None as soon as the stream has ended; raises if the run failed."""
         while not self._events:
+            if self._error is not None:
+                raise self._error
             if self._ended:
                 return None
             self._wake.clear()
             await self._wake.wait()
         return self._events.popleft()
+
+    def fail(self, error: BaseException) -> None:
+        """Raise that for whoever waits, and do so again: the run cannot go on."""
+        self._error = error
+        self.end()
 
     def end(self) -> None:
         """Drop what is queued and wake whoever waits."""

@@ -17,6 +17,8 @@ class Waits(Struct, frozen=True, kw_only=True):
     new_session: float = 5.0
     """Before the second new session; `IdentifyBudget` counts them."""
     longest_new_session: float = 1200.0
+    between_identifies: float = 5.0
+    """Between two IDENTIFYs of any shards, as Discord asks for; it has no jitter."""
 
 
 def growing(first: float, longest: float, attempt: int) -> float:

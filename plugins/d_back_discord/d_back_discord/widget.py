@@ -9,14 +9,14 @@ name; members of the same name are told apart by their avatars.
 import asyncio
 import hashlib
 from collections import Counter
-from typing import Annotated
+from typing import Annotated, Literal
 
 import aiohttp
 import msgspec
 from discord.http import Route
 from msgspec import Meta, Struct
 
-from d_back_core import Context, Server, Status, User, hookimpl
+from d_back_core import UNSET, Context, Server, Status, User, hookimpl
 from d_back_discord.config import check_url
 
 REFRESH = 60.0
@@ -39,6 +39,8 @@ class WidgetConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     guilds: Annotated[list[Snowflake], Meta(min_length=1)]
     """Ids of the guilds whose widget is read."""
+    extra: frozenset[Literal["activity", "avatar"]] = frozenset()
+    """What else of a member is read: ``gateway.extra`` says which of it clients receive."""
     api_url: str | None = None
     """REST of a server that speaks Discord's API, with its version, instead of Discord's."""
 
@@ -46,10 +48,15 @@ class WidgetConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         check_url("api_url", self.api_url, {"http", "https"})
 
 
+class _Game(Struct):
+    name: str = ""
+
+
 class _Member(Struct):
     username: str
     status: str = "online"
     avatar_url: str = ""
+    game: _Game | None = None
 
 
 class _Widget(Struct):
@@ -69,6 +76,7 @@ class WidgetProvider:
 
     def __init__(self, config: WidgetConfig) -> None:
         self._guilds = config.guilds
+        self._extra = config.extra
         self._url = (config.api_url or Route.BASE).rstrip("/")
         self._http: aiohttp.ClientSession | None = None
         self._turns = asyncio.Semaphore(AT_ONCE)
@@ -107,7 +115,7 @@ class WidgetProvider:
         if server_id not in self._guilds:
             return None
         widget = await self._widget(server_id)
-        return None if widget is None else _users(widget)
+        return None if widget is None else _users(widget, self._extra)
 
     async def _widget(self, guild_id: str) -> _Widget | None:
         """The widget, or None if it is off; raises if Discord does not say."""
@@ -162,13 +170,18 @@ class WidgetProvider:
         )
 
 
-def _users(widget: _Widget) -> dict[str, User]:
+def _users(widget: _Widget, keys: frozenset[str]) -> dict[str, User]:
     names = Counter(member.username for member in widget.members)
     users: dict[str, User] = {}
     for member in widget.members:
         told_apart = member.avatar_url if names[member.username] > 1 else ""
         status = _STATUSES.get(member.status, "online")
-        users[_uid(member.username, told_apart)] = User(username=member.username, status=status)
+        activity = "" if member.game is None else member.game.name
+        texts = {"activity": activity, "avatar": member.avatar_url}
+        extra = {key: text for key, text in texts.items() if key in keys and text}
+        users[_uid(member.username, told_apart)] = User(
+            username=member.username, status=status, extra=extra or UNSET
+        )
     return users
 
 

@@ -91,6 +91,7 @@ class Loopback:
         """Method, path and Authorization of every request."""
         self.identifies: list[Payload] = []
         self.resumes: list[Payload] = []
+        self.heartbeats = 0
         self.member_requests: list[Payload] = []
         self.said: list[tuple[str, Payload]] = []
         self.wires: list[Wire] = []
@@ -232,6 +233,7 @@ class Loopback:
     async def _receive(self, wire: Wire, frame: Payload) -> None:
         match frame["op"]:
             case 1:
+                self.heartbeats += 1
                 await wire.send({"op": 11, "t": None, "s": None, "d": None})
             case 2:
                 await self._identify(wire, frame["d"])

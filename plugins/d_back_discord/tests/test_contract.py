@@ -31,7 +31,7 @@ class TestBot(ProviderContract):
                     api_url=loopback.api_url,
                     gateway_url=loopback.gateway_url,
                 ),
-                waits=Waits(reconnect=0.01, new_session=0.01),
+                waits=Waits(reconnect=0.01, new_session=0.01, between_identifies=0.0),
             )
 
     async def unavailable(self) -> AsyncIterator[DiscordProvider]:

@@ -157,7 +157,7 @@ def steps(count: int) -> list[float]:
 
 def test_daily_budget() -> None:
     """The first half of the daily budget is there at once, the rest is spread over the day."""
-    budget = IdentifyBudget(Waits(new_session=0.0))
+    budget = IdentifyBudget(Waits(new_session=0.0, between_identifies=0.0))
     for _ in range(49):
         budget.spend(0, 0.0)
     assert budget.wait(0, 0.0) == 0

@@ -34,7 +34,7 @@ WRONG: dict[str, Any] = {
     "ignore_channels": ["#secret", "#genral"],
     "listen_channels": ["general", "#longue"],
 }
-OTHER_TEXTS = {"chat", "info_command", "info_url", "api_url", "gateway_url", "shards"}
+OTHER_TEXTS = {"chat", "info_command", "info_url", "api_url", "gateway_url", "shards", "extra"}
 """Options whose texts name nothing on Discord."""
 
 

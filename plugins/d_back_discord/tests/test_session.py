@@ -280,6 +280,53 @@ async def test_outage(begin: Begin, loopback: Loopback) -> None:
     assert len(loopback.identifies) == len(loopback.resumes) == 1
 
 
+async def test_nonsense_of_the_gateway(begin: Begin, loopback: Loopback) -> None:
+    """A frame that is not as Discord documents it ends the connection, not the bot."""
+    loopback.guilds = [club()]
+    core = await begin()
+    await core.whole()
+    await loopback.send(10, {"interval": "soon"})
+    await core.wait(lambda: core.recovered)
+    assert any("Discord sends something unreadable: KeyError" in each for each in core.degraded)
+    await core.whole()
+
+
+async def test_asked_for_a_heartbeat(begin: Begin, loopback: Loopback) -> None:
+    """A heartbeat that the gateway asks for is sent at once."""
+    loopback.guilds = [club()]
+    core = await begin()
+    await core.whole()
+    await loopback.send(1, None)
+    await until(lambda: loopback.heartbeats)
+    assert await core.heard() == []
+
+
+@pytest.mark.parametrize("code", [4000, 4001, 4002, 4005, 4008, 1000, 1001])
+async def test_close_codes_that_are_resumed(begin: Begin, loopback: Loopback, code: int) -> None:
+    """After these close codes the session goes on."""
+    loopback.guilds = [club()]
+    core = await begin()
+    await core.whole()
+    await loopback.drop(code)
+    await core.wait(lambda: loopback.resumes)
+    assert await core.heard() == []
+    assert len(loopback.identifies) == 1
+
+
+@pytest.mark.parametrize("code", [4003, 4007, 4009])
+async def test_close_codes_that_end_the_session(
+    begin: Begin, loopback: Loopback, code: int
+) -> None:
+    """After these a new one begins, without a RESUME that would be refused."""
+    loopback.guilds = [club()]
+    core = await begin()
+    await core.whole()
+    await loopback.drop(code)
+    await core.wait(lambda: core.recovered)
+    assert len(loopback.identifies) == 2
+    assert loopback.resumes == []
+
+
 async def test_no_heartbeat_is_answered(begin: Begin, loopback: Loopback) -> None:
     """A connection on which nothing comes after a heartbeat is given up, and resumed."""
     loopback.guilds, loopback.deaf = [club()], True

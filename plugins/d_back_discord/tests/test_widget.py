@@ -111,6 +111,25 @@ async def test_members(provider: WidgetProvider) -> None:
     ]
 
 
+async def test_extra(widgets: Widgets, context: Context) -> None:
+    """Avatar and game are read if the operator names them."""
+    playing = person("ada") | {"game": {"name": "Chess"}}
+    widgets.answers[say.GUILD_ID] = widget(playing)
+    config = decode(
+        WidgetConfig,
+        {"guilds": [say.GUILD_ID], "api_url": widgets.url, "extra": ["avatar", "activity"]},
+        "d-back.toml: providers.widget",
+    )
+    provider = WidgetProvider(config)
+    await provider.start(context)
+    (ada,) = (await provider.users(say.GUILD_ID) or {}).values()
+    assert ada.extra == {
+        "activity": "Chess",
+        "avatar": "https://cdn.discordapp.com/widget-avatars/a",
+    }
+    await provider.stop()
+
+
 async def test_one_request_for_both(provider: WidgetProvider, widgets: Widgets) -> None:
     """The list and the users that are asked for together cost one request for each guild."""
     await provider.servers()

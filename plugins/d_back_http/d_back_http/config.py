@@ -72,8 +72,6 @@ class HttpConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Push: the path below which they push."""
 
     def __post_init__(self) -> None:
-        if self.users_url is None and not self.push:
-            raise ValueError("expected users_url (to pull), or push.NAME.secret (to push)")
         for key in ("users_url", "servers_url"):
             _check_url(key, getattr(self, key))
         if self.users_url is not None:

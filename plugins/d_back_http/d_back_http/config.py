@@ -21,6 +21,8 @@ class UsersFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     username: str = "username"
     status: str = "status"
     role_color: str = "roleColor"
+    extra: dict[str, str] = field(default_factory=dict)
+    """Further texts: a key of ``User.extra``, and its path."""
 
 
 class ServersFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -61,6 +61,15 @@ async def test_shapes(api: Api, begin: Begin, rows: Any, options: dict[str, Any]
     }
 
 
+async def test_extra_texts(api: Api, begin: Begin) -> None:
+    """Further texts are named one by one; what is not a text is left out."""
+    api.users["1"] = {"7": {"username": "Ada", "profile": {"avatar": "7.png"}, "mood": 5}}
+    fields = UsersFields(extra={"avatar": "profile.avatar", "activity": "mood"})
+    users = await (await begin(api, users_fields=fields)).users("1")
+    assert users is not None
+    assert users["7"].extra == {"avatar": "7.png"}
+
+
 @pytest.mark.parametrize("kind", ["etags", "dates"])
 async def test_an_answer_that_has_not_changed_is_not_sent(
     api: Api, begin: Begin, until: Until, kind: str

@@ -28,6 +28,8 @@ class Candidate(Struct, frozen=True, kw_only=True):
 
     table: ProviderTable
     hooks: frozenset[str]
+    is_memory: bool
+    """True if it can store the data of others and needs no settings for that."""
 
     @property
     def name(self) -> str:
@@ -69,6 +71,8 @@ def init(ctx: click.Context, /, *, names: tuple[str, ...], force: bool) -> None:
         for candidate in chosen
         if "record" in candidate.hooks and not candidate.is_source
     ]
+    if not asking:
+        recorders += [candidate for candidate in sources[1:] if candidate.is_memory]
     if asking:
         sources = _ask_order(sources)
         recorders += [
@@ -103,7 +107,13 @@ def _candidates() -> dict[str, Candidate]:
         if not (isinstance(kind, type) and issubclass(kind, Struct)):
             kind = None
         table = ProviderTable(name=name, summary=plugin.summary, options=kind)
-        candidates[name] = Candidate(table=table, hooks=frozenset(hooks_of(cls)))
+        hooks = frozenset(hooks_of(cls))
+        is_memory = (
+            {"users", "record"} <= hooks
+            and getattr(cls, "records", "merged") == "merged"
+            and not required(kind)
+        )
+        candidates[name] = Candidate(table=table, hooks=hooks, is_memory=is_memory)
     if not any(candidate.is_source for candidate in candidates.values()):
         raise click.ClickException("no plugin is installed that supplies servers or users")
     return candidates
@@ -122,8 +132,19 @@ def _named(names: Sequence[str], candidates: dict[str, Candidate]) -> list[Candi
         if name not in candidates:
             known = nearest(name, candidates).replace("known:", "installed:")
             raise ConfigError(f"--provider '{name}': is not installed{known}")
-    chosen = [candidates[name] for name in dict.fromkeys(names)]
-    return _with_source(chosen, candidates)
+    chosen = _with_source([candidates[name] for name in dict.fromkeys(names)], candidates)
+    memory = next((each for each in candidates.values() if each.is_memory), None)
+    if memory is not None and _needs_memory(chosen):
+        chosen.append(memory)
+    return chosen
+
+
+def _needs_memory(chosen: Sequence[Candidate]) -> bool:
+    """True if a real source is among them, and none that could store what it supplies."""
+    demonstrations = configuration.ChainConfig().order
+    return any(each.is_source and each.name not in demonstrations for each in chosen) and not any(
+        "record" in each.hooks for each in chosen
+    )
 
 
 def _with_source(chosen: list[Candidate], candidates: dict[str, Candidate]) -> list[Candidate]:
@@ -134,22 +155,24 @@ def _with_source(chosen: list[Candidate], candidates: dict[str, Candidate]) -> l
 
 def _ask_which(candidates: dict[str, Candidate]) -> list[Candidate]:
     defaults = _defaults(candidates)
-    chosen = []
+    chosen: list[Candidate] = []
     for name, candidate in candidates.items():
         click.echo(candidate.table.summary)
-        if click.confirm(f"Use {name}?", default=name in defaults):
+        default = name in defaults or (candidate.is_memory and _needs_memory(chosen))
+        if click.confirm(f"Use {name}?", default=default):
             chosen.append(candidate)
     return _with_source(chosen, candidates)
 
 
 def _ask_order(sources: list[Candidate]) -> list[Candidate]:
-    """Ask for the order; providers of the built-in order are demonstrations, so they come last."""
+    """Ask for the order. A memory comes below the others; providers of the built-in order are
+    demonstrations, so they come last."""
     if len(sources) == 1:
         return sources
     last = configuration.ChainConfig().order
     known = {
         candidate.name: candidate
-        for candidate in sorted(sources, key=lambda each: each.name in last)
+        for candidate in sorted(sources, key=lambda each: (each.name in last, each.is_memory))
     }
 
     def order(text: str) -> list[str]:

@@ -190,6 +190,32 @@ def test_flags_give_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Set the environment variable POSTGRES_DSN (providers.postgres.dsn)." in done.output
 
 
+@pytest.mark.parametrize(
+    ("names", "order", "recorders"),
+    [
+        (["discord"], ("discord", "sqlite"), ("sqlite",)),
+        (["discord", "page"], ("discord", "sqlite"), ("sqlite",)),
+        (["discord", "sqlite"], ("discord", "sqlite"), ("sqlite",)),
+        (["sqlite"], ("sqlite",), ()),
+        (["nats"], ("nats",), ()),
+        (["mock"], ("mock",), ()),
+    ],
+)
+def test_a_real_source_gets_a_memory(
+    monkeypatch: pytest.MonkeyPatch,
+    names: list[str],
+    order: tuple[str, ...],
+    recorders: tuple[str, ...],
+) -> None:
+    """A chain of a source alone is given the memory that is installed, as a recorder below it."""
+    if not {*names, "sqlite"} <= set(INSTALLED):
+        pytest.skip("not all of them are installed")
+    monkeypatch.setenv("DISCORD_TOKEN", "x")
+    run("init", *(part for name in names for part in ("--provider", name)))
+    config = configuration.load(Path("d-back.toml"), os.environ)
+    assert (config.chain.order, config.chain.recorders) == (order, recorders)
+
+
 @needs_mock
 def test_a_provider_of_pages_alone_is_not_enough() -> None:
     """The usual source is there too."""

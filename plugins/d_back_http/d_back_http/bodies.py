@@ -32,6 +32,13 @@ PROTOTYPE_WORDS = frozenset(
 )
 """Members of JavaScript's ``Object.prototype``: clients cannot use them as keys."""
 ID = "1 to 64 printable ASCII characters without spaces"
+MAX_EXTRA = 8
+"""Texts of ``extra``."""
+EXTRA = (
+    f"an object of {MAX_EXTRA} texts at most, of {MAX_TEXT} characters at most, by keys of 1 to 32"
+    " letters, digits and _"
+)
+_EXTRA_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
 _ID = re.compile(r"[!-~]{1,64}")
 _PUBLIC_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ROLE_COLOR = re.compile(r"#[0-9A-Fa-f]{6}")
@@ -195,10 +202,24 @@ def _flag(value: object) -> str | None:
     return None if isinstance(value, bool) else "true or false"
 
 
+def _extra(value: object) -> str | None:
+    is_valid = (
+        isinstance(value, dict)
+        and len(value) <= MAX_EXTRA
+        and all(_EXTRA_KEY.fullmatch(key) and key not in PROTOTYPE_WORDS for key in value)
+        and all(
+            isinstance(text, str) and text.strip() and len(text) <= MAX_TEXT
+            for text in value.values()
+        )
+    )
+    return None if is_valid else EXTRA
+
+
 USER: Mapping[str, Check] = {
     "username": _text(MAX_TEXT),
     "status": _status,
     "roleColor": _role_color,
+    "extra": _extra,
 }
 USER_ATTRIBUTES = {"roleColor": "role_color"}
 SERVER: Mapping[str, Check] = {

@@ -21,6 +21,8 @@ class UsersFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     username: str = "username"
     status: str = "status"
     role_color: str = "roleColor"
+    extra: dict[str, str] = field(default_factory=dict)
+    """Further texts: a key of ``User.extra``, and its path."""
 
 
 class ServersFields(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,8 +74,6 @@ class HttpConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Push: the path below which they push."""
 
     def __post_init__(self) -> None:
-        if self.users_url is None and not self.push:
-            raise ValueError("expected users_url (to pull), or push.NAME.secret (to push)")
         for key in ("users_url", "servers_url"):
             _check_url(key, getattr(self, key))
         if self.users_url is not None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
+from msgspec import UnsetType
 
 from d_back_core import UNSET, Server, User
 from d_back_http.config import HttpConfig
@@ -25,6 +26,7 @@ def users(body: bytes, config: HttpConfig) -> dict[str, User]:
             username=_at(row, fields.username),
             status=status,
             role_color=_at(row, fields.role_color),
+            extra=_extra(row, fields.extra),
         )
     return found
 
@@ -42,6 +44,12 @@ def servers(body: bytes, config: HttpConfig) -> dict[str, Server]:
         )
         for server_id, row in _rows(body, config.servers_at, "servers_at", fields.server_id)
     }
+
+
+def _extra(row: Mapping[str, Any], paths: Mapping[str, str]) -> Mapping[str, str] | UnsetType:
+    """Return the further texts that the record has; UNSET without any path."""
+    found = {key: _at(row, path) for key, path in paths.items()}
+    return {key: text for key, text in found.items() if isinstance(text, str)} if paths else UNSET
 
 
 def _rows(body: bytes, at: str, key: str, id_path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from d_back_http.bodies import MAX_MESSAGE, MAX_TEXT, STATUSES
+from d_back_http.bodies import MAX_EXTRA, MAX_MESSAGE, MAX_TEXT, STATUSES
 
 JsonObject = dict[str, Any]
 
@@ -22,6 +22,12 @@ SCHEMAS: JsonObject = {
             "username": _NAME,
             "status": {"enum": [*STATUSES, None]},
             "roleColor": {"type": ["string", "null"], "pattern": "^#[0-9A-Fa-f]{6}$"},
+            "extra": {
+                "type": ["object", "null"],
+                "maxProperties": MAX_EXTRA,
+                "propertyNames": {"pattern": "^[A-Za-z][A-Za-z0-9_]{0,31}$"},
+                "additionalProperties": {"type": "string", "minLength": 1, "maxLength": MAX_TEXT},
+            },
         }
     ),
     "Users": {

@@ -5,7 +5,7 @@ from contextlib import aclosing
 
 from starlette.routing import BaseRoute
 
-from d_back_core import Context, Event, Server, User, hookimpl
+from d_back_core import ConfigError, Context, Event, Server, User, hookimpl
 from d_back_http.config import HttpConfig
 from d_back_http.pending import Pending
 from d_back_http.polling import Polling
@@ -29,6 +29,9 @@ class HttpProvider:
     @hookimpl
     async def start(self, context: Context) -> None:
         """Ask the API for its servers, and begin to poll it."""
+        if self._config.users_url is None and not self._config.push:
+            # Not in `HttpConfig`: what `d-back init` writes has neither, and can be checked.
+            raise ConfigError("expected users_url (to pull), or push.NAME.secret (to push)")
         self._pending = pending = Pending()
         if self._config.users_url is not None:
             self._polling = Polling(self._config, context, pending)

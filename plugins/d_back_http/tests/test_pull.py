@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from http_api import ADA, BO, SECRET, pulling
 
-from d_back_core import UNSET, Reload, Server, User
+from d_back_core import UNSET, ConfigError, Reload, Server, User
 from d_back_core.models import EffectiveUser
 from d_back_http import HttpConfig, HttpProvider, UsersFields
 from d_back_http.failure import HttpError
@@ -59,6 +59,15 @@ async def test_shapes(api: Api, begin: Begin, rows: Any, options: dict[str, Any]
     assert await provider.servers() == {
         "1": Server(name="Plaza", id="plaza", default=True, passworded=UNSET, enabled=UNSET)
     }
+
+
+async def test_extra_texts(api: Api, begin: Begin) -> None:
+    """Further texts are named one by one; what is not a text is left out."""
+    api.users["1"] = {"7": {"username": "Ada", "profile": {"avatar": "7.png"}, "mood": 5}}
+    fields = UsersFields(extra={"avatar": "profile.avatar", "activity": "mood"})
+    users = await (await begin(api, users_fields=fields)).users("1")
+    assert users is not None
+    assert users["7"].extra == {"avatar": "7.png"}
 
 
 @pytest.mark.parametrize("kind", ["etags", "dates"])
@@ -242,7 +251,6 @@ async def test_a_fixed_list_of_servers(api: Api, begin: Begin) -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({}, "expected users_url (to pull), or push.NAME.secret (to push)"),
         ({"users_url": "ftp://x/{server_id}"}, "users_url: expected http://… or https://…"),
         ({"users_url": "http://x/1"}, "users_url: expected servers_url or server_names as well"),
         (
@@ -268,6 +276,14 @@ def test_wrong_configurations(options: dict[str, Any], text: str) -> None:
     with pytest.raises(ValueError) as raised:  # noqa: PT011  compared as a whole
         HttpConfig(**options)
     assert str(raised.value) == text
+
+
+async def test_nothing_to_do(health: Health) -> None:
+    """Without any option it says what is missing, and is not tried again."""
+    provider = HttpProvider(HttpConfig())
+    with pytest.raises(ConfigError, match=r"^expected users_url \(to pull\), or push.NAME.secret"):
+        await provider.start(health.context())
+    await provider.stop()
 
 
 async def test_live(api: Api, serve: Serve, join: Join) -> None:

@@ -61,6 +61,14 @@ async def test_what_is_pushed_is_shown(serve: Serve, join: Join, push: Push) -> 
     await world.until(lambda w: set(w.users) == {"10"})
 
 
+async def test_extra_texts(serve: Serve, push: Push) -> None:
+    """They are part of a user; a newer mapping replaces them, and null clears them."""
+    server = await filled(serve, push)
+    for extra in ({"avatar": "https://example.org/7.png"}, {"pronouns": "she"}, None):
+        assert (await push(server, "PATCH", "/http/1/users/7", {"extra": extra}))[0] == 204
+        assert pushed_of(server)[1]["1"]["7"].extra == extra
+
+
 async def test_messages(serve: Serve, join: Join, push: Push) -> None:
     """They are sent once, also if the program does not know and sends them again."""
     server = await filled(serve, push)
@@ -272,7 +280,7 @@ WRONG: list[tuple[str, str, object, int, str]] = [
         "1/users",
         {"7": {"name": "Ada"}},
         422,
-        "7.name: is not a known field (known: username, status, roleColor)",
+        "7.name: is not a known field (known: username, status, roleColor, extra)",
     ),
     (
         "PUT",
@@ -337,6 +345,20 @@ WRONG: list[tuple[str, str, object, int, str]] = [
         422,
         "7.roleColor: is 16711680, expected a colour such as #ff6b6b",
     ),
+    (
+        "PATCH",
+        "1/users/7",
+        {"extra": {"a b": "x"}},
+        422,
+        "extra: is an object, expected {EXTRA}",
+    ),
+    (
+        "PATCH",
+        "1/users/7",
+        {"extra": {"avatar": 7}},
+        422,
+        "extra: is an object, expected {EXTRA}",
+    ),
     ("PATCH", "1/users/7", b"", 400, "the body is empty, expected a JSON object"),
     ("PATCH", "1/users/7", [], 422, "the body is an array, expected a JSON object"),
     (
@@ -344,7 +366,7 @@ WRONG: list[tuple[str, str, object, int, str]] = [
         "1/users/7",
         {"role_color": "#000000"},
         422,
-        "role_color: is not a known field (known: username, status, roleColor)",
+        "role_color: is not a known field (known: username, status, roleColor, extra)",
     ),
     (
         "PATCH",
@@ -416,6 +438,7 @@ async def test_wrong_requests(
     answered, content = await push(server, method, f"/http/{path}", body)
     error = content["error"]
     sentence = sentence.replace("{ID}", bodies.ID).replace("{TEXT}", TEXT)
+    sentence = sentence.replace("{EXTRA}", bodies.EXTRA)
     expected = re.escape(sentence).replace("…", ".*")
     assert re.fullmatch(expected, error["message"]), error["message"]
     assert answered == status

@@ -16,7 +16,7 @@ from d_back_core.providers.entry_points import CORE, installed
 
 PREFIX = "d-back-"
 MAX_NAME = 50
-RESERVED = frozenset({"callbacks", "compat", "core", "testing", "watch"})
+RESERVED = frozenset({"callbacks", "compat", "core", "tables", "testing", "watch"})
 """Distributions of d-back that are not providers, and the provider of the embedding callbacks."""
 FILES = {
     ".github/workflows/ci.yml": "ci.yml",

@@ -130,7 +130,7 @@ OPERATOR = {"Authorization": f"Bearer {TOKEN}"}
 async def test_the_chain_is_shown_to_the_operator() -> None:
     """With the token: providers but the page itself, errors, and who answers."""
     async with gateway({"club": club()}, page=PROTECTED) as server:
-        told = (200, {"operator": True, "token": True})
+        told = (200, {"operator": True, "token": True, "channels": {}})
         assert await asked(server, "/page/operator", **OPERATOR) == told
         await asked(server, "/api/servers/club")  # now it is held
         status, chain = await asked(server, "/page/chain", **OPERATOR)
@@ -159,7 +159,7 @@ async def test_r32_the_chain_is_denied_by_default(
     this machine looks like a browser on it."""
     async with gateway({"club": club()}, page=page) as server:
         assert (await asked(server, "/page/chain", **headers))[0] == 401
-        told = (200, {"operator": False, "token": page is PROTECTED})
+        told = (200, {"operator": False, "token": page is PROTECTED, "channels": {}})
         assert await asked(server, "/page/operator", **headers) == told
 
 

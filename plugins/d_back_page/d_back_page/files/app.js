@@ -35,7 +35,7 @@ const plaza = new Plaza(world, (uid) => {
 const spark = new Spark();
 const talk = new Talk(world);
 const door = new Door(link);
-const chain = new Chain(world, link);
+const chain = new Chain(world, link, ({ channels }) => talk.rename(channels));
 
 door.left = () => (world.epoch ? showPicked() : join(null));
 

@@ -12,7 +12,9 @@ const SHOWN = 200; // deltas of one exchange
 const KEY = "d-back operator";
 
 export class Chain {
-  constructor(world, link) {
+  /** `told(standing)` is called with what the gateway says to this page. */
+  constructor(world, link, told) {
+    this.told = told;
     this.world = world;
     this.link = link;
     this.panel = document.querySelector("#chain");
@@ -42,6 +44,7 @@ export class Chain {
   async begin() {
     const standing = await this.#get("page/operator");
     if (standing === null) return false;
+    this.told(standing);
     this.opener.hidden = !standing.operator;
     this.asker.hidden = standing.operator || !standing.token;
     clearTimeout(this.timer);

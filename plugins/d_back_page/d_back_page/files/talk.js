@@ -31,6 +31,14 @@ export class Talk {
     this.hush.hidden = false;
   }
 
+  /** Use these names, by the channels' ids. */
+  rename(names) {
+    this.names = names;
+    for (const line of this.log.children) {
+      line.querySelector(".where").textContent = this.#nameOf(line.said.channel);
+    }
+  }
+
   /** The protocol has no names of channels: the end of the id tells them apart. */
   #nameOf(channel) {
     return `#${cut(this.names[channel] ?? channel.slice(-4), 24)}`;

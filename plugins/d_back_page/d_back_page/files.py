@@ -1,7 +1,8 @@
 """The page's files, as they are served: read once, known by their paths."""
 
 import hashlib
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from importlib.resources import files as resources
 from pathlib import Path
 
@@ -23,15 +24,19 @@ TYPES = {
     ".woff2": "font/woff2",
 }
 INDEX = "index.html"
+FRAME = "frame.html"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; img-src 'self'; "
     "manifest-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'"
+    "frame-ancestors "
 )
-"""Nothing but what this gateway serves; no inline script or style, no frame around it."""
+"""Nothing but what this gateway serves; no inline script or style."""
+NOBODY = "'none'"
+SERVER = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""A public id or server_id in a path."""
 HEADERS = {
     "Cache-Control": "no-cache",
-    "Content-Security-Policy": POLICY,
+    "Content-Security-Policy": POLICY + NOBODY,
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
@@ -53,7 +58,8 @@ def module(name: str) -> bytes:
 class Files:
     """All files of the page, in memory: they are few and small."""
 
-    def __init__(self) -> None:
+    def __init__(self, frame_ancestors: Sequence[str] = ()) -> None:
+        self._framed = {"Content-Security-Policy": POLICY + (" ".join(frame_ancestors) or NOBODY)}
         self._bodies: dict[str, bytes] = {}
         self._headers: dict[str, dict[str, str]] = {}
         for file in resources("d_back_page").joinpath("files").iterdir():
@@ -85,9 +91,17 @@ class Files:
             raise HTTPException(404)
         return self._response(name, request)
 
-    def _response(self, name: str, request: Request) -> Response:
+    async def frame(self, request: Request) -> Response:
+        """Return the page that shows one server, for the frames of other pages."""
+        if SERVER.fullmatch(request.path_params["server"]) is None:
+            raise HTTPException(404)
+        return self._response(FRAME, request, self._framed)
+
+    def _response(
+        self, name: str, request: Request, further: Mapping[str, str] | None = None
+    ) -> Response:
         """Return the file, or 304 if the client has it already."""
-        headers = self._headers[name]
+        headers = {**self._headers[name], **(further or {})}
         known = [tag.strip().removeprefix("W/") for tag in _header(request, "if-none-match")]
         if headers["ETag"] in known:
             return Response(status_code=304, headers=headers)

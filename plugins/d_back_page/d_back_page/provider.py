@@ -1,6 +1,7 @@
 """The provider: serves the page, and to operators what it shows of the chain."""
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -11,6 +12,7 @@ from starlette.routing import BaseRoute, Route
 from d_back_core import Context, ProviderStats, Secret, ServerStats, Stats, hookimpl
 from d_back_page.files import Files
 
+ORIGIN = re.compile(r"https?://(\*\.)?[A-Za-z0-9.-]+(:\d{1,5})?|\*")
 MIN_TOKEN = 16
 """Characters: what can be guessed as often as one likes must not be guessable."""
 
@@ -20,9 +22,20 @@ class PageConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     token: Secret | None = None
     """Opens the operator's panel. Unset: it does not open."""
+    frame_ancestors: tuple[str, ...] = ()
+    """Origins of pages that may show ``/embed/SERVER`` in a frame; ``*``: all. Empty: none."""
+    channels: dict[str, str] = {}
+    """Names of channels by their ids, for the chat."""
 
     def __post_init__(self) -> None:
-        """Refuse a token that could be guessed, or that nobody could offer."""
+        """Refuse an origin that a policy cannot name, and a token that could be guessed, or that
+        nobody could offer."""
+        for origin in self.frame_ancestors:
+            if ORIGIN.fullmatch(origin) is None:
+                raise ValueError(
+                    f"frame_ancestors: '{origin}' is not an origin (https://example.org, "
+                    "https://*.example.org or *)"
+                )
         if self.token is None:
             return
         if self.token.is_hash:
@@ -38,6 +51,8 @@ class Standing(Struct, frozen=True, kw_only=True):
     """Whether ``/page/chain`` will be answered."""
     token: bool
     """Whether a token would help."""
+    channels: Mapping[str, str] = {}
+    """Names of channels by their ids."""
 
 
 class ChainState(Struct, frozen=True, kw_only=True):
@@ -60,7 +75,8 @@ class PageProvider:
 
     def __init__(self, config: PageConfig) -> None:
         self._token = config.token
-        self._files = Files()
+        self._channels = config.channels
+        self._files = Files(config.frame_ancestors)
         self._stats: Callable[[], Stats] = Stats
         self._name = ""
 
@@ -80,6 +96,7 @@ class PageProvider:
         return [
             Route("/", self._files.index),
             Route("/index.html", self._files.index),
+            Route("/embed/{server}", self._files.frame),
             Route("/page/operator", self._standing),
             Route("/page/chain", self._show_chain),
             Route("/page/v1/{name}", self._files.library),
@@ -88,7 +105,8 @@ class PageProvider:
 
     async def _standing(self, request: Request) -> Response:
         helps = self._token is not None
-        return _json(Standing(operator=self._admits(request), token=helps))
+        operator = self._admits(request)
+        return _json(Standing(operator=operator, token=helps, channels=self._channels))
 
     async def _show_chain(self, request: Request) -> Response:
         if self._admits(request):

@@ -21,6 +21,7 @@ from d_back_core import (
     UserRemoved,
 )
 from d_back_core.embedding.server import WebSocketServer
+from d_back_page import PageConfig
 from d_back_testing import ScriptedProvider
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -264,6 +265,21 @@ async def test_it_says_what_is_wrong(browser: Browser) -> None:
         await page.get_by_text("This community is protected.").wait_for()
         await page.get_by_text("This community is not available now.").wait_for()
         await page.get_by_text("Nobody is online.").wait_for()
+
+
+async def test_a_frame_shows_one_server(browser: Browser, tmp_path: Path) -> None:
+    """Where the operator allows the page; attributes come from the query."""
+    body = '<iframe src="GATEWAYembed/club?size=card&lang=de" title="Club" height="400"></iframe>'
+    page_config = PageConfig(frame_ancestors=("*",))
+    async with (
+        gateway({"club": club()}, page=page_config) as server,
+        foreign(browser, server, body) as page,
+    ):
+        frame = page.frame_locator("iframe")
+        await frame.get_by_text("Abwesend: 1").wait_for()
+        assert await frame.locator("li bdi").all_inner_texts() == ["Ada", "Bob", "Cid"]
+        assert await violations(page) == []
+        await page.screenshot(path=artefacts(tmp_path) / "community-frame.png")
 
 
 @pytest.mark.parametrize("address", ["javascript:alert(1)", "data:text/html,x", "http://[", ""])

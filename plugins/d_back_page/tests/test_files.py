@@ -52,6 +52,39 @@ async def test_other_paths_are_not_found(path: str) -> None:
     assert (await served(path)).status_code == 404
 
 
+@pytest.mark.parametrize(
+    ("origins", "allowed"),
+    [
+        ((), "'none'"),
+        (
+            ("https://club.example", "http://*.example.org:8080"),
+            "https://club.example http://*.example.org:8080",
+        ),
+        (("*",), "*"),
+    ],
+)
+async def test_only_named_pages_may_frame_a_server(origins: tuple[str, ...], allowed: str) -> None:
+    """The frame of a server has its own policy; the page itself is never framed."""
+    app = Starlette(routes=PageProvider(PageConfig(frame_ancestors=origins)).routes())
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://x") as client:
+        frame = await client.get("/embed/club")
+        page = await client.get("/")
+        strange = await client.get("/embed/cl%22ub")
+    assert frame.status_code == 200
+    assert frame.headers["Content-Security-Policy"].endswith(f"; frame-ancestors {allowed}")
+    assert page.headers["Content-Security-Policy"].endswith("; frame-ancestors 'none'")
+    assert strange.status_code == 404
+
+
+@pytest.mark.parametrize(
+    "origin", ["club.example", "https://a.example; script-src *", "'self'", ""]
+)
+async def test_an_origin_that_no_policy_can_name_is_an_error(origin: str) -> None:
+    """It would be ignored by browsers, or change the policy."""
+    with pytest.raises(ValueError, match="is not an origin"):
+        PageConfig(frame_ancestors=(origin,))
+
+
 async def test_what_the_client_has_is_not_sent_again() -> None:
     """304, with the same tag; another tag gets the file."""
     tag = (await served("/")).headers["ETag"]

@@ -96,13 +96,14 @@ async def test_all_is_reached_with_the_keyboard(browser: Browser) -> None:
         await visitor.until("document.querySelectorAll('.member').length === 4")
         await visitor.page.get_by_role("button", name="Chain").wait_for()
         order = []
-        for _ in range(10):
+        for _ in range(12):
             await visitor.page.keyboard.press("Tab")
             order.append(await focused(visitor))
             outline = "getComputedStyle(document.activeElement).outlineStyle"
             assert await visitor.page.evaluate(outline) != "none", order
-        wanted = ["", "server", "chain-open", "talk", "find", "", "", "", "", "members"]
-        assert order == wanted  # the skip link first, and four statuses
+        wanted = ["", "server", "chain-open", "motion", "embed-open", "talk", "find"]
+        # The skip link first; four statuses before the list.
+        assert order == [*wanted, "", "", "", "", "members"]
 
 
 async def test_the_list_is_walked_with_the_keyboard(browser: Browser) -> None:
@@ -133,6 +134,126 @@ async def test_the_list_is_walked_with_the_keyboard(browser: Browser) -> None:
         await members.get_by_role("option", selected=True).wait_for(state="detached")
         await visitor.page.get_by_role("button", name="Idle: 1").press("Enter")
         await until_active(visitor, "Bob, Idle")
+
+
+async def test_motion_has_a_switch(browser: Browser) -> None:
+    """It follows the system until somebody chooses, and the choice stays."""
+    server = gateway({"club": club()})
+    async with server, visiting(browser, server, reduced_motion="reduce") as visitor:
+        await visitor.open()
+        switch = visitor.page.get_by_role("button", name="Motion")
+        still = "document.body.classList.contains('still')"
+        assert await switch.get_attribute("aria-pressed") == "false"
+        assert await visitor.page.evaluate(still)
+        await switch.click()
+        assert await switch.get_attribute("aria-pressed") == "true"
+        await visitor.open()
+        assert not await visitor.page.evaluate(still)
+        await switch.click()
+        await visitor.page.emulate_media(reduced_motion="no-preference")
+        assert await visitor.page.evaluate(still)
+
+
+async def test_a_page_in_which_nothing_happens_draws_next_to_nothing(browser: Browser) -> None:
+    """Some time after the last event, only one cube in a while blinks."""
+    server = gateway({"club": town()})
+    async with server, visiting(browser, server) as visitor:
+        await visitor.page.add_init_script(COUNT_FRAMES)
+        await visitor.open()
+        await visitor.until("document.querySelectorAll('.member').length === 16")
+        await visitor.page.evaluate("window.later = 60_000")  # the clock of the page goes ahead
+        await visitor.drawn()
+        await visitor.page.wait_for_timeout(1000)  # what moves already comes to its end
+        await visitor.page.evaluate("window.drawn = 0")
+        await visitor.page.wait_for_timeout(8000)
+        assert await visitor.page.evaluate("window.drawn") <= 30
+        endless = "document.getAnimations().filter((each) => each.playState === 'running').length"
+        assert await visitor.page.evaluate(endless) == 0
+
+
+COUNT_FRAMES = """
+    window.drawn = window.later = 0;
+    const [ask, now] = [requestAnimationFrame.bind(window), Date.now];
+    window.requestAnimationFrame = (draw) => ask((time) => { window.drawn += 1; draw(time); });
+    Date.now = () => now() + window.later;
+"""
+
+
+async def test_the_page_speaks_the_language_of_the_browser(
+    browser: Browser, tmp_path: Path
+) -> None:
+    """German words and numbers, and English for all other languages."""
+    server = gateway({"club": club()})
+    async with server, visiting(browser, server, locale="de-CH") as visitor:
+        await visitor.open()
+        await visitor.page.get_by_text("4 Mitglieder, 3 wach").wait_for()
+        await visitor.page.get_by_placeholder("Mitglied suchen").wait_for()
+        await visitor.page.get_by_role("button", name="Nicht stören: 1").wait_for()
+        assert await visitor.page.evaluate("document.documentElement.lang") == "de"
+        await visitor.shot(tmp_path, "german")
+        assert await violations(visitor) == []
+    async with server_of_club() as other, visiting(browser, other, locale="fr-FR") as visitor:
+        await visitor.open()
+        await visitor.page.get_by_text("4 members, 3 awake").wait_for()
+
+
+def server_of_club() -> WebSocketServer:
+    return gateway({"club": club()})
+
+
+async def test_a_wall_screen_shows_nothing_but_the_plaza(browser: Browser, tmp_path: Path) -> None:
+    """``?view=kiosk``: no bar, no list, no buttons."""
+    server = gateway({"club": club()})
+    async with server, visiting(browser, server) as visitor:
+        await visitor.open("?view=kiosk")
+        await visitor.page.get_by_text("4 members, 3 awake").wait_for()
+        box = await visitor.page.locator("#plaza").bounding_box()
+        assert box == {"x": 0, "y": 0, "width": 1280, "height": 800}
+        shown = "button:visible, select:visible, input:visible, #members:visible"
+        assert await visitor.page.locator(shown).count() == 0
+        await visitor.shot(tmp_path, "kiosk")
+
+
+async def test_names_and_bubbles_hide_no_other(browser: Browser) -> None:
+    """Five who speak at once, and everybody's name: what is shown does not overlap."""
+    script = town()
+    server = gateway({"club": script})
+    async with server, visiting(browser, server, reduced_motion="reduce") as visitor:
+        await visitor.open()
+        await visitor.until("document.querySelectorAll('.tags > span:not([hidden])').length > 3")
+        assert await visitor.page.evaluate(OVERLAPS) == 0
+        for uid in ("1", "4", "5", "6", "8"):
+            text = f"a sentence that is not so short, of {uid}"
+            script.emit(Message(server_id="1", uid=uid, message=text, channel="7"))
+        await visitor.until("document.querySelectorAll('.bubble').length === 5")
+        await visitor.until(f"{OVERLAPS} === 0")
+
+
+OVERLAPS = """(() => {
+    const shown = [...document.querySelectorAll(".bubble:not(.behind) .said, .tags bdi")]
+        .map((each) => each.getBoundingClientRect()).filter((each) => each.width);
+    let count = 0;
+    shown.forEach((a, at) => shown.slice(at + 1).forEach((b) => {
+        const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+        const down = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+        if (across > 1 && down > 1) count += 1;
+    }));
+    return count;
+})()"""
+
+
+async def test_the_lines_for_another_page_are_offered(browser: Browser) -> None:
+    """They name this gateway and this server."""
+    server = gateway({"club": club()})
+    async with server, visiting(browser, server) as visitor:
+        await visitor.open()
+        await visitor.page.get_by_role("button", name="Embed").click()
+        lines = await visitor.page.get_by_label("Lines to copy").input_value()
+        assert lines == (
+            f'<script type="module" src="{visitor.url}page/v1/d-back-community.js"></script>\n'
+            '<d-back-community server="club"></d-back-community>'
+        )
+        assert await violations(visitor) == []
 
 
 async def until_active(visitor: Visitor, label: str) -> None:

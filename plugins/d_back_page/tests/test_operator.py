@@ -7,7 +7,17 @@ from typing import Any
 
 import msgspec
 import pytest
-from page_browser import MEMBERS, ONE, PROTECTED, TOKEN, Visitor, club, gateway, visiting
+from page_browser import (
+    LOST,
+    MEMBERS,
+    ONE,
+    PROTECTED,
+    TOKEN,
+    Visitor,
+    club,
+    gateway,
+    visiting,
+)
 from playwright.async_api import Browser
 
 from d_back_core import Secret, Server, User
@@ -120,7 +130,7 @@ OPERATOR = {"Authorization": f"Bearer {TOKEN}"}
 async def test_the_chain_is_shown_to_the_operator() -> None:
     """With the token: providers but the page itself, errors, and who answers."""
     async with gateway({"club": club()}, page=PROTECTED) as server:
-        told = (200, {"operator": True, "token": True})
+        told = (200, {"operator": True, "token": True, "channels": {}})
         assert await asked(server, "/page/operator", **OPERATOR) == told
         await asked(server, "/api/servers/club")  # now it is held
         status, chain = await asked(server, "/page/chain", **OPERATOR)
@@ -149,7 +159,7 @@ async def test_r32_the_chain_is_denied_by_default(
     this machine looks like a browser on it."""
     async with gateway({"club": club()}, page=page) as server:
         assert (await asked(server, "/page/chain", **headers))[0] == 401
-        told = (200, {"operator": False, "token": page is PROTECTED})
+        told = (200, {"operator": False, "token": page is PROTECTED, "channels": {}})
         assert await asked(server, "/page/operator", **headers) == told
 
 
@@ -192,3 +202,25 @@ async def test_a_hash_is_no_token() -> None:
     """Nobody could offer it."""
     with pytest.raises(ValueError, match="got a hash"):
         PageConfig(token=Secret("scrypt$16384$salt$8$1$" + "x" * 88))
+
+
+async def test_after_a_lost_line_the_panel_says_that_it_does_not_know(browser: Browser) -> None:
+    """What it shows may be wrong by then; once the line is back, it says so no more."""
+    script = club()
+    async with (
+        gateway({"club": script}, page=PROTECTED) as server,
+        visiting(browser, server) as visitor,
+    ):
+        visitor.tolerated = LOST
+        await visitor.be_operator()
+        await visitor.open()
+        opener = visitor.page.get_by_role("button", name="Chain")
+        await opener.click()
+        await visitor.page.locator("#answers li").wait_for()
+        assert not await visitor.page.locator("#chain-stale").is_visible()
+        await server.stop()
+        await visitor.page.get_by_text("This is what was known").wait_for()
+        assert await opener.get_attribute("data-health") == "unknown"
+        async with gateway({"club": club()}, port=server.port, page=PROTECTED):
+            await visitor.page.locator("#chain-stale").wait_for(state="hidden")
+            await visitor.until("document.querySelector('#chain-open').dataset.health === 'ready'")

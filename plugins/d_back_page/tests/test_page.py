@@ -20,6 +20,7 @@ from d_back_core import (
     UserChanged,
     UserRemoved,
 )
+from d_back_page import PageConfig
 from d_back_testing import ScriptedProvider
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -146,6 +147,26 @@ async def test_an_edited_message_changes_and_a_deleted_one_goes_at_once(
         script.emit(MessageDeleted(server_id="1", channel="7", id="2"))
         await visitor.until("document.querySelectorAll('#talk p, .bubble').length === 0")
         assert await visitor.page.locator("#hush").is_visible()
+
+
+async def test_chat_names_its_channels_if_there_are_several(browser: Browser) -> None:
+    """By the operator's names, else by the end of the id."""
+    script = club()
+    config = PageConfig(channels={"527964146659229701": "lobby"})
+    async with (
+        gateway({"club": script}, page=config) as server,
+        visiting(browser, server) as visitor,
+    ):
+        await visitor.open()
+        script.emit(Message(server_id="1", uid="11", message="one", channel="527964146659229701"))
+        await visitor.until("document.querySelectorAll('#talk p').length === 1")
+        assert not await visitor.page.locator("#talk .where").is_visible()
+        script.emit(Message(server_id="1", uid="12", message="two", channel="527964146659229702"))
+        await visitor.until("document.querySelectorAll('#talk p').length === 2")
+        await visitor.until(
+            "[...document.querySelectorAll('#talk .where')]"
+            ".map((each) => each.innerText).join() === '#lobby,#9702'"
+        )
 
 
 async def test_the_list_of_servers_follows_its_updates(browser: Browser) -> None:

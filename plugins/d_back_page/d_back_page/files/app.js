@@ -1,12 +1,17 @@
 // The page: what is connected with what.
 
+// Before the others: they add words of their own to the document.
+import "./start.js";
+
 import { Chain } from "./chain.js";
 import { Door } from "./door.js";
+import { offerEmbedding } from "./embed.js";
 import { List } from "./list.js";
 import { Plaza } from "./plaza.js";
 import { Spark } from "./spark.js";
 import { Talk } from "./talk.js";
 import { World } from "./world.js";
+import { number, say } from "./words.js";
 import { cut, foreign, made, span } from "./text.js";
 import { connect } from "./v1/d-back-client.js";
 
@@ -30,7 +35,7 @@ const plaza = new Plaza(world, (uid) => {
 const spark = new Spark();
 const talk = new Talk(world);
 const door = new Door(link);
-const chain = new Chain(world, link);
+const chain = new Chain(world, link, ({ channels }) => talk.rename(channels));
 
 door.left = () => (world.epoch ? showPicked() : join(null));
 
@@ -54,12 +59,13 @@ function showServers() {
   const servers = [...link.servers.values()];
   select.replaceChildren(
     ...servers.map((server) => {
-      const closed = server.passworded ? " (closed)" : "";
-      return made("option", { value: server.id }, cut(server.name, 50) + closed);
+      const name = cut(server.name, 50);
+      const words = server.passworded ? say("{0} (closed)", name) : name;
+      return made("option", { value: server.id }, words);
     }),
   );
   select.disabled = servers.length === 0;
-  if (!servers.length) select.append(made("option", {}, "No server"));
+  if (!servers.length) select.append(made("option", {}, say("No server")));
   showPicked();
 }
 
@@ -79,7 +85,7 @@ link.addEventListener("join", ({ detail }) => {
   history.replaceState(null, "", at);
   localStorage.setItem(LAST, world.publicId);
   showPicked();
-  if (detail.resumed) toast("Back again; nothing was missed.");
+  if (detail.resumed) toast(say("Back again; nothing was missed."));
   else spark.clear();
   showCensus();
   showScene();
@@ -90,18 +96,22 @@ link.addEventListener("error", ({ detail: { code, message, server: refused, answ
   switch (code) {
     case "unauthorized":
     case "authentication_failed":
-      door.ask(refused, name ?? refused ?? "This server");
+      door.ask(refused, name ?? refused ?? say("This server"));
       if (answers && !world.epoch && [...link.servers.values()].some((each) => !each.passworded)) {
         join(null); // something to see behind the door, which also tells the client id
       }
       break;
     case "rate_limited":
-      if (answers) door.ask(refused, name ?? "This server", message);
+      if (answers) door.ask(refused, name ?? say("This server"), message);
       else toast(message);
       break;
     case "unknown_server":
     case "gone":
-      toast(code === "gone" ? `${world.name} is gone.` : "There is no such server any more.");
+      toast(
+        code === "gone"
+          ? say("{0} is gone.", world.name)
+          : say("There is no such server any more."),
+      );
       if (link.state !== "live") world.reset();
       if (refused !== null && link.state !== "live") join(null);
       break;
@@ -125,10 +135,12 @@ function showCensus() {
     census = false;
     const { size } = world.members;
     const { awake } = world;
-    const here = size === 1 ? "1 member" : `${size.toLocaleString()} members`;
+    const words = size === 1 ? "1 member, {1} awake" : "{0} members, {1} awake";
     find("#name").replaceChildren(foreign(world.name || "d-back", 40));
-    find("#census").textContent = world.epoch ? `${here}, ${awake.toLocaleString()} awake` : "";
-    document.title = world.epoch ? `${cut(world.name, 40)}: ${awake} awake` : "d-back";
+    find("#census").textContent = world.epoch ? say(words, number(size), number(awake)) : "";
+    document.title = world.epoch
+      ? say("{0}: {1} awake", cut(world.name, 40), number(awake))
+      : "d-back";
     showScene();
   });
 }
@@ -136,9 +148,11 @@ function showCensus() {
 function showScene() {
   const note = find("#scene-note");
   let words = "";
-  if (link.state === "live" && world.epoch && !world.members.size) words = "Nobody lives here yet.";
+  if (link.state === "live" && world.epoch && !world.members.size) {
+    words = say("Nobody lives here yet.");
+  }
   else if (homeless) {
-    words = "No server has opened yet. The gateway is there, and waits for a provider.";
+    words = say("No server has opened yet. The gateway is there, and waits for a provider.");
   }
   note.hidden = !words;
   if (note.textContent !== words) note.textContent = words;
@@ -161,7 +175,7 @@ const STATES = {
 
 function showState() {
   document.body.dataset.link = link.state;
-  find("#link span").textContent = homeless ? "Waiting" : STATES[link.state];
+  find("#link span").textContent = say(homeless ? "Waiting" : STATES[link.state]);
   showDowntime();
 }
 
@@ -178,13 +192,15 @@ function showDowntime() {
   else heardBefore ??= link.lastHeard || null;
   box.hidden = homeless || !(down || (link.state === "connecting" && link.failures > 0));
   if (box.hidden) return;
-  const since = heardBefore ? ` This is how it was ${span((Date.now() - heardBefore) / 1000)} ago.` : "";
+  const since = heardBefore
+    ? say(" This is how it was {0} ago.", span((Date.now() - heardBefore) / 1000))
+    : "";
   const wait = link.retryAt ? Math.max(0, Math.ceil((link.retryAt - Date.now()) / 1000)) : null;
   const words = {
-    offline: "This device is offline.",
-    refused: "The gateway has sent this page away.",
-    connecting: "The line is down. Trying now…",
-    lost: `The line is down. Trying again in ${wait} s.`,
+    offline: say("This device is offline."),
+    refused: say("The gateway has sent this page away."),
+    connecting: say("The line is down. Trying now…"),
+    lost: say("The line is down. Trying again in {0} s.", wait),
   }[link.state];
   find("#downtime-words").textContent = words + since;
   find("#retry").hidden = link.state === "connecting";
@@ -206,4 +222,5 @@ addEventListener("keydown", (event) => {
 });
 
 showState();
+offerEmbedding(link);
 await chain.begin();

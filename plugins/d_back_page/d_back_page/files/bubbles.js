@@ -5,7 +5,6 @@ import { isAbout, WORDS } from "./world.js";
 import { mayMove } from "./motion.js";
 
 const SPEAKING = 5; // bubbles at once
-const COVERED = 0.15; // of a bubble
 const LONGEST = 120; // letters in a bubble
 const LETTER = 28; // ms for each letter that is typed
 const STAYS = 4200; // ms after the last one
@@ -73,33 +72,56 @@ export class Bubbles {
       tag.remove();
       this.named.delete(uid);
     }
+    const spoken = this.#stack();
     const taken = [];
     const loud = (uid) => uid === this.picked || uid === this.pointed;
     const front = [...wanted].sort(
       (a, b) => loud(b) - loud(a) || this.plaza.topOf(b)[1] - this.plaza.topOf(a)[1],
     );
-    for (const uid of front) this.#tag(uid, members.get(uid), taken);
-    for (const [uid, { element }] of this.speaking) this.#move(element, uid, true);
-    this.#overlap();
+    const faces = members.size <= NAMED ? this.#faces(wanted) : [];
+    for (const uid of front) this.#tag(uid, members.get(uid), taken, [...spoken, ...faces]);
   }
 
-  /** Older bubbles fade where newer ones cover a good part of them. */
-  #overlap() {
-    const newer = [];
-    for (const { element, at } of [...this.speaking.values()].reverse()) {
-      const { offsetWidth: wide, offsetHeight: high } = element;
-      const box = { left: at[0] - wide / 2, right: at[0] + wide / 2, top: at[1] - high, bottom: at[1] };
-      const covered = newer.some((other) => {
-        const across = Math.min(other.right, box.right) - Math.max(other.left, box.left);
-        const down = Math.min(other.bottom, box.bottom) - Math.max(other.top, box.top);
-        return across > 0 && down > 0 && across * down > wide * high * COVERED;
-      });
-      element.classList.toggle("behind", covered);
-      newer.push(box);
+  /** Where the faces are that a name must not hide. */
+  #faces(uids) {
+    const { w } = this.plaza;
+    const faces = [];
+    for (const uid of uids) {
+      const [x, y] = this.plaza.topOf(uid);
+      const box = { left: x - w * 0.35, right: x + w * 0.35, top: y + w * 0.6, bottom: y + w * 0.9 };
+      faces.push({ uid, ...box });
     }
+    return faces;
   }
 
-  #tag(uid, member, taken) {
+  /** Place all bubbles so that none hides another: the ones in front stay, the others move up.
+   * Returns their boxes. */
+  #stack() {
+    for (const [uid, { element }] of this.speaking) this.#move(element, uid, true);
+    const placed = [];
+    const lowest = [...this.speaking.values()].filter((each) => !each.element.hidden);
+    for (const speech of lowest.sort((a, b) => b.at[1] - a.at[1])) {
+      const { offsetWidth: wide, offsetHeight: high } = speech.element;
+      const [x, wanted] = speech.at;
+      const box = { left: x - wide / 2, right: x + wide / 2, top: wanted - high - 10, bottom: wanted };
+      for (let other; (other = placed.find((each) => overlap(each, box))); ) {
+        box.bottom = other.top - 4;
+        box.top = box.bottom - high - 10;
+      }
+      // Without room above, the older one fades below the others.
+      const room = box.top >= 0;
+      if (!room) Object.assign(box, { top: wanted - high - 10, bottom: wanted });
+      speech.element.classList.toggle("behind", !room);
+      speech.element.style.setProperty("--stem", `${Math.round(wanted - box.bottom)}px`);
+      const [left, top] = [Math.round(x), Math.round(box.bottom)];
+      speech.element.style.transform = `translate(${left}px, ${top}px)`;
+      speech.element.style.zIndex = String(-placed.length); // its stem goes below the others
+      placed.push(box);
+    }
+    return placed;
+  }
+
+  #tag(uid, member, taken, hidden) {
     let tag = this.named.get(uid);
     if (!tag) {
       tag = made("span", {}, made("bdi"), made("small"));
@@ -116,9 +138,11 @@ export class Bubbles {
     const [x, y] = this.plaza.topOf(uid);
     // A rough width will do: measuring each would cost a layout.
     const half = 4 * name.length + 6;
-    const free = loud || !taken.some(([tx, ty, th]) => Math.abs(tx - x) < th + half && Math.abs(ty - y) < 19);
+    const box = { left: x - half, right: x + half, top: y - 20, bottom: y - 2 };
+    const clear = !taken.some((each) => overlap(each, box));
+    const free = loud || (clear && !hidden.some((each) => each.uid !== uid && overlap(each, box)));
     tag.hidden = !free;
-    if (free) taken.push([x, y, half]);
+    if (free) taken.push(box);
   }
 
   #move(element, uid, inside) {
@@ -174,14 +198,14 @@ export class Bubbles {
   #type(uid, speech) {
     speech.typed += 1;
     speech.words.textContent = speech.letters.slice(0, speech.typed).join("");
-    this.#move(speech.element, uid, true);
+    this.dirty();
     if (speech.typed >= speech.letters.length) return this.#finish(uid, speech);
     speech.timer = setTimeout(() => this.#type(uid, speech), LETTER);
   }
 
   #finish(uid, speech) {
     speech.words.textContent = speech.letters.join("");
-    this.#move(speech.element, uid, true);
+    this.dirty();
     speech.timer = setTimeout(() => {
       speech.element.classList.add("leaving");
       speech.timer = setTimeout(() => this.#hush(uid), 300);
@@ -200,4 +224,8 @@ export class Bubbles {
 
 function lettersOf(message) {
   return split(cut(message, LONGEST), LONGEST + 1);
+}
+
+function overlap(a, b) {
+  return a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
 }

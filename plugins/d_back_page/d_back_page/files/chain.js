@@ -2,15 +2,19 @@
 
 import { cut, foreign, made, span } from "./text.js";
 import { WORDS } from "./world.js";
+import { say } from "./words.js";
 
-const EVERY = 2000; // ms
+const EVERY = 2000; // ms, while the panel is open
+const SELDOM = 15_000; // while it is closed
 const SOON = 200;
 const KEPT = 12;
 const SHOWN = 200; // deltas of one exchange
 const KEY = "d-back operator";
 
 export class Chain {
-  constructor(world, link) {
+  /** `told(standing)` is called with what the gateway says to this page. */
+  constructor(world, link, told) {
+    this.told = told;
     this.world = world;
     this.link = link;
     this.panel = document.querySelector("#chain");
@@ -22,6 +26,7 @@ export class Chain {
     this.hurried = false;
     this.timer = null;
     this.asking = false;
+    this.known = 0; // when what is shown was true, in ms since 1970
     this.opener.addEventListener("click", () => this.#show(this.panel.hidden));
     document.querySelector("#chain-close").addEventListener("click", () => this.#show(false));
     this.panel.addEventListener("keydown", (event) => {
@@ -31,6 +36,7 @@ export class Chain {
     document.querySelector("#keys-leave").addEventListener("click", () => this.keys.close());
     document.querySelector("#keys-form").addEventListener("submit", (event) => this.#unlock(event));
     link.addEventListener("join", () => this.begin()); // it may be another gateway now
+    link.addEventListener("state", () => this.#doubt());
     world.addEventListener("change", () => this.soon());
   }
 
@@ -38,6 +44,7 @@ export class Chain {
   async begin() {
     const standing = await this.#get("page/operator");
     if (standing === null) return false;
+    this.told(standing);
     this.opener.hidden = !standing.operator;
     this.asker.hidden = standing.operator || !standing.token;
     clearTimeout(this.timer);
@@ -71,9 +78,28 @@ export class Chain {
     const wanted = !document.hidden && this.link.state !== "offline";
     const state = wanted ? await this.#get("page/chain") : null;
     this.asking = false;
-    if (state) this.#draw(state);
+    if (state) {
+      this.known = Date.now();
+      this.#draw(state);
+    }
+    this.#doubt();
     clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.#poll(), EVERY);
+    this.timer = setTimeout(() => this.#poll(), this.panel.hidden ? SELDOM : EVERY);
+  }
+
+  /** Say so if what is shown may be wrong by now. */
+  #doubt() {
+    const down = ["lost", "offline", "refused"].includes(this.link.state);
+    const old = Date.now() - this.known > (this.panel.hidden ? SELDOM : EVERY) + SELDOM;
+    const note = document.querySelector("#chain-stale");
+    const doubtful = this.known > 0 && (down || old);
+    note.hidden = !doubtful;
+    this.panel.classList.toggle("stale", doubtful);
+    if (!doubtful) return;
+    const ago = span((Date.now() - this.known) / 1000);
+    note.textContent = say("The connection is down. This is what was known {0} ago.", ago);
+    this.opener.dataset.health = "unknown";
+    this.opener.title = say("Not known");
   }
 
   #draw(state) {
@@ -81,7 +107,7 @@ export class Chain {
       state.providers.some((each) => each.health === health && each.mode),
     );
     this.opener.dataset.health = worst ?? "ready";
-    this.opener.title = worst ? `A provider is ${worst}` : "All providers are ready";
+    this.opener.title = worst ? say("A provider is {0}", worst) : say("All providers are ready");
     const using = new Set(state.servers.flatMap((each) => each.providers));
     replace("#providers", state.providers.map((each) => provider(each, state, using)));
     replace("#answers", state.servers.map((each) => this.#answer(each)));
@@ -159,7 +185,7 @@ export class Chain {
       this.#show(true);
     } else {
       this.token = null;
-      this.#askToken("That is not the token.");
+      this.#askToken(say("That is not the token."));
     }
   }
 }

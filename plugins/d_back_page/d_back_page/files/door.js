@@ -2,6 +2,7 @@
 // to this page with a token in the fragment). Passwords stay in memory, a token in this tab.
 
 import { cut } from "./text.js";
+import { say } from "./words.js";
 
 const AUTHORIZE = "https://discord.com/oauth2/authorize";
 const TOKEN = "d-back token";
@@ -52,8 +53,8 @@ export class Door {
     this.words.replaceChildren();
     const bold = document.createElement("bdi");
     bold.textContent = cut(name, 60);
-    this.words.append(bold, " is not open to everybody.");
-    this.error.textContent = complaint ?? (tried ? "That did not open it." : "");
+    this.words.append(bold, say(" is not open to everybody."));
+    this.error.textContent = complaint ?? (tried ? say("That did not open it.") : "");
     this.#offer();
     if (!this.dialog.open) this.dialog.showModal();
     this.password.value = "";

@@ -1,12 +1,13 @@
 // The members as a list that holds any number of them: only those in sight are in the document.
 
 import { STATUSES, WORDS } from "./world.js";
+import { locale, number, say } from "./words.js";
 import { cut, folded, made } from "./text.js";
 
 const ROW = 40; // px, as in style.css
 const BEYOND = 6; // rows that are ready above and below what is in sight
 
-const compact = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });
+const compact = new Intl.NumberFormat(locale, { notation: "compact", maximumFractionDigits: 1 });
 
 export class List {
   /** `chosen(uid or null)` is called when somebody is picked. */
@@ -156,7 +157,7 @@ export class List {
       row.removeAttribute(name);
     }
     row.children[1].textContent = WORDS[status];
-    row.children[2].textContent = members.length.toLocaleString();
+    row.children[2].textContent = number(members.length);
   }
 
   #member(row, member, index) {
@@ -184,7 +185,7 @@ export class List {
 
   #tabs() {
     for (const status of STATUSES) {
-      const tab = made("button", { type: "button", "data-status": status }, made("i"), made("b"));
+      const tab = made("button", { type: "button", "data-status": status }, made("i"), made("span", {}, WORDS[status]), made("b"));
       tab.addEventListener("click", () => this.#jump(status));
       this.nav.append(tab);
     }
@@ -194,7 +195,7 @@ export class List {
     for (const tab of this.nav.children) {
       const { status } = tab.dataset;
       const section = this.sections.find((each) => each.status === status);
-      const count = (section ? section.members.length : 0).toLocaleString();
+      const count = number(section ? section.members.length : 0);
       const label = `${WORDS[status]}: ${count}`;
       if (tab.getAttribute("aria-label") === label) continue;
       tab.lastChild.textContent = compact.format(section ? section.members.length : 0);
@@ -204,7 +205,7 @@ export class List {
     }
     const nobody = this.query && !this.length;
     this.box.classList.toggle("empty", !this.length);
-    const words = nobody ? `Nobody here is called “${cut(this.find.value.trim(), 40)}”.` : "";
+    const words = nobody ? say("Nobody here is called “{0}”.", cut(this.find.value.trim(), 40)) : "";
     if (this.none.textContent !== words) this.none.textContent = words;
   }
 

@@ -7,6 +7,9 @@ import { Island } from "./island.js";
 import { frames, mayMove } from "./motion.js";
 
 const AMBIENT = 650; // ms between two little things that happen by themselves
+const LIVELY = 20_000; // ms after an event or a look during which they do
+const DOZE = 12; // after that only one in so many
+const VILLAGE = 60; // members up to whose number they sit where they like
 const MOVING = 60; // cubes that move at once; more are simply drawn where they are
 const SLICE = 2500; // cells that are drawn in one frame
 const HOP = 420; // ms
@@ -28,6 +31,8 @@ export class Plaza {
     this.cellOf = new Map(); // uid → cell
     this.moves = new Map(); // uid → {from, to, began, lasts, kind}
     this.changed = new Set(); // cells
+    this.stirred = Date.now(); // the last event or look
+    this.beats = 0;
     this.building = null; // a generator that draws the crowd anew
     this.ask = frames((now) => this.#frame(now));
     this.bubbles = new Bubbles(this, world);
@@ -41,6 +46,7 @@ export class Plaza {
       chosen(uid);
     });
     this.box.addEventListener("pointermove", (event) => {
+      this.stirred = Date.now();
       if (event.pointerType === "mouse") this.bubbles.point(this.#under(event)?.who ?? null);
     });
     this.box.addEventListener("pointerleave", () => this.bubbles.point(null));
@@ -63,6 +69,7 @@ export class Plaza {
 
   /** Draw attention to somebody. */
   nudge(uid) {
+    this.stirred = Date.now();
     this.#move(uid, "hop");
   }
 
@@ -80,8 +87,9 @@ export class Plaza {
     this.next = 0;
     let seat = 0;
     for (const group of groups.values()) {
-      const shuffled = [...group].sort((a, b) => mixed(a.uid) - mixed(b.uid));
-      for (const member of shuffled) this.#seat(member, this.island.seats[seat++]);
+      const seats = this.island.seats.slice(seat, (seat += group.length));
+      const order = members.size > VILLAGE ? byColour(seats) : (a, b) => mixed(a.uid) - mixed(b.uid);
+      [...group].sort(order).forEach((member, at) => this.#seat(member, seats[at]));
     }
     this.#resize();
   }
@@ -119,6 +127,7 @@ export class Plaza {
   }
 
   #change({ member, was }) {
+    this.stirred = Date.now();
     if (!member) {
       const cell = this.cellOf.get(was.uid);
       this.cellOf.delete(was.uid);
@@ -162,6 +171,14 @@ export class Plaza {
   #live() {
     if (!mayMove() || this.w < 4 || document.body.dataset.link !== "live") return;
     const awake = this.world.groups.get("online");
+    if (!awake.length) return;
+    this.beats += 1;
+    if (Date.now() - this.stirred > LIVELY) {
+      // Each frame costs, also in a page that nobody looks at: let one of them blink now and then.
+      const dozing = awake[Math.floor(Math.random() * awake.length)];
+      if (this.beats % DOZE === 0) this.#move(dozing.uid, "blink");
+      return;
+    }
     const many = Math.min(5, Math.ceil(awake.length / 14));
     for (let each = 0; each < many; each += 1) {
       const member = awake[Math.floor(Math.random() * awake.length)];
@@ -267,9 +284,12 @@ export class Plaza {
       const [x, y] = this.island.point(cell);
       ctx.save();
       ctx.beginPath();
-      ctx.rect(x - w * 1.3, y - w * 1.3, w * 2.6, w * 2);
+      // Whole pixels: at an edge within one, the cubes that it crosses would get a seam.
+      const [left, top] = [Math.floor(x - w * 1.3), Math.floor(y - w * 1.3)];
+      const box = [left, top, Math.ceil(w * 2.6) + 1, Math.ceil(w * 2) + 1];
+      ctx.rect(...box);
       ctx.clip();
-      ctx.clearRect(x - w * 1.3 - 1, y - w * 1.3 - 1, w * 2.6 + 2, w * 2 + 2);
+      ctx.clearRect(...box);
       for (const [dx, dy] of AROUND) {
         const near = this.island.neighbour(cell, dx, dy);
         if (near) this.#stander(ctx, near, theme);
@@ -304,6 +324,26 @@ export class Plaza {
     const low = this.island.pick(x, y + this.w * 0.45);
     return low?.who ? low : this.island.pick(x, y);
   }
+}
+
+/** An order by colour for a crowd. It also sorts these seats, which are a ring of the island, so
+ * that members of one colour sit together: a crowd in which everybody sits anywhere is confetti. */
+function byColour(seats) {
+  seats.sort((a, b) => Math.atan2(a.y, a.x) - Math.atan2(b.y, b.x));
+  return (a, b) => hueOf(a.colour) - hueOf(b.colour) || (a.colour < b.colour ? -1 : 1);
+}
+
+const hues = new Map(); // colour → its hue in degrees; greys come first
+
+function hueOf(colour) {
+  let hue = hues.get(colour);
+  if (hue === undefined) {
+    const [r, g, b] = [1, 3, 5].map((at) => Number.parseInt(colour.slice(at, at + 2), 16));
+    const grey = Math.max(r, g, b) - Math.min(r, g, b) < 16;
+    hue = grey ? -1 : (Math.atan2(Math.sqrt(3) * (g - b), 2 * r - g - b) * 180) / Math.PI + 180;
+    hues.set(colour, hue);
+  }
+  return hue;
 }
 
 function mixed(text) {

@@ -5,6 +5,8 @@ const BIN = 2000; // ms
 const WIDTH = 240 / BINS;
 const HIGH = 8; // blocks
 
+import { number, say } from "./words.js";
+
 export class Spark {
   constructor() {
     this.svg = document.querySelector("#spark");
@@ -45,8 +47,9 @@ export class Spark {
         drawn += `M${index * WIDTH + 0.5} ${31 - each * 4}h3v-${high}h-3z`;
       }
     });
+    if (this.path.getAttribute("d") === drawn) return; // nothing to paint
     this.path.setAttribute("d", drawn);
-    this.rate.textContent = sum.toLocaleString();
-    this.svg.setAttribute("aria-label", `${sum} events in the last two minutes`);
+    this.rate.textContent = number(sum);
+    this.svg.setAttribute("aria-label", say("{0} events in the last two minutes", number(sum)));
   }
 }

@@ -2,11 +2,12 @@
 
 import { cut, foreign, made } from "./text.js";
 import { isAbout } from "./world.js";
+import { locale } from "./words.js";
 
 const KEPT = 60;
 const LONGEST = 400; // letters
 
-const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const clock = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit" });
 
 export class Talk {
   constructor(world) {
@@ -14,6 +15,8 @@ export class Talk {
     this.hush = document.querySelector("#hush");
     this.waiting = [];
     this.due = false;
+    this.names = {}; // channel → its name, as far as the operator has named it
+    this.channels = new Set(); // the ones that were heard of
     world.addEventListener("whole", () => this.clear());
     world.addEventListener("said", ({ detail }) => this.#hear(detail));
     world.addEventListener("edited", ({ detail }) => this.#edit(detail));
@@ -23,8 +26,22 @@ export class Talk {
   /** Another place: what was said is not said here. */
   clear() {
     this.waiting = [];
+    this.channels.clear();
     this.log.replaceChildren();
     this.hush.hidden = false;
+  }
+
+  /** Use these names, by the channels' ids. */
+  rename(names) {
+    this.names = names;
+    for (const line of this.log.children) {
+      line.querySelector(".where").textContent = this.#nameOf(line.said.channel);
+    }
+  }
+
+  /** The protocol has no names of channels: the end of the id tells them apart. */
+  #nameOf(channel) {
+    return `#${cut(this.names[channel] ?? channel.slice(-4), 24)}`;
   }
 
   #hear({ member, message, channel, id }) {
@@ -53,15 +70,18 @@ export class Talk {
     this.due = false;
     const below = this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight;
     for (const { name, colour, message, channel, id, at } of this.waiting) {
+      this.channels.add(channel);
       const author = made("b", {}, foreign(name, 40));
       const time = made("time", { datetime: at.toISOString() }, clock.format(at));
       const words = foreign(message, LONGEST);
-      const line = made("p", {}, made("i"), author, " ", words, time);
+      const where = made("span", { class: "where" }, this.#nameOf(channel));
+      const line = made("p", {}, made("i"), where, author, " ", words, time);
       Object.assign(line, { words, said: { channel, id } });
       line.style.setProperty("--role", colour);
       this.log.append(line);
     }
     this.waiting = [];
+    this.log.classList.toggle("many", this.channels.size > 1);
     while (this.log.children.length > KEPT) this.log.firstChild.remove();
     this.hush.hidden = this.log.children.length > 0;
     if (below < 40) this.log.scrollTop = this.log.scrollHeight; // who reads further up may stay

@@ -1,10 +1,16 @@
 // The members as this page shows them: sorted by status and name, with a journal of changes.
 
 import { folded } from "./text.js";
+import { colorOf } from "./v1/d-back-client.js";
+import { say } from "./words.js";
 
 export const STATUSES = ["online", "idle", "dnd", "offline"];
-export const WORDS = { online: "Online", idle: "Idle", dnd: "Do not disturb", offline: "Offline" };
-const COLOUR = /^#[0-9a-f]{6}$/i;
+export const WORDS = {
+  online: say("Online"),
+  idle: say("Idle"),
+  dnd: say("Do not disturb"),
+  offline: say("Offline"),
+};
 const JOURNAL = 4000;
 
 /** The members of the server that the client has joined, in groups by status, each sorted by name.
@@ -103,13 +109,14 @@ export function isAbout(correction, said) {
 }
 
 /** A user as the page shows it. */
-function shown({ uid, username, status, roleColor }) {
+function shown(user) {
+  const { uid, username, status } = user;
   return {
     uid,
     name: username,
     key: folded(username),
     status: STATUSES.includes(status) ? status : "offline",
-    colour: COLOUR.test(roleColor) ? roleColor : "#ffffff",
+    colour: colorOf(user),
   };
 }
 

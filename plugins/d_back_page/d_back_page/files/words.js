@@ -1,0 +1,115 @@
+// The page's words in the language of the browser: English, or German.
+
+const GERMAN = {
+  "Skip to the members": "Zu den Mitgliedern",
+  Server: "Server",
+  "in 2 min": "in 2 min",
+  "No events yet": "Noch keine Ereignisse",
+  "{0} events in the last two minutes": "{0} Ereignisse in den letzten zwei Minuten",
+  Connecting: "Verbinde",
+  Live: "Live",
+  Waiting: "Warten",
+  Lost: "Getrennt",
+  Offline: "Offline",
+  "Sent away": "Abgewiesen",
+  Chain: "Kette",
+  Operator: "Betreiber",
+  "The plaza": "Der Platz",
+  "Looking who is there": "Mal sehen, wer da ist",
+  "Try now": "Jetzt versuchen",
+  Chat: "Chat",
+  "Nobody has said anything since you came.": "Seit Sie hier sind, hat niemand etwas gesagt.",
+  Members: "Mitglieder",
+  "Find a member": "Mitglied suchen",
+  "Go to a status": "Zu einem Status",
+  Motion: "Bewegung",
+  Embed: "Einbetten",
+  "On your own page": "Auf der eigenen Seite",
+  "These two lines show this server on any page, live.":
+    "Diese zwei Zeilen zeigen diesen Server live auf jeder Seite.",
+  "Lines to copy": "Zeilen zum Kopieren",
+  Copy: "Kopieren",
+  Copied: "Kopiert",
+  Close: "Schließen",
+  "The chain": "Die Kette",
+  "Providers, highest first": "Anbieter, der höchste zuerst",
+  "Who answers": "Wer antwortet",
+  Exchanges: "Wechsel",
+  "No provider has taken over from another since these servers are held.":
+    "Seit diese Server gehalten werden, hat kein Anbieter einen anderen abgelöst.",
+  "The connection is down. This is what was known {0} ago.":
+    "Die Verbindung ist unterbrochen. Das ist der Stand von vor {0}.",
+  "Not known": "Nicht bekannt",
+  "A provider is {0}": "Ein Anbieter ist {0}",
+  "All providers are ready": "Alle Anbieter sind bereit",
+  "A closed door": "Eine geschlossene Tür",
+  Password: "Passwort",
+  Knock: "Anklopfen",
+  "Log in with Discord": "Mit Discord anmelden",
+  "Not now": "Nicht jetzt",
+  "For the operator": "Für den Betreiber",
+  Token: "Token",
+  Open: "Öffnen",
+  "That is not the token.": "Das ist nicht das Token.",
+  "That did not open it.": "Das hat sie nicht geöffnet.",
+  " is not open to everybody.": " ist nicht für alle offen.",
+  "This server": "Dieser Server",
+  "No server": "Kein Server",
+  "{0} (closed)": "{0} (geschlossen)",
+  Online: "Online",
+  Idle: "Abwesend",
+  "Do not disturb": "Nicht stören",
+  "Back again; nothing was missed.": "Wieder da; nichts wurde verpasst.",
+  "{0} is gone.": "{0} ist nicht mehr da.",
+  "There is no such server any more.": "Diesen Server gibt es nicht mehr.",
+  "1 member, {1} awake": "1 Mitglied, {1} wach",
+  "{0} members, {1} awake": "{0} Mitglieder, {1} wach",
+  "{0}: {1} awake": "{0}: {1} wach",
+  "Nobody lives here yet.": "Hier wohnt noch niemand.",
+  "No server has opened yet. The gateway is there, and waits for a provider.":
+    "Noch ist kein Server offen. Das Gateway läuft und wartet auf einen Anbieter.",
+  " This is how it was {0} ago.": " So war es vor {0}.",
+  "This device is offline.": "Dieses Gerät ist offline.",
+  "The gateway has sent this page away.": "Das Gateway hat diese Seite abgewiesen.",
+  "The line is down. Trying now…": "Die Verbindung ist unterbrochen. Neuer Versuch …",
+  "The line is down. Trying again in {0} s.":
+    "Die Verbindung ist unterbrochen. Neuer Versuch in {0} s.",
+  "Nobody here is called “{0}”.": "Hier heißt niemand „{0}“.",
+};
+
+const LANGUAGES = ["de", "en"];
+const wanted = navigator.languages.map((each) => each.slice(0, 2).toLowerCase());
+
+/** "en" or "de": the first of the browser's languages that the page has. */
+export const language = wanted.find((each) => LANGUAGES.includes(each)) ?? "en";
+
+/** The language with the browser's region, for numbers and times. */
+export const locale =
+  navigator.languages.find((each) => each.toLowerCase().startsWith(language)) ?? language;
+
+/** The sentence in the page's language; {0}, {1} … are replaced. */
+export function say(sentence, ...values) {
+  const words = (language === "de" && GERMAN[sentence]) || sentence;
+  return words.replace(/\{(\d)\}/g, (_, at) => String(values[at]));
+}
+
+export function number(value) {
+  return value.toLocaleString(locale);
+}
+
+/** Translate what index.html says. Called before anything is added to the document. */
+export function translate() {
+  document.documentElement.lang = language;
+  if (language === "en") return;
+  const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (texts.nextNode()) {
+    const { data } = texts.currentNode;
+    const words = data.trim().replace(/\s+/g, " ");
+    if (GERMAN[words]) texts.currentNode.data = data.replace(data.trim(), GERMAN[words]);
+  }
+  for (const name of ["aria-label", "placeholder", "title"]) {
+    for (const element of document.querySelectorAll(`[${name}]`)) {
+      element.setAttribute(name, say(element.getAttribute(name)));
+    }
+  }
+}

@@ -75,6 +75,8 @@ class State:
     """The same before the operator's policy: what is recorded."""
     protectors: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """By server, the providers that protect it."""
+    unclear: frozenset[str] = frozenset()
+    """Servers that a provider may have protected without another sign of it."""
     protected: Mapping[str, bool | None] = field(default_factory=dict)
     """None: it is open whether a server is protected."""
     default: str | None = None
@@ -115,11 +117,17 @@ def settled(
         elif not policy.enabled:
             exists[key] = bool(exists[key])  # nobody sees the difference
     protectors = {key: _protectors(key, before, layers) for key in policies}
+    unclear = before.unclear
+    if disorder.health or disorder.reloads:
+        # A provider may have failed, or left the chain, right after it had protected the server.
+        unclear |= disorder.protections
     protected = {
-        key: _protected(key, protectors[key], policy, disorder) for key, policy in policies.items()
+        key: True if policy.password is not None or protectors[key] else None
+        for key, policy in policies.items()
     }
+    protected |= {key: False for key, each in protected.items() if not each and key not in unclear}
     default = _default(before, exists, worlds, protected, disorder)
-    return State(exists, in_use, worlds, merged_worlds, protectors, protected, default)
+    return State(exists, in_use, worlds, merged_worlds, protectors, unclear, protected, default)
 
 
 def _protectors(server_id: str, before: State, layers: Sequence[Layer]) -> frozenset[str]:
@@ -131,16 +139,6 @@ def _protectors(server_id: str, before: State, layers: Sequence[Layer]) -> froze
             found.discard(layer.name)
             found |= {layer.name} if server.passworded else set()
     return frozenset(found)
-
-
-def _protected(
-    server_id: str, protectors: frozenset[str], policy: Policy, disorder: Disorder
-) -> bool | None:
-    if policy.password is not None or protectors:
-        return True
-    # A provider may have failed, or left the chain, right after it had protected the server.
-    disturbed = disorder.health or disorder.reloads
-    return None if server_id in disorder.protections and disturbed else False
 
 
 def _exists(

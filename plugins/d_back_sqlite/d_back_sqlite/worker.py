@@ -40,11 +40,9 @@ class Worker:
             return
         self._jobs.put((ended := Future[None](), last))
         self._jobs.put(None)
-        try:
-            await asyncio.wrap_future(ended)
-        finally:
-            if ended.done():
-                self._thread.join()  # it has nothing left to do
+        await asyncio.wrap_future(ended)
+        while self._thread.is_alive():  # noqa: ASYNC110  it has nothing left to do; join() blocks
+            await asyncio.sleep(0.001)
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:

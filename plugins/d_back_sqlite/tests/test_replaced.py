@@ -223,7 +223,7 @@ async def test_a_corrupt_file_is_moved_aside(
     script = town()
     world = await join(await recorded(serve, path, script))
     await until(lambda: is_stored(path, world.users))
-    lines = [each.message for each in caplog.records if each.levelname == "WARNING"]
+    lines = [each.message for each in caplog.records if each.name == "d_back.providers.sqlite"]
     assert len(lines) == 1
     aside = re.fullmatch(
         r"'.*/memory\.sqlite3' is corrupt: .*;"

@@ -20,7 +20,10 @@ from d_back_core.cli.config_template import ProviderTable, descriptions, render,
 from d_back_core.config.decoding import decode
 from d_back_core.providers.entry_points import installed, provider_class
 
-VALUES = {"POSTGRES_DSN": "postgresql://localhost/d_back"}
+VALUES = {
+    "POSTGRES_DSN": "postgresql://localhost/d_back",
+    "DISCORD_TOKEN": "MTEwMDAwMDAwMDAwMDAwMDAx.Gabcde.token_of-the-bot_0123456789",
+}
 """Secrets that are not just any text."""
 INSTALLED = [name for name in installed() if name != "club"]
 needs_mock = pytest.mark.skipif("mock" not in INSTALLED, reason="d-back-mock is not installed")

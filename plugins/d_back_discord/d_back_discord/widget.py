@@ -37,7 +37,7 @@ Snowflake = Annotated[str, Meta(pattern=r"^[0-9]{15,20}$")]
 class WidgetConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[providers.NAME]`` with ``use = "discord-widget"``."""
 
-    guilds: Annotated[list[Snowflake], Meta(min_length=1)]
+    guilds: Annotated[list[Snowflake], Meta(min_length=1, examples=[["123456789012345678"]])]
     """Ids of the guilds whose widget is read."""
     extra: frozenset[Literal["activity", "avatar"]] = frozenset()
     """What else of a member is read: ``gateway.extra`` says which of it clients receive."""

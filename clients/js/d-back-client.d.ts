@@ -18,6 +18,8 @@ export interface User {
   readonly status: Status;
   /** `#rrggbb`; `#ffffff` if the user has no coloured role. */
   readonly roleColor: string;
+  /** Further texts by key, such as `avatar`: only keys that the operator has named. */
+  readonly extra: Readonly<Record<string, string>>;
 }
 
 /**

@@ -39,7 +39,7 @@ export class JoinError extends Error {
 /** The copy of one server. See d-back-client.d.ts for its events. */
 export class World extends EventTarget {
   servers = new Map(); // server_id → { id, name, default, passworded }
-  users = new Map(); // uid → { uid, username, status, roleColor }; replaced, never changed
+  users = new Map(); // uid → { uid, username, status, roleColor, extra }; replaced, never changed
   serverId = null;
   server = null; // the public id
   name = "";
@@ -290,7 +290,7 @@ export class World extends EventTarget {
     if (!before && (change.username === undefined || change.roleColor === undefined)) {
       return void this.#gap();
     }
-    const user = copied({ ...before, ...change });
+    const user = copied({ ...before, ...change }, before?.extra);
     this.users.set(uid, user);
     this.#tell("user", { user, before });
   }
@@ -458,6 +458,7 @@ export function colorOf({ uid, roleColor }) {
   return `#${part(0)}${part(8)}${part(4)}`;
 }
 
-function copied({ uid, username, status, roleColor }) {
-  return { uid, username, status, roleColor };
+function copied({ uid, username, status, roleColor, extra }, known) {
+  const texts = Object.entries({ ...known, ...extra }).filter(([, text]) => text !== null);
+  return { uid, username, status, roleColor, extra: Object.fromEntries(texts) };
 }

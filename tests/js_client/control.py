@@ -50,7 +50,13 @@ class Gateway:
         self.provider = ScriptedProvider({} if options.get("empty") else SERVERS, people)
         password = options.get("password")
         policies = {"2": {"password": password}} if password else {}
-        config = parse({"chain": {"order": ["club"]}, "servers": policies})
+        config = parse(
+            {
+                "gateway": {"extra": options.get("extra", [])},
+                "chain": {"order": ["club"]},
+                "servers": policies,
+            }
+        )
         self.server = WebSocketServer(
             port, "127.0.0.1", config=config, providers={"club": self.provider}
         )

@@ -52,12 +52,17 @@ class Watched {
       servers: Object.fromEntries(world.servers),
       subscribed: world.state === "live",
       serverId: world.serverId,
-      users: Object.fromEntries(world.users),
+      users: Object.fromEntries([...world.users].map(([uid, user]) => [uid, asSent(user)])),
     };
     Object.assign(seen, { keptUp: true, resyncs: 0 });
     seen.chat.length = seen.faults.length = 0;
     return found;
   }
+}
+
+/** A user as the protocol has it: without extra texts, the field is not there. */
+function asSent({ extra, ...user }) {
+  return Object.keys(extra).length ? { ...user, extra } : user;
 }
 
 const clients = [];

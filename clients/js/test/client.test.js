@@ -34,6 +34,7 @@ test("a join holds the users of the default server", async (t) => {
     username: "Ada",
     status: "online",
     roleColor: "#e8743b",
+    extra: {},
   });
   assert.deepEqual(statuses(world), CLUB);
   assert.deepEqual([...world.servers.keys()], ["1", "2"]);
@@ -67,6 +68,22 @@ test("changes are applied, and events say what was before", async (t) => {
     ["idle", "idle", "Dots"],
     ["dnd", undefined, undefined],
   ]);
+});
+
+test("extra texts are folded key by key", async (t) => {
+  const users = { 31: { username: "Eve", extra: { pronouns: "she", activity: "chess" } } };
+  const gateway = await Gateway.start(t, { users, extra: ["pronouns", "activity"] });
+  const world = joined(t, gateway);
+  await world.ready;
+  const { extra } = world.users.get("31");
+  assert.deepEqual(extra, { pronouns: "she", activity: "chess" });
+  await gateway.change("31", { extra: { pronouns: "she" } });
+  await until(world, () => !("activity" in world.users.get("31").extra));
+  assert.deepEqual(world.users.get("31").extra, { pronouns: "she" });
+  await gateway.change("31", { status: "idle" });
+  await until(world, () => world.users.get("31").status === "idle");
+  assert.deepEqual(world.users.get("31").extra, { pronouns: "she" });
+  assert.deepEqual(extra, { pronouns: "she", activity: "chess" });
 });
 
 test("a user that was kept stays as it was", async (t) => {

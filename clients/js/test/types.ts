@@ -63,4 +63,4 @@ connect("wss://gateway.example", { sever: "club" });
 const status: User["status"] = "away";
 // @ts-expect-error: an event without that field
 world.addEventListener("message", ({ detail }) => detail.status);
-console.log(status);
+console.log(status, members[0]?.extra.avatar);

@@ -44,6 +44,16 @@ def test_commands() -> None:
         assert answer.exit_code == 0, answer.output
 
 
+def test_promises_name_their_tests() -> None:
+    """Each promise of SECURITY.md links at least one test, which exists."""
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    promises = text.partition("## What is promised")[2].partition("What is not promised")[0]
+    for promise in promises.split("\n- ")[1:]:
+        linked = re.findall(r"\]\(([^)]+)\)", promise)
+        assert linked, promise
+        assert all((ROOT / path).exists() for path in linked), promise
+
+
 def test_promises_of_hidden_keys() -> None:
     """The keys that SECURITY.md names are keys."""
     schema = str(configuration.schema())

@@ -125,7 +125,7 @@ def test_image_has_what_it_copies() -> None:
     members = re.search(r"\[tool\.uv\.workspace\]\nmembers = \[(.*)\]", workspace)
     assert members is not None
     folders = {entry.split("/")[0] for entry in re.findall(r'"([^"]+)"', members[1])}
-    needed = {"LICENSE", "README.md", "d_back_core", "pyproject.toml", "uv.lock"}
+    needed = {"LICENSE", "README.md", "clients", "d_back_core", "pyproject.toml", "uv.lock"}
     assert needed | folders == kept
     assert all((ROOT / name).exists() for name in kept)
 

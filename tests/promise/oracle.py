@@ -221,6 +221,21 @@ def merged(server_id: str, layers: Sequence[Layer]) -> World:
     return world
 
 
+def is_recorded(
+    uid: str, server_id: str, stored: World, right: World, layers: Sequence[Layer]
+) -> bool:
+    """R22: what is stored of a user is what is there, or what a source said that is lost now."""
+    lost = [layer for layer in layers if not layer.answers]
+    have, want = stored.get(uid), right.get(uid)
+    if have is None or want is None:
+        return have is want or (want is None and bool(lost))
+    said = [layer.people.get(server_id, {}).get(uid, User()) for layer in lost]
+    return all(
+        have[key] == want[key] or any(have[key] == getattr(user, name) for user in said)
+        for key, name in WIRE.items()
+    )
+
+
 def shown(world: World, policy: Policy) -> World:
     """What is compared: with `hide_offline` a client may know who is offline, and need not."""
     hide = policy.hide_offline

@@ -23,7 +23,16 @@ from promise import program as acts
 from promise.chain import Chain, newcomer, public_id
 from promise.client import Client
 from promise.node_client import Node, NodeClient
-from promise.oracle import DEFAULTS, WIRE, Disorder, State, World, settled, shown
+from promise.oracle import (
+    DEFAULTS,
+    WIRE,
+    Disorder,
+    State,
+    World,
+    is_recorded,
+    settled,
+    shown,
+)
 from promise.program import PASSWORDS, SERVERS, Act, Program, Setup
 from promise.providers import Polled
 from promise.proxy import Proxy, small_send_buffers
@@ -360,9 +369,9 @@ class Run:
             if right is None or self._state.there(key) is None:
                 continue
             stored = _as_world(recorder.people.get(key, {}))
-            if not all(layer.answers for layer in layers):
-                stored = {uid: user for uid, user in stored.items() if uid in right}
-            wrong = [uid for uid in right | stored if right.get(uid) != stored.get(uid)]
+            wrong = [
+                uid for uid in right | stored if not is_recorded(uid, key, stored, right, layers)
+            ]
             if wrong:
                 uid = wrong[0]
                 yield f"{len(wrong)} users of {key} are stored as {stored.get(uid)}, " + re.sub(

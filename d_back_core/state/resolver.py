@@ -154,6 +154,15 @@ class Resolver(Generic[R, E]):
         if source.answered or source.asking:
             source.ask()
 
+    def set_withdrawn(self, names: frozenset[str]) -> None:
+        """These providers have taken back the server, and no others; see `withdrawn`."""
+        changed, self.withdrawn = names ^ self.withdrawn, names
+        for name in changed:
+            # What it brought is recorded, and its layer may have left before this was known.
+            self._report_all = self._report_all or name not in self.layers.in_use
+            self.refetch(name)
+        self.reconsider()
+
     @property
     def old(self) -> bool:
         """True if an answer is older than a join accepts, or a newer one is under way."""
@@ -194,7 +203,7 @@ class Resolver(Generic[R, E]):
     def is_complete(self, above: str | None) -> bool:
         """Return True if a key that no provider above that one (None: any) has does not exist:
         all that could add it are healthy and have answered."""
-        found = False
+        found, answered, silent = False, False, self._subject.is_list
         for name, source in self.sources.items():
             if name == above:
                 break
@@ -206,7 +215,9 @@ class Resolver(Generic[R, E]):
             found = found or (in_use and self._covers(source.link))
             if found and not self._subject.is_list:
                 return True
-        return found
+            answered = answered or in_use
+            silent = silent or (source.lists and not in_use and not self._has_withdrawn(name))
+        return found or (answered and not silent)
 
     def awaited(self, patience: float) -> list[Link]:
         """Return the links of the providers that may still give their first answer."""
@@ -266,6 +277,8 @@ class Resolver(Generic[R, E]):
         # Last: a join that is woken here reads the layers and the world at once.
         if not waiting:
             self.ready.set()
+            if self._report_all and in_use:
+                await self._report(self.layers)
 
     def _decide(self) -> tuple[Wanted[R], Wanted[R], bool]:
         """Return the layers to use, those that are only kept, and whether a provider is still
@@ -385,11 +398,7 @@ class Resolver(Generic[R, E]):
                 for name, records in lost.items()
                 if modes[name] != "enrich" and not (adding and self.sources[name].removed)
             }
-        lost = {
-            name: records
-            for name, records in lost.items()
-            if name not in self.withdrawn or self.sources[name].removed
-        }
+        lost = {name: each for name, each in lost.items() if not self._has_withdrawn(name)}
         kept = {
             name: records
             for name, records in lost.items()
@@ -400,6 +409,11 @@ class Resolver(Generic[R, E]):
         if adding or kept:
             return kept
         return {name: records for name, records in lost.items() if modes[name] == "merge"}
+
+    def _has_withdrawn(self, name: str) -> bool:
+        # Not one that a reload has removed: it says nothing any more.
+        source = self.sources.get(name)
+        return name in self.withdrawn and source is not None and not source.removed
 
     def _adds(self, names: Collection[str]) -> bool:
         """Return True if one of these providers adds records of its own."""
@@ -455,7 +469,11 @@ class Resolver(Generic[R, E]):
         # With another order or other modes, the same layers make other records.
         report_all = self._report_all or self.layers.links != before.links
         self._report_all = False
-        for name, records in self.layers.in_use.items():
+        in_use = self.layers.in_use
+        # What a provider takes back is recorded, unlike what it loses (R22).
+        gone = before.in_use.keys() - in_use.keys()
+        withdrawn: Wanted[R] = {name: {} for name in gone if self._has_withdrawn(name)}
+        for name, records in (withdrawn | in_use).items():
             former = before.in_use.get(name, {})
             if records is former and not report_all:  # its events were reported one by one
                 continue

@@ -171,9 +171,7 @@ class ServerState:
         resolver, names = self.resolver, self._shared.listed_by(self.server_id)
         gone, back = self._listed_by - names, names & resolver.withdrawn
         if gone or back:
-            resolver.withdrawn = (resolver.withdrawn | gone) - back
-            for name in gone | back:
-                resolver.refetch(name)
+            resolver.set_withdrawn((resolver.withdrawn | gone) - back)
         self._listed_by = names
 
     def stats(self) -> ServerStats:

@@ -90,6 +90,23 @@ def gateway_of(town: ScriptedProvider, recorder: Recorder, **tables: Any) -> Any
     return served({"town": town, "recorder": recorder}, chain=chain, **tables)
 
 
+@pytest.mark.parametrize("told", ["by an event", "by its next list"])
+async def test_r22_what_a_provider_takes_back_is_recorded(told: str) -> None:
+    """It no longer lists the server, and says None about its users: that is no outage."""
+    above, below, recorder = town(), ScriptedProvider(ONE, {"1": {"8": CID}}), Recorder()
+    providers = {"town": above, "below": below, "recorder": recorder}
+    chain = {"order": ["town", "below"], "recorders": ["recorder"]}
+    tables = {"below": {"mode": "merge"}}
+    async with served(providers, chain=chain, tables=tables) as gateway:
+        await gateway.settle()
+        assert users_of(recorder.got) == {"7": ADA, "8": BOB}
+        del above.users_answers["1"]
+        above.servers_answer = {}
+        above.emit(ServerRemoved(server_id="1") if told == "by an event" else Reload())
+        await gateway.settle()
+        assert {k: v for k, v in users_of(recorder.got).items() if v is not None} == {"8": CID}
+
+
 async def test_r12_a_server_is_recorded_with_its_public_id() -> None:
     """The public id in use is stored, so that it is the same after a restart."""
     recorder = Recorder()

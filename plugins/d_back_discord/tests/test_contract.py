@@ -17,7 +17,11 @@ class TestBot(ProviderContract):
     """A bot of our own in one guild."""
 
     server_id = say.GUILD_ID
-    options: ClassVar = {"token": TOKEN}
+    options: ClassVar = {
+        "token": TOKEN,  # of another shape than Discord's: it is for another server
+        "api_url": "http://127.0.0.1/api",
+        "gateway_url": "ws://127.0.0.1/gateway",
+    }
     status = "idle"
     """Bob's."""
 
@@ -31,7 +35,7 @@ class TestBot(ProviderContract):
                     api_url=loopback.api_url,
                     gateway_url=loopback.gateway_url,
                 ),
-                waits=Waits(reconnect=0.01, new_session=0.01, between_identifies=0.0),
+                waits=Waits(reconnect=0.01, new_session=0.0, between_identifies=0.0),
             )
 
     async def unavailable(self) -> AsyncIterator[DiscordProvider]:

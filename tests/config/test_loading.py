@@ -578,8 +578,11 @@ servers.1.password = ''
 servers.1.password = 'scrypt$1$2'
     servers.1.password: is not a valid hash (expected scrypt$n$salt$r$p$hash)
 
-servers.'a b' = {}
-    servers.a b: 'a b' is not a valid server_id or public id
+servers.' ' = {}
+    servers. : ' ' is not a valid server_id or public id
+
+servers."a\\u0007b" = {}
+    servers.a\\x07b: 'a\\x07b' is not a valid server_id or public id
 
 servers.constructor = {}
     servers.constructor: 'constructor' is not a valid server_id or public id

@@ -78,6 +78,19 @@ async def test_r45_a_table_names_the_id_that_is_made_of_a_name() -> None:
         assert gateway.live.server_list.servers["1"].public_id == "zone"
 
 
+@pytest.mark.parametrize("given", ["Straße!", "Old Town", " two words "])
+async def test_r45_a_table_names_an_id_in_the_spelling_of_its_provider(given: str) -> None:
+    """Any characters: the public id that is made of it opens with the password of the table."""
+    providers = {"town": ScriptedProvider({"1": Server(id=given), "2": Server(id="two")})}
+    async with served(providers, policies={given: {"password": "hush"}}) as gateway:
+        assert protected(gateway) == {"1"}
+        assert problems(gateway) == []
+        client = await gateway.connect()
+        await client.ask(gateway.live.server_list.servers["1"].public_id)
+        await client.until(Error)
+        await client.join("1", "hush")
+
+
 async def test_r45_a_table_names_the_id_that_a_lower_provider_gives() -> None:
     """Whichever public id the server has in the end; it stays when another server takes the id."""
     providers = {"a": ScriptedProvider({"1": Server(id="first")}), "b": town()}

@@ -51,7 +51,7 @@ async def test_one_address_that_the_machine_lacks_is_a_warning(
     async with server:
         with socket.create_connection(("127.0.0.1", server.port), 10):
             pass
-    warned = [each.message for each in caplog.records if each.name == "d_back.gateway"]
+    warned = [each.getMessage() for each in caplog.records if each.name == "d_back.gateway"]
     line = f"built-in defaults: gateway.host 'localhost': this machine lacks {ABSENT}"
     assert warned.count(line) == 1
 

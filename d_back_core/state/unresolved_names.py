@@ -225,6 +225,8 @@ def _extra(
         return _as_written({key for each in texts for key in each})
 
     for key in sorted(keys):
+        # A user may have it later, such as an activity: a key is not wrong for certain, but one
+        # that is misspelt would hide its text in silence.
         users = (user for records in layers for user in records.values())
         if not any((user.extra or {}).get(key) is not None for user in users):
             yield UnresolvedName(

@@ -311,6 +311,7 @@ class EffectiveServer(Struct, frozen=True, kw_only=True, gc=False):
 
 _ID = re.compile(r"[!-~]{1,64}")
 _PUBLIC_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_GIVEN_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,100}")
 _EXTRA_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
 _ROLE_COLOR = re.compile(r"#[0-9A-Fa-f]{6}")
 SNOWFLAKE_BITS = 64
@@ -329,6 +330,13 @@ def is_id(value: object) -> bool:
 def is_public_id(value: object) -> bool:
     """True if the value can be a public id; clients put it into URLs without escaping it."""
     return is_id(value) and _PUBLIC_ID.fullmatch(str(value)) is not None
+
+
+def is_given_id(value: str) -> bool:
+    """True if a provider can give a server this id, from which a public id may have to be made: up
+    to 100 characters of one line."""
+    fits = is_text(value) and _GIVEN_ID.fullmatch(value) is not None
+    return fits and value not in PROTOTYPE_WORDS
 
 
 def is_extra_key(value: object) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
@@ -50,12 +50,13 @@ def town(client_id: str | UnsetType = UNSET) -> ScriptedProvider:
     )
 
 
-def serving(provider: ScriptedProvider, port: int = 0) -> WebSocketServer:
-    table = {
-        "gateway": {"port": port},
-        "chain": {"order": ["a"]},
-        "servers": {"3": {"password": "pw"}},
-    }
+VAULT = {"3": {"password": "pw"}}
+
+
+def serving(
+    provider: ScriptedProvider, port: int = 0, tables: Mapping[str, Any] = VAULT
+) -> WebSocketServer:
+    table = {"gateway": {"port": port}, "chain": {"order": ["a"]}, "servers": tables}
     return WebSocketServer(config=parse(table), providers={"a": provider})
 
 
@@ -239,6 +240,30 @@ async def test_credentials_are_offered() -> None:
         with pytest.raises(JoinError):
             await connect(server.url, "vault", discord_token="tok").__aenter__()
         assert [credentials.discord_token for credentials, _ in provider.offered] == ["tok"]
+
+
+@pytest.mark.parametrize(
+    ("password", "opened"), [("pw", "vault"), ("word", "garden"), ("guess", None)]
+)
+async def test_a_password_opens_its_server_and_no_other(password: str, opened: str | None) -> None:
+    """Neither one with another password, nor one that requires a login; a refused client may try
+    again."""
+    servers = {
+        "2": Server(name="Garden"),
+        "3": Server(name="Vault"),
+        "4": Server(name="Club", passworded=True),
+    }
+    provider = ScriptedProvider(servers, {server_id: {} for server_id in servers})
+    tables = {"3": {"password": "pw"}, "2": {"password": "word"}}
+    async with serving(provider, tables=tables) as server:
+        for wanted in ("vault", "garden", "club"):
+            if wanted == opened:
+                async with connect(server.url, wanted, password=password) as world:
+                    assert world.public_id == wanted
+                continue
+            with pytest.raises(JoinError) as caught:
+                await connect(server.url, wanted, password=password).__aenter__()
+            assert caught.value.code == "unauthorized"
 
 
 async def test_who_cannot_be_reached_is_an_os_error() -> None:

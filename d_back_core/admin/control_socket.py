@@ -5,6 +5,8 @@ It is a Unix socket with mode 0600. Client and server send one line of JSON each
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import msgspec
 from msgspec import Struct
@@ -43,13 +45,15 @@ class Control:
         self._live = live
         self._server: asyncio.Server | None = None
 
+    def check(self) -> None:
+        """Raise `ConfigError` if it cannot listen."""
+        with self._explained():
+            self._file.check()
+
     async def start(self) -> None:
         """Start to listen; raises `ConfigError` if that fails."""
-        try:
+        with self._explained():
             listener = self._file.bind()
-        except OSError as error:
-            reason = (error.strerror or type(error).__name__).lower()
-            raise ConfigError(f"gateway.control '{self._path}': {reason}") from error
         self._server = await asyncio.start_unix_server(self._answer, sock=listener)
 
     async def stop(self) -> None:
@@ -58,6 +62,14 @@ class Control:
             self._server.close()
             self._server = None
             self._file.remove()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = (error.strerror or type(error).__name__).lower()
+            raise ConfigError(f"gateway.control '{self._path}': {reason}") from error
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -22,7 +22,7 @@ from d_back_core.secret import Secret
 
 NAMES = {
     kind: Meta(extra={"names": kind})
-    for kind in ("channel", "plugin", "provider", "server", "user")
+    for kind in ("channel", "plugin", "provider", "server", "text", "user")
 }
 """Marks a key of the configuration whose value names something; a name that matches nothing is
 reported (R45)."""
@@ -52,7 +52,7 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Ids or names (``#general`` or ``general``) of channels whose chat is not shown."""
     listen_channels: Annotated[frozenset[str] | None, NAMES["channel"]] = None
     """Ids or names of the channels whose chat is shown. Default: all channels."""
-    extra: frozenset[str] | None = None
+    extra: Annotated[frozenset[str] | None, NAMES["text"]] = None
     """Keys of ``User.extra`` that clients receive. Default: those of ``gateway.extra``."""
 
     @property

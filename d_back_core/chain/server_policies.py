@@ -1,7 +1,7 @@
 """The operator's tables ``[servers.X]``, and the server that each of them names (R45).
 
 X is a server_id, or the public id that people see: the one that clients use, or the one that a
-provider gives. Which server that is, is known only when providers have listed it:
+provider gives, as it spells it. Which server that is, is known only when providers have listed it:
 
     unresolved ──a server of that name is listed──▶ resolved, for the life of the process
         └──every provider has listed its servers──▶ dangling: it names nothing, and is reported

@@ -320,8 +320,9 @@ async def _probed(live: Live) -> AsyncIterator[str]:
             continue
         if answer is not None and not isinstance(answer, Mapping):
             yield f"provider {supervisor.name}: users: returned {type(answer).__name__}"
-    # Whether `ignore_users` names a user is known only of servers that are held.
+    # What `ignore_users` and `extra` name is known only of servers that are held.
     for server_id in [*live.server_list.servers]:
-        if live.registry.policy(server_id).ignore_users:
+        policy = live.registry.policy(server_id)
+        if policy.ignore_users or policy.extra:
             with suppress(JoinError):
                 await live.joins.hold(server_id)

@@ -33,7 +33,7 @@ from d_back_core.config.tables import (
     ProviderConfig,
 )
 from d_back_core.errors import ConfigError, closest, nearest
-from d_back_core.models import is_id, is_public_id
+from d_back_core.models import is_given_id, is_public_id
 from d_back_core.secret import Secret
 
 FILE_NAME = "d-back.toml"
@@ -309,7 +309,7 @@ def _check_policies(config: Config) -> None:
     aliases: dict[str, str] = {}
     for server_id, policy in config.servers.items():
         where = f"{config.source}: servers.{server_id}"
-        if not is_id(server_id):
+        if not is_given_id(server_id):
             raise ConfigError(f"{where}: '{server_id}' is not a valid server_id or public id")
         alias = policy.alias
         if alias is None:

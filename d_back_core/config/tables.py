@@ -49,7 +49,7 @@ class GatewayConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """Unix socket on which ``d-back explain`` asks the running process."""
     path: File | None = None
     """Unix socket to listen on, instead of host and port."""
-    extra: frozenset[str] = frozenset()
+    extra: Annotated[frozenset[str], NAMES["text"]] = frozenset()
     """Keys of ``User.extra`` that clients receive, such as ``avatar``. Default: none."""
     static_dir: File | None = None
     """Directory to serve at ``/``, instead of the built-in page."""

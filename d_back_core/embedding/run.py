@@ -75,6 +75,8 @@ class Run:
 
     async def _begin(self) -> None:
         await self.gateway.check_address()  # before providers log in
+        if self._control is not None:
+            self._control.check()
         await self.live.start()
         await self.gateway.start()
         if self._control is not None:

@@ -1,6 +1,7 @@
 """The addresses that the gateway listens on, tried before the providers start.
 
-A port that is in use is then reported at once, and no provider logs in without need.
+A port or a socket file that is in use is then reported at once, and no provider logs in without
+need.
 """
 
 import asyncio

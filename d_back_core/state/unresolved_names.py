@@ -1,12 +1,13 @@
 """Names in the configuration that match nothing (R45).
 
 A misspelt name protects and hides nothing. Which names exist is known only when providers have
-answered: the servers with their lists, the users of a server when it is held, the channels and
-what else plugins have options for when a plugin reports them. Then each name is logged once.
+answered: the servers with their lists, the users of a server and their texts when it is held, the
+channels and what else plugins have options for when a plugin reports them. Then each name is
+logged once.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 
 from msgspec import Struct
@@ -14,7 +15,7 @@ from msgspec import Struct
 from d_back_core.chain.policy import Policy, bare_names
 from d_back_core.config import Config
 from d_back_core.errors import meant
-from d_back_core.models import Server
+from d_back_core.models import Server, User
 from d_back_core.providers.supervisor import Supervisor
 from d_back_core.state.joins import Parts
 from d_back_core.state.server_state import ServerState
@@ -58,6 +59,7 @@ class UnresolvedNames:
         """Yield all, also those that a provider may still bring."""
         yield from self._tables()
         yield from self._channels()
+        yield from self._gateway_extra(self._config.gateway.extra)
         for server in self._parts.registry.servers.values():
             yield from self._users(server)
         for supervisor in self._parts.providers.supervisors.values():
@@ -70,8 +72,12 @@ class UnresolvedNames:
 
     def on_users_decided(self, server: ServerState) -> None:
         """The users of a server may be known."""
-        if server.policy.ignore_users:
+        if server.policy.ignore_users or server.policy.extra:
             self._log(self._users(server))
+            # Without those that are logged: to miss a key is to read every user of every server.
+            keys = self._config.gateway.extra
+            unlogged = [key for key in keys if _extra_place("gateway", key) not in self._logged]
+            self._log(self._gateway_extra(unlogged))
 
     def on_reported(self, name: str) -> None:
         """That provider has reported names."""
@@ -132,27 +138,29 @@ class UnresolvedNames:
         return names | _as_written(server.public_id for server in servers)
 
     def _users(self, server: ServerState) -> Iterator[UnresolvedName]:
-        resolver = server.resolver
-        # The records of the providers, not the world: the policy has hidden these users there.
-        layers = resolver.layers.in_use
-        failing = any(resolver.sources[name].failing for name in layers)
-        if not layers or failing or not resolver.ready.is_set():
+        layers = _answers(server)
+        if not layers:
             return
 
         def known() -> dict[str, str]:
-            users = [each for records in layers.values() for each in records.items()]
+            users = [each for records in layers for each in records.items()]
             by_name = {str(user.username): uid for uid, user in users}
             return by_name | {uid: uid for uid, _ in users}
 
         for table, policy in self._tables_of(server.server_id):
             for name in sorted(policy.ignore_users):
-                if not any(name in records for records in layers.values()):
+                if not any(name in records for records in layers):
                     yield UnresolvedName(
                         place=f"servers.{table}.ignore_users '{name}'",
                         name=name,
                         problem="matches no uid",
                         known=known,
                     )
+            yield from _extra(f"servers.{table}", policy.extra or (), layers)
+
+    def _gateway_extra(self, keys: Iterable[str]) -> Iterator[UnresolvedName]:
+        servers = self._parts.registry.servers.values()
+        return _extra("gateway", keys, [records for each in servers for records in _answers(each)])
 
     def _channels(self) -> Iterator[UnresolvedName]:
         for table, policy in self._policies.tables.items():
@@ -193,6 +201,44 @@ class UnresolvedNames:
                     problem="matches nothing",
                     known=partial(_as_written, known),
                 )
+
+
+def _answers(server: ServerState) -> list[Mapping[str, User]]:
+    """Return the users that each provider supplies; none while they are not known.
+
+    Not those of the world: there the policy has hidden users and texts.
+    """
+    resolver = server.resolver
+    layers = resolver.layers.in_use
+    failing = any(resolver.sources[name].failing for name in layers)
+    return [] if failing or not resolver.ready.is_set() else list(layers.values())
+
+
+def _extra(
+    table: str, keys: Iterable[str], layers: Collection[Mapping[str, User]]
+) -> Iterator[UnresolvedName]:
+    if not any(layers):
+        return
+
+    def known() -> dict[str, str]:
+        texts = (user.extra or {} for records in layers for user in records.values())
+        return _as_written({key for each in texts for key in each})
+
+    for key in sorted(keys):
+        # A user may have it later, such as an activity: a key is not wrong for certain, but one
+        # that is misspelt would hide its text in silence.
+        users = (user for records in layers for user in records.values())
+        if not any((user.extra or {}).get(key) is not None for user in users):
+            yield UnresolvedName(
+                place=_extra_place(table, key),
+                name=key,
+                problem="no user has such a text so far",
+                known=known,
+            )
+
+
+def _extra_place(table: str, key: str) -> str:
+    return f"{table}.extra '{key}'"
 
 
 def _as_written(names: Iterable[str]) -> dict[str, str]:

@@ -387,14 +387,32 @@ async def test_check_prints_json_and_tabs(tmp_path: Path) -> None:
     ]
 
 
-async def test_check_live_fails_where_a_name_matches_nothing(tmp_path: Path) -> None:
-    """Users of servers with hidden users are fetched for it; the log does not repeat it."""
-    toml = "[servers.docs]\nignore_users = ['nobody-of-this-name']\n"
+@pytest.mark.parametrize(
+    ("toml", "sentence"),
+    [
+        (
+            "[servers.docs]\nignore_users = ['nobody-of-this-name']\n",
+            "servers.docs.ignore_users 'nobody-of-this-name': matches no uid",
+        ),
+        (
+            "[gateway]\nextra = ['activity', 'activty']\n",
+            "gateway.extra 'activty': no user has such a text so far (did you mean 'activity'?)",
+        ),
+        (
+            "[servers.docs]\nextra = ['avatar']\n",
+            "servers.docs.extra 'avatar': no user has such a text so far",
+        ),
+    ],
+)
+async def test_check_live_fails_where_a_name_matches_nothing(
+    toml: str, sentence: str, tmp_path: Path
+) -> None:
+    """Users of the servers that it concerns are fetched for it; the log does not repeat it."""
     (tmp_path / "d-back.toml").write_text(toml)
     status, out, err = await command(tmp_path, "check", "--live")
     assert (status, err) == (1, "")
-    sentence = "servers.docs.ignore_users 'nobody-of-this-name': matches no uid"
     assert out.splitlines()[-1] == sentence
+    assert "'activity':" not in out
 
 
 MEMORY = """

@@ -301,6 +301,7 @@ def test_all_that_a_file_can_say() -> None:
         drain_time=Duration(20),
         control=File("control.sock"),
         path=File("d-back.sock"),
+        extra=frozenset({"avatar"}),
         static_dir=File("www"),
     )
     assert config.limits == LimitsConfig(
@@ -350,6 +351,7 @@ def test_all_that_a_file_can_say() -> None:
         ignore_users=frozenset({"7"}),
         ignore_channels=frozenset({"members-only"}),
         listen_channels=frozenset({"general"}),
+        extra=frozenset({"activity"}),
     )
 
 
@@ -364,6 +366,7 @@ http = ["club"]
 drain_time = "20s"
 control = "control.sock"
 path = "d-back.sock"
+extra = ["avatar"]
 static_dir = "www"
 
 [limits]
@@ -413,6 +416,7 @@ hide_offline = true
 ignore_users = ["7"]
 ignore_channels = ["members-only"]
 listen_channels = ["general"]
+extra = ["activity"]
 """
 
 
@@ -552,7 +556,7 @@ providers.a.mode = 'fallbak'
 
 providers.a.fields = ['username', 'rolecolor']
     providers.a.fields[1] 'rolecolor': is not a valid value (did you mean 'roleColor'? known:
-    default, id, name, roleColor, status, username)
+    default, extra, id, name, roleColor, status, username)
 
 providers.'a b' = {}
     providers.a b: 'a b' is not a valid name (letters, digits, _ and -)
@@ -578,8 +582,11 @@ servers.1.password = ''
 servers.1.password = 'scrypt$1$2'
     servers.1.password: is not a valid hash (expected scrypt$n$salt$r$p$hash)
 
-servers.'a b' = {}
-    servers.a b: 'a b' is not a valid server_id or public id
+servers.' ' = {}
+    servers. : ' ' is not a valid server_id or public id
+
+servers."a\\u0007b" = {}
+    servers.a\\x07b: 'a\\x07b' is not a valid server_id or public id
 
 servers.constructor = {}
     servers.constructor: 'constructor' is not a valid server_id or public id

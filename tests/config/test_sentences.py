@@ -103,7 +103,13 @@ FILES: dict[str, str] = {
     "providers.'a b' = {}": (
         "providers.a b: 'a b' is not a valid name (letters, digits, _ and -)"
     ),
-    "servers.'a b' = {}": "servers.a b: 'a b' is not a valid server_id or public id",
+    "servers.'' = {}": "servers.: '' is not a valid server_id or public id",
+    'servers."a\\u001bb" = {}': (
+        "servers.a\\x1bb: 'a\\x1bb' is not a valid server_id or public id"
+    ),
+    f"servers.'{'x' * 101}' = {{}}": (
+        f"servers.{'x' * 101}: '{'x' * 101}' is not a valid server_id or public id"
+    ),
     "servers.1.alias = 'a b'": (
         "servers.1.alias 'a b': is not a valid public id"
         " (1 to 64 of A-Z a-z 0-9 _ -, and not 'default' or 'null')"

@@ -51,7 +51,7 @@ async def test_one_address_that_the_machine_lacks_is_a_warning(
     async with server:
         with socket.create_connection(("127.0.0.1", server.port), 10):
             pass
-    warned = [each.message for each in caplog.records if each.name == "d_back.gateway"]
+    warned = [each.getMessage() for each in caplog.records if each.name == "d_back.gateway"]
     line = f"built-in defaults: gateway.host 'localhost': this machine lacks {ABSENT}"
     assert warned.count(line) == 1
 
@@ -127,16 +127,17 @@ async def test_a_folder_of_everybody_is_refused(tmp_path: Path, key: str, mode: 
 
 @posix
 async def test_the_control_socket_of_another_program_stays(tmp_path: Path) -> None:
-    """It listens there and gives no answer that d-back knows."""
+    """It listens there and gives no answer that d-back knows; no provider starts."""
     path = tmp_path / "socket"
     other = await asyncio.start_unix_server(lambda _, writer: writer.close(), path=str(path))
     async with other:
         before = path.stat()
-        server, _ = serving(port=0, control=str(path))
+        server, provider = serving(port=0, control=str(path))
         with pytest.raises(
             ConfigError, match=r"gateway\.control .*: is in use by another process"
         ):
             await server.start()
+        assert not provider.calls
         assert path.stat() == before
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 import pytest
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 from sample_users import ADA, BOB, ONE
 
 from d_back_core import (
@@ -15,6 +15,7 @@ from d_back_core import (
     Message,
     Server,
     ServerChanged,
+    UserChanged,
     hookimpl,
 )
 from d_back_core.admin.explain import explain
@@ -75,6 +76,19 @@ async def test_r45_a_table_names_the_id_that_is_made_of_a_name() -> None:
     providers = {"town": ScriptedProvider({"1": Server(name="Old Town")})}
     async with served(providers, policies={"old-town": {"alias": "zone"}}) as gateway:
         assert gateway.live.server_list.servers["1"].public_id == "zone"
+
+
+@pytest.mark.parametrize("given", ["Straße!", "Old Town", " two words "])
+async def test_r45_a_table_names_an_id_in_the_spelling_of_its_provider(given: str) -> None:
+    """Any characters: the public id that is made of it opens with the password of the table."""
+    providers = {"town": ScriptedProvider({"1": Server(id=given), "2": Server(id="two")})}
+    async with served(providers, policies={given: {"password": "hush"}}) as gateway:
+        assert protected(gateway) == {"1"}
+        assert problems(gateway) == []
+        client = await gateway.connect()
+        await client.ask(gateway.live.server_list.servers["1"].public_id)
+        await client.until(Error)
+        await client.join("1", "hush")
 
 
 async def test_r45_a_table_names_the_id_that_a_lower_provider_gives() -> None:
@@ -223,16 +237,18 @@ KINDS: dict[type[Struct], str] = {
     Policy: "servers.1",
 }
 OTHER_TEXTS = {
-    "gateway.extra",
     "gateway.host",
     "gateway.origins",
     "limits.trusted_proxies",
     "servers.1.alias",
-    "servers.1.extra",
 }
-"""Keys whose texts refer to nothing that has to exist. ``extra`` are keys that a user may have."""
+"""Keys whose texts refer to nothing that has to exist."""
 
 DANGLING: dict[str, tuple[dict[str, Any], str]] = {
+    "gateway.extra": (
+        {"gateway": {"extra": ["avtar", "activity"]}},
+        "gateway.extra 'avtar': no user has such a text so far (did you mean 'avatar'?)",
+    ),
     "gateway.http": ({"gateway": {"http": ["twon"]}}, "gateway.http 'twon': is not installed"),
     "chain.order": ({"chain": {"order": ["twon"]}}, "chain.order 'twon': is not installed"),
     "chain.recorders": (
@@ -258,6 +274,10 @@ DANGLING: dict[str, tuple[dict[str, Any], str]] = {
     "servers.1.listen_channels": (
         {"servers": {"1": {"listen_channels": ["General "]}}},
         "servers.1.listen_channels 'General ': matches no channel (did you mean 'general'?)",
+    ),
+    "servers.1.extra": (
+        {"servers": {"vault": {"extra": ["Avatar", "activity"]}}},
+        "servers.vault.extra 'Avatar': no user has such a text so far (did you mean 'avatar'?)",
     ),
     "servers": (
         {"servers": {"valut": {"password": "hush"}}},
@@ -303,6 +323,19 @@ def test_r45_every_key_with_texts_says_whether_it_names_something() -> None:
     assert {key for key, named in keys.items() if named is not None} <= DANGLING.keys()
 
 
+async def test_r45_a_text_that_one_server_brings_is_enough_for_the_gateway() -> None:
+    """A key is reported while users are known and none has it, and no more after one has it."""
+    provider = ScriptedProvider(VAULT, {"1": {"7": ADA}, "2": {}})
+    async with served({"town": provider}, gateway={"extra": ["avatar"]}) as gateway:
+        await gateway.connect_and_join("2")
+        assert problems(gateway) == []  # there are no users who could have it
+        await gateway.connect_and_join("1")
+        assert problems(gateway) == ["gateway.extra 'avatar': no user has such a text so far"]
+        provider.emit(UserChanged(server_id="1", uid="7", extra={"avatar": "ada.png"}))
+        await gateway.settle()
+        assert problems(gateway) == []
+
+
 @pytest.mark.parametrize("key", DANGLING)
 async def test_r45_a_name_that_matches_nothing_is_reported(
     key: str, caplog: pytest.LogCaptureFixture
@@ -321,9 +354,13 @@ async def test_r45_a_name_that_matches_nothing_is_reported(
         with pytest.raises(ConfigError, match=sentence):
             WebSocketServer(0, config=config, providers={"town": town()})
         return
-    provider = Reporting(VAULT, {"1": {"7": ADA, "8": BOB}, "2": {}})
+    ada = structs.replace(ADA, extra={"avatar": "ada.png", "activity": "chess"})
+    provider = Reporting(VAULT, {"1": {"7": ada, "8": BOB}, "2": {}})
     async with served(
-        {"town": provider}, tables=tables.get("providers"), policies=tables.get("servers")
+        {"town": provider},
+        tables=tables.get("providers"),
+        policies=tables.get("servers"),
+        gateway=tables.get("gateway"),
     ) as gateway:
         await gateway.connect_and_join("1")
         await gateway.settle()

@@ -73,7 +73,7 @@ def watch(
             asyncio.run(_watch(target, password, as_json=as_json, on_screen=on_screen))
         except JoinError as error:
             can_retry = attempts_left and not password_file and _can_prompt()
-            if error.code != "unauthorized" or not can_retry:
+            if not _takes_password(error) or not can_retry:
                 raise _refused(target, error) from error
             click.echo(f"{shown(target.url)}: {sanitized(str(error))}", err=True)
             password = click.prompt("Password", hide_input=True, err=True)
@@ -206,6 +206,11 @@ def _can_prompt() -> bool:
     return not os.environ.get(PASSWORD_VARIABLE) and sys.stdin.isatty()
 
 
+def _takes_password(error: JoinError) -> bool:
+    """True if a password could open the server; others require a login, or are closed (R34)."""
+    return error.code == "unauthorized" and "password" in str(error)
+
+
 def _problem(error: Exception) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, socket.gaierror):
@@ -223,4 +228,6 @@ def _problem(error: Exception) -> str:
 def _refused(target: Target, error: JoinError) -> click.ClickException:
     wanted = "the default server" if target.server is None else f"server '{target.server}'"
     problem = sanitized(f"{wanted}: {error} ({error.code})")
+    if error.code == "unauthorized" and not _takes_password(error):
+        problem += "; d-back watch opens servers with a password only"
     return click.ClickException(f"{shown(target.url)}: {problem}")

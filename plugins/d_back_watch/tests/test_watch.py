@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from fcntl import F_GETPIPE_SZ, fcntl, ioctl
 from pathlib import Path
 from termios import FIONREAD
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import pytest
@@ -72,12 +72,13 @@ def town(extra: Mapping[str, User] | None = None) -> ScriptedProvider:
     )
 
 
-def serving(provider: ScriptedProvider, port: int = 0) -> WebSocketServer:
-    table = {
-        "gateway": {"port": port},
-        "chain": {"order": ["a"]},
-        "servers": {"3": {"password": "open sesame"}},
-    }
+VAULT = {"3": {"password": "open sesame"}}
+
+
+def serving(
+    provider: ScriptedProvider, port: int = 0, tables: Mapping[str, Any] = VAULT
+) -> WebSocketServer:
+    table = {"gateway": {"port": port}, "chain": {"order": ["a"]}, "servers": tables}
     return WebSocketServer(config=parse(table), providers={"a": provider})
 
 
@@ -555,6 +556,53 @@ async def test_a_password_prompt_appears_three_times(tmp_path: Path) -> None:
             await asyncio.to_thread(opened.until, lambda text: text.count("Password:") == 2)
             opened.type("guess\n")
             assert await asyncio.to_thread(opened.end) == 1
+
+
+class Clubs(ScriptedProvider):
+    """Two servers that the provider protects; it decides by the credentials of its class."""
+
+    credentials: ClassVar[frozenset[str]] = frozenset({"login"})
+
+    def __init__(self) -> None:
+        servers = {
+            "3": Server(name="Vault", id="vault", passworded=True),
+            "4": Server(name="Cellar", id="cellar"),
+            "5": Server(name="Club", id="club", passworded=True),
+        }
+        super().__init__(servers, {server_id: {} for server_id in servers})
+
+
+class Closed(Clubs):
+    credentials: ClassVar[frozenset[str]] = frozenset()
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"), [(Clubs, "Please login with Discord."), (Closed, "nobody can join it.")]
+)
+async def test_r34_a_server_that_takes_no_password_asks_for_none(
+    kind: type[Clubs], reason: str, tmp_path: Path
+) -> None:
+    """One that requires a login, or that is closed: the terminal shows the reason at once."""
+    async with serving(kind()) as server:
+        with terminal("watch", "--json", server.url, "club", folder=tmp_path) as opened:
+            assert await asyncio.to_thread(opened.end) == 1
+            text = " ".join(opened.text.split())
+            assert reason in text
+            assert "opens servers with a password only" in text
+            assert "Password:" not in text
+
+
+async def test_a_password_opens_its_server_and_no_other() -> None:
+    """Neither one with another password, nor one that requires a login."""
+    tables = {"3": {"password": "open sesame"}, "4": {"password": "close sesame"}}
+    environ = {"D_BACK_PASSWORD": "open sesame"}
+    async with serving(Clubs(), tables=tables) as server:
+        async with watching("--json", server.url, "vault", environ=environ) as watch:
+            assert '"serverName":"Vault"' in await watch.line() + await watch.line()
+        for other in ("cellar", "club"):
+            status, errors = await refused("--json", server.url, other, environ=environ)
+            assert status == 1
+            assert "(unauthorized)" in errors
 
 
 async def test_a_dumb_terminal_gets_lines(tmp_path: Path) -> None:

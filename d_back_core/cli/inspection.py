@@ -284,8 +284,9 @@ async def _asked(config: configuration.Config, question: Question, *, probe: boo
         if reply is not None:
             return reply
     live = Live(config, [each.probing() for each in load(config)], Clock())
-    for name in TOLD_BELOW:
-        logging.getLogger(name).disabled = True
+    told_below = [logging.getLogger(name) for name in TOLD_BELOW]
+    for logger in told_below:
+        logger.disabled = True
     try:
         await live.start()
         failures = [each async for each in _probed(live)] if probe else []
@@ -299,6 +300,8 @@ async def _asked(config: configuration.Config, question: Question, *, probe: boo
         return Reply(error=str(error))
     finally:
         await live.stop()
+        for logger in told_below:
+            logger.disabled = False
 
 
 async def _probed(live: Live) -> AsyncIterator[str]:

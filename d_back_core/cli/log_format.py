@@ -33,8 +33,9 @@ class _TextFormatter(logging.Formatter):
 
 def _safe(record: logging.LogRecord, formatter: logging.Formatter) -> logging.LogRecord:
     """Return a copy of the record with printable text. The record itself is also for others."""
+    record.message = record.getMessage()  # handlers of others find it there, as `logging` says
     copied = copy.copy(record)
-    copied.msg, copied.args = _lines(record.getMessage()), ()
+    copied.msg, copied.args = _lines(record.message), ()
     if record.exc_info:
         copied.exc_text = _lines(formatter.formatException(record.exc_info))
         copied.exc_info = None

@@ -24,6 +24,8 @@ from websockets.sync.client import ClientConnection, connect
 
 from d_back_core import (
     Message,
+    MessageDeleted,
+    MessageEdited,
     Secret,
     Server,
     ServerChanged,
@@ -261,7 +263,7 @@ REFUSED: dict[str, tuple[str, tuple[str, ...], str]] = {
         (),
         r"d-back\.toml: servers\.2\.alias 'a': is already used by servers\.1",
     ),
-    "syntax": ("port = ", (), r"d-back\.toml: line 1: invalid value .*"),
+    "syntax": ("port = ", (), r"d-back\.toml: line 1: invalid value .*\n1 \| port = …\n  \| \^"),
     "no such file": (
         "",
         ("--config", "absent.toml"),
@@ -427,6 +429,7 @@ WINDOWS = """
 import signal
 import sys
 from asyncio.unix_events import _UnixSelectorEventLoop
+import d_back_core.gateway.gateway
 from d_back_core.cli import main as cli
 
 def refuse(*arguments):
@@ -688,13 +691,18 @@ async def real_frames() -> list[dict[str, Any]]:
         script.emit(
             UserChanged(server_id="1", uid="8", username="Bob", status="dnd"),
             UserChanged(server_id="1", uid="8", role_color="#123456"),
-            Message(server_id="1", uid="7", message="hi", channel="c"),
             UserRemoved(server_id="1", uid="8"),
         )
         while (await told.until("presence"))["data"].get("delete") is not True:
             pass
         script.emit(ServerChanged(server_id="1", client_id=None))
         await told.until("update-clientid")
+        script.emit(Message(server_id="1", uid="7", message="hi", channel="c", id="m"))
+        await told.until("message")
+        script.emit(MessageEdited(server_id="1", uid="7", message="ho", channel="c", id="m"))
+        await told.until("message-edit")
+        script.emit(MessageDeleted(server_id="1", channel="c", id="m"))
+        await told.until("message-delete")
         await told.ask("user_data", {"type": "get_user_data", "serverId": "1"})
         await told.ask("server_data", {"type": "get_server_data"})
         await told.ask("error", {"type": "connect", "data": {"server": "nowhere"}})

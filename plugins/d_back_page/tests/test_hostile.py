@@ -112,7 +112,7 @@ async def test_an_override_turns_nobody_else_around(browser: Browser) -> None:
 
 
 async def test_a_bad_colour_is_no_style(browser: Browser) -> None:
-    """What is no colour never reaches the page's styles."""
+    """What is no colour never reaches the page's styles: the user has the colour of the uid."""
     script = ScriptedProvider(ONE, {"1": {"1": User(username="Ada", status="online")}})
     async with gateway({"club": script}) as server, visiting(browser, server) as visitor:
         await visitor.open()
@@ -122,4 +122,4 @@ async def test_a_bad_colour_is_no_style(browser: Browser) -> None:
         )
         await visitor.until_rows(("Ada", "idle"))
         row = visitor.page.locator(".member")
-        assert await row.evaluate("(row) => row.style.getPropertyValue('--role')") == "#ffffff"
+        assert await row.evaluate("(row) => row.style.getPropertyValue('--role')") == "#4f99cf"

@@ -243,7 +243,7 @@ async def test_a_missing_column_is_named(dsn: str, sql: Connection, begin: Begin
         await begin(dsn)
     assert str(raised.value) == (
         """'"users"' has no column 'role_color' (did you mean 'role_colour'? there are:"""
-        " last_seen, role_colour, server_id, status, user_id, username); see users_columns"
+        " extra, last_seen, role_colour, server_id, status, user_id, username); see users_columns"
     )
 
 

@@ -161,6 +161,7 @@ async def test_wrong_password(
     await sql.execute("GRANT SELECT ON users, servers TO reader_of_tests")
     wrong = dsn.replace(f"postgres:{PASSWORD}", "reader_of_tests:wrong-one")
     server = await serve(wrong)
+    await until(lambda: bool(warnings_of(caplog)))
     assert warnings_of(caplog)[0].startswith(
         "provider postgres: start: DatabaseError: the database refuses the password; next attempt"
     )

@@ -327,6 +327,8 @@ class Resolver(Generic[R, E]):
             return "wait"
         if not supervisor.running and source.asking:
             source.cancel()  # an answer of the run that is over is not taken (R15)
+        if source.state is State.INHERITED and supervisor.running and not source.asking:
+            source.ask()  # also if its time is over: nothing else asks the new instance
         if source.expired or (not supervisor.running and source.records is None):
             return "skip"
         if source.failing_since is not None:
@@ -337,8 +339,6 @@ class Resolver(Generic[R, E]):
     def _verdict_by_answer(self, source: LayerSource[R]) -> Verdict:
         """The verdict about a provider that runs, or whose layer has grace left."""
         if source.records is not None:
-            if source.state is State.INHERITED and source.supervisor.running and not source.asking:
-                source.ask()
             return "use" if self._may_come(source) else "skip"
         if source.answered or source.failing_since is not None:
             return "skip"

@@ -24,6 +24,8 @@ from d_back_testing import ScriptedProvider, configured, served
 
 PATIENCE = 60.0
 FAILBACK = 5.0
+GRACE = 30.0
+MAX_BACKOFF = 60.0
 OTHER_ADA = User(username="Ada", status="dnd", role_color="#aaaaaa")
 
 
@@ -109,6 +111,22 @@ async def test_r17_a_merging_provider_that_is_replaced_by_itself_keeps_its_layer
         assert await client.new_frames() == []
         assert client.users.keys() == {"7", "8", "9"}
         given["b"].release("start")
+
+
+async def test_r17_an_instance_that_starts_after_the_grace_is_asked() -> None:
+    """The layer of the former instance, which no other provider has replaced, stays until then."""
+    source = ScriptedProvider(ONE, {"1": {"7": ADA}})
+    async with served({"a": source}) as gateway:
+        client = await gateway.connect_and_join()
+        source.start_answer = ConnectionError("away")
+        await gateway.server.reload(configured("a", {"a": {"key": "new"}}))
+        await gateway.advance(GRACE + 1)
+        await client.new_frames()
+        assert client.users.keys() == {"7"}
+        source.start_answer, source.users_answers["1"] = None, {"8": BOB}
+        await gateway.advance(2 * MAX_BACKOFF)
+        await client.new_frames()
+        assert client.users.keys() == {"8"}
 
 
 async def test_r7_a_removed_provider_stays_until_the_next_one_has_answered() -> None:

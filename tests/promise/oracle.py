@@ -178,8 +178,10 @@ def _world(server_id: str, in_use: str | None, layers: Sequence[Layer]) -> World
         for layer in layers
         if layer.name == in_use or (layer.mode != "fallback" and layer.answers_for(server_id))
     ]
+    # One that does not answer may have the layer of an instance before a reload (R17).
     lost = in_use is None and any(
-        layer.mode == "fallback" and server_id in layer.people for layer in layers
+        layer.mode == "fallback" and (server_id in layer.people or not layer.answers)
+        for layer in layers
     )
     if lost or not any(layer.mode != "enrich" for layer in used):
         return None

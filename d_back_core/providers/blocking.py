@@ -25,6 +25,7 @@ class TimedAwaitable(Generic[T]):
 
     def __await__(self) -> Generator[Any, Any, T]:
         steps: Any = self._awaitable.__await__()
+        # By hand, as `yield from` would do it: only between two steps is there a clock to read.
         step, value = steps.send, None
         while True:
             began = perf_counter()

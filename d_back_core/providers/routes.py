@@ -69,6 +69,7 @@ class SupervisedRoute(BaseRoute):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request. Raises `HTTPException` if the provider cannot."""
+        # Before the call: an application of a provider that is stopped may use what is closed.
         if not self._supervisor.running:
             raise self._failure(HTTPStatus.SERVICE_UNAVAILABLE)
         begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -89,12 +90,15 @@ class SupervisedRoute(BaseRoute):
             except HTTPException as error:  # an answer, not a failure
                 refusal = error
 
+        # Not through `call`: the time limit is for the first byte, and a response may stream on.
         try:
             await self._supervisor.serve(answer, begun)
         except ProviderError as error:
             late = True
             log.warning("%s", error)
-            if begun.done():
+            if (
+                begun.done()
+            ):  # a part is sent: only the end of the connection can say that it failed
                 raise
             is_late = isinstance(error.__cause__, TimeoutError)
             status = HTTPStatus.GATEWAY_TIMEOUT if is_late else HTTPStatus.INTERNAL_SERVER_ERROR

@@ -111,6 +111,7 @@ class Admissions:
         """End the access of that person, also of joins under way."""
         self.revocations += 1
         self._recent.append((provider, server_id, person))
+        # A copy: `_end` calls `forget`.
         for session, holder in list(self._holders.items()):
             if holder.granted.matches(provider, server_id, person):
                 self._end(session)
@@ -120,6 +121,7 @@ class Admissions:
         since = self.revocations - before
         if not isinstance(grounds, Granted) or not since:
             return False
+        # More than are remembered: the grant may be among them, so it counts as revoked.
         recent = islice(reversed(self._recent), since)
         return since > RECENT or any(grounds.matches(*each) for each in recent)
 
@@ -132,6 +134,7 @@ class Admissions:
             if supervisor is None:
                 self._end(session)
             elif supervisor is not granted.supervisor:
+                # Its rules may be others now: ask at once, and not in half of the grant's time.
                 holder.granted = structs.replace(granted, supervisor=supervisor)
                 self._renew_in(0, session, holder)
 
@@ -158,7 +161,7 @@ class Admissions:
             why = "is refused" if verdict is False else "has expired"
             log.info("server %s: the access of a person %s", holder.granted.server_id, why)
             self._end(session)
-        else:
+        else:  # no answer: an outage of the provider does not end the access of its people
             self._renew_in(min(RETRY, left), session, holder)
 
     async def _verdict(self, granted: Granted, seconds: float) -> bool | None:

@@ -148,7 +148,8 @@ class Client:
         """
         self.wanted = server_id
         if self._socket is not None and not self._asking:
-            await self._connect(self._socket)
+            with contextlib.suppress(ConnectionClosed):  # it was cut; the next one joins
+                await self._connect(self._socket)
 
     def try_again(self) -> None:
         """Ask again for a server that may be joined now."""

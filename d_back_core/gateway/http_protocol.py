@@ -109,7 +109,8 @@ class Http(HttpToolsProtocol):
         super().connection_lost(exc)
         self._stop_timers()
         self.leave()
-        if self._task is not None:
+        if self._task is not None and self.is_answering:
+            # Else the answer is sent: the task only closes what it has opened, such as a file.
             self._task.cancel()
         self._break_cycles()
         self._front.check_empty()

@@ -37,6 +37,7 @@ COLUMNS = "server_id, user_id, username, status, role_color"
 NEW = (
     "INSERT INTO {} (server_id, user_id, username, status, role_color) VALUES"
     " ('1', '7', 'Ada II', 'dnd', '#000000'), ('1', '9', 'Cy', 'online', '#000000')"
+    " ON CONFLICT DO NOTHING"  # a recorder may have written the row again before
 )
 TABLE = (
     "CREATE TABLE users (server_id {0}, user_id {0}, username text, status text,"

@@ -27,9 +27,9 @@ INSERT INTO users (server_id, user_id, username, status, role_color, last_seen) 
 def make(path: Path, script: str = "") -> None:
     """Make the tables in that file and run the script."""
     database = Database(path, logging.getLogger("test"))
-    database.open()
-    database.connection.executescript(script)
-    database.close()
+    with closing(database):
+        database.open()
+        database.connection.executescript(script)
 
 
 def read(path: Path) -> bytes:

@@ -39,6 +39,7 @@ INSERT INTO users (server_id, user_id, username, status, role_color, last_seen) 
 def copy_of_other(path: Path) -> Path:
     """A file beside it with that state."""
     other = path.with_name("other.sqlite3")
+    other.unlink(missing_ok=True)  # of an earlier mishap: its rows would be in the way
     make(other, OTHER)
     return other
 

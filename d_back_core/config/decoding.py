@@ -52,7 +52,7 @@ Unknown: TypeAlias = Callable[[str, object, Iterable[str]], str]
 
 
 def unknown_key(key: str, _value: object, known: Iterable[str]) -> str:
-    """Return what is said about a key that is not one of these."""
+    """Return the text of the error for a key that is not one of these."""
     return f"unknown key{nearest(key, known)}"
 
 
@@ -70,7 +70,7 @@ def decode(
 ) -> T:
     """Decode one TOML table; raises `ConfigError` with the place, the value and alternatives.
 
-    ``unknown(key, value, known)`` returns what is said about an unknown key of this table.
+    ``unknown(key, value, known)`` returns the text of the error for an unknown key of this table.
     """
     if not isinstance(table, dict):
         raise ConfigError(f"{where}: expected a table")  # not quoted: it may be a secret

@@ -215,7 +215,7 @@ def _unknown(key: str, value: object, table: Mapping[str, Any]) -> str:
 
 
 def misplaced_key(key: str, value: object, known: Iterable[str] = ()) -> str:
-    """Return what is said about a key that does not belong into its table, where ``known`` are."""
+    """Return the text of the error for a key that is not one of ``known``, those of its table."""
     if key in TABLES and isinstance(value, dict):
         return f"is a table of its own: [{key}]"
     owners = [name for name, kind in OWNERS.items() if key in _keys(kind)]

@@ -130,7 +130,7 @@ class Access:
 
 
 def requirement(policy: Policy, contributors: Sequence[Supervisor]) -> str:
-    """Return what a client is told that has to prove who it is, or to send the password (R34)."""
+    """Return the text of the error for a client without valid credentials (R34)."""
     kinds = {kind for each in contributors for kind in each.plugin.credentials}
     if policy.password is not None:
         kinds.add("password")

@@ -210,8 +210,8 @@ class SnapshotCache:
                 await asyncio.sleep(0)
             encoded = await asyncio.to_thread(_encoded, parts, head, tag)
             self._replace(CachedSnapshot(self.world, tracker, encoded, seq, position))
-        except BaseException:
-            self.world.untrack(tracker)  # it would grow as long as the world lives
+        except BaseException:  # cancelled, too: the tracker would grow as long as the world lives
+            self.world.untrack(tracker)
             raise
         finally:
             self._making = None

@@ -164,7 +164,7 @@ class UnresolvedNames:
 
     def _channels(self) -> Iterator[UnresolvedName]:
         for table, policy in self._policies.tables.items():
-            # Messages do not count: a channel in which nobody has written exists all the same.
+            # Messages do not count: a channel without a message exists, too.
             server_id = self._policies.server_of(table) or table
             known: frozenset[str] = frozenset().union(
                 *(

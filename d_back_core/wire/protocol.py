@@ -34,7 +34,7 @@ UNKNOWN_SERVER = "Sorry, couldn't connect to that Discord server."
 UNAUTHORIZED = "This server requires Discord authentication. Please login with Discord."
 PASSWORD_REQUIRED = "This server requires a password."  # noqa: S105  a text
 PASSWORD_OR_LOGIN = "This server requires a password, or a login with Discord."  # noqa: S105  a text
-CLOSED = "This server is closed: nobody can join it."
+CLOSED = "This server is closed: no client can join it."
 AUTHENTICATION_FAILED = "Discord authentication failed. Please try logging in again."
 
 

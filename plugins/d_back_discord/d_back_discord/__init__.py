@@ -2,7 +2,7 @@
 
 `run` is one run with its parts. `connection` is the bot that the provider runs itself: `client` is
 what discord.py does of it, REST and objects; `shard` and `gateway` are the connections, and
-`identify_budget` says when a new session may begin. `embedded` is a bot that somebody else runs.
+`identify_budget` says when a new session may begin. `embedded` is a bot that another program runs.
 `widget` is another provider, which needs no bot. `guilds`, `layer` and `members` make servers and
 users of what discord.py holds; `chat`, `channels` and `text` decide which messages pass, and make
 text of them. `access` and `oauth` are who may join a protected server.
@@ -11,7 +11,7 @@ text of them. `access` and `oauth` are who may join a protected server.
 import warnings
 
 with warnings.catch_warnings():
-    # discord.py imports it for voice, which nobody uses here; ends with its 2.8 or Python 3.12.
+    # discord.py imports it for voice, which is not used here; ends with its 2.8 or Python 3.12.
     warnings.filterwarnings("ignore", "'audioop' is deprecated", DeprecationWarning)
     import discord  # noqa: F401
 

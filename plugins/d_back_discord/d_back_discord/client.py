@@ -37,7 +37,7 @@ class DirectedHTTP(HTTPClient):
 
 
 class OwnState(AutoShardedConnectionState["OwnClient"]):
-    """What discord.py knows, of all shards. It tells of each guild when it comes: members are
+    """What discord.py knows, of all shards. It reports each guild when it comes: members are
     asked for by `Layer`."""
 
     def parse_ready(self, data: Any) -> None:  # noqa: ANN401  discord.py's
@@ -47,7 +47,7 @@ class OwnState(AutoShardedConnectionState["OwnClient"]):
         for guild in [guild for guild in self.guilds if guild.shard_id == shard]:
             self._remove_guild(guild)
         super().parse_ready(data)
-        # discord.py waits, in two tasks, until no more guilds come, and only then tells of them.
+        # discord.py waits, in two tasks, until no more guilds come, and only then reports them.
         self._ready_tasks.pop(shard).cancel()
         del self._ready_states[shard]
         if self._ready_task is not None:
@@ -55,7 +55,7 @@ class OwnState(AutoShardedConnectionState["OwnClient"]):
             self._ready_task = None
 
     def parse_guild_member_update(self, data: Any) -> None:  # noqa: ANN401  discord.py's
-        """Take in a member; of one who was not known before, discord.py tells nobody."""
+        """Take in a member; discord.py dispatches no event for one who was not known before."""
         guild, user_id = self._get_guild(int(data["guild_id"])), int(data["user"]["id"])
         known = guild is not None and guild.get_member(user_id) is not None
         super().parse_guild_member_update(data)

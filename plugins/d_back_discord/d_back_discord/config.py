@@ -28,7 +28,7 @@ class DiscordConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     guilds: frozenset[str] | None = None
     """Ids of the only guilds that are served; unset: every guild that the bot is in."""
     chat: Chat = "text"
-    """What passes of a message: nothing, that somebody speaks, or the text."""
+    """What passes of a message: nothing, that a member writes, or the text."""
     bots: bool | None = None
     """Whether bots are shown and heard; unset: they are shown, and what they say does not pass."""
     bot_members: bool | None = None

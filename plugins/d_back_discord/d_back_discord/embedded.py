@@ -1,4 +1,4 @@
-"""A discord.py bot that somebody else runs, listened to."""
+"""A discord.py bot that the embedding program runs."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeAlias

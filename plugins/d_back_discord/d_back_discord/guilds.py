@@ -70,7 +70,7 @@ class Guilds:
         return layer.answer()
 
     def reload(self, shard: int) -> None:
-        """That shard is lost, or is back: what is said of its guilds has changed."""
+        """That shard is lost, or is back: its guilds answer otherwise now."""
         for layer in self._of_shard(shard):
             self._around.put(Reload(server_id=layer.server_id))
 
@@ -99,17 +99,17 @@ class Guilds:
             layer.halt()
 
     def connect(self, shard: int = 0) -> None:
-        """A new session: every guild of the shard comes anew; what was read of them before stays
+        """A new session: every guild of the shard comes again; what was read of them before stays
         in use until then."""
         if self.client is None:
             return
-        anew = any(not self.current(layer.guild) for layer in self._of_shard(shard))
+        again = any(not self.current(layer.guild) for layer in self._of_shard(shard))
         self._missing[shard] = {
             guild.id
             for guild in self.client.guilds
             if guild.shard_id == shard and self._admits(guild) and not self._has_come(guild)
         }
-        self._health.connected(shard, anew=anew)
+        self._health.connected(shard, again=again)
         self._settle(shard)
 
     def guild_available(self, guild: discord.Guild) -> None:
@@ -218,7 +218,7 @@ class Guilds:
 
     def _go_without(self, guild: discord.Guild) -> None:
         """The guild has not come."""
-        if not guild.unavailable:  # a bot that asks for members itself tells of it later
+        if not guild.unavailable:  # a bot that asks for members itself reports it later
             self._take(guild)
         elif (layer := self.layer(guild)) is not None:
             self.guild_unavailable(layer.guild)

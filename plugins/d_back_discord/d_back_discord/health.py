@@ -1,4 +1,4 @@
-"""Whether the connections to Discord's gateway stand, and who is told when one does not.
+"""Whether the connections to Discord's gateway stand, and what follows when one does not.
 
 Each shard is connected or not, and lost or not. It is lost when its connection is not resumed
 within `PATIENCE`, when its session is over, and from a new session on until all its guilds are
@@ -64,11 +64,11 @@ class Health:
         self._shard(shard).connected = True
         self.settled(shard)
 
-    def connected(self, shard: int, *, anew: bool) -> None:
-        """A session has begun; ``anew``: what was known of one before it is to be read again."""
+    def connected(self, shard: int, *, again: bool) -> None:
+        """A session has begun; ``again``: what was known before is to be read again."""
         self._shard(shard).connected = True
-        if anew:
-            self.lost("Discord has begun a new session, reading everything anew", shard)
+        if again:
+            self.lost("Discord has begun a new session, reading everything again", shard)
 
     def settled(self, shard: int) -> None:
         """All of that shard is known again, if its connection stands."""

@@ -37,7 +37,7 @@ class Layer:
     """The members of one guild who are shown.
 
     It answers None until it is whole for the first time, and while Discord says that the guild
-    is unavailable. When it is read anew, the former state answers until the new one is whole.
+    is unavailable. While it is read again, the former state answers until the new one is whole.
     """
 
     def __init__(self, guild: discord.Guild, around: Surroundings) -> None:
@@ -213,7 +213,7 @@ class Layer:
         return self._around.rules.shown(member, status)
 
     def _apply(self, uid: str, user: User | None) -> None:
-        """Take in what just happened: also while all is read anew, for whoever opts out is to
+        """Take in what just happened: also while all is read again, for whoever opts out is to
         disappear at once."""
         if self._next is not None:
             self._put(self._next, uid, user)

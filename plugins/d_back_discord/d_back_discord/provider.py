@@ -40,7 +40,7 @@ class DiscordProvider:
 
     @classmethod
     def from_bot(cls, bot: Bot, config: DiscordConfig | None = None) -> Self:
-        """A provider that listens to a bot which somebody else runs, before or after it has
+        """A provider that listens to a bot which the program runs, before or after it has
         logged in. It needs no token, and neither connects nor closes the bot. Raises
         ``TypeError`` for a plain `discord.Client`, which has no listeners."""
         require_bot(bot)

@@ -135,7 +135,7 @@ class Run:
         """Take from this client what there is, and what its events bring."""
         if client.is_ready():
             for shard in {0, *(guild.shard_id for guild in client.guilds)}:
-                self._health.connected(shard, anew=False)
+                self._health.connected(shard, again=False)
         self.guilds.adopt(client)
 
     def lost(self, shard: int, reason: str) -> None:

@@ -6,7 +6,7 @@ from collections import deque
 from d_back_core import Event, Reload
 
 MAX_EVENTS = 10_000
-"""Past that nobody reads them in time, and fetching everything anew costs less."""
+"""Beyond that they are not read in time, and to fetch everything again costs less."""
 
 
 class Stream:

@@ -154,7 +154,7 @@ async def test_stop(core: Core, bot: Bot, run: Run) -> None:
 
 
 async def test_new_session(core: Core, bot: Bot, run: Run, loopback: Loopback) -> None:
-    """A bot that had to begin a new session is read anew."""
+    """A bot that had to begin a new session is read again."""
     await core.start()
     await run(bot)
     await core.whole()

@@ -193,7 +193,7 @@ async def test_guild_unavailable(
 
 
 async def test_guild_back(begin: Begin, loopback: Loopback) -> None:
-    """A guild that is back is read anew: who left meanwhile is gone, who went offline is
+    """A guild that is back is read again: who left meanwhile is gone, who went offline is
     offline."""
     loopback.guilds = [club()]
     core = await begin()
@@ -227,7 +227,7 @@ async def test_guild_back_with_as_many(begin: Begin, loopback: Loopback) -> None
 
 
 async def opted_out_meanwhile(begin: Begin, loopback: Loopback) -> Core:
-    """A guild that is read anew, in a session in which the members do not come."""
+    """A guild that is read again, in a session in which the members do not come."""
     loopback.guilds = [club()]
     core = await begin(opt_out_role="quiet")
     await core.whole()
@@ -240,8 +240,8 @@ async def opted_out_meanwhile(begin: Begin, loopback: Loopback) -> Core:
     return core
 
 
-async def test_opt_out_while_all_is_read_anew(begin: Begin, loopback: Loopback) -> None:
-    """Who opts out while the guild is read anew disappears at once, not when it is whole."""
+async def test_opt_out_while_all_is_read_again(begin: Begin, loopback: Loopback) -> None:
+    """Who opts out while the guild is read again disappears at once, not when it is whole."""
     core = await opted_out_meanwhile(begin, loopback)
     await core.happen("GUILD_MEMBER_UPDATE", update(EVE, roles=[QUIET]))
     gone = UserRemoved(server_id=say.GUILD_ID, uid=say.uid(99))

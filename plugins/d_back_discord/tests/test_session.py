@@ -194,7 +194,7 @@ async def test_asked_to_reconnect(begin: Begin, loopback: Loopback) -> None:
 
 
 async def test_session_invalidated(begin: Begin, loopback: Loopback) -> None:
-    """When a session ends for good, the data may be old until all is read anew, and what was
+    """When a session ends for good, the data may be old until all is read again, and what was
     known answers meanwhile."""
     loopback.guilds = [club()]
     core = await begin()
@@ -204,7 +204,7 @@ async def test_session_invalidated(begin: Begin, loopback: Loopback) -> None:
     await until(lambda: not loopback.wires)
     assert await core.users() == before
     await core.wait(lambda: core.recovered)
-    assert core.degraded[-1] == "Discord has begun a new session, reading everything anew"
+    assert core.degraded[-1] == "Discord has begun a new session, reading everything again"
     assert await core.whole() == {
         say.uid(2): User(username="Bob", status="offline", role_color="#ffffff"),
         say.uid(99): User(username="eve", status="idle", role_color="#ffffff"),

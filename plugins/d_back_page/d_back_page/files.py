@@ -31,12 +31,12 @@ POLICY = (
     "frame-ancestors "
 )
 """Nothing but what this gateway serves; no inline script or style."""
-NOBODY = "'none'"
+UNFRAMED = "'none'"
 SERVER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """A public id or server_id in a path."""
 HEADERS = {
     "Cache-Control": "no-cache",
-    "Content-Security-Policy": POLICY + NOBODY,
+    "Content-Security-Policy": POLICY + UNFRAMED,
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
@@ -59,7 +59,9 @@ class Files:
     """All files of the page, in memory: they are few and small."""
 
     def __init__(self, frame_ancestors: Sequence[str] = ()) -> None:
-        self._framed = {"Content-Security-Policy": POLICY + (" ".join(frame_ancestors) or NOBODY)}
+        self._framed = {
+            "Content-Security-Policy": POLICY + (" ".join(frame_ancestors) or UNFRAMED)
+        }
         self._bodies: dict[str, bytes] = {}
         self._headers: dict[str, dict[str, str]] = {}
         for file in resources("d_back_page").joinpath("files").iterdir():

@@ -29,7 +29,7 @@ class PageConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         """Refuse an origin that a policy cannot name, and a token that could be guessed, or that
-        nobody could offer."""
+        no client could offer."""
         for origin in self.frame_ancestors:
             if ORIGIN.fullmatch(origin) is None:
                 raise ValueError(

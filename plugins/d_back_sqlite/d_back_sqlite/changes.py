@@ -155,7 +155,7 @@ class Changes:
 
     async def _forget(self, seconds: float) -> bool:
         """Delete what is too old and not supplied now. Return True if there was something."""
-        with suppress(StoreError):  # tried again in an hour; nobody waits for it
+        with suppress(StoreError):  # tried again in an hour; no caller waits for it
             async with self._alone:
                 old = await self._store.old(seconds)
                 old = Old(

@@ -96,7 +96,7 @@ def vacuum(*, provider: str) -> None:
 
 @contextmanager
 def _opened(path: Path, *, read_only: bool = False) -> Iterator[Database]:
-    """Open the file beside a gateway; what goes wrong with it is told in one line."""
+    """Open the file beside a gateway; what fails is one line."""
     database = Database(path, log)
     try:
         with told(path):

@@ -155,7 +155,7 @@ class Database:
         return is_changed
 
     def _write_back(self) -> None:
-        """Empty the log, as far as nobody else reads from it."""
+        """Empty the log, as far as no other connection reads from it."""
         self.connection.execute("PRAGMA busy_timeout = 0")
         try:
             busy, _, _ = self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -213,7 +213,7 @@ class Database:
             )
 
     def _migrate(self) -> None:
-        """Make tables that are missing, also if somebody has dropped them."""
+        """Make tables that are missing, also if they have been dropped."""
         scripts = migrations()
         tables = {
             name

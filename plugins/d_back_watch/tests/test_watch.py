@@ -577,7 +577,7 @@ class Closed(Clubs):
 
 
 @pytest.mark.parametrize(
-    ("kind", "reason"), [(Clubs, "Please login with Discord."), (Closed, "nobody can join it.")]
+    ("kind", "reason"), [(Clubs, "Please login with Discord."), (Closed, "no client can join it.")]
 )
 async def test_r34_a_server_that_takes_no_password_asks_for_none(
     kind: type[Clubs], reason: str, tmp_path: Path

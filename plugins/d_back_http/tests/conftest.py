@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import aiohttp
 import msgspec
 import pytest
+from joined_clients import Join, join
 
 from d_back_core import Clock, Context
-from d_back_core.client import ClientWorld, connect
 from d_back_core.config import parse
 from d_back_core.embedding.server import WebSocketServer
 from d_back_http import HttpProvider
@@ -22,6 +22,8 @@ from d_back_http import HttpProvider
 sys.path.insert(0, str(Path(__file__).parent))  # for the module that the tests share
 
 from http_api import PATIENCE, SECRET, Api, pulling
+
+__all__ = ["Join", "join"]
 
 
 @pytest.fixture
@@ -132,31 +134,6 @@ async def serve() -> AsyncIterator[Serve]:
             return await servers.enter_async_context(server)
 
         yield served
-
-
-class Join(Protocol):
-    """Connects a client over a real socket; it stays until the test ends."""
-
-    async def __call__(self, server: WebSocketServer, wanted: str = "") -> ClientWorld: ...
-
-
-@pytest.fixture
-async def join() -> AsyncIterator[Join]:
-    async with AsyncExitStack() as clients:
-
-        async def joined(server: WebSocketServer, wanted: str = "") -> ClientWorld:
-            async with asyncio.timeout(PATIENCE):
-                world = await clients.enter_async_context(connect(server.url, wanted))
-            wait = world.until
-
-            async def until(condition: Callable[[ClientWorld], object]) -> None:
-                async with asyncio.timeout(PATIENCE):
-                    await wait(condition)
-
-            world.until = until  # type: ignore[method-assign]  # what never comes fails the test
-            return world
-
-        yield joined
 
 
 class Until(Protocol):

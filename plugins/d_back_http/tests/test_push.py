@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from http_api import ADA, BO, SECRET
 
-from d_back_core import ConfigError
+from d_back_core import ConfigError, models
 from d_back_core.config import parse
 from d_back_core.models import EffectiveUser
 from d_back_core.providers.loader import load
@@ -505,3 +505,10 @@ async def test_openapi(serve: Serve, push: Push) -> None:
         for method in operations.keys() - {"parameters"}:
             answered, _ = await push(server, method.upper(), actual, b"{}")
             assert answered not in {404, 405}
+
+
+def test_the_limits_are_those_of_the_core() -> None:
+    """What the core would drop in silence is refused with a sentence, and nothing else is."""
+    assert bodies.PROTOTYPE_WORDS == models.PROTOTYPE_WORDS
+    assert set(bodies.STATUSES) == models.STATUSES
+    assert (bodies.MAX_EXTRA, bodies.MAX_TEXT) == (models.MAX_EXTRA, models.MAX_EXTRA_LENGTH)

@@ -18,9 +18,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
+from joined_clients import PATIENCE, Join, join
 
 from d_back_core import Clock, Context, Secret
-from d_back_core.client import ClientWorld, connect
 from d_back_core.config import parse
 from d_back_core.embedding.server import WebSocketServer
 from d_back_core.stats import Stats
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
     Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
 
+__all__ = ["Join", "join"]
+
 PASSWORD = "hush-1b6e0f7a"
 DATABASES = (f"d_back_test_{os.getpid()}", f"d_back_test_{os.getpid()}_empty")
-PATIENCE = 60.0
-"""Seconds after which what a test waits for is taken for lost."""
 
 
 class Cluster(Protocol):
@@ -347,31 +347,6 @@ async def serve() -> AsyncIterator[Serve]:
             return await servers.enter_async_context(server)
 
         yield served
-
-
-class Join(Protocol):
-    """Connects a client over a real socket; it stays until the test ends."""
-
-    async def __call__(self, server: WebSocketServer, wanted: str = "") -> ClientWorld: ...
-
-
-@pytest.fixture
-async def join() -> AsyncIterator[Join]:
-    async with AsyncExitStack() as clients:
-
-        async def joined(server: WebSocketServer, wanted: str = "") -> ClientWorld:
-            async with asyncio.timeout(PATIENCE):
-                world = await clients.enter_async_context(connect(server.url, wanted))
-            wait = world.until
-
-            async def until(condition: Callable[[ClientWorld], object]) -> None:
-                async with asyncio.timeout(PATIENCE):
-                    await wait(condition)
-
-            world.until = until  # type: ignore[method-assign]  # what never comes fails the test
-            return world
-
-        yield joined
 
 
 class Until(Protocol):

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from joined_clients import PATIENCE, Join, join
 
 from d_back_core import Clock, Context, File
-from d_back_core.client import ClientWorld, connect
 from d_back_core.config import parse
 from d_back_core.embedding.server import WebSocketServer
 from d_back_core.stats import Stats
@@ -23,8 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # for the module that the tests 
 
 from sqlite_files import PLAZA, make
 
-PATIENCE = 60.0
-"""Seconds after which what a test waits for counts as lost."""
+__all__ = ["Join", "join"]
 
 
 @pytest.fixture
@@ -137,31 +136,6 @@ async def serve() -> AsyncIterator[Serve]:
             return await servers.enter_async_context(server)
 
         yield served
-
-
-class Join(Protocol):
-    """Connects a client over a real socket; it stays until the test ends."""
-
-    async def __call__(self, server: WebSocketServer, wanted: str = "") -> ClientWorld: ...
-
-
-@pytest.fixture
-async def join() -> AsyncIterator[Join]:
-    async with AsyncExitStack() as clients:
-
-        async def joined(server: WebSocketServer, wanted: str = "") -> ClientWorld:
-            async with asyncio.timeout(PATIENCE):
-                world = await clients.enter_async_context(connect(server.url, wanted))
-            wait = world.until
-
-            async def until(condition: Callable[[ClientWorld], object]) -> None:
-                async with asyncio.timeout(PATIENCE):
-                    await wait(condition)
-
-            world.until = until  # type: ignore[method-assign]  # what never comes fails the test
-            return world
-
-        yield joined
 
 
 class Until(Protocol):

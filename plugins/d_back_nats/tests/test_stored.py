@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nats.js.errors import ServerError
 from nats_nodes import (
     ADA,
     BOB,
@@ -19,6 +20,7 @@ from nats_nodes import (
     unwritten,
     users_of,
 )
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from d_back_core import (
     Server,
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from conftest import Join, Nats, Origin, Serve, Until
+    from nats.js.kv import KeyValue
 
     from d_back_core import Change, Event
     from d_back_core.embedding.server import WebSocketServer
@@ -275,9 +278,16 @@ async def delete_the_bucket(line: Line) -> None:
     await line.js.delete_stream(STREAM)
 
 
+@retry(retry=retry_if_exception_type(ServerError), wait=wait_fixed(0.05),
+       stop=stop_after_delay(60), reraise=True)  # fmt: skip
+async def create_the_bucket(line: Line) -> KeyValue:
+    """Create it, as soon as the server has removed the files of the one that was deleted."""
+    return await line.js.create_key_value(bucket="d-back")
+
+
 async def create_another_bucket(line: Line) -> None:
     await line.js.delete_stream(STREAM)
-    kv = await line.js.create_key_value(bucket="d-back")
+    kv = await create_the_bucket(line)
     for number in range(50):  # its revisions are higher than those of the former one
         await kv.put(f"users.1.stray{number}", b"{}")
 
@@ -375,7 +385,7 @@ async def test_r49_clients_keep_their_servers_while_a_new_bucket_is_filled(
     await server.stop()
     line = await lines(NatsConfig(urls=cluster.urls))
     await line.js.delete_stream(STREAM)
-    await line.js.create_key_value(bucket="d-back")
+    await create_the_bucket(line)
     await until(lambda: health_of(edge) == "degraded")
     await until(lambda: reason_of(edge) == "the origin has not filled the bucket")
     assert set(world.servers) == {"1", "2"}

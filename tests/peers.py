@@ -84,7 +84,7 @@ class Dial(Protocol):
 async def until(condition: Callable[[], object]) -> None:
     """Return when the condition holds."""
     async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110  what it looks at tells nobody of its changes
+        while not condition():  # noqa: ASYNC110  what it looks at sends no signal
             await asyncio.sleep(0)
 
 

@@ -13,7 +13,16 @@ import click
 from msgspec import Struct
 
 ROOT = Path(__file__).parents[1]
-COPIED = ("d_back_core", "tests", "tools", "plugins", "docs", "pyproject.toml", "README.md")
+COPIED = (
+    "d_back_core",
+    "tests",
+    "tools",
+    "plugins",
+    "clients",
+    "docs",
+    "pyproject.toml",
+    "README.md",
+)
 OUTPUT, CHOSEN = "output.txt", "tests.txt"
 """In the copy: the output of the last run of pytest, and the tests, one per line."""
 FAILED, PASSED = 1, 0

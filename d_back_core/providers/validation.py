@@ -39,6 +39,7 @@ from d_back_core.models import (
     deletion_of,
     is_id,
     is_text,
+    is_usual,
     moment,
     plain,
 )
@@ -93,6 +94,8 @@ async def checked_records(
             validation_log(f"{path}: key", key)
         elif not isinstance(record, kind):
             validation_log(f"{path}: record", record)
+        elif is_usual(record):
+            records[plain(key)] = record
         else:
             own = getattr(record, "uid", key)  # a subclass may have one
             if own != key:

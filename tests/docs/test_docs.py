@@ -454,7 +454,8 @@ def test_toml_examples(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyP
     for name in re.findall(r'env = "(\w+)"', block.text):
         monkeypatch.setenv(name, "x")
     (tmp_path / "secrets").mkdir()
-    (tmp_path / "secrets" / "club").write_text("open sesame\n")
+    for name in ("club", "crew"):
+        (tmp_path / "secrets" / name).write_text("open sesame\n")
     path = tmp_path / "d-back.toml"
     path.write_text(block.text)
     config = configuration.load(path, {})

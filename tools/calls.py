@@ -1,5 +1,6 @@
 """A pytest plugin that writes which functions of the core each test calls, and how long it takes.
 
+A test that fails is left out: some do on a busy machine, as the profile makes them slow.
 Start pytest with ``-p tools.calls``; the file ``calls.json`` is then `Calls` as JSON.
 """
 
@@ -27,6 +28,7 @@ class Calls(Struct):
 
 
 _tests: list[Calls] = []
+_failed: set[str] = set()
 
 
 @pytest.hookimpl(wrapper=True)
@@ -47,5 +49,11 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         _tests.append(Calls(item.nodeid, monotonic() - began, sorted(functions)))
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.failed:
+        _failed.add(report.nodeid)
+
+
 def pytest_sessionfinish() -> None:
-    Path(OUTPUT).write_bytes(msgspec.json.encode(_tests))
+    passed = [each for each in _tests if each.test not in _failed]
+    Path(OUTPUT).write_bytes(msgspec.json.encode(passed))

@@ -19,8 +19,8 @@ rest is read and dropped for ``body_timeout``, since a client may read the answe
 sent everything.
 
 This relies on parts of uvicorn that are not documented: the constructor, ``handle_websocket_
-upgrade``, ``send_400_response``, ``on_response_complete``, ``cycle``, ``pipeline`` and
-``ServerState``. Tests cover each of them.
+upgrade``, ``send_400_response``, ``on_response_complete``, ``cycle``, ``pipeline``,
+``ServerState``, and that ``send`` is a method of the cycle. Tests cover each of them.
 """
 
 import asyncio
@@ -273,6 +273,9 @@ class Http(HttpToolsProtocol):
             log.exception("request %s %r failed", scope["method"], scope["path"][:200])
         finally:
             self._task = None
+            if self.transport.is_closing():
+                # Else uvicorn answers 500, and uvloop raises if a closed transport is written to.
+                send.__self__.disconnected = True  # type: ignore[attr-defined]
 
     def _upgraded(self, **_: object) -> Connection:
         if self._connect is None:

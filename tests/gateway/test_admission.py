@@ -1,14 +1,21 @@
 """Who may connect, by origin, address and number."""
 
+import asyncio
 import resource
+import ssl
 import subprocess
 import sys
 from collections import Counter
+from contextlib import AsyncExitStack
 from http import HTTPStatus
+from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from http_line import line
+from peers import until
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin
@@ -22,6 +29,7 @@ from d_back_core.gateway.listening import RESERVED_DESCRIPTORS, connections_that
 from d_back_testing import ManualClock
 
 CLIENT = "203.0.113.7"
+GATEWAY = {"port": 0, "host": "127.0.0.1"}
 
 
 def admission(clock: ManualClock | None = None, **tables: Any) -> Admission:  # noqa: ANN401
@@ -132,6 +140,87 @@ def test_a_trusted_proxy_has_no_address_of_its_own() -> None:
     assert counted.claim(CLIENT) is not None
     counted.release(CLIENT)
     assert counted.claim(CLIENT) is None
+
+
+@pytest.fixture
+def counted_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """127.0.0.1 is an address as any other."""
+    monkeypatch.setattr(IPv4Address, "is_loopback", False)
+
+
+def connected(server: WebSocketServer) -> tuple[int, Counter[str]]:
+    """How many connections count, in all and by address, which no public name shows."""
+    admission = server._run.gateway._admission  # noqa: SLF001
+    return admission._connected, admission._per_address  # noqa: SLF001
+
+
+@pytest.mark.usefixtures("counted_loopback")
+async def test_r42_a_silent_connection_counts_for_its_address() -> None:
+    """From the accept on, until it ends."""
+    table = {"gateway": GATEWAY, "limits": {"connections_per_address": 2}}
+    async with WebSocketServer(config=parse(table)) as server:
+        async with line(server), line(server):
+            await until(lambda: connected(server) == (2, {"127.0.0.1": 2}))
+            async with line(server) as third:
+                assert (await third.rest()).startswith(b"HTTP/1.1 429 ")
+        await until(lambda: connected(server) == (0, {}))
+
+
+@pytest.mark.usefixtures("counted_loopback")
+async def test_r32_a_trusted_proxy_on_another_host_is_not_limited_as_an_address() -> None:
+    """Its clients are, as long as each is connected."""
+    limits = {"trusted_proxies": ["127.0.0.1"], "connections_per_address": 1}
+    clients = [f"203.0.113.{number}" for number in range(3)]
+    async with WebSocketServer(config=parse({"gateway": GATEWAY, "limits": limits})) as server:
+        async with AsyncExitStack() as open_connections:
+            for client in clients:
+                visitor = {"X-Forwarded-For": client}
+                await open_connections.enter_async_context(
+                    connect(server.url, additional_headers=visitor)
+                )
+            assert connected(server) == (3, dict.fromkeys(clients, 1))
+        await until(lambda: connected(server) == (0, {}))
+
+
+@pytest.mark.usefixtures("counted_loopback")
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("limit", ["connections", "connections_per_address"])
+def test_r42_a_tls_connection_counts_before_its_handshake(
+    tmp_path: Path, loop: str, limit: str
+) -> None:
+    """One too many is closed at once; one that is silent or wrong gives its place back."""
+
+    async def shake_hands() -> None:
+        tls, trusting = certificate(tmp_path)
+        limits = {limit: 2, "handshake_timeout": "1s"}
+        table = {"gateway": GATEWAY | {"tls": tls}, "limits": limits}
+        async with asyncio.timeout(60), WebSocketServer(config=parse(table)) as server:
+            async with line(server) as first, line(server) as second:
+                await until(lambda: connected(server) == (2, {"127.0.0.1": 2}))
+                async with line(server) as third:
+                    assert await third.rest() == b""
+                assert connected(server) == (2, {"127.0.0.1": 2})
+                first.send(b"GET / HTTP/1.1\r\n\r\n")
+                await first.rest()
+                await until(lambda: connected(server) == (1, {"127.0.0.1": 1}))
+                await second.rest()  # the time is over
+                await until(lambda: connected(server) == (0, {}))
+            async with connect(server.url, ssl=trusting) as client:
+                await client.recv()
+                assert connected(server) == (1, {"127.0.0.1": 1})
+            await until(lambda: connected(server) == (0, {}))
+
+    with asyncio.Runner(loop_factory=pytest.importorskip(loop).new_event_loop) as runner:
+        runner.run(shake_hands())
+
+
+def certificate(folder: Path) -> tuple[dict[str, str], ssl.SSLContext]:
+    """A certificate for 127.0.0.1 on disk, and a context that trusts it."""
+    authority = trustme.CA()
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(folder / "pem")
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    return {"cert": str(folder / "pem"), "key": str(folder / "pem")}, trusting
 
 
 async def test_r42_requests_of_one_address_have_a_rate() -> None:

@@ -24,6 +24,7 @@ from d_back_core.gateway.http_protocol import Front
 from d_back_core.gateway.keepalive import Keepalive
 from d_back_core.gateway.listening import (
     UNUSABLE,
+    AcceptErrors,
     SocketFile,
     connections_that_fit,
     free_port,
@@ -75,6 +76,7 @@ class Gateway:
         self._port = config.gateway.port
         self._tls: ssl.SSLContext | None = None
         self._adopt(config)
+        self._accept_errors = AcceptErrors(self._where)
         self._front = Front(self.app, self._admission, self._limits, self._tls, self._connection)
 
     def apply(self, config: Config) -> None:
@@ -179,6 +181,7 @@ class Gateway:
                 wanted,
                 fitting,
             )
+        self._accept_errors.start()
         self._server = await self._listen()
         set_backlog(self._server.sockets, BACKLOG)
         if self._config.path is None:
@@ -196,6 +199,7 @@ class Gateway:
     async def stop(self) -> None:
         """Stop listening and close all connections with 1001; may be called twice."""
         server, self._server = self._server, None
+        self._accept_errors.stop()
         self._front.shut()
         if server is None:
             return

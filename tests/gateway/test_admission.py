@@ -2,12 +2,15 @@
 
 import asyncio
 import resource
+import socket
 import ssl
 import subprocess
 import sys
+import time
 from collections import Counter
 from contextlib import AsyncExitStack
 from http import HTTPStatus
+from http.client import HTTPConnection
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from typing import Any
 import pytest
 import trustme
 from http_line import line
+from operating import PATIENCE, Operator, posix
 from peers import until
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
@@ -270,6 +274,75 @@ async def test_r42_requests_in_flight_count_for_their_client() -> None:
 
 
 # Descriptors
+
+
+HOARDER = """
+import os
+
+from starlette.responses import Response
+from starlette.routing import Route
+
+from d_back_core import Server, hookimpl
+
+
+class Provider:
+    def __init__(self, config):
+        self._hoard = []
+
+    @hookimpl
+    async def servers(self):
+        return {"1": Server(name="One")}
+
+    @hookimpl
+    def routes(self):
+        return [Route("/hoard", self._take), Route("/free", self._free)]
+
+    async def _take(self, request):
+        try:
+            while True:
+                self._hoard.append(os.open(os.devnull, os.O_RDONLY))
+        except OSError:
+            return Response("hoarded")
+
+    async def _free(self, request):
+        while self._hoard:
+            os.close(self._hoard.pop())
+        return Response("free")
+"""
+"""A plugin that uses up all descriptors of the process."""
+
+
+@posix
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_r42_without_descriptors_connections_wait(tmp_path: Path, loop: str) -> None:
+    """They are accepted later, or closed at once; the log has a line, and no traceback."""
+    operator = Operator(tmp_path)
+    operator.install("hoarder", HOARDER)
+    operator.configure("[chain]\norder = ['hoarder']\n[gateway]\nport = 0\nhttp = ['hoarder']")
+    if loop == "asyncio":
+        operator.hide_uvloop()
+    with operator.serving(limits="-n 200") as serving:
+        port = int(serving.url.rpartition(":")[2])
+        kept, later = (HTTPConnection("localhost", port, timeout=PATIENCE) for _ in range(2))
+        assert said(kept, "/hoard") == b"hoarded"
+        waiting = [socket.create_connection(("localhost", port)) for _ in range(20)]
+        if loop == "asyncio":
+            serving.until("d-back.toml: gateway: connections wait: .*Too many open files")
+        time.sleep(2.5)  # asyncio tries again, and would log it again
+        assert said(kept, "/free") == b"free"
+        for each in waiting:
+            each.close()
+        assert said(later, "/free") == b"free"
+        kept.close()
+        later.close()
+        log = serving.end()
+    assert "Traceback" not in log
+    assert "connections wait" not in log
+
+
+def said(client: HTTPConnection, path: str) -> bytes:
+    client.request("GET", path)
+    return client.getresponse().read()
 
 
 def test_the_limit_of_open_files_is_raised() -> None:

@@ -190,7 +190,7 @@ CPU: {cpu:.0f} %, waited for one {waited:.0f} % of the time
         operator = Operator(self._folder)
         operator.install("town", TOWN)
         if not self._uvloop:
-            (operator.site / "uvloop.py").write_text("from asyncio import new_event_loop\n")
+            operator.hide_uvloop()
         operator.configure(
             CONFIG.format(
                 tls=self._certificate(),
@@ -199,10 +199,9 @@ CPU: {cpu:.0f} %, waited for one {waited:.0f} % of the time
                 password=hash_password("right"),
             )
         )
-        limited = ["sh", "-c", f'ulimit -n {DESCRIPTORS}; exec "$@"', "sh"]
         gateway = self._start(
             "gateway",
-            command=[*limited, *operator.command(())],
+            command=operator.command((), limits=f"-n {DESCRIPTORS}"),
             cwd=self._folder,
             env={**operator.environ, "PYTHONPATH": f"{operator.site}{os.pathsep}{TESTS}"},
         )

@@ -128,6 +128,16 @@ def promise(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHONS)
+def hostile(session: nox.Session) -> None:
+    """Serve honest clients beside hostile ones of every kind; Linux only.
+
+    ``-- --minutes 60`` says how long, ``--tls`` and ``--no-uvloop`` how the gateway runs.
+    """
+    sync(session)
+    session.run("python", "-m", "hostile", *session.posargs, env={"PYTHONPATH": "tests"})
+
+
+@nox.session(python=PYTHONS)
 def mutants(session: nox.Session) -> None:
     """Change the core in random places, and see if its tests fail: ``-- --sample 150``."""
     sync(session)

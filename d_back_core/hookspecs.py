@@ -254,10 +254,10 @@ class ProviderSpec:
         that is left; if it fails or raises ``HTTPException(404)``, what comes after it answers.
 
         ``request.client.host`` is the client's address, also behind a trusted proxy. A body has
-        the limits ``body_size`` and ``body_timeout``. While the provider does not run, the answer
-        is 503. An exception is a failure: the answer is 500. If a response has not begun within
-        ``timeout``, the call is cancelled, and the answer is 504. It is also cancelled if the
-        client leaves.
+        the limits ``body_size`` and ``body_timeout``, and has arrived when the provider is called,
+        except for ``Mount("/", app)``. While the provider does not run, the answer is 503. An
+        exception is a failure: the answer is 500. If a response has not begun within ``timeout``,
+        the call is cancelled, and the answer is 504. It is also cancelled if the client leaves.
         """
 
     @hookspec

@@ -64,7 +64,7 @@ class Line:
 @asynccontextmanager
 async def line(server: WebSocketServer) -> AsyncIterator[Line]:
     """A connection to the gateway."""
-    reader, writer = await asyncio.open_connection("localhost", server.port)
+    reader, writer = await asyncio.open_connection(server.config.gateway.host, server.port)
     try:
         yield Line(reader, writer)
     finally:

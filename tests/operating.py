@@ -94,6 +94,10 @@ class Operator:
         points = f"[d_back.providers]\n{name} = d_back_test_{name}:{cls}\n"
         (info / "entry_points.txt").write_text(points)
 
+    def hide_uvloop(self) -> None:
+        """Let ``d-back`` run on asyncio's loop, also if uvloop is installed."""
+        (self.site / "uvloop.py").write_text("from asyncio import new_event_loop\n")
+
     def configure(self, text: str = "chain.order = ['club']", name: str = "d-back.toml") -> None:
         path = self.folder / name
         path.parent.mkdir(exist_ok=True)
@@ -120,17 +124,26 @@ class Operator:
             start_new_session=True,  # without a terminal to ask for passwords
         )
 
-    def command(self, arguments: tuple[str, ...], redirect: str = "") -> list[str]:
+    def command(
+        self, arguments: tuple[str, ...], redirect: str = "", limits: str = ""
+    ) -> list[str]:
         command = [sys.executable, "-m", "d_back_core", *arguments]
-        return ["sh", "-c", f'exec "$@" {redirect}', "sh", *command] if redirect else command
+        before = f"ulimit {limits}; " if limits else ""
+        script = f'{before}exec "$@" {redirect}'
+        return ["sh", "-c", script, "sh", *command] if before or redirect else command
 
     @contextmanager
     def serving(
-        self, *arguments: str, redirect: str = "", environ: Mapping[str, str] | None = None
+        self,
+        *arguments: str,
+        redirect: str = "",
+        limits: str = "",
+        environ: Mapping[str, str] | None = None,
     ) -> Iterator["Serving"]:
-        """A gateway that runs until the block ends, and not a moment longer."""
+        """A gateway that runs until the block ends, and not a moment longer. ``limits`` are those
+        of ``ulimit``."""
         process = subprocess.Popen(  # noqa: S603  it is ours
-            self.command(arguments, redirect),
+            self.command(arguments, redirect, limits),
             cwd=self.folder,
             env={**self.environ, **(environ or {})},
             stdin=subprocess.DEVNULL,

@@ -35,6 +35,7 @@ library's ``send()``, and check that nothing follows a close frame.
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 from websockets.asyncio.server import ServerConnection
@@ -150,8 +151,21 @@ class Connection(ServerConnection):
             self._stop_direct_writes()
         # Not between the pieces of a frame. The library keeps its bytes until they are asked for.
         if self._queue is None:
-            super().send_data()
+            self._write_own()
         self._check_unsent()
+
+    def _write_own(self) -> None:
+        """As the library does, but in one write: a client may send thousands of pings at once,
+        and asyncio logs each write to a connection that is lost."""
+        parts = self.protocol.data_to_send()
+        if frames := b"".join(parts):
+            self.transport.write(frames)
+        if parts and not parts[-1]:  # the library half-closes the connection
+            if self.transport.can_write_eof():
+                with suppress(OSError, RuntimeError):  # it is lost; the second one is uvloop's
+                    self.transport.write_eof()
+            else:
+                self.transport.close()
 
     def pause_writing(self) -> None:
         """Called by the transport when it has unsent bytes."""
@@ -229,7 +243,7 @@ class Connection(ServerConnection):
         if not queue:
             self._queue = None
             limit_unsent(self.transport, NO_LIMIT)
-            super().send_data()  # what the library had to say meanwhile
+            self._write_own()  # what the library had to say meanwhile
 
     def abort(self) -> None:
         """Drop the connection and its unsent bytes."""

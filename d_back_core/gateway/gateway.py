@@ -24,6 +24,7 @@ from d_back_core.gateway.http_protocol import Front
 from d_back_core.gateway.keepalive import Keepalive
 from d_back_core.gateway.listening import (
     UNUSABLE,
+    AcceptErrors,
     SocketFile,
     connections_that_fit,
     free_port,
@@ -75,7 +76,8 @@ class Gateway:
         self._port = config.gateway.port
         self._tls: ssl.SSLContext | None = None
         self._adopt(config)
-        self._front = Front(self.app, self._admission, self._limits, self._connection)
+        self._accept_errors = AcceptErrors(self._where)
+        self._front = Front(self.app, self._admission, self._limits, self._tls, self._connection)
 
     def apply(self, config: Config) -> None:
         """Use another configuration from now on; keys that cannot change while it listens are
@@ -84,10 +86,9 @@ class Gateway:
         gateway = self._with_fixed("gateway", config.gateway, self._config, FIXED)
         limits = self._with_fixed("limits", config.limits, self._limits, FIXED_LIMITS)
         self._adopt(structs.replace(config, gateway=gateway, limits=limits))
+        self._tls = tls_before  # the front uses this context: new files are loaded into it
         if tls_before is not None and config.gateway.tls is not None:
-            # The listening socket uses this context: new files must be loaded into it.
             _load(tls_before, config.gateway.tls, self._where)
-            self._tls = tls_before
         elif (tls_before is None) != (config.gateway.tls is None):
             log.warning("%s.tls: takes effect at the next start", self._where)
         self._front.adopt(self._limits)
@@ -180,6 +181,7 @@ class Gateway:
                 wanted,
                 fitting,
             )
+        self._accept_errors.start()
         self._server = await self._listen()
         set_backlog(self._server.sockets, BACKLOG)
         if self._config.path is None:
@@ -197,6 +199,7 @@ class Gateway:
     async def stop(self) -> None:
         """Stop listening and close all connections with 1001; may be called twice."""
         server, self._server = self._server, None
+        self._accept_errors.stop()
         self._front.shut()
         if server is None:
             return
@@ -213,7 +216,6 @@ class Gateway:
             connection.abort()
         await self._front.end()
         await asyncio.wait([closed], timeout=ABORT_TIMEOUT)
-        # What is left is a TLS handshake. The front aborts it when it ends, or its timeout does.
         closed.cancel()
 
     async def _listen(self) -> Server:
@@ -248,7 +250,6 @@ class Gateway:
             "backlog": ACCEPTED_AT_ONCE,
             "server_header": "d-back",
             "logger": logger,
-            "ssl": self._tls,
         }
 
     def _connection(self, *args: Any, **options: Any) -> Connection:  # noqa: ANN401  the library's

@@ -5,9 +5,11 @@ runs the ASGI application, one task per request. It bounds neither what a client
 request is complete nor how long that takes. These are the phases of a connection, and what ends
 each of them:
 
-    accepted ──▶ head ──▶ answer ──▶ kept ──▶ head …
-                  └ upgrade ──▶ `Connection`
+    accepted ──▶ (TLS) ──▶ head ──▶ answer ──▶ kept ──▶ head …
+                            └ upgrade ──▶ `Connection`
 
+- *TLS*, if configured: ``handshake_timeout``. The connection counts already; one too many is
+  closed before its handshake, which costs more than an answer.
 - *head*, from the accept or from the first byte after an answer to the end of the headers:
   ``handshake_timeout`` and `MAX_HEAD`.
 - *answer*: the body has the limits of `site`; the task is cancelled if the client leaves. Unsent
@@ -19,15 +21,19 @@ rest is read and dropped for ``body_timeout``, since a client may read the answe
 sent everything.
 
 This relies on parts of uvicorn that are not documented: the constructor, ``handle_websocket_
-upgrade``, ``send_400_response``, ``on_response_complete``, ``cycle``, ``pipeline`` and
-``ServerState``. Tests cover each of them.
+upgrade``, ``send_400_response``, ``on_response_complete``, ``cycle``, ``pipeline``,
+``ServerState``, and that ``send`` is a method of the cycle. Tests cover each of them.
 """
 
 import asyncio
 import logging
+import os
 import re
+import socket
+import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -35,6 +41,7 @@ import httptools
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn import Config as UvicornConfig
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.utils import get_remote_addr
 from uvicorn.server import ServerState
 
 from d_back_core.config import LimitsConfig
@@ -45,6 +52,8 @@ MAX_HEAD = 16_384
 """Bytes of a request's first line and headers."""
 MAX_PIPELINED = 16
 """Requests that wait for the answers before them. What follows them is not read."""
+TLS_SHUTDOWN_TIMEOUT = 2.0
+"""Seconds."""
 SERVER = b"d-back"
 
 _request_line = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ ")
@@ -60,7 +69,9 @@ _uvicorn_log.setLevel(logging.CRITICAL + 1)
 class Http(HttpToolsProtocol):
     """One connection. ``connect`` returns what it becomes at an upgrade."""
 
-    def __init__(self, front: "Front", connect: Callable[[], Connection]) -> None:
+    def __init__(
+        self, front: "Front", connect: Callable[[], Connection], address: str | None = None
+    ) -> None:
         super().__init__(front.config, front.state, {})
         self.app = self._answer
         self.logger = _uvicorn_log
@@ -70,7 +81,7 @@ class Http(HttpToolsProtocol):
         self._front = front
         self._connect: Callable[[], Connection] | None = connect
         self._connection: Connection | None = None
-        self._address: str | None = None
+        self._address = address
         """The address under which the connection is counted; None if it is not."""
         self._task: asyncio.Task[Any] | None = None
         """The task of the request that is being answered."""
@@ -98,7 +109,9 @@ class Http(HttpToolsProtocol):
         # Not 0: asyncio's TLS then takes a buffer without bytes for a full one.
         transport.set_write_buffer_limits(high=1, low=0)
         self._start_timer(self._front.limits.handshake_timeout)
-        peer = "" if self.client is None else self.client[0]
+        if self._address is not None:
+            return
+        peer = self._front.peer(transport)
         refusal = self._front.enter(peer)
         if refusal is None:
             self._address = peer
@@ -273,6 +286,9 @@ class Http(HttpToolsProtocol):
             log.exception("request %s %r failed", scope["method"], scope["path"][:200])
         finally:
             self._task = None
+            if self.transport.is_closing():
+                # Else uvicorn answers 500, and uvloop raises if a closed transport is written to.
+                send.__self__.disconnected = True  # type: ignore[attr-defined]
 
     def _upgraded(self, **_: object) -> Connection:
         if self._connect is None:
@@ -286,6 +302,46 @@ class Http(HttpToolsProtocol):
         # The collector would do it later, and leave holes in the heap of a connection that stays.
         self.app = self.ws_protocol_class = self._connect = self._connection = None
         self.parser = self.cycle = self.flow = None  # type: ignore[assignment]
+
+
+class _TlsHandshake(asyncio.Protocol):
+    """A new connection, which counts before its TLS handshake. ``connect`` as in `Http`."""
+
+    def __init__(
+        self, front: "Front", tls: ssl.SSLContext, connect: Callable[[], Connection]
+    ) -> None:
+        self._front = front
+        self._tls = tls
+        self._connect = connect
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count the connection, and begin the handshake on a transport of its own.
+
+        ``loop.start_tls`` would need this transport not to read before; uvloop begins to.
+        """
+        front, peer = self._front, self._front.peer(transport)
+        with suppress(OSError):  # there is no descriptor left, or the client has left
+            sock = socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
+            if front.closed or front.enter(peer) is not None:
+                sock.close()
+            else:
+                front.own(self._shake_hands(Http(front, self._connect, peer), sock))
+        transport.abort()  # type: ignore[attr-defined]
+
+    async def _shake_hands(self, http: Http, sock: socket.socket) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: http,
+                sock,
+                ssl=self._tls,
+                ssl_handshake_timeout=self._front.limits.handshake_timeout,
+                ssl_shutdown_timeout=TLS_SHUTDOWN_TIMEOUT,
+            )
+        except OSError:
+            pass
+        finally:
+            if http.transport is None:
+                http.leave()
 
 
 class _TooManyError(Exception):
@@ -304,6 +360,7 @@ class Front:
         app: ASGIApp,
         admission: Admission,
         limits: LimitsConfig,
+        tls: ssl.SSLContext | None,
         connect: Callable[..., Connection],
     ) -> None:
         self.app = app
@@ -325,15 +382,34 @@ class Front:
         self.config.load()
         self.state = ServerState()
         self.state.default_headers = [(b"server", SERVER)]
+        self._tls = tls
         self._connect = connect
 
-    def accepted(self, *args: Any, **options: Any) -> Http:  # noqa: ANN401  the library's
+    def accepted(self, *args: Any, **options: Any) -> asyncio.Protocol:  # noqa: ANN401  the library's
         """Return the protocol of a new TCP connection."""
-        return Http(self, lambda: self._connect(*args, **options))
+
+        def connect() -> Connection:
+            return self._connect(*args, **options)
+
+        return (
+            Http(self, connect) if self._tls is None else _TlsHandshake(self, self._tls, connect)
+        )
+
+    def own(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a task until `end` at most."""
+        task = asyncio.create_task(work)
+        self.state.tasks.add(task)
+        task.add_done_callback(self.state.tasks.discard)
 
     def adopt(self, limits: LimitsConfig) -> None:
         """Use these limits for further connections and requests."""
         self.limits = limits
+
+    def peer(self, transport: asyncio.BaseTransport) -> str:
+        """Return the address under which a new connection counts: "" for a Unix socket, and for
+        a trusted proxy, whose clients count."""
+        client = get_remote_addr(transport)  # type: ignore[arg-type]
+        return "" if client is None else self.admission.counted(client[0])
 
     def enter(self, peer: str) -> tuple[HTTPStatus, str] | None:
         """Count a connection, or return why it is refused. An idle one makes room for it."""

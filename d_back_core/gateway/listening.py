@@ -6,6 +6,7 @@ need.
 
 import asyncio
 import errno
+import logging
 import os
 import socket
 import stat
@@ -14,11 +15,15 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from d_back_core.log_once import LogOnce
+
 RESERVED_DESCRIPTORS = 64
 """For everything that is not a connection: files, databases, the providers' own sockets."""
 UNUSABLE = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT})
 """Errors of an address that this machine does not have. In a container without IPv6, ``localhost``
 is often ``::1`` too."""
+
+log = logging.getLogger("d_back.gateway")
 
 
 async def usable_addresses(host: str, port: int) -> tuple[list[str], list[str]]:
@@ -98,6 +103,33 @@ async def free_port(host: str) -> int:
         probe.bind(address)
         port: int = probe.getsockname()[1]
         return port
+
+
+class AcceptErrors(logging.Filter):
+    """Replaces what asyncio logs while the process has no descriptors: sixteen tracebacks per
+    second. It tries to accept connections again after a second."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__()
+        self._where = where
+        self._warn = LogOnce(log)
+
+    def start(self) -> None:
+        """Look at what asyncio logs from now on."""
+        logging.getLogger("asyncio").addFilter(self)
+
+    def stop(self) -> None:
+        """Leave it alone; may be called twice."""
+        logging.getLogger("asyncio").removeFilter(self)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return False for such a record."""
+        if not record.getMessage().startswith("socket.accept() out of system resource"):
+            return True
+        sentence = "%s: connections wait: %s (raise the limit of open files)"
+        error = record.exc_info[1] if record.exc_info else None
+        self._warn("accept", "", sentence, self._where, error)
+        return False
 
 
 class SocketFile:

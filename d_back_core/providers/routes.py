@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import re
+from collections import deque
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 
@@ -11,6 +12,7 @@ from starlette.routing import BaseRoute, Match, Mount, Route
 from starlette.types import Message, Receive, Scope, Send
 
 from d_back_core.errors import ConfigError, PluginError, ProviderError, described
+from d_back_core.log_once import LogOnce
 from d_back_core.providers.loader import Plugin
 from d_back_core.providers.supervisor import Supervisor
 
@@ -60,8 +62,11 @@ class SupervisedRoute(BaseRoute):
 
     def __init__(self, route: BaseRoute, supervisor: Supervisor) -> None:
         self.path = getattr(route, "path", "")
+        self._methods: set[str] = getattr(route, "methods", None) or set()
+        """Empty: the route decides."""
         self._route = route
         self._supervisor = supervisor
+        self._warn = LogOnce(log)
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """As in Starlette."""
@@ -69,9 +74,17 @@ class SupervisedRoute(BaseRoute):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request. Raises `HTTPException` if the provider cannot."""
+        if self._takes_body(scope["method"]):
+            receive = await _arrived(receive)  # a slow client must not be a slow provider
         # Before the call: an application of a provider that is stopped may use what is closed.
         if not self._supervisor.running:
             raise self._failure(HTTPStatus.SERVICE_UNAVAILABLE)
+        refusal = await self._answer(scope, receive, send)
+        if refusal is not None:
+            raise refusal
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> HTTPException | None:
+        """Answer the request, or return the exception that says how it is answered."""
         begun: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         refusal: HTTPException | None = None
         late = False
@@ -95,17 +108,32 @@ class SupervisedRoute(BaseRoute):
             await self._supervisor.serve(answer, begun)
         except ProviderError as error:
             late = True
-            log.warning("%s", error)
-            if (
-                begun.done()
-            ):  # a part is sent: only the end of the connection can say that it failed
+            self._warn("failed", str(error), "%s", error)
+            # If a part is sent, only the end of the connection can say that it failed.
+            if begun.done():
                 raise
             is_late = isinstance(error.__cause__, TimeoutError)
             status = HTTPStatus.GATEWAY_TIMEOUT if is_late else HTTPStatus.INTERNAL_SERVER_ERROR
-            raise self._failure(status) from None
-        if refusal is not None:
-            raise refusal
+            return self._failure(status)
+        return refusal
+
+    def _takes_body(self, method: str) -> bool:
+        # What is mounted at the root may leave the body to the next one.
+        is_served = not self._methods or method in self._methods
+        return method not in {"GET", "HEAD"} and is_served and self.path != ""
 
     def _failure(self, status: HTTPStatus) -> HTTPException:
         # What is mounted at the root has no path of its own: the next one answers instead.
         return HTTPException(HTTPStatus.NOT_FOUND if self.path == "" else status)
+
+
+async def _arrived(receive: Receive) -> Receive:
+    """Return a function that returns the body, once it has arrived, and then what follows."""
+    messages = deque([await receive()])
+    while messages[-1].get("more_body", False):
+        messages.append(await receive())
+
+    async def again() -> Message:
+        return messages.popleft() if messages else await receive()
+
+    return again

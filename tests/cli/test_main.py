@@ -448,8 +448,10 @@ sys.exit(cli.main())
 class Windows(Operator):
     """Runs ``d-back`` as far as this machine can be Windows."""
 
-    def command(self, arguments: tuple[str, ...], redirect: str = "") -> list[str]:
-        assert not redirect
+    def command(
+        self, arguments: tuple[str, ...], redirect: str = "", limits: str = ""
+    ) -> list[str]:
+        assert not redirect + limits
         return [sys.executable, "-c", WINDOWS, *arguments]
 
 

@@ -1,14 +1,25 @@
 """Who may connect, by origin, address and number."""
 
+import asyncio
 import resource
+import socket
+import ssl
 import subprocess
 import sys
+import time
 from collections import Counter
+from contextlib import AsyncExitStack
 from http import HTTPStatus
+from http.client import HTTPConnection
+from ipaddress import IPv4Address
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from http_line import line
+from operating import PATIENCE, Operator, posix
+from peers import until
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Origin
@@ -22,6 +33,7 @@ from d_back_core.gateway.listening import RESERVED_DESCRIPTORS, connections_that
 from d_back_testing import ManualClock
 
 CLIENT = "203.0.113.7"
+GATEWAY = {"port": 0, "host": "127.0.0.1"}
 
 
 def admission(clock: ManualClock | None = None, **tables: Any) -> Admission:  # noqa: ANN401
@@ -134,6 +146,87 @@ def test_a_trusted_proxy_has_no_address_of_its_own() -> None:
     assert counted.claim(CLIENT) is None
 
 
+@pytest.fixture
+def counted_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """127.0.0.1 is an address as any other."""
+    monkeypatch.setattr(IPv4Address, "is_loopback", False)
+
+
+def connected(server: WebSocketServer) -> tuple[int, Counter[str]]:
+    """How many connections count, in all and by address, which no public name shows."""
+    admission = server._run.gateway._admission  # noqa: SLF001
+    return admission._connected, admission._per_address  # noqa: SLF001
+
+
+@pytest.mark.usefixtures("counted_loopback")
+async def test_r42_a_silent_connection_counts_for_its_address() -> None:
+    """From the accept on, until it ends."""
+    table = {"gateway": GATEWAY, "limits": {"connections_per_address": 2}}
+    async with WebSocketServer(config=parse(table)) as server:
+        async with line(server), line(server):
+            await until(lambda: connected(server) == (2, {"127.0.0.1": 2}))
+            async with line(server) as third:
+                assert (await third.rest()).startswith(b"HTTP/1.1 429 ")
+        await until(lambda: connected(server) == (0, {}))
+
+
+@pytest.mark.usefixtures("counted_loopback")
+async def test_r32_a_trusted_proxy_on_another_host_is_not_limited_as_an_address() -> None:
+    """Its clients are, as long as each is connected."""
+    limits = {"trusted_proxies": ["127.0.0.1"], "connections_per_address": 1}
+    clients = [f"203.0.113.{number}" for number in range(3)]
+    async with WebSocketServer(config=parse({"gateway": GATEWAY, "limits": limits})) as server:
+        async with AsyncExitStack() as open_connections:
+            for client in clients:
+                visitor = {"X-Forwarded-For": client}
+                await open_connections.enter_async_context(
+                    connect(server.url, additional_headers=visitor)
+                )
+            assert connected(server) == (3, dict.fromkeys(clients, 1))
+        await until(lambda: connected(server) == (0, {}))
+
+
+@pytest.mark.usefixtures("counted_loopback")
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("limit", ["connections", "connections_per_address"])
+def test_r42_a_tls_connection_counts_before_its_handshake(
+    tmp_path: Path, loop: str, limit: str
+) -> None:
+    """One too many is closed at once; one that is silent or wrong gives its place back."""
+
+    async def shake_hands() -> None:
+        tls, trusting = certificate(tmp_path)
+        limits = {limit: 2, "handshake_timeout": "1s"}
+        table = {"gateway": GATEWAY | {"tls": tls}, "limits": limits}
+        async with asyncio.timeout(60), WebSocketServer(config=parse(table)) as server:
+            async with line(server) as first, line(server) as second:
+                await until(lambda: connected(server) == (2, {"127.0.0.1": 2}))
+                async with line(server) as third:
+                    assert await third.rest() == b""
+                assert connected(server) == (2, {"127.0.0.1": 2})
+                first.send(b"GET / HTTP/1.1\r\n\r\n")
+                await first.rest()
+                await until(lambda: connected(server) == (1, {"127.0.0.1": 1}))
+                await second.rest()  # the time is over
+                await until(lambda: connected(server) == (0, {}))
+            async with connect(server.url, ssl=trusting) as client:
+                await client.recv()
+                assert connected(server) == (1, {"127.0.0.1": 1})
+            await until(lambda: connected(server) == (0, {}))
+
+    with asyncio.Runner(loop_factory=pytest.importorskip(loop).new_event_loop) as runner:
+        runner.run(shake_hands())
+
+
+def certificate(folder: Path) -> tuple[dict[str, str], ssl.SSLContext]:
+    """A certificate for 127.0.0.1 on disk, and a context that trusts it."""
+    authority = trustme.CA()
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(folder / "pem")
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    return {"cert": str(folder / "pem"), "key": str(folder / "pem")}, trusting
+
+
 async def test_r42_requests_of_one_address_have_a_rate() -> None:
     """After a burst one too many gets 429; another address is served, and so are probes."""
     clock = ManualClock()
@@ -181,6 +274,75 @@ async def test_r42_requests_in_flight_count_for_their_client() -> None:
 
 
 # Descriptors
+
+
+HOARDER = """
+import os
+
+from starlette.responses import Response
+from starlette.routing import Route
+
+from d_back_core import Server, hookimpl
+
+
+class Provider:
+    def __init__(self, config):
+        self._hoard = []
+
+    @hookimpl
+    async def servers(self):
+        return {"1": Server(name="One")}
+
+    @hookimpl
+    def routes(self):
+        return [Route("/hoard", self._take), Route("/free", self._free)]
+
+    async def _take(self, request):
+        try:
+            while True:
+                self._hoard.append(os.open(os.devnull, os.O_RDONLY))
+        except OSError:
+            return Response("hoarded")
+
+    async def _free(self, request):
+        while self._hoard:
+            os.close(self._hoard.pop())
+        return Response("free")
+"""
+"""A plugin that uses up all descriptors of the process."""
+
+
+@posix
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_r42_without_descriptors_connections_wait(tmp_path: Path, loop: str) -> None:
+    """They are accepted later, or closed at once; the log has a line, and no traceback."""
+    operator = Operator(tmp_path)
+    operator.install("hoarder", HOARDER)
+    operator.configure("[chain]\norder = ['hoarder']\n[gateway]\nport = 0\nhttp = ['hoarder']")
+    if loop == "asyncio":
+        operator.hide_uvloop()
+    with operator.serving(limits="-n 200") as serving:
+        port = int(serving.url.rpartition(":")[2])
+        kept, later = (HTTPConnection("localhost", port, timeout=PATIENCE) for _ in range(2))
+        assert said(kept, "/hoard") == b"hoarded"
+        waiting = [socket.create_connection(("localhost", port)) for _ in range(20)]
+        if loop == "asyncio":
+            serving.until("d-back.toml: gateway: connections wait: .*Too many open files")
+        time.sleep(2.5)  # asyncio tries again, and would log it again
+        assert said(kept, "/free") == b"free"
+        for each in waiting:
+            each.close()
+        assert said(later, "/free") == b"free"
+        kept.close()
+        later.close()
+        log = serving.end()
+    assert "Traceback" not in log
+    assert "connections wait" not in log
+
+
+def said(client: HTTPConnection, path: str) -> bytes:
+    client.request("GET", path)
+    return client.getresponse().read()
 
 
 def test_the_limit_of_open_files_is_raised() -> None:

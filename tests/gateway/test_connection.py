@@ -163,6 +163,29 @@ async def test_an_aborted_connection_is_written_to_no_more(town: ScriptedProvide
         assert [each.descriptor for each in server.live.servers["1"].sessions.values()] == [None]
 
 
+async def test_many_pings_are_answered_in_one_write(
+    town: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write for each pong would be a line of asyncio's log for each, if the client resets."""
+    writes: list[bytes] = []
+    async with (
+        asyncio.timeout(PATIENCE),
+        serving(town) as server,
+        in_step(server, town) as (client, connection),
+    ):
+        write = connection.transport.write
+
+        def counted(octets: bytes) -> None:
+            writes.append(octets)
+            write(octets)
+
+        monkeypatch.setattr(connection.transport, "write", counted)
+        client.writer.write((bytes((0x89, 0x84)) + bytes(4) + b"ping") * 1000)
+        for _ in range(1000):
+            assert await client.frame() == b"\x8a\x04ping"
+    assert len(writes) < 10
+
+
 class Encrypted(NamedTuple):
     """What a gateway with TLS is configured with, and who trusts it."""
 

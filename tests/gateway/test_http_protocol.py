@@ -1,6 +1,7 @@
 """The phases of an HTTP connection, and what ends each of them."""
 
 import asyncio
+import gc
 import json
 import logging
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from websockets.asyncio.client import connect
 from d_back_core import hookimpl
 from d_back_core.config import parse
 from d_back_core.embedding.server import WebSocketServer
-from d_back_core.gateway.http_protocol import MAX_HEAD, MAX_PIPELINED, Front
+from d_back_core.gateway.http_protocol import MAX_HEAD, MAX_PIPELINED, Front, Http
 from d_back_testing import ScriptedProvider
 
 PIECE = b"x" * 65_536
@@ -308,6 +309,31 @@ async def test_r42_nothing_is_computed_for_a_client_that_has_left() -> None:
             client.ask("/healthz")
             await client.reply()
         assert town.asked == ["late"]
+
+
+def test_r42_a_connection_may_be_lost_amid_its_requests(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing is written to a connection that is closed, which is an error on uvloop, and the
+    provider has not failed."""
+    uvloop = pytest.importorskip("uvloop")
+
+    async def leave() -> None:
+        town = Town()
+        async with serving(town) as server:
+            async with line(server) as client:
+                for name in "ab":
+                    client.ask(f"/wait/{name}")
+                await until(lambda: town.asked)
+                [connection] = _front(server).state.connections
+                assert isinstance(connection, Http)
+                await until(lambda: connection.pipeline)
+                connection.transport.abort()
+                await until(lambda: not _front(server).state.tasks)
+            assert (town.asked, town.cancelled) == (["a"], ["a"])
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(leave())
+    gc.collect()  # an exception that was not retrieved is logged then
+    assert [each for each in caplog.records if each.levelno >= logging.WARNING] == []
 
 
 async def test_a_client_that_does_not_read_is_dropped() -> None:

@@ -47,6 +47,14 @@ def page(text: str) -> Any:  # noqa: ANN401  an endpoint
     return show
 
 
+async def read(request: Request) -> Response:
+    return Response(await request.body())
+
+
+async def mounted(scope: Scope, receive: Receive, send: Send) -> None:
+    await (await read(Request(scope, receive)))(scope, receive, send)
+
+
 def serving(*providers: Pages, **gateway: Any) -> WebSocketServer:  # noqa: ANN401
     """A gateway with these providers, named a, b and c."""
     named = dict(zip("abc", providers, strict=False))
@@ -153,6 +161,34 @@ async def test_a_page_that_is_late_is_504(caplog: pytest.LogCaptureFixture) -> N
         (state,) = server.live.stats().providers
         assert state.failures == 1
     assert "routes: TimeoutError: no answer within 0.2 s" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "route",
+    [Route("/x/", read, methods=["POST"]), Mount("/x", app=mounted)],
+    ids=["route", "mount"],
+)
+async def test_r41_a_slow_body_is_not_a_failure_of_the_provider(route: BaseRoute) -> None:
+    """The provider is asked when the body has arrived, and its time begins then."""
+    async with serving(Pages(route)) as server, line(server) as client:
+        client.ask("/x/", "Content-Length: 2", method="POST", body=b"a")
+        await asyncio.sleep(0.3)  # longer than the provider's timeout
+        client.send(b"b")
+        reply = await client.reply()
+        assert (reply.status, reply.body) == (200, b"ab")
+        await until(lambda: server.live.stats().providers[0].failures == 0)
+
+
+async def test_a_page_that_always_fails_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Clients ask for it at any rate."""
+
+    async def fail(_: Request) -> Response:
+        raise ValueError("broken")
+
+    async with serving(Pages(Route("/x", fail))) as server, line(server) as client:
+        for _ in range(10):
+            assert (await get(client, "/x"))[0] == 500
+    assert caplog.text.count("broken") == 1
 
 
 @pytest.mark.parametrize("error", [ValueError("broken"), SystemExit(3), KeyboardInterrupt()])

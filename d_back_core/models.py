@@ -310,11 +310,12 @@ class EffectiveServer(Struct, frozen=True, kw_only=True, gc=False):
     """The id that a provider gave, if it is not the public id; clients may join by it."""
 
 
-_ID = re.compile(r"[!-~]{1,64}")
-_PUBLIC_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+ID = re.compile(r"[!-~]{1,64}")
+PUBLIC_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _GIVEN_ID = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]{1,100}")
-_EXTRA_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
-_ROLE_COLOR = re.compile(r"#[0-9A-Fa-f]{6}")
+EXTRA_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
+ROLE_COLOR = re.compile(r"#[0-9A-Fa-f]{6}")
+"""These are also in the schemas of the wire: they mean the same in JavaScript."""
 SNOWFLAKE_BITS = 64
 
 
@@ -323,7 +324,7 @@ def is_id(value: object) -> bool:
     characters without spaces, and not a member of JavaScript's ``Object.prototype``."""
     return (
         isinstance(value, str)
-        and _ID.fullmatch(value) is not None
+        and ID.fullmatch(value) is not None
         # A derived class may hash and compare otherwise.
         and (value if type(value) is str else plain(value)) not in PROTOTYPE_WORDS
     )
@@ -331,7 +332,7 @@ def is_id(value: object) -> bool:
 
 def is_public_id(value: object) -> bool:
     """True if the value can be a public id; clients put it into URLs without escaping it."""
-    return is_id(value) and _PUBLIC_ID.fullmatch(str(value)) is not None
+    return is_id(value) and PUBLIC_ID.fullmatch(str(value)) is not None
 
 
 def is_given_id(value: str) -> bool:
@@ -343,7 +344,7 @@ def is_given_id(value: str) -> bool:
 
 def is_extra_key(value: object) -> bool:
     """True if the value can be a key of ``extra``; browser clients use it as a property."""
-    return is_id(value) and _EXTRA_KEY.fullmatch(str(value)) is not None
+    return is_id(value) and EXTRA_KEY.fullmatch(str(value)) is not None
 
 
 def is_text(value: object) -> bool:
@@ -399,7 +400,7 @@ def _is_status(value: object) -> bool:
 
 
 def _is_role_color(value: object) -> bool:
-    return isinstance(value, str) and _ROLE_COLOR.fullmatch(value) is not None
+    return isinstance(value, str) and ROLE_COLOR.fullmatch(value) is not None
 
 
 _FLAGS: dict[object, bool] = {

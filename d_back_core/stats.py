@@ -1,8 +1,12 @@
 """The figures that the core publishes; they contain no user data."""
 
 from collections import Counter
+from typing import Annotated, Literal
 
-from msgspec import Struct, field
+from msgspec import Meta, Struct, field
+
+Seconds = Annotated[float, Meta(extra_json_schema={"minimum": 0})]
+Count = Annotated[int, Meta(extra_json_schema={"minimum": 0})]
 
 CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 1013})
 """The close codes that are counted apart. Clients choose among thousands."""
@@ -42,23 +46,30 @@ class ProviderStats(Struct, frozen=True, kw_only=True):
     """The state of one provider."""
 
     name: str
-    mode: str
+    mode: Literal["fallback", "merge", "enrich", ""]
     """``fallback``, ``merge``, ``enrich``; "" if it is not in the chain."""
-    health: str
+    health: Literal["starting", "ready", "degraded", "failed"]
     """``starting``, ``ready``, ``degraded`` or ``failed``."""
-    since: float
+    since: Seconds
     """Seconds for which it has had this health."""
-    next_retry: float | None
+    next_retry: Seconds | None
     """Seconds until it is started again; None: it runs, or is not started again."""
-    calls: int
-    failures: int
-    latency: float | None
+    calls: Count
+    failures: Count
+    latency: Seconds | None
     """Seconds that its last answer took; None: it has not answered yet."""
-    records: int
-    refused: int
+    records: Count
+    refused: Count
     """Invalid values, which count as not supplied."""
-    gauges: dict[str, float] = {}
+    gauges: dict[str, float]
     """The provider's own numbers, by name; see `Context.gauge`."""
+
+
+class Health(Struct, frozen=True, kw_only=True):
+    """The answer of ``/api/health``: the states of the providers, without anything
+    confidential."""
+
+    providers: list[ProviderStats]
 
 
 class Exchange(Struct, frozen=True, kw_only=True):

@@ -1,10 +1,7 @@
 """The commands of ``d-back``, except running the gateway."""
 
-import json
-
 import click
 
-from d_back_core import config as configuration
 from d_back_core.cli.init import init
 from d_back_core.cli.inspection import check, explain_command
 from d_back_core.cli.plugins import plugins
@@ -12,21 +9,12 @@ from d_back_core.providers.entry_points import installed, installed_commands, on
 from d_back_core.providers.entry_points import load as load_entry_point
 from d_back_core.providers.loader import add_commands
 from d_back_core.secret import hash_password
-from d_back_core.wire import protocol
 
 
 @click.command("hash-password")
 def hash_password_command() -> None:
     """Ask for a password and print its hash, for servers.ID.password."""
     click.echo(hash_password(click.prompt("Password", hide_input=True, confirmation_prompt=True)))
-
-
-@click.command()
-@click.argument("what", type=click.Choice(["protocol", "config"]))
-def schema(what: str) -> None:
-    """Print the JSON Schema of the protocol or of d-back.toml."""
-    described = protocol.schema() if what == "protocol" else configuration.schema()
-    click.echo(json.dumps(described, indent=2))
 
 
 def installed_command(name: str) -> click.Command | None:
@@ -50,10 +38,10 @@ def installed_command(name: str) -> click.Command | None:
     return None
 
 
-SEPARATE = {"new-plugin": "d-back-testing", "watch": "d-back-watch"}
+SEPARATE = {"new-plugin": "d-back-testing", "schema": "d-back-testing", "watch": "d-back-watch"}
 """Command → the distribution of this project that installs it."""
 
 COMMANDS: dict[str, click.Command] = {
     command.name or "": command
-    for command in (check, explain_command, hash_password_command, init, plugins, schema)
+    for command in (check, explain_command, hash_password_command, init, plugins)
 }

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import msgspec
 from importlib_metadata import version
+from msgspec import Struct
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
@@ -26,6 +27,7 @@ from d_back_core.gateway.admission import Admission
 from d_back_core.gateway.files import Files
 from d_back_core.gateway.rate_limits import peer_of
 from d_back_core.gateway.user_list import user_list
+from d_back_core.wire import protocol
 from d_back_core.wire.frames import Body
 
 DISTRIBUTION = "d-back-core"
@@ -54,6 +56,13 @@ PAGE = """<!doctype html>
 <h1>d-back</h1>
 <p>This is a live gateway. Connect a WebSocket client, such as d-zone, to this address.</p>
 """
+
+
+class Version(Struct, frozen=True):
+    """The answer of ``/api/version``."""
+
+    version: str
+    """The version of d-back-core."""
 
 
 class HttpBackend(Protocol):
@@ -179,7 +188,7 @@ class Site:
                 headers["WWW-Authenticate"] = 'Bearer, Basic realm="d-back"'
             elif error.code == "rate_limited":
                 status = HTTPStatus.TOO_MANY_REQUESTS
-            body = msgspec.json.encode({"error": {"message": str(error), "code": error.code}})
+            body = protocol.http_error(error.code, str(error))
             return Response(body, status, headers, "application/json")
         return _Pieces(
             *user_list(
@@ -291,7 +300,7 @@ async def _healthz(_: Request) -> Response:
 
 
 async def _version(_: Request) -> Response:
-    return _json(msgspec.json.encode({"version": version(DISTRIBUTION)}))
+    return _json(msgspec.json.encode(Version(version(DISTRIBUTION))))
 
 
 async def _refused(request: Request, error: Exception) -> Response:

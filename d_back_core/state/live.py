@@ -30,7 +30,7 @@ from d_back_core.state.resolver import Resolver
 from d_back_core.state.server_registry import ServerRegistry
 from d_back_core.state.server_state import ServerState, Shared
 from d_back_core.state.unresolved_names import UnresolvedNames
-from d_back_core.stats import Counters, Stats
+from d_back_core.stats import Counters, Health, Stats
 from d_back_core.tasks import Tasks
 from d_back_core.wire.frames import Body
 
@@ -188,7 +188,7 @@ class Live:
 
     def health(self) -> bytes:
         """Return the states of the providers as JSON; it is public."""
-        return msgspec.json.encode({"providers": self.stats().providers})
+        return msgspec.json.encode(Health(providers=self.stats().providers))
 
     def server_data(self, wanted: str | None) -> bytes:
         """Return the servers as JSON; see `Joins.server_data`."""

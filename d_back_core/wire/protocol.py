@@ -1,8 +1,12 @@
 """The wire protocol: client messages decoded to structs, server messages encoded to JSON.
 
 The only module that knows the wire's camelCase. ``docs/en/protocol.md`` describes the messages;
-the JSON Schema is generated from the structs. The base is what d-zone and d-back 0.0.18 speak:
-fields may be added, never changed.
+the JSON Schema and the AsyncAPI document are generated from the structs. The base is what d-zone
+and d-back 0.0.18 speak: fields may be added, never changed.
+
+What the fields' types say of ids, texts and numbers is for the schemas only: ``extra_json_schema``
+is not checked when a message is decoded. So the gateway refuses a client's message for its JSON
+types only, and a client understands a gateway that has more values.
 
 d-zone freezes if a name or a chat message contains a member of JavaScript's ``Object.prototype``
 as a word (``constructor``). `defused` breaks such words up in every text that d-zone shows.
@@ -22,12 +26,19 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from d_back_core.chain.world import ChatCleared, Presence, Removal, World, WorldChange
 from d_back_core.errors import ErrorCode, JoinError
 from d_back_core.models import (
+    EXTRA_KEY,
+    ID,
+    MAX_EXTRA,
+    MAX_EXTRA_LENGTH,
     PROTOTYPE_WORDS,
+    PUBLIC_ID,
+    ROLE_COLOR,
     EffectiveServer,
     EffectiveUser,
     Message,
     MessageDeleted,
     MessageEdited,
+    Status,
 )
 
 UNKNOWN_SERVER = "Sorry, couldn't connect to that Discord server."
@@ -38,21 +49,61 @@ CLOSED = "This server is closed: no client can join it."
 AUTHENTICATION_FAILED = "Discord authentication failed. Please try logging in again."
 
 
+def _described(description: str, **more: object) -> Meta:
+    return Meta(description=description, extra_json_schema=more)
+
+
+def _shaped(description: str, pattern: re.Pattern[str]) -> Meta:
+    return _described(description, pattern=f"^{pattern.pattern}$")
+
+
+ServerId = Annotated[str, _shaped("The server_id.", ID)]
+PublicId = Annotated[str, _shaped("The public id of the server.", PUBLIC_ID)]
+WantedServer = Annotated[str, _described("The public id or the server_id.")]
+Uid = Annotated[str, _shaped("The id of the user.", ID)]
+Channel = Annotated[str, _shaped("The id of the channel.", ID)]
+MessageId = Annotated[str, _shaped("Identifies the message in its channel.", ID)]
+ClientIdText = Annotated[str, _shaped("The OAuth2 client id to log in with.", ID)]
+Name = Annotated[str, _described("The name to show.", minLength=1)]
+ChatText = Annotated[str, _described("The text.", minLength=1)]
+Time = Annotated[datetime, _described("A time of RFC 3339, in UTC.", format="date-time")]
+WireStatus = Annotated[str, _described("The status.", enum=list(get_args(Status)))]
+RoleColor = Annotated[str, _shaped("The colour of the user's role.", ROLE_COLOR)]
+ExtraKey = Annotated[str, _shaped("The key of the text.", EXTRA_KEY)]
+ExtraText = Annotated[str, Meta(extra_json_schema={"minLength": 1, "maxLength": MAX_EXTRA_LENGTH})]
+_MOST_EXTRA = Meta(extra_json_schema={"maxProperties": MAX_EXTRA})
+Epoch = Annotated[str, _described("The run of numbers that `seq` belongs to.", minLength=1)]
+Seq = Annotated[int, _described("The client has every change up to this number.", minimum=0)]
+Resync = Annotated[
+    Literal[True],
+    _described(
+        "The client read too slowly. The first and the last frame that bring it up to date have "
+        "this; only the last one carries the new number."
+    ),
+]
+
+
 class Resume(Struct, frozen=True, kw_only=True):
     """The state of a client that reconnects: its epoch and the last ``seq`` it received."""
 
-    epoch: str
-    seq: int
+    epoch: Epoch
+    seq: Seq
 
 
 class ConnectRequest(Struct, frozen=True, kw_only=True, rename="camel"):
     """``connect.data``: the server to join, and the credentials."""
 
     server: str | None = None
+    """The public id, the server_id, or the id that the provider gave. Missing, null, blank,
+    ``"null"`` and ``"default"``: the default server."""
     password: str | None = None
+    """The password of a protected server."""
     discord_token: str | None = None
+    """An OAuth2 access token of Discord, for a protected server."""
     discord_user: dict[str, Any] | None = None
+    """The Discord user as the client knows it. Nothing in it is trusted."""
     resume: Resume | None = None
+    """The numbers of the client's copy, to receive only what it has missed."""
 
     def __repr__(self) -> str:
         return f"ConnectRequest(server={self.server!r})"
@@ -67,13 +118,14 @@ class Connect(Struct, frozen=True, kw_only=True, tag="connect"):
 class GetUserData(Struct, frozen=True, kw_only=True, tag="get_user_data", rename="camel"):
     """Ask for the users of a server once."""
 
-    server_id: str
+    server_id: WantedServer
 
 
 class GetServerData(Struct, frozen=True, kw_only=True, tag="get_server_data", rename="camel"):
     """Ask for all servers, or one of them, once."""
 
-    server_id: str | None = None
+    server_id: WantedServer | None = None
+    """Missing or null: all servers."""
 
 
 ClientMessage: TypeAlias = Connect | GetUserData | GetServerData
@@ -121,95 +173,99 @@ def decode(frame: str | bytes) -> ClientMessage:
 class WireServer(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A server in ``server-list``."""
 
-    id: str
-    name: str
-    default: bool | UnsetType = UNSET
+    id: PublicId
+    name: Name
+    default: Annotated[bool, Meta(extra_json_schema={"const": True})] | UnsetType = UNSET
+    """True for the server that a client joins if it names none."""
     passworded: bool
+    """True if a join requires a password or a login."""
 
 
 class WireUser(Struct, frozen=True, rename="camel", gc=False):
     """A user in ``server-join`` and ``user_data``."""
 
-    uid: str
-    username: str
-    status: str
-    role_color: str
-    extra: Mapping[str, str] | UnsetType = UNSET
+    uid: Uid
+    username: Name
+    status: WireStatus
+    role_color: RoleColor
+    extra: Annotated[Mapping[ExtraKey, ExtraText], _MOST_EXTRA] | UnsetType = UNSET
     """Further texts by key; only keys that the operator has named."""
 
 
 class WirePresence(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """``presence.data``: always the status; the other fields only if they changed."""
 
-    uid: str
-    status: str
-    username: str | UnsetType = UNSET
-    role_color: str | UnsetType = UNSET
-    extra: Mapping[str, str | None] | UnsetType = UNSET
+    uid: Uid
+    status: WireStatus
+    username: Name | UnsetType = UNSET
+    role_color: RoleColor | UnsetType = UNSET
+    extra: Mapping[ExtraKey, ExtraText | None] | UnsetType = UNSET
     """The texts that changed; null: the text is gone."""
     delete: Literal[True] | UnsetType = UNSET
+    """The user has left; ``status`` is ``offline`` then."""
 
 
 class WireMessage(Struct, frozen=True, kw_only=True, gc=False):
     """``message.data``."""
 
-    uid: str
-    message: str
-    channel: str
-    id: str | UnsetType = UNSET
+    uid: Uid
+    message: ChatText
+    channel: Channel
+    id: MessageId | UnsetType = UNSET
     """Identifies the message in its channel, if it can be edited or deleted."""
-    at: datetime | UnsetType = UNSET
+    at: Time | UnsetType = UNSET
     """When it was written: a time of RFC 3339, in UTC."""
 
 
 class WireMessageEdit(Struct, frozen=True, kw_only=True, gc=False):
     """``message-edit.data``."""
 
-    uid: str
-    message: str
-    channel: str
-    id: str
-    at: datetime | UnsetType = UNSET
-    """When it was edited."""
+    uid: Uid
+    message: ChatText
+    channel: Channel
+    id: MessageId
+    at: Time | UnsetType = UNSET
+    """When it was edited: a time of RFC 3339, in UTC."""
 
 
 class WireMessageDelete(Struct, frozen=True, kw_only=True, gc=False):
     """``message-delete.data``. Without an id: all messages that the client has and that have one,
     since too many were deleted while it read too slowly."""
 
-    id: str | UnsetType = UNSET
-    channel: str | UnsetType = UNSET
+    id: MessageId | UnsetType = UNSET
+    channel: Channel | UnsetType = UNSET
+    """Missing if ``id`` is."""
 
 
 class ServerList(Struct, frozen=True, kw_only=True, tag="server-list"):
     """The first message of every connection, sent once: server_id → server."""
 
-    data: dict[str, WireServer]
+    data: dict[ServerId, WireServer]
 
 
 class ServerListUpdate(Struct, frozen=True, kw_only=True, tag="server-list-update"):
     """The list has changed: the servers that are new or changed, and those that are gone."""
 
-    data: dict[str, WireServer]
-    removed: list[str] | UnsetType = UNSET
-    """server_ids."""
+    data: dict[ServerId, WireServer]
+    removed: list[ServerId] | UnsetType = UNSET
+    """The server_ids of those that are gone."""
 
 
 class Request(Struct, frozen=True, kw_only=True):
     """The server that was joined, by its public id, also if the client asked for the default."""
 
-    server: str
+    server: PublicId
 
 
 class Joined(Struct, frozen=True, kw_only=True, rename="camel"):
     """``server-join.data``: all users of the server, at ``seq`` of this ``epoch``."""
 
     request: Request
-    server_name: str
-    client_id: str | UnsetType = UNSET
-    epoch: str
-    seq: int
-    users: dict[str, WireUser]
+    server_name: Name
+    client_id: ClientIdText | UnsetType = UNSET
+    epoch: Epoch
+    seq: Seq
+    users: dict[Uid, WireUser]
 
 
 class ServerJoin(Struct, frozen=True, kw_only=True, tag="server-join"):
@@ -225,69 +281,64 @@ class Resumed(Struct, frozen=True, kw_only=True, tag="resumed"):
     nothing of what it missed matters any more.
     """
 
-    server: str
-    epoch: str
-    seq: int
+    server: ServerId
+    epoch: Epoch
+    seq: Seq
 
 
 class PresenceFrame(Struct, frozen=True, kw_only=True, tag="presence"):
     """A user came, changed, or (with ``delete``) left."""
 
-    server: str
-    seq: int
-    resync: Literal[True] | UnsetType = UNSET
-    """The client read too slowly: this frame and the next ones with the same ``seq`` bring it up
-    to date."""
+    server: ServerId
+    seq: Seq
+    resync: Resync | UnsetType = UNSET
     data: WirePresence
 
 
 class MessageFrame(Struct, frozen=True, kw_only=True, tag="message"):
     """A user wrote a chat message."""
 
-    server: str
-    seq: int
-    resync: Literal[True] | UnsetType = UNSET
-    """As in ``presence``."""
+    server: ServerId
+    seq: Seq
+    resync: Resync | UnsetType = UNSET
     data: WireMessage
 
 
 class MessageEditFrame(Struct, frozen=True, kw_only=True, tag="message-edit"):
     """A chat message has another text now. Ignore it if the message is not there."""
 
-    server: str
-    seq: int
-    resync: Literal[True] | UnsetType = UNSET
-    """As in ``presence``."""
+    server: ServerId
+    seq: Seq
+    resync: Resync | UnsetType = UNSET
     data: WireMessageEdit
 
 
 class MessageDeleteFrame(Struct, frozen=True, kw_only=True, tag="message-delete"):
     """A chat message is gone. Ignore it if the message is not there."""
 
-    server: str
-    seq: int
-    resync: Literal[True] | UnsetType = UNSET
-    """As in ``presence``."""
+    server: ServerId
+    seq: Seq
+    resync: Resync | UnsetType = UNSET
     data: WireMessageDelete
 
 
 class ClientId(Struct, frozen=True, kw_only=True, rename="camel"):
     """``update-clientid.data``."""
 
-    client_id: str | None
+    client_id: ClientIdText | None
 
 
 class UpdateClientId(Struct, frozen=True, kw_only=True, tag="update-clientid"):
     """The OAuth2 client id of the server changed."""
 
-    server: str
+    server: ServerId
     data: ClientId
 
 
 class RefreshData(Struct, frozen=True, kw_only=True, tag="refresh_data", rename="camel"):
     """All data of the server (without an id: of every server) was fetched again."""
 
-    server_id: str | UnsetType = UNSET
+    server_id: ServerId | UnsetType = UNSET
 
 
 class ErrorReason(Struct, frozen=True, kw_only=True):
@@ -295,6 +346,8 @@ class ErrorReason(Struct, frozen=True, kw_only=True):
 
     message: str
     code: Annotated[str, Meta(extra_json_schema={"examples": list(get_args(ErrorCode))})]
+    """The examples are all codes. More may be added: treat an unknown one as
+    ``invalid_message``."""
 
 
 class Error(Struct, frozen=True, kw_only=True, tag="error"):
@@ -303,17 +356,23 @@ class Error(Struct, frozen=True, kw_only=True, tag="error"):
     data: ErrorReason
 
 
+class HttpError(Struct, frozen=True, kw_only=True):
+    """The body of an HTTP answer that refuses a request for the users of a server."""
+
+    error: ErrorReason
+
+
 class UserData(Struct, frozen=True, kw_only=True, tag="user_data", rename="camel"):
     """The answer to ``get_user_data``."""
 
-    server_id: str
-    users: dict[str, WireUser]
+    server_id: ServerId
+    users: dict[Uid, WireUser]
 
 
 class ServerData(Struct, frozen=True, kw_only=True, tag="server_data"):
     """The answer to ``get_server_data``: server_id → server."""
 
-    servers: dict[str, WireServer]
+    servers: dict[ServerId, WireServer]
 
 
 ServerMessage: TypeAlias = (
@@ -465,6 +524,11 @@ def refresh_data(server_id: str | None) -> bytes:
 def error(code: ErrorCode, message: str) -> bytes:
     """Encode ``error``."""
     return _encoder.encode(Error(data=ErrorReason(message=message, code=code)))
+
+
+def http_error(code: ErrorCode, message: str) -> bytes:
+    """Encode the body of an HTTP answer that refuses a request."""
+    return _encoder.encode(HttpError(error=ErrorReason(message=message, code=code)))
 
 
 def server_data(servers: Iterable[EffectiveServer]) -> bytes:

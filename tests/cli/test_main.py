@@ -1,6 +1,5 @@
 """``d-back`` as an operator runs it: a process of its own, its words, its exit status."""
 
-import asyncio
 import json
 import os
 import re
@@ -8,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -16,27 +15,15 @@ from typing import Any
 import click
 import pytest
 from importlib_metadata import distributions, entry_points, version
-from jsonschema import Draft202012Validator
 from operating import PATIENCE, Operator, posix
-from websockets.asyncio.client import connect as connect_async
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from d_back_core import (
-    Message,
-    MessageDeleted,
-    MessageEdited,
     Secret,
-    Server,
-    ServerChanged,
-    User,
-    UserChanged,
-    UserRemoved,
 )
 from d_back_core.cli import main as cli
 from d_back_core.config import parse
-from d_back_core.embedding.server import WebSocketServer
-from d_back_testing import ScriptedProvider
 
 IS_INSTALLED = any(True for _ in distributions(name="d-back-core"))
 HAS_MOCK = bool(entry_points(group="d_back.providers", name="mock"))
@@ -588,163 +575,6 @@ def test_a_command_whose_output_is_lost_says_so_in_one_line(
     done = club.run(*arguments, redirect=">/dev/full")
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
-
-
-# R34: the JSON Schema
-
-
-def schema_of(operator: Operator, what: str) -> dict[str, Any]:
-    done = operator.run("schema", what)
-    assert (done.stderr, done.returncode) == ("", 0)
-    described: dict[str, Any] = json.loads(done.stdout)
-    Draft202012Validator.check_schema(described)
-    return described
-
-
-def validator_of(described: dict[str, Any], part: str) -> Draft202012Validator:
-    """A validator of the messages of one direction."""
-    return Draft202012Validator({"$ref": f"#/{part}", **described})
-
-
-def test_r34_the_schema_of_the_configuration_is_printed(operator: Operator) -> None:
-    """What a file may say; `test_config` tries it in full."""
-    validator = Draft202012Validator(schema_of(operator, "config"))
-    validator.validate({"chain": {"order": ["club"]}, "servers": {"1": {"alias": "a"}}})
-    assert not validator.is_valid({"chain": {"ordr": ["club"]}})
-
-
-CLIENT_FRAMES: list[dict[str, Any]] = [
-    {"type": "connect", "data": {"server": None}},
-    {"type": "connect", "data": {}},
-    {"type": "connect"},
-    {"type": "connect", "data": {"server": "1", "password": "p", "discordToken": "t"}},
-    {"type": "connect", "data": {"server": "1", "discordUser": {"id": "77"}, "more": 1}},
-    {"type": "connect", "data": {"server": "1", "resume": {"epoch": "e", "seq": 4}}},
-    {"type": "get_user_data", "serverId": "1"},
-    {"type": "get_server_data"},
-    {"type": "get_server_data", "serverId": "1"},
-]
-BAD_CLIENT_FRAMES: list[Any] = [
-    {},
-    [],
-    "connect",
-    {"type": "conect"},
-    {"type": 5},
-    {"type": "connect", "data": []},
-    {"type": "connect", "data": {"server": 5}},
-    {"type": "connect", "data": {"password": 5}},
-    {"type": "get_user_data"},
-    {"type": "get_user_data", "serverId": 1},
-]
-
-
-@pytest.fixture(scope="module")
-def protocol_schema(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return schema_of(Operator(tmp_path_factory.mktemp("operator")), "protocol")
-
-
-def test_r34_the_schema_accepts_what_clients_send(protocol_schema: dict[str, Any]) -> None:
-    """All that d-zone sends, and more fields than we know."""
-    validator = validator_of(protocol_schema, "client")
-    for frame in CLIENT_FRAMES:
-        validator.validate(frame)
-        Draft202012Validator(protocol_schema).validate(frame)
-
-
-def test_r34_the_schema_refuses_what_the_gateway_refuses(protocol_schema: dict[str, Any]) -> None:
-    """Unknown types and wrong shapes."""
-    validator = validator_of(protocol_schema, "client")
-    for frame in BAD_CLIENT_FRAMES:
-        assert not validator.is_valid(frame), frame
-        assert not Draft202012Validator(protocol_schema).is_valid(frame), frame
-
-
-class Listener:
-    """A client that keeps every frame, and can wait for one."""
-
-    def __init__(self, receive: Callable[[], Any], send: Callable[[str], Any]) -> None:
-        self.frames: list[dict[str, Any]] = []
-        self._receive = receive
-        self._send = send
-
-    async def until(self, kind: str) -> dict[str, Any]:
-        while True:
-            async with asyncio.timeout(PATIENCE):
-                frame = json.loads(await self._receive())
-            self.frames.append(frame)
-            if frame["type"] == kind:
-                return dict(frame)
-
-    async def ask(self, kind: str, frame: dict[str, Any]) -> dict[str, Any]:
-        await self._send(json.dumps(frame))
-        return await self.until(kind)
-
-
-async def real_frames() -> list[dict[str, Any]]:
-    """What a client is told by a real gateway: every type of message."""
-    servers = {"1": Server(name="One", client_id="99")}
-    script = ScriptedProvider(servers, {"1": {"7": User(username="Ada", status="idle")}})
-    config = parse({"chain": {"order": ["mine"]}})
-    server = WebSocketServer(port=0, config=config, providers={"mine": script})
-    async with server, connect_async(server.url) as client:
-        told = Listener(client.recv, client.send)
-        await told.until("server-list")
-        welcome = await told.ask("server-join", {"type": "connect"})
-        script.emit(
-            UserChanged(server_id="1", uid="8", username="Bob", status="dnd"),
-            UserChanged(server_id="1", uid="8", role_color="#123456"),
-            UserRemoved(server_id="1", uid="8"),
-        )
-        while (await told.until("presence"))["data"].get("delete") is not True:
-            pass
-        script.emit(ServerChanged(server_id="1", client_id=None))
-        await told.until("update-clientid")
-        script.emit(Message(server_id="1", uid="7", message="hi", channel="c", id="m"))
-        await told.until("message")
-        script.emit(MessageEdited(server_id="1", uid="7", message="ho", channel="c", id="m"))
-        await told.until("message-edit")
-        script.emit(MessageDeleted(server_id="1", channel="c", id="m"))
-        await told.until("message-delete")
-        await told.ask("user_data", {"type": "get_user_data", "serverId": "1"})
-        await told.ask("server_data", {"type": "get_server_data"})
-        await told.ask("error", {"type": "connect", "data": {"server": "nowhere"}})
-        resume = {"epoch": welcome["data"]["epoch"], "seq": told.frames[1]["data"]["seq"]}
-        await told.ask("resumed", {"type": "connect", "data": {"server": "1", "resume": resume}})
-        await server.broadcast_message({"type": "refresh_data"})
-        await told.until("refresh_data")
-        script.emit(ServerChanged(server_id="1", passworded=True))
-        await told.until("error")
-        return told.frames
-
-
-def kinds_in(described: dict[str, Any], part: str) -> set[str]:
-    """The types of the messages of one direction."""
-    refs = [choice["$ref"].rpartition("/")[2] for choice in described[part]["anyOf"]]
-    kinds = {described["$defs"][ref]["properties"]["type"]["enum"][0] for ref in refs}
-    assert len(kinds) == len(refs)
-    return kinds
-
-
-async def test_r34_the_schema_accepts_what_the_gateway_sends(
-    protocol_schema: dict[str, Any],
-) -> None:
-    """Every type of message that is described was really sent, and is as it is described."""
-    frames = await real_frames()
-    validator = validator_of(protocol_schema, "server")
-    for frame in frames:
-        validator.validate(frame)
-        Draft202012Validator(protocol_schema).validate(frame)
-    assert {frame["type"] for frame in frames} == kinds_in(protocol_schema, "server")
-
-
-async def test_r34_the_schema_refuses_broken_frames(protocol_schema: dict[str, Any]) -> None:
-    """Each real frame with a field of its own missing, or of another type."""
-    validator = validator_of(protocol_schema, "server")
-    for frame in await real_frames():
-        for key in frame:
-            assert not validator.is_valid({**frame, key: 1.5}), (frame, key)
-            without = {name: value for name, value in frame.items() if name != key}
-            assert not validator.is_valid(without), (frame, key)
 
 
 def test_it_runs_on_uvloop_where_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,14 +1,20 @@
-"""The push paths as an OpenAPI 3.1 document."""
+"""The push paths as an OpenAPI 3.1 document.
+
+Refusals of this plugin are JSON. Those of the gateway, which come first or if the provider does
+not answer, are texts.
+"""
 
 from typing import Any
 
-from d_back_http.bodies import MAX_EXTRA, MAX_MESSAGE, MAX_TEXT, STATUSES
+from d_back_http.bodies import MAX_EXTRA, MAX_MESSAGE, MAX_TEXT, PROTOTYPE_WORDS, STATUSES
 
 JsonObject = dict[str, Any]
 
-_ID: JsonObject = {"type": "string", "pattern": "^[!-~]{1,64}$"}
+_NOT_BLANK = r"\S"
+_USABLE: JsonObject = {"not": {"enum": sorted(PROTOTYPE_WORDS)}}
+_ID: JsonObject = {"type": "string", "pattern": "^[!-~]{1,64}$", **_USABLE}
 _FLAG: JsonObject = {"type": ["boolean", "null"]}
-_NAME: JsonObject = {"type": ["string", "null"], "minLength": 1, "maxLength": MAX_TEXT}
+_NAME: JsonObject = {"type": ["string", "null"], "pattern": _NOT_BLANK, "maxLength": MAX_TEXT}
 
 
 def _schema(properties: JsonObject, required: list[str] | None = None) -> JsonObject:
@@ -25,8 +31,12 @@ SCHEMAS: JsonObject = {
             "extra": {
                 "type": ["object", "null"],
                 "maxProperties": MAX_EXTRA,
-                "propertyNames": {"pattern": "^[A-Za-z][A-Za-z0-9_]{0,31}$"},
-                "additionalProperties": {"type": "string", "minLength": 1, "maxLength": MAX_TEXT},
+                "propertyNames": {"pattern": "^[A-Za-z][A-Za-z0-9_]{0,31}$", **_USABLE},
+                "additionalProperties": {
+                    "type": "string",
+                    "pattern": _NOT_BLANK,
+                    "maxLength": MAX_TEXT,
+                },
             },
         }
     ),
@@ -48,7 +58,7 @@ SCHEMAS: JsonObject = {
     "Message": _schema(
         {
             "uid": _ID,
-            "message": {"type": "string", "minLength": 1, "maxLength": MAX_MESSAGE},
+            "message": {"type": "string", "pattern": _NOT_BLANK, "maxLength": MAX_MESSAGE},
             "channel": _ID,
             "channelName": _NAME,
         },
@@ -58,8 +68,24 @@ SCHEMAS: JsonObject = {
         {
             "error": _schema(
                 {
-                    "code": {"type": "string"},
-                    "message": {"type": "string"},
+                    "code": {
+                        "type": "string",
+                        "description": "For programs. More may be added.",
+                        "examples": [
+                            "body_limit",
+                            "forbidden",
+                            "invalid_field",
+                            "invalid_header",
+                            "invalid_json",
+                            "key_reused",
+                            "method_not_allowed",
+                            "not_found",
+                            "push_all_first",
+                            "too_many_messages",
+                            "unauthorized",
+                        ],
+                    },
+                    "message": {"type": "string", "description": "For people."},
                     "field": {"type": "string", "description": "Path of the field, if it is one."},
                 },
                 ["code", "message"],
@@ -69,15 +95,32 @@ SCHEMAS: JsonObject = {
     ),
 }
 
-REFUSALS = {
-    "400": "The body is not JSON.",
-    "401": "The bearer secret is missing or wrong.",
-    "403": "The source may not push this server.",
-    "409": "All users of the server have to be sent first.",
-    "413": "The body is larger than `limits.body_size`.",
-    "422": "A field is not valid.",
-    "429": "Too many messages wait.",
+_JSON: JsonObject = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+_TEXT: JsonObject = {"text/plain": {"schema": {"type": "string"}}}
+
+REFUSALS: dict[str, tuple[str, JsonObject]] = {
+    "400": (
+        "The body is not JSON, a header is too long, or the request is not HTTP.",
+        _JSON | _TEXT,
+    ),
+    "401": ("The bearer secret is missing or wrong.", _JSON),
+    "403": ("The source may not push this server.", _JSON),
+    "404": ("There is no such path.", _JSON),
+    "405": ("The path does not have this method.", _JSON),
+    "408": ("The request took longer than `limits.body_timeout`.", _JSON | _TEXT),
+    "409": ("All users of the server have to be sent first.", _JSON),
+    "413": ("The body is larger than `limits.body_size`.", _JSON | _TEXT),
+    "422": ("A field is not valid.", _JSON),
+    "429": ("Too many messages wait, or the program sends too many requests.", _JSON | _TEXT),
+    "500": ("The provider has failed.", _TEXT),
+    "503": ("The provider does not run, or there are too many requests.", _TEXT),
+    "504": ("The provider took too long.", _TEXT),
 }
+_OF_OTHERS = frozenset({"404", "405"})
+"""Refusals of other paths and methods than those of the document."""
+_NEEDS_USERS = frozenset({"409"})
+"""Refusals of a part: all users are not known."""
+_HEADERS = {"401": "WWW-Authenticate", "405": "Allow"}
 
 
 def document(path: str) -> JsonObject:
@@ -92,7 +135,12 @@ def document(path: str) -> JsonObject:
     }
     return {
         "openapi": "3.1.0",
-        "info": {"title": "d-back-http", "version": "1"},
+        "info": {
+            "title": "d-back-http",
+            "version": "1",
+            "description": "Every request may be sent again: it then changes nothing. Another "
+            "path or method gets the response `404` or `405`.",
+        },
         "paths": {
             f"{path}/{{server_id}}": {
                 "parameters": [server],
@@ -105,35 +153,48 @@ def document(path: str) -> JsonObject:
             },
             f"{path}/{{server_id}}/users/{{uid}}": {
                 "parameters": [server, uid],
-                "patch": _operation("Change fields of a user, or add the user.", "User"),
-                "delete": _operation("Remove a user."),
+                "patch": _operation(
+                    "Change fields of a user, or add the user.", "User", needs_users=True
+                ),
+                "delete": _operation("Remove a user.", needs_users=True),
             },
             f"{path}/{{server_id}}/messages": {
                 "parameters": [server, key],
-                "post": _operation("Send a chat message.", "Message"),
+                "post": _operation("Send a chat message.", "Message", needs_users=True),
             },
         },
         "security": [{"source": []}],
         "components": {
+            "responses": {status: _response(status) for status in REFUSALS},
             "schemas": SCHEMAS,
             "securitySchemes": {"source": {"type": "http", "scheme": "bearer"}},
         },
     }
 
 
-def _operation(summary: str, schema: str | None = None) -> JsonObject:
-    error = {"schema": {"$ref": "#/components/schemas/Error"}}
+def _operation(
+    summary: str, schema: str | None = None, *, needs_users: bool = False
+) -> JsonObject:
+    left_out = _OF_OTHERS if needs_users else _OF_OTHERS | _NEEDS_USERS
+    refusals = {
+        status: {"$ref": f"#/components/responses/{status}"}
+        for status in REFUSALS
+        if status not in left_out
+    }
     operation: JsonObject = {
         "summary": summary,
-        "responses": {
-            "204": {"description": "Done."},
-            **{
-                status: {"description": text, "content": {"application/json": error}}
-                for status, text in REFUSALS.items()
-            },
-        },
+        "responses": {"204": {"description": "Done."}, **refusals},
     }
     if schema is not None:
         content = {"schema": {"$ref": f"#/components/schemas/{schema}"}}
         operation["requestBody"] = {"required": True, "content": {"application/json": content}}
     return operation
+
+
+def _response(status: str) -> JsonObject:
+    description, content = REFUSALS[status]
+    response: JsonObject = {"description": description, "content": content}
+    if status in _HEADERS:
+        header = {"required": True, "schema": {"type": "string"}}
+        response["headers"] = {_HEADERS[status]: header}
+    return response

@@ -7,7 +7,6 @@ import re
 import subprocess
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import pytest
 from http_api import ADA, BO, SECRET
 
@@ -16,7 +15,7 @@ from d_back_core.config import parse
 from d_back_core.models import EffectiveUser
 from d_back_core.providers.loader import load
 from d_back_core.wire.protocol import MessageFrame
-from d_back_http import HttpProvider, bodies, openapi
+from d_back_http import HttpProvider, bodies
 from d_back_http.pending import MAX_MESSAGES, Pending
 
 if TYPE_CHECKING:
@@ -481,30 +480,6 @@ async def test_too_many_messages_wait() -> None:
     message = bodies.message(b'{"uid": "7", "message": "x", "channel": "1"}', "1")
     assert all(pending.say(message) for _ in range(MAX_MESSAGES))
     assert not pending.say(message)
-
-
-# OpenAPI
-
-
-async def test_openapi(serve: Serve, push: Push) -> None:
-    """The document is served without a secret, and describes the paths and fields that there
-    are."""
-    server = await filled(serve, push)
-    status, document = await push(server, "GET", "/http/openapi.json", Authorization="")
-    assert status == 200
-    assert document == msgspec.json.decode(msgspec.json.encode(openapi.document("/http")))
-    schemas = document["components"]["schemas"]
-    for name, checks in (
-        ("User", bodies.USER),
-        ("Server", bodies.SERVER),
-        ("Message", bodies.MESSAGE),
-    ):
-        assert list(schemas[name]["properties"]) == list(checks)
-    for path, operations in document["paths"].items():
-        actual = path.replace("{server_id}", "1").replace("{uid}", "7")
-        for method in operations.keys() - {"parameters"}:
-            answered, _ = await push(server, method.upper(), actual, b"{}")
-            assert answered not in {404, 405}
 
 
 def test_the_limits_are_those_of_the_core() -> None:

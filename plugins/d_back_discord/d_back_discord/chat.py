@@ -12,6 +12,7 @@ from d_back_discord.config import DiscordConfig
 from d_back_discord.layer import Layer
 from d_back_discord.members import Rules
 from d_back_discord.text import readable
+from d_back_discord.thread_lookup import ThreadLookup
 
 ACTIVITY = "…"
 """What is shown of a message with ``chat = "activity"``."""
@@ -29,26 +30,32 @@ class _Passed(Struct, frozen=True):
 
 
 class Chat:
-    """Messages of members who are shown, from channels that may be shown. ``unknown`` is called
-    for each message in a channel that Discord has not announced."""
+    """Messages of members who are shown, from channels that may be shown."""
 
     def __init__(
         self,
         config: DiscordConfig,
         rules: Rules,
         put: Callable[[Event], None],
-        unknown: Callable[[discord.Message], None],
+        threads: ThreadLookup,
     ) -> None:
         self._config = config
         self._rules = rules
         self._put = put
-        self._unknown = unknown
+        self._threads = threads
         self._audience = Audience(config)
         self._passed: dict[int, _Passed] = {}
 
     def hear(self, message: discord.Message, layer: Layer, me: int | None) -> None:
         """Pass on a message of that guild; ``me`` is the bot's own id."""
-        said = self._said(message, layer, me)
+        if not self._admits(message, layer, me):
+            return
+        channel = self._threads.channel(message)
+        if channel is None:
+            # All is decided again then: the author may not be shown any more.
+            self._threads.wait(message, lambda newest: self.hear(newest, layer, me))
+            return
+        said = self._said(message, channel)
         if said is None:
             return
         where, text = said
@@ -70,7 +77,12 @@ class Chat:
         before = self._passed.get(message.id)
         if message.edited_at is None or (before and before.edited_at == message.edited_at):
             return  # links got their preview, or the message was pinned
-        said = self._said(message, layer, me)
+        channel = self._threads.channel(message)
+        said = None
+        if channel is None:
+            self._threads.replace(message)
+        elif self._admits(message, layer, me):
+            said = self._said(message, channel)
         if said is None:
             if before is not None:
                 self._delete(message.id, before, layer)
@@ -93,6 +105,7 @@ class Chat:
     def deleted(self, message_id: int, channel_id: int, layer: Layer) -> None:
         """A message is gone. Of one that is not remembered, from before a restart, it passes if
         its channel may be shown."""
+        self._threads.forget(channel_id, message_id)
         where = self._passed.get(message_id)
         if where is None and self._config.chat != "off":
             channel = layer.guild.get_channel_or_thread(channel_id)
@@ -113,25 +126,22 @@ class Chat:
             )
         )
 
-    def _said(
-        self, message: discord.Message, layer: Layer, me: int | None
-    ) -> tuple[_Passed, str] | None:
-        """Where and what, or None if it does not pass."""
+    def _admits(self, message: discord.Message, layer: Layer, me: int | None) -> bool:
+        """Return True if messages of this kind and author pass."""
         author = message.author
         if self._config.chat == "off" or author.id == me or message.is_system():
-            return None
+            return False
         if author.bot and not self._config.hears_bots:
-            return None
-        where = place(message.channel)
-        if where is None:
-            self._unknown(message)
-            return None
-        # What is in use may be of before; the author's roles came with the message.
+            return False
+        # The layer may be out of date; the author's roles came with the message.
         if not isinstance(author, discord.Member):
-            return None
-        if not layer.shows(author.id) or self._rules.hides(author):
-            return None
-        if not self._audience.passes(message.channel):
+            return False
+        return layer.shows(author.id) and not self._rules.hides(author)
+
+    def _said(self, message: discord.Message, channel: object) -> tuple[_Passed, str] | None:
+        """Return the channel and the text, or None if the message does not pass there."""
+        where = place(channel)
+        if where is None or not self._audience.passes(channel):
             return None
         text = ACTIVITY
         if self._config.chat == "text":

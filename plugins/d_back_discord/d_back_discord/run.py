@@ -24,6 +24,7 @@ from d_back_discord.members import Rules
 from d_back_discord.oauth import Authorization
 from d_back_discord.public_ids import PublicIds
 from d_back_discord.stream import Stream
+from d_back_discord.thread_lookup import ThreadLookup
 
 GUILD_EVENTS = (
     "guild_available",
@@ -78,7 +79,8 @@ class Run:
             requests=self._requests,
         )
         self.guilds = Guilds(around, self._health, config.guilds, kept.public_ids)
-        self._chat = Chat(config, rules, self.stream.put, self._unknown_channel)
+        self._threads = ThreadLookup(host.clock, self._unknown_channel)
+        self._chat = Chat(config, rules, self.stream.put, self._threads)
         self._unknown = 0
         self._info = InfoCommand(config, host.clock, host.log)
         self._authorization = Authorization(config.api_url, host.clock, host.log)
@@ -128,6 +130,7 @@ class Run:
         if self._connection is not None:
             await self._connection.close()
         self.guilds.close()
+        await self._threads.close()
         await self._info.close()
         await self._authorization.close()
 
@@ -181,14 +184,13 @@ class Run:
                 self._chat.deleted(message_id, deletion.channel_id, layer)
 
     def _unknown_channel(self, message: discord.Message) -> None:
-        """A thread that was never announced, in a channel that the bot came to see later: what is
-        not known to be for everyone does not pass."""
+        """Count a message in a thread that was never announced, and that cannot be looked up."""
         self._unknown += 1
         self._host.gauge("messages in unknown channels", self._unknown)
         if self._unknown == 1:
             self._log.warning(
                 "a message in channel %d of guild '%s' does not pass: Discord has not announced"
-                " the channel; more of them are only counted",
+                " the channel, and it cannot be looked up; more of them are only counted",
                 message.channel.id,
                 message.guild.name if message.guild is not None else "",
             )

@@ -85,6 +85,8 @@ class Loopback:
         }
         self.people: dict[str, tuple[str, str]] = {}
         """OAuth2 tokens → user id and application id."""
+        self.channels: dict[str, Payload] = {}
+        """What ``GET /channels/ID`` knows."""
         self.answers: dict[str, list[Answer]] = defaultdict(list)
         """For a path: what to answer first, in place of the usual."""
         self.requests: list[tuple[str, str, str]] = []
@@ -176,11 +178,18 @@ class Loopback:
                     "session_start_limit": self.start_limit,
                 }
             )
-        if path.startswith("/channels/") and request.method == "POST":
-            channel_id, said = path.split("/")[2], await request.json()
+        if path.startswith("/channels/"):
+            return await self._of_channel(path.split("/")[2], request)
+        return _error(404, "404: Not Found")
+
+    async def _of_channel(self, channel_id: str, request: web.Request) -> web.StreamResponse:
+        if request.method == "POST":
+            said = await request.json()
             self.said.append((channel_id, said))
             of_bot = user(BOT_ID, "zone-bot", bot=True)
             return _json(message(of_bot, said["content"], channel_id, guild_id=None))
+        if channel_id in self.channels:
+            return _json(self.channels[channel_id])
         return _error(404, "404: Not Found")
 
     def _of_person(self, path: str, token: str) -> web.StreamResponse:
@@ -361,6 +370,16 @@ def limited(retry_after: float) -> Answer:
         body = {"message": "You are being rate limited.", "retry_after": retry_after}
         headers = {"Retry-After": str(retry_after), "Via": "1.1 google"}
         return _json(body | {"global": False}, status=429, headers=headers)
+
+    return answer
+
+
+def held(until: asyncio.Event, body: Payload) -> Answer:
+    """That answer, once the event is set."""
+
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        await until.wait()
+        return _json(body)
 
     return answer
 

@@ -321,22 +321,6 @@ async def test_age_restricted_guild(spoken: Any, level: int, *, passes: bool) ->
     assert bool(heard) == passes
 
 
-async def test_unknown_channel(
-    begin: Begin, loopback: Loopback, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A message in a thread that was never announced does not pass; it is counted, and the first
-    one logged."""
-    loopback.guilds = [club()]
-    core = await begin()
-    await core.whole()
-    for number in (1, 2):
-        unknown = say.message(ADA, "hi", say.snowflake(404), message_id=number)
-        await core.happen("MESSAGE_CREATE", unknown)
-    assert await core.heard() == []
-    assert core.gauges["messages in unknown channels"] == 2
-    assert caplog.text.count("has not announced the channel") == 1
-
-
 @pytest.mark.parametrize(
     ("options", "passes"),
     [

@@ -13,7 +13,7 @@ from discord.state import AutoShardedConnectionState
 from yarl import URL
 
 from d_back_discord.config import DiscordConfig
-from d_back_discord.gateway import DEFAULT_URL, REQUEST_MEMBERS, Gateway
+from d_back_discord.gateway import DEFAULT_URL, Gateway
 
 MAX_RATE_LIMIT = 30.0
 
@@ -82,9 +82,8 @@ class OwnState(AutoShardedConnectionState["OwnClient"]):
             member._presence_update(raw, presence["user"])  # noqa: SLF001  as discord.py does
 
     def parse_rate_limited(self, data: Any) -> None:  # noqa: ANN401  any JSON
-        """Discord refuses what was sent, here a request for members, for some seconds."""
-        if data["opcode"] == REQUEST_MEMBERS:
-            self.dispatch("rate_limited", int(data["meta"]["guild_id"]), data["retry_after"])
+        """Discord refuses for some seconds what was sent."""
+        self.dispatch("rate_limited", data)
 
 
 class OwnClient(discord.Client):

@@ -10,6 +10,7 @@ from d_back_core import ConfigError
 from d_back_discord.intents import not_in
 
 Bot: TypeAlias = commands.Bot | commands.AutoShardedBot
+RATE_LIMITED = "RATE_LIMITED"
 Listener: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
 
 
@@ -49,12 +50,24 @@ class Embedded:
         for event in self._events:
             self._listeners[event] = self._listener(event)
             self.bot.add_listener(self._listeners[event], f"on_{event}")
+        # discord.py drops this event. Its public `on_socket_event_type` gives only the name, and
+        # `on_socket_raw_receive` is off by default, so the private table of parsers is what is
+        # left. Without it a refused request counts as lost after a while.
+        self._parsers().setdefault(RATE_LIMITED, self._rate_limited)
 
     def close(self) -> None:
         """Listen no more; may be called twice."""
         for event, listener in self._listeners.items():
             self.bot.remove_listener(listener, f"on_{event}")
         self._listeners.clear()
+        if self._parsers().get(RATE_LIMITED) == self._rate_limited:
+            del self._parsers()[RATE_LIMITED]
+
+    def _parsers(self) -> dict[str, Callable[[Any], None]]:
+        return getattr(self.bot._connection, "parsers", {})  # noqa: SLF001
+
+    def _rate_limited(self, refusal: Any) -> None:  # noqa: ANN401  any JSON
+        self._heard("rate_limited", (refusal,))
 
     def _listener(self, event: str) -> Listener:
         async def listen(*arguments: Any) -> None:  # noqa: ANN401  discord.py's

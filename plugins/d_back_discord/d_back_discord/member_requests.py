@@ -7,13 +7,14 @@ that Discord asks for, or after a growing one. Meanwhile the guild is not whole.
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import discord
 from discord.state import ChunkRequest
 
 from d_back_core import Clock
+from d_back_discord.gateway import REQUEST_MEMBERS
 
 AT_ONCE = 2
 """Guilds that wait for their members at the same time."""
@@ -59,25 +60,30 @@ class MemberRequests:
             self._whole += 1
             self._report()
 
-    def rate_limited(self, guild_id: int, seconds: float) -> None:
-        """Discord refuses a request for that guild for so long."""
-        limited = self._limited.get(guild_id)
+    def rate_limited(self, refusal: Mapping[str, Any]) -> None:
+        """Take in RATE_LIMITED, with its fields: Discord refuses a request for some seconds."""
+        if refusal["opcode"] != REQUEST_MEMBERS:
+            return
+        limited = self._limited.get(int(refusal["meta"]["guild_id"]))
         if limited is not None and not limited.done():
-            limited.set_result(seconds)
+            limited.set_result(float(refusal["retry_after"]))
 
     async def _members(self, guild: discord.Guild) -> list[discord.Member] | None:
         wait = SILENCE
+        state = guild._state  # noqa: SLF001
+        other = state._chunk_requests.get(guild.id)  # noqa: SLF001  of a bot's own author
         while True:
             async with self._turns:
                 if not self._current(guild):
                     return None
                 try:
-                    return await self._asked(guild)
+                    return await self._asked(guild, other)
                 except (_UnansweredError, OSError, discord.DiscordException) as error:
                     reason = str(error) or type(error).__name__
                     again = getattr(error, "wait", None)
             if not self._current(guild):
                 return None
+            other = None  # discord.py keeps a lost request, and would wait for it forever
             if again is None:
                 again, wait = wait, min(2 * wait, LONGEST_WAIT)
             self._log.warning(
@@ -88,13 +94,14 @@ class MemberRequests:
             )
             await self._clock.sleep(again)
 
-    async def _asked(self, guild: discord.Guild) -> list[discord.Member]:
-        """Send one request; raises if it is not answered."""
+    async def _asked(
+        self, guild: discord.Guild, request: ChunkRequest | None
+    ) -> list[discord.Member]:
+        """Wait for the answer to that request, or send one; raises if it is not answered."""
         # Private: `Guild.chunk` has no way to ask for presences, nor to ask again after an
         # answer was lost.
         state = guild._state  # noqa: SLF001
         requests = state._chunk_requests  # noqa: SLF001
-        request = requests.get(guild.id)  # of a bot's own author
         limited = self._limited[guild.id] = asyncio.get_running_loop().create_future()
         try:
             if request is None:
@@ -105,7 +112,7 @@ class MemberRequests:
             return await self._answered(request, limited)
         finally:
             del self._limited[guild.id]
-            if request is not None:
+            if request is not None:  # one of a bot's author has another key, and stays
                 requests.pop(request.nonce, None)
 
     async def _answered(

@@ -9,14 +9,19 @@ name; members of the same name are told apart by their avatars.
 import asyncio
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import aiohttp
 import msgspec
-from discord.http import Route
+from discord import http as discord_http
 from msgspec import Meta, Struct
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
 
-from d_back_core import UNSET, Context, Server, Status, User, hookimpl
+from d_back_core import UNSET, Context, Credentials, Server, Status, User, hookimpl
 from d_back_discord.config import check_url
 
 REFRESH = 60.0
@@ -41,10 +46,17 @@ class WidgetConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Ids of the guilds whose widget is read."""
     extra: frozenset[Literal["activity", "avatar"]] = frozenset()
     """What else of a member is read: ``gateway.extra`` says which of it clients receive."""
+    invite_path: str = "/invite"
+    """Below it ``/GUILD_ID`` leads to the invite link of the widget, if ``gateway.http`` names
+    the provider."""
     api_url: str | None = None
     """REST of a server that speaks Discord's API, with its version, instead of Discord's."""
 
     def __post_init__(self) -> None:
+        if not self.invite_path.startswith("/"):
+            raise ValueError(
+                f"invite_path '{self.invite_path}': expected a path that begins with /"
+            )
         check_url("api_url", self.api_url, {"http", "https"})
 
 
@@ -61,6 +73,7 @@ class _Member(Struct):
 
 class _Widget(Struct):
     name: str
+    instant_invite: str | None = None
     members: list[_Member] = []
     presence_count: int = 0
 
@@ -77,7 +90,10 @@ class WidgetProvider:
     def __init__(self, config: WidgetConfig) -> None:
         self._guilds = config.guilds
         self._extra = config.extra
-        self._url = (config.api_url or Route.BASE).rstrip("/")
+        self._invite_path = config.invite_path.rstrip("/")
+        self._invites: dict[str, str] = {}
+        """For each guild: the invite link of its last widget."""
+        self._url = (config.api_url or discord_http.Route.BASE).rstrip("/")
         self._http: aiohttp.ClientSession | None = None
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._kept: dict[str, tuple[float, _Widget | None]] = {}
@@ -96,6 +112,7 @@ class WidgetProvider:
         """End the connections."""
         http, self._http = self._http, None
         self._kept.clear()
+        self._invites.clear()
         if http is not None:
             await http.close()
 
@@ -117,6 +134,23 @@ class WidgetProvider:
         widget = await self._widget(server_id)
         return None if widget is None else _users(widget, self._extra)
 
+    @hookimpl
+    def routes(self) -> Sequence[BaseRoute]:
+        """Serve the invite links: one address stays, the link changes now and then."""
+        return [Route(f"{self._invite_path}/{{guild_id}}", self._invite)]
+
+    async def _invite(self, request: Request) -> Response:
+        """Redirect to the invite link of the guild's last widget, without asking Discord. A client
+        that may not join the server here gets no link."""
+        guild_id = request.path_params["guild_id"]
+        address = "" if request.client is None else request.client.host
+        context, link = self._context, self._invites.get(guild_id)
+        if context is None or link is None:
+            raise HTTPException(404)
+        if not await context.authorize(guild_id, Credentials(), address):
+            raise HTTPException(404)
+        return RedirectResponse(link, 302, {"Cache-Control": "no-store"})
+
     async def _widget(self, guild_id: str) -> _Widget | None:
         """The widget, or None if it is off; raises if Discord does not say."""
         context, http = self._context, self._http
@@ -133,7 +167,15 @@ class WidgetProvider:
             async with context.clock.timeout(TIMEOUT):
                 widget = await self._fetched(http, guild_id, context)
             self._kept[guild_id] = now, widget
+            self._note_invite(guild_id, widget)
             return widget
+
+    def _note_invite(self, guild_id: str, widget: _Widget | None) -> None:
+        link = None if widget is None else widget.instant_invite
+        if link is not None and link.startswith("https://"):
+            self._invites[guild_id] = link
+        else:
+            self._invites.pop(guild_id, None)
 
     async def _fetched(
         self, http: aiohttp.ClientSession, guild_id: str, context: Context

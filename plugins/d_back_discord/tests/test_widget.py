@@ -6,12 +6,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
+import aiohttp
 import discord_payloads as say
 import pytest
 from aiohttp import web
 
 from d_back_core import ConfigError, Context, Server, User
+from d_back_core.client import connect
+from d_back_core.config import parse
 from d_back_core.config.decoding import decode
+from d_back_core.embedding.server import WebSocketServer
 from d_back_discord import WidgetConfig, WidgetProvider
 from d_back_testing import ManualClock, ProviderContract
 
@@ -191,6 +195,48 @@ async def test_failure(provider: WidgetProvider, widgets: Widgets) -> None:
     widgets.status = 500
     with pytest.raises(ConnectionError, match="status 500"):
         await provider.servers()
+
+
+async def invite(server: WebSocketServer, path: str) -> tuple[int, str | None]:
+    """The status, and where the answer leads to."""
+    url = f"http://127.0.0.1:{server.port}{path}"
+    async with aiohttp.ClientSession() as http, http.get(url, allow_redirects=False) as answer:
+        return answer.status, answer.headers.get("Location")
+
+
+@asynccontextmanager
+async def gateway(widgets: Widgets, password: str | None = None) -> AsyncIterator[WebSocketServer]:
+    """A gateway with the widget, after its first answer."""
+    provider = WidgetProvider(WidgetConfig(guilds=[say.GUILD_ID, OTHER], api_url=widgets.url))
+    table: dict[str, Any] = {"gateway": {"http": ["widget"]}, "chain": {"order": ["widget"]}}
+    if password is not None:
+        table["servers"] = {say.GUILD_ID: {"password": password}}
+    async with WebSocketServer(0, config=parse(table), providers={"widget": provider}) as server:
+        async with connect(server.url, say.GUILD_ID, password=password) as world:
+            await world.until(lambda world: bool(world.users))
+        yield server
+
+
+async def test_invite(widgets: Widgets) -> None:
+    """The address of a guild on the gateway leads to the invite link of its widget."""
+    async with gateway(widgets) as server:
+        link = "https://discord.com/invite/abcdefg"
+        assert await invite(server, f"/invite/{say.GUILD_ID}") == (302, link)
+        assert (await invite(server, f"/invite/{OTHER}"))[0] == 404
+
+
+@pytest.mark.parametrize("link", [None, "javascript:alert(1)"])
+async def test_no_invite(widgets: Widgets, link: str | None) -> None:
+    """A widget without a link, which its owner can choose, has no such address."""
+    widgets.answers[say.GUILD_ID]["instant_invite"] = link
+    async with gateway(widgets) as server:
+        assert (await invite(server, f"/invite/{say.GUILD_ID}"))[0] == 404
+
+
+async def test_no_invite_of_a_protected_server(widgets: Widgets) -> None:
+    """Of a server that is protected here, no link is handed out."""
+    async with gateway(widgets, password="secret") as server:
+        assert (await invite(server, f"/invite/{say.GUILD_ID}"))[0] == 404
 
 
 @pytest.mark.parametrize("guilds", [[], ["dworld"]])

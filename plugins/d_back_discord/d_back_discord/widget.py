@@ -34,7 +34,8 @@ AT_ONCE = 4
 """Requests that are under way at the same time."""
 DEFAULT_PAUSE = 60.0
 """Seconds without a request after a limit that does not say how long it lasts."""
-NOT_FOUND = 404
+UNKNOWN_GUILD, WIDGET_OFF = 10004, 50004
+"""Discord's error codes. Another 403 or 404 is from what stands before it, such as Cloudflare."""
 
 Snowflake = Annotated[str, Meta(pattern=r"^[0-9]{15,20}$")]
 
@@ -97,6 +98,8 @@ class WidgetProvider:
         self._http: aiohttp.ClientSession | None = None
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._kept: dict[str, tuple[float, _Widget | None]] = {}
+        self._names: dict[str, str] = {}
+        """The guilds of the last list."""
         self._paused_until = 0.0
         self._off: set[str] = set()
         self._context: Context | None = None
@@ -118,13 +121,21 @@ class WidgetProvider:
 
     @hookimpl
     async def servers(self) -> dict[str, Server] | None:
-        """The guilds whose widget is on."""
-        widgets = await asyncio.gather(*(self._widget(each) for each in self._guilds))
-        return {
-            guild_id: Server(name=widget.name)
-            for guild_id, widget in zip(self._guilds, widgets, strict=True)
-            if widget is not None
-        }
+        """Return the guilds whose widget is on. One whose widget cannot be read now stays in the
+        list under its last name; without any, that raises."""
+        requests = (self._widget(each) for each in self._guilds)
+        answers = await asyncio.gather(*requests, return_exceptions=True)
+        failures = [answer for answer in answers if isinstance(answer, BaseException)]
+        names: dict[str, str] = {}
+        for guild_id, answer in zip(self._guilds, answers, strict=True):
+            if isinstance(answer, _Widget):
+                names[guild_id] = answer.name
+            elif answer is not None:
+                if guild_id not in self._names or len(failures) == len(answers):
+                    raise answer
+                names[guild_id] = self._names[guild_id]
+        self._names = names
+        return {guild_id: Server(name=name) for guild_id, name in names.items()}
 
     @hookimpl
     async def users(self, server_id: str) -> dict[str, User] | None:
@@ -189,8 +200,8 @@ class WidgetProvider:
                         return msgspec.json.decode(body, type=_Widget)
                     except msgspec.DecodeError as error:
                         raise ConnectionError(f"no widget came from Discord: {error}") from error
-                case 403 | 404:  # off, or no such guild
-                    self._say_off(guild_id, response.status, context)
+                case 403 | 404 if _code(body) in (WIDGET_OFF, UNKNOWN_GUILD):
+                    self._report_off(guild_id, _code(body), context)
                     return None
                 case 429:
                     pause = _seconds(response.headers.get("Retry-After", ""))
@@ -198,18 +209,30 @@ class WidgetProvider:
                     raise ConnectionError("Discord limits how often it is asked")
             raise ConnectionError(f"Discord answered with status {response.status}")
 
-    def _say_off(self, guild_id: str, status: int, context: Context) -> None:
+    def _report_off(self, guild_id: str, code: int, context: Context) -> None:
         if guild_id in self._off:
             return
         self._off.add(guild_id)
-        if status == NOT_FOUND:
-            context.log.warning("guild %s does not exist, says Discord", guild_id)
+        if code == UNKNOWN_GUILD:
+            context.log.warning("Discord knows no guild %s", guild_id)
             return
         context.log.warning(
             "guild %s has no widget: its owner switches it on at Server Settings → Engagement →"
             " Server Widget",
             guild_id,
         )
+
+
+class _Refusal(Struct):
+    code: int = 0
+
+
+def _code(body: bytes) -> int:
+    """Return the error code in an answer of Discord, or 0."""
+    try:
+        return msgspec.json.decode(body, type=_Refusal).code
+    except msgspec.DecodeError:
+        return 0
 
 
 def _users(widget: _Widget, keys: frozenset[str]) -> dict[str, User]:

@@ -49,6 +49,7 @@ class Widgets:
     def __init__(self) -> None:
         self.answers: dict[str, dict[str, Any]] = {}
         self.status: int | None = None
+        self.code = 50004
         self.headers: dict[str, str] = {}
         self.asked = 0
         self.url = ""
@@ -57,7 +58,7 @@ class Widgets:
         self.asked += 1
         answer = self.answers.get(request.match_info["guild"])
         status = self.status or (403 if answer is None else 200)
-        body = answer if status == 200 else {"message": "Widget Disabled", "code": 50004}
+        body: Any = answer if status == 200 else {"message": "Widget Disabled", "code": self.code}
         headers = {"Content-Type": "application/json"} | self.headers
         return web.Response(body=json.dumps(body).encode(), status=status, headers=headers)
 
@@ -168,6 +169,37 @@ async def test_widget_is_off(
         assert await provider.users(OTHER) is None
         await clock.advance(60)
     assert caplog.text.count(f"guild {OTHER} has no widget: its owner switches it on at") == 1
+
+
+async def test_unknown_guild(
+    provider: WidgetProvider, widgets: Widgets, caplog: pytest.LogCaptureFixture
+) -> None:
+    """So is a guild that does not exist, and the log says so."""
+    widgets.code = 10004
+    assert OTHER not in (await provider.servers() or {})
+    assert f"Discord knows no guild {OTHER}" in caplog.text
+
+
+async def test_refused_on_the_way(provider: WidgetProvider, widgets: Widgets) -> None:
+    """A 403 that is not from Discord itself does not mean that the widget is off."""
+    widgets.status, widgets.code = 403, 1015
+    with pytest.raises(ConnectionError, match="status 403"):
+        await provider.users(say.GUILD_ID)
+
+
+async def test_one_guild_fails(
+    provider: WidgetProvider, widgets: Widgets, clock: ManualClock
+) -> None:
+    """A guild whose widget cannot be read stays in the list, and the others are read."""
+    widgets.answers[OTHER] = widget(person("cid"), name="Other")
+    both = {say.GUILD_ID: Server(name="D-World"), OTHER: Server(name="Other")}
+    assert await provider.servers() == both
+    await clock.advance(60)
+    widgets.answers[say.GUILD_ID] = widget(name="New")
+    widgets.answers[OTHER] = {"name": 7}
+    assert await provider.servers() == both | {say.GUILD_ID: Server(name="New")}
+    with pytest.raises(ConnectionError, match="no widget came"):
+        await provider.users(OTHER)
 
 
 async def test_other_guild(provider: WidgetProvider, widgets: Widgets) -> None:

@@ -1,4 +1,4 @@
-"""Which messages pass, what of them, and what becomes of them later."""
+"""Decides which messages pass, and follows their edits and deletions."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -15,10 +15,10 @@ from d_back_discord.text import readable
 from d_back_discord.thread_lookup import ThreadLookup
 
 ACTIVITY = "…"
-"""What is shown of a message with ``chat = "activity"``."""
+"""The text of every message with ``chat = "activity"``."""
 MAX_PASSED = 10_000
-"""Messages that are remembered, so that their deletion reaches clients whatever has become of
-their channel."""
+"""Messages that are remembered, so that their deletion reaches clients even if their channel is
+gone."""
 
 
 class _Passed(Struct, frozen=True):
@@ -46,19 +46,19 @@ class Chat:
         self._audience = Audience(config)
         self._passed: dict[int, _Passed] = {}
 
-    def hear(self, message: discord.Message, layer: Layer, me: int | None) -> None:
+    def on_message(self, message: discord.Message, layer: Layer, me: int | None) -> None:
         """Pass on a message of that guild; ``me`` is the bot's own id."""
         if not self._admits(message, layer, me):
             return
         channel = self._threads.channel(message)
         if channel is None:
-            # All is decided again then: the author may not be shown any more.
-            self._threads.wait(message, lambda newest: self.hear(newest, layer, me))
+            # Everything is decided again then: the author may be hidden by now.
+            self._threads.wait(message, lambda newest: self.on_message(newest, layer, me))
             return
-        said = self._said(message, channel)
-        if said is None:
+        passed = self._passing(message, channel)
+        if passed is None:
             return
-        where, text = said
+        where, text = passed
         self._remember(message, where)
         self._put(
             Message(
@@ -72,22 +72,22 @@ class Chat:
             )
         )
 
-    def edited(self, message: discord.Message, layer: Layer, me: int | None) -> None:
+    def on_edit(self, message: discord.Message, layer: Layer, me: int | None) -> None:
         """Pass on the new text of a message; its deletion if the new one may not be shown."""
         before = self._passed.get(message.id)
         if message.edited_at is None or (before and before.edited_at == message.edited_at):
             return  # links got their preview, or the message was pinned
         channel = self._threads.channel(message)
-        said = None
+        passed = None
         if channel is None:
             self._threads.replace(message)
         elif self._admits(message, layer, me):
-            said = self._said(message, channel)
-        if said is None:
+            passed = self._passing(message, channel)
+        if passed is None:
             if before is not None:
                 self._delete(message.id, before, layer)
             return
-        where, text = said
+        where, text = passed
         self._remember(message, where)
         if self._config.chat == "text":
             self._put(
@@ -102,9 +102,9 @@ class Chat:
                 )
             )
 
-    def deleted(self, message_id: int, channel_id: int, layer: Layer) -> None:
-        """A message is gone. Of one that is not remembered, from before a restart, it passes if
-        its channel may be shown."""
+    def on_deletion(self, message_id: int, channel_id: int, layer: Layer) -> None:
+        """Pass on that a message is gone. If it is not remembered, because of a restart, that
+        passes if its channel may be shown."""
         self._threads.forget(channel_id, message_id)
         where = self._passed.get(message_id)
         if where is None and self._config.chat != "off":
@@ -131,14 +131,14 @@ class Chat:
         author = message.author
         if self._config.chat == "off" or author.id == me or message.is_system():
             return False
-        if author.bot and not self._config.hears_bots:
+        if author.bot and not self._config.passes_bot_chat:
             return False
         # The layer may be out of date; the author's roles came with the message.
         if not isinstance(author, discord.Member):
             return False
         return layer.shows(author.id) and not self._rules.hides(author)
 
-    def _said(self, message: discord.Message, channel: object) -> tuple[_Passed, str] | None:
+    def _passing(self, message: discord.Message, channel: object) -> tuple[_Passed, str] | None:
         """Return the channel and the text, or None if the message does not pass there."""
         where = place(channel)
         if where is None or not self._audience.passes(channel):

@@ -3,9 +3,9 @@
 It opens with HELLO; then it sends IDENTIFY, for a new session, or RESUME, and passes on every
 event until it ends, which is a `ConnectionEndedError`. `Shard` decides what comes after that.
 
-discord.py makes objects of the events, but its own connection is not used. It sends heartbeats
+discord.py makes objects of the events, but its own connection is not used. That sends heartbeats
 from a thread, which outlives a closed event loop; it waits for up to 17 minutes before it
-reconnects; and an event that it cannot parse ends the session.
+reconnects; and an event that it cannot parse ends its session.
 """
 
 import asyncio
@@ -156,7 +156,7 @@ class Gateway:
         await self.send(RESUME, resumed)
 
     async def run(self) -> None:
-        """Pass on events until the connection ends; raises `ConnectionEndedError`."""
+        """Pass on events until the connection ends, which raises `ConnectionEndedError`."""
         try:
             async with self._clock.timeout(SESSION_TIMEOUT):
                 while not self.established:
@@ -226,7 +226,7 @@ class Gateway:
         except (zlib.error, ValueError, LookupError, TypeError, AttributeError) as error:
             # Not JSON, or not what Discord documents. Of events, only READY raises.
             raise ConnectionEndedError(
-                f"Discord sends something unreadable: {type(error).__name__}: {error}",
+                f"Discord sends an unreadable frame: {type(error).__name__}: {error}",
                 resumable=False,
             ) from error
         self._busy += time.perf_counter() - began
@@ -290,6 +290,6 @@ class Gateway:
             await self._clock.sleep(interval)
             if not self._alive or self._unanswered == MAX_UNANSWERED:
                 break
-        # The reader sees the closed socket, and says why.
+        # The reader sees the closed socket, and raises the reason.
         self._dead = True
         await self._socket.close(code=KEEP)

@@ -1,7 +1,7 @@
 """Requests for all members of a guild, which Discord answers in chunks of up to 1,000.
 
-Discord answers one request for a guild in 30 s. What it says to the next one, RATE_LIMITED, and
-no answer at all lead to the same: the request is sent again in the same session, after the wait
+Discord answers one request per guild in 30 s, and refuses the next one with RATE_LIMITED. A
+request that is refused, or not answered at all, is sent again in the same session: after the wait
 that Discord asks for, or after a growing one. Meanwhile the guild is not whole.
 """
 
@@ -24,11 +24,11 @@ LONGEST_WAIT = 600.0
 MAX_PRESENCES = 75_000
 """In a guild with more members Discord sends presences only together with the members."""
 REPORT = 10.0
-"""Seconds between two lines about the progress."""
+"""Seconds between two log lines about the progress."""
 
 
 class _UnansweredError(Exception):
-    """The members did not come. ``wait``: what Discord says when to ask again."""
+    """The members did not come. ``wait``: the seconds that Discord asks to wait."""
 
     def __init__(self, reason: str, wait: float | None = None) -> None:
         super().__init__(reason)
@@ -36,7 +36,7 @@ class _UnansweredError(Exception):
 
 
 class MemberRequests:
-    """Asks for the members of guilds, of a few at a time. ``current``: see `Guilds.current`."""
+    """Requests the members of guilds, of a few at a time. ``current``: see `Guilds.current`."""
 
     def __init__(
         self, current: Callable[[discord.Guild], bool], clock: Clock, log: logging.Logger
@@ -46,7 +46,7 @@ class MemberRequests:
         self._log = log
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._limited: dict[int, asyncio.Future[float]] = {}
-        """Guilds that are being asked: when to ask again."""
+        """The guilds whose members are requested: the seconds to wait, once Discord refuses."""
         self._waiting = self._whole = 0
         self._report_at = 0.0
 

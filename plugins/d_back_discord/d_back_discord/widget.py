@@ -3,7 +3,7 @@
 ``widget.json`` has the name of the guild, and names, statuses and avatars of up to 100 members who
 are online. It has no colours, no roles, no chat, and no members who are offline. The ids in it are
 numbers from 0 on, and belong to another member after the next change. So a uid is made of the
-name; members of the same name are told apart by their avatars.
+name, and of the avatar if several members have the same name.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ TIMEOUT = 4.0
 AT_ONCE = 4
 """Requests that are under way at the same time."""
 DEFAULT_PAUSE = 60.0
-"""Seconds without a request after a limit that does not say how long it lasts."""
+"""Seconds without a request after a limit without a Retry-After."""
 UNKNOWN_GUILD, WIDGET_OFF = 10004, 50004
 """Discord's error codes. Another 403 or 404 is from what stands before it, such as Cloudflare."""
 
@@ -46,7 +46,7 @@ class WidgetConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     guilds: Annotated[list[Snowflake], Meta(min_length=1, examples=[["123456789012345678"]])]
     """Ids of the guilds whose widget is read."""
     extra: frozenset[Literal["activity", "avatar"]] = frozenset()
-    """What else of a member is read: ``gateway.extra`` says which of it clients receive."""
+    """Further texts of a member that are read. Clients receive those in ``gateway.extra``."""
     invite_path: str = "/invite"
     """Below it ``/GUILD_ID`` leads to the invite link of the widget, if ``gateway.http`` names
     the provider."""
@@ -93,7 +93,7 @@ class WidgetProvider:
         self._extra = config.extra
         self._invite_path = config.invite_path.rstrip("/")
         self._invites: dict[str, str] = {}
-        """For each guild: the invite link of its last widget."""
+        """The invite link of each guild, from its last widget."""
         self._url = (config.api_url or discord_http.Route.BASE).rstrip("/")
         self._http: aiohttp.ClientSession | None = None
         self._turns = asyncio.Semaphore(AT_ONCE)
@@ -106,13 +106,13 @@ class WidgetProvider:
 
     @hookimpl
     async def start(self, context: Context) -> None:
-        """Ask nothing yet: `servers` comes next."""
+        """Send nothing yet: `servers` comes next."""
         self._context = context
         self._http = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
 
     @hookimpl
     async def stop(self) -> None:
-        """End the connections."""
+        """Close the connections."""
         http, self._http = self._http, None
         self._kept.clear()
         self._invites.clear()
@@ -139,7 +139,7 @@ class WidgetProvider:
 
     @hookimpl
     async def users(self, server_id: str) -> dict[str, User] | None:
-        """The members who are online; None for other guilds, and while the widget is off."""
+        """Return the members who are online; None for other guilds and while the widget is off."""
         if server_id not in self._guilds:
             return None
         widget = await self._widget(server_id)
@@ -163,7 +163,7 @@ class WidgetProvider:
         return RedirectResponse(link, 302, {"Cache-Control": "no-store"})
 
     async def _widget(self, guild_id: str) -> _Widget | None:
-        """The widget, or None if it is off; raises if Discord does not say."""
+        """Return the widget, or None if it is off; raises if it cannot be read."""
         context, http = self._context, self._http
         if context is None or http is None:
             return None
@@ -174,7 +174,7 @@ class WidgetProvider:
                 return kept[1]
             if now < self._paused_until:
                 left = self._paused_until - now
-                raise ConnectionError(f"Discord limits how often it is asked, for {left:.0f} s")
+                raise ConnectionError(f"Discord limits the requests, for {left:.0f} s")
             async with context.clock.timeout(TIMEOUT):
                 widget = await self._fetched(http, guild_id, context)
             self._kept[guild_id] = now, widget
@@ -199,14 +199,16 @@ class WidgetProvider:
                     try:
                         return msgspec.json.decode(body, type=_Widget)
                     except msgspec.DecodeError as error:
-                        raise ConnectionError(f"no widget came from Discord: {error}") from error
+                        raise ConnectionError(
+                            f"Discord sent an unreadable widget: {error}"
+                        ) from error
                 case 403 | 404 if _code(body) in (WIDGET_OFF, UNKNOWN_GUILD):
                     self._report_off(guild_id, _code(body), context)
                     return None
                 case 429:
                     pause = _seconds(response.headers.get("Retry-After", ""))
                     self._paused_until = context.clock.time() + pause
-                    raise ConnectionError("Discord limits how often it is asked")
+                    raise ConnectionError("Discord limits the requests")
             raise ConnectionError(f"Discord answered with status {response.status}")
 
     def _report_off(self, guild_id: str, code: int, context: Context) -> None:
@@ -239,19 +241,19 @@ def _users(widget: _Widget, keys: frozenset[str]) -> dict[str, User]:
     names = Counter(member.username for member in widget.members)
     users: dict[str, User] = {}
     for member in widget.members:
-        told_apart = member.avatar_url if names[member.username] > 1 else ""
+        distinct = member.avatar_url if names[member.username] > 1 else ""
         status = _STATUSES.get(member.status, "online")
         activity = "" if member.game is None else member.game.name
         texts = {"activity": activity, "avatar": member.avatar_url}
         extra = {key: text for key, text in texts.items() if key in keys and text}
-        users[_uid(member.username, told_apart)] = User(
+        users[_uid(member.username, distinct)] = User(
             username=member.username, status=status, extra=extra or UNSET
         )
     return users
 
 
-def _uid(name: str, told_apart: str) -> str:
-    digest = hashlib.blake2b(f"{name}\n{told_apart}".encode(), digest_size=8)
+def _uid(name: str, distinct: str) -> str:
+    digest = hashlib.blake2b(f"{name}\n{distinct}".encode(), digest_size=8)
     return f"widget-{digest.hexdigest()}"
 
 

@@ -102,7 +102,7 @@ class Loopback:
     heartbeats = 0
     open_to_gateway = True
     deaf = False
-    """Whether the gateway listens to nobody any more who has identified."""
+    """True: the gateway ignores all clients that have identified."""
 
     def __init__(self) -> None:
         self.guilds: list[Payload] = []
@@ -125,7 +125,7 @@ class Loopback:
         self.channels: dict[str, Payload] = {}
         """What ``GET /channels/ID`` knows."""
         self.answers: dict[str, list[Answer]] = defaultdict(list)
-        """For a path: what to answer first, in place of the usual."""
+        """What to answer first at a path, instead of the usual."""
         self.requests: list[tuple[str, str, str]] = []
         """Method, path and Authorization of every request."""
         self.identifies: list[Payload] = []
@@ -168,7 +168,7 @@ class Loopback:
                 await wire.send(frame)
 
     def _session_of(self, event: str, payload: Payload) -> Session:
-        assert self.sessions, "nobody has identified"
+        assert self.sessions, "no client has identified"
         count = next(iter(self.sessions.values())).shard[1]
         key = "id" if event in {"GUILD_CREATE", "GUILD_UPDATE", "GUILD_DELETE"} else "guild_id"
         return self.sessions[(int(payload.get(key) or 0) >> 22) % count]

@@ -1,4 +1,4 @@
-"""Inside of a bot that somebody else runs."""
+"""Inside a bot that the embedding program runs."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -38,7 +38,7 @@ class OwnersShards(commands.AutoShardedBot):
 def bot(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, loopback: Loopback
 ) -> Bot:
-    """A bot as its own author would write it. It is theirs to say where Discord is."""
+    """A bot as its own author would write it, which connects to the loopback."""
     monkeypatch.setattr(Route, "BASE", loopback.api_url)
     monkeypatch.setattr(DiscordWebSocket, "DEFAULT_GATEWAY", URL(loopback.gateway_url))
     intents = discord.Intents.default()
@@ -71,7 +71,7 @@ async def core(bot: Bot, clock: ManualClock, loopback: Loopback) -> AsyncIterato
 
 
 async def test_before_the_bot(core: Core, bot: Bot, run: Run) -> None:
-    """A provider that starts before its bot says nothing until the bot is there."""
+    """A provider that starts before its bot answers None until the bot is there."""
     await core.start()
     assert await core.provider.servers() is None
     await run(bot)

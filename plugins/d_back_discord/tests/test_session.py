@@ -1,4 +1,4 @@
-"""Login, the gateway's sessions, and what the operator is told when they end."""
+"""Login, the gateway's sessions, and what the operator reads when they end."""
 
 import asyncio
 import gc
@@ -144,7 +144,7 @@ async def test_page_of_cloudflare(prepare: Prepare, loopback: Loopback) -> None:
     assert len(str(told.value)) < 120
     await core.stop()
     await core.clock.advance(1700)
-    with pytest.raises(ConnectionError, match=r"limits how often .* in 100 s"):
+    with pytest.raises(ConnectionError, match=r"limits the requests.* in 100 s"):
         await core.start()
     assert len(loopback.requests) == 1
     await core.stop()
@@ -157,7 +157,7 @@ async def test_long_rate_limit_at_login(prepare: Prepare, loopback: Loopback) ->
     """A limit that is too long to be waited for in a start is waited for by the next ones."""
     loopback.answers["/users/@me"] = [limited(600)]
     core = prepare()
-    with pytest.raises(ConnectionError, match="Discord limits how often it is asked"):
+    with pytest.raises(ConnectionError, match="Discord limits the requests"):
         await core.start()
     await core.stop()
     with pytest.raises(ConnectionError, match="the next login is possible in 600 s"):
@@ -292,7 +292,7 @@ async def test_nonsense_of_the_gateway(begin: Begin, loopback: Loopback) -> None
     await core.whole()
     await loopback.send(10, {"interval": "soon"})
     await core.wait(lambda: core.recovered)
-    assert any("Discord sends something unreadable: KeyError" in each for each in core.degraded)
+    assert any("Discord sends an unreadable frame: KeyError" in each for each in core.degraded)
     await core.whole()
 
 

@@ -162,7 +162,7 @@ async def test_same_names(provider: WidgetProvider, widgets: Widgets) -> None:
 async def test_widget_is_off(
     provider: WidgetProvider, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A guild whose widget is off is not in the list, its users cannot be said, and the log says
+    """A guild whose widget is off is not in the list, its users are not known, and the log says
     once where to switch it on."""
     for _ in range(2):
         assert OTHER not in (await provider.servers() or {})
@@ -198,7 +198,7 @@ async def test_one_guild_fails(
     widgets.answers[say.GUILD_ID] = widget(name="New")
     widgets.answers[OTHER] = {"name": 7}
     assert await provider.servers() == both | {say.GUILD_ID: Server(name="New")}
-    with pytest.raises(ConnectionError, match="no widget came"):
+    with pytest.raises(ConnectionError, match="unreadable widget"):
         await provider.users(OTHER)
 
 
@@ -211,7 +211,7 @@ async def test_other_guild(provider: WidgetProvider, widgets: Widgets) -> None:
 async def test_rate_limit(provider: WidgetProvider, widgets: Widgets, clock: ManualClock) -> None:
     """After a 429 no request goes out before its time."""
     widgets.status, widgets.headers = 429, {"Retry-After": "120"}
-    with pytest.raises(ConnectionError, match="limits how often"):
+    with pytest.raises(ConnectionError, match="limits the requests"):
         await provider.users(say.GUILD_ID)
     widgets.status = None
     await clock.advance(100)

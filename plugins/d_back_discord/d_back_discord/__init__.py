@@ -1,11 +1,12 @@
-"""A Discord bot as provider: every guild that it is in is a server.
+"""A Discord bot as a provider: every guild that the bot is in is a server.
 
 `run` is one run with its parts. `connection` is the bot that the provider runs itself: `client` is
-what discord.py does of it, REST and objects; `shard` and `gateway` are the connections, and
-`identify_budget` says when a new session may begin. `embedded` is a bot of the embedding program.
-`widget` is another provider, which needs no bot. `guilds`, `layer` and `members` make servers and
-users of what discord.py holds; `chat`, `channels` and `text` decide which messages pass, and make
-text of them. `access` and `oauth` are who may join a protected server.
+discord.py's part of it, REST and objects; `shard` and `gateway` are the connections, and
+`identify_budget` decides when a new session may begin. `embedded` is a bot of the embedding
+program. `widget` is another provider, which needs no bot. `guilds`, `layer` and `members` make
+servers and users of what discord.py holds. `chat`, `channels`, `thread_lookup` and `text` decide
+which messages pass, and make text of them. `access` and `oauth` decide who may join a protected
+server.
 """
 
 import warnings

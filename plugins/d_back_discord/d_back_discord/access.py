@@ -1,4 +1,4 @@
-"""Who may join a protected guild, and when that ends."""
+"""Decides who may join a protected guild, and when that ends."""
 
 import logging
 from collections import defaultdict
@@ -14,8 +14,8 @@ from d_back_discord.oauth import Authorization
 
 
 class Access:
-    """Lets in members, by an OAuth2 token of the bot's application, and tells when one leaves, is
-    banned, or loses the role that is needed."""
+    """Admits members by an OAuth2 token of the bot's application. A member who leaves, is banned,
+    or loses the required role loses the access."""
 
     def __init__(
         self,
@@ -31,11 +31,11 @@ class Access:
         self._put = put
         self._log = log
         self._admitted: defaultdict[int, set[int]] = defaultdict(set)
-        """For each guild: those who were let in, by their ids."""
+        """The ids of the admitted members of each guild."""
 
     async def authorize(self, server_id: str, credentials: Credentials) -> bool | Grant | None:
-        """Let in the owner of the token if it is of this application, of the person who is claimed
-        (a token alone speaks for its owner), and of a member of that guild."""
+        """Admit the owner of the token if it is of this application, of the person who is claimed
+        (a token alone stands for its owner), and of a member of that guild."""
         layer = self._guilds.layers.get(server_id)
         application_id = self._guilds.client_id
         if layer is None or application_id is None or credentials.discord_token is None:
@@ -55,10 +55,10 @@ class Access:
         return Grant(person=person)
 
     def reauthorize(self, server_id: str, person: str) -> bool | None:
-        """Whether that person is still a member with the role that is needed; None while the
+        """Return True if that person is still a member with the required role; None while the
         members are not known."""
         layer = self._guilds.layers.get(server_id)
-        if layer is None or layer.answer_is_open():
+        if layer is None or not layer.answers:
             return None
         allowed = not self._objection(layer.guild, person)
         if allowed:
@@ -96,10 +96,10 @@ class Access:
             self._put(AccessRevoked(server_id=str(guild_id), person=str(user_id)))
 
     def _objection(self, guild: discord.Guild, user_id: str) -> str:
-        """Why that person may not come in, or ""."""
+        """Return why that person may not join, or ""."""
         member = guild.get_member(int(user_id)) if user_id.isdecimal() else None
         if member is None:
-            return "the user is no member"
+            return "the user is not a member"
         if self._role is not None and not any(is_role(each, self._role) for each in member.roles):
             return f"the member lacks the role '{self._role}'"
         return ""

@@ -1,4 +1,4 @@
-"""Whose chat passes: the privacy of channels."""
+"""Decides which channels' chat passes."""
 
 import discord
 from discord.abc import GuildChannel
@@ -19,10 +19,10 @@ class Audience:
             self._listened = _bare(config.listen_channels)
 
     def passes(self, channel: object) -> bool:
-        """Whether what is said in that channel may be shown to anybody.
+        """Return True if messages in that channel may be shown to everyone.
 
-        A thread or a forum's post is named by its own id and name or by its channel's; a private
-        thread only by its own.
+        A thread or a post of a forum has its own id and name and those of its channel; a private
+        thread only its own.
         """
         if not isinstance(channel, GuildChannel | discord.Thread):
             return False
@@ -35,8 +35,8 @@ class Audience:
         return bool(names & self._listened)
 
     def everyone_reads(self, channel: GuildChannel | discord.Thread) -> bool:
-        """Whether the guild's @everyone may read there. Not where Discord asks for an age first:
-        a browser asks nobody."""
+        """Return True if the guild's @everyone may read there. An age-restricted channel counts as
+        not readable: a browser does not ask for an age."""
         if isinstance(channel, discord.Thread):
             parent = channel.parent
             return not channel.is_private() and parent is not None and self.everyone_reads(parent)
@@ -49,7 +49,8 @@ class Audience:
 
 
 def place(channel: object) -> tuple[str, str] | None:
-    """The id and the name of the channel that a message belongs to: a thread's is its parent."""
+    """Return the id and the name of the channel that a message belongs to: of a thread, those of
+    its parent. None if it is not known."""
     if isinstance(channel, discord.Thread):
         parent = channel.parent
         return None if parent is None else (str(parent.id), parent.name)
@@ -59,7 +60,7 @@ def place(channel: object) -> tuple[str, str] | None:
 
 
 def _bare(names: frozenset[str]) -> set[str]:
-    """The names without the ``#`` with which people write them."""
+    """Return the names without the ``#`` with which people write them."""
     return {name.removeprefix("#") for name in names}
 
 

@@ -1,4 +1,4 @@
-"""Which messages pass, what of them, and what becomes of them later."""
+"""Decides which messages pass, and follows their edits and deletions."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -12,12 +12,13 @@ from d_back_discord.config import DiscordConfig
 from d_back_discord.layer import Layer
 from d_back_discord.members import Rules
 from d_back_discord.text import readable
+from d_back_discord.thread_lookup import ThreadLookup
 
 ACTIVITY = "…"
-"""What is shown of a message with ``chat = "activity"``."""
+"""The text of every message with ``chat = "activity"``."""
 MAX_PASSED = 10_000
-"""Messages that are remembered, so that their deletion reaches clients whatever has become of
-their channel."""
+"""Messages that are remembered, so that their deletion reaches clients even if their channel is
+gone."""
 
 
 class _Passed(Struct, frozen=True):
@@ -29,29 +30,35 @@ class _Passed(Struct, frozen=True):
 
 
 class Chat:
-    """Messages of members who are shown, from channels that may be shown. ``unknown`` is called
-    for each message in a channel that Discord has not announced."""
+    """Messages of members who are shown, from channels that may be shown."""
 
     def __init__(
         self,
         config: DiscordConfig,
         rules: Rules,
         put: Callable[[Event], None],
-        unknown: Callable[[discord.Message], None],
+        threads: ThreadLookup,
     ) -> None:
         self._config = config
         self._rules = rules
         self._put = put
-        self._unknown = unknown
+        self._threads = threads
         self._audience = Audience(config)
         self._passed: dict[int, _Passed] = {}
 
-    def hear(self, message: discord.Message, layer: Layer, me: int | None) -> None:
+    def on_message(self, message: discord.Message, layer: Layer, me: int | None) -> None:
         """Pass on a message of that guild; ``me`` is the bot's own id."""
-        said = self._said(message, layer, me)
-        if said is None:
+        if not self._admits(message, layer, me):
             return
-        where, text = said
+        channel = self._threads.channel(message)
+        if channel is None:
+            # Everything is decided again then: the author may be hidden by now.
+            self._threads.wait(message, lambda newest: self.on_message(newest, layer, me))
+            return
+        passed = self._passing(message, channel)
+        if passed is None:
+            return
+        where, text = passed
         self._remember(message, where)
         self._put(
             Message(
@@ -65,17 +72,22 @@ class Chat:
             )
         )
 
-    def edited(self, message: discord.Message, layer: Layer, me: int | None) -> None:
+    def on_edit(self, message: discord.Message, layer: Layer, me: int | None) -> None:
         """Pass on the new text of a message; its deletion if the new one may not be shown."""
         before = self._passed.get(message.id)
         if message.edited_at is None or (before and before.edited_at == message.edited_at):
             return  # links got their preview, or the message was pinned
-        said = self._said(message, layer, me)
-        if said is None:
+        channel = self._threads.channel(message)
+        passed = None
+        if channel is None:
+            self._threads.replace(message)
+        elif self._admits(message, layer, me):
+            passed = self._passing(message, channel)
+        if passed is None:
             if before is not None:
                 self._delete(message.id, before, layer)
             return
-        where, text = said
+        where, text = passed
         self._remember(message, where)
         if self._config.chat == "text":
             self._put(
@@ -90,9 +102,10 @@ class Chat:
                 )
             )
 
-    def deleted(self, message_id: int, channel_id: int, layer: Layer) -> None:
-        """A message is gone. Of one that is not remembered, from before a restart, it passes if
-        its channel may be shown."""
+    def on_deletion(self, message_id: int, channel_id: int, layer: Layer) -> None:
+        """Pass on that a message is gone. If it is not remembered, because of a restart, that
+        passes if its channel may be shown."""
+        self._threads.forget(channel_id, message_id)
         where = self._passed.get(message_id)
         if where is None and self._config.chat != "off":
             channel = layer.guild.get_channel_or_thread(channel_id)
@@ -113,25 +126,22 @@ class Chat:
             )
         )
 
-    def _said(
-        self, message: discord.Message, layer: Layer, me: int | None
-    ) -> tuple[_Passed, str] | None:
-        """Where and what, or None if it does not pass."""
+    def _admits(self, message: discord.Message, layer: Layer, me: int | None) -> bool:
+        """Return True if messages of this kind and author pass."""
         author = message.author
         if self._config.chat == "off" or author.id == me or message.is_system():
-            return None
-        if author.bot and not self._config.hears_bots:
-            return None
-        where = place(message.channel)
-        if where is None:
-            self._unknown(message)
-            return None
-        # What is in use may be of before; the author's roles came with the message.
+            return False
+        if author.bot and not self._config.passes_bot_chat:
+            return False
+        # The layer may be out of date; the author's roles came with the message.
         if not isinstance(author, discord.Member):
-            return None
-        if not layer.shows(author.id) or self._rules.hides(author):
-            return None
-        if not self._audience.passes(message.channel):
+            return False
+        return layer.shows(author.id) and not self._rules.hides(author)
+
+    def _passing(self, message: discord.Message, channel: object) -> tuple[_Passed, str] | None:
+        """Return the channel and the text, or None if the message does not pass there."""
+        where = place(channel)
+        if where is None or not self._audience.passes(channel):
             return None
         text = ACTIVITY
         if self._config.chat == "text":

@@ -1,4 +1,4 @@
-"""discord.py's client as the provider runs it: REST, and the objects that it makes of events.
+"""discord.py's client as the provider runs it: REST, and the objects of events.
 
 The gateway is ours: `Shard` hands each event to `OwnClient.take`.
 """
@@ -13,7 +13,7 @@ from discord.state import AutoShardedConnectionState
 from yarl import URL
 
 from d_back_discord.config import DiscordConfig
-from d_back_discord.gateway import DEFAULT_URL, REQUEST_MEMBERS, Gateway
+from d_back_discord.gateway import DEFAULT_URL, Gateway
 
 MAX_RATE_LIMIT = 30.0
 
@@ -37,8 +37,8 @@ class DirectedHTTP(HTTPClient):
 
 
 class OwnState(AutoShardedConnectionState["OwnClient"]):
-    """What discord.py knows, of all shards. It reports each guild when it comes: members are
-    asked for by `Layer`."""
+    """discord.py's state of all shards. It reports each guild when it comes: `MemberRequests`
+    asks for the members."""
 
     def parse_ready(self, data: Any) -> None:  # noqa: ANN401  discord.py's
         """Begin the session of one shard, with its guilds instead of those of the one before."""
@@ -82,49 +82,47 @@ class OwnState(AutoShardedConnectionState["OwnClient"]):
             member._presence_update(raw, presence["user"])  # noqa: SLF001  as discord.py does
 
     def parse_rate_limited(self, data: Any) -> None:  # noqa: ANN401  any JSON
-        """Discord refuses what was sent, here a request for members, for some seconds."""
-        if data["opcode"] == REQUEST_MEMBERS:
-            self.dispatch("rate_limited", int(data["meta"]["guild_id"]), data["retry_after"])
+        """Dispatch it: discord.py does not know this event."""
+        self.dispatch("rate_limited", data)
 
 
 class OwnClient(discord.Client):
-    """Tells every event at once, in the order of the gateway, without a task for each.
-
-    ``heard`` may not raise.
+    """Passes every event to ``on_event`` at once, in the order of the gateway, without a task for
+    each. ``on_event`` may not raise.
     """
 
     def __init__(
         self,
         config: DiscordConfig,
         intents: discord.Intents,
-        heard: Callable[[str, tuple[Any, ...]], None],
+        on_event: Callable[[str, tuple[Any, ...]], None],
         log: logging.Logger,
     ) -> None:
         self.gateway_url = DEFAULT_URL if config.gateway_url is None else URL(config.gateway_url)
         self.gateways: Callable[[int], Gateway | None] = lambda _shard: None
         """The connection of a shard, while there is one."""
         self._api_url = config.api_url
-        self._heard = heard
+        self._on_event = on_event
         self._log = log
         self.state: OwnState
         super().__init__(
             intents=intents,
             chunk_guilds_at_startup=False,
-            # Of members who have not arrived yet there is no other presence.
+            # The presence of a member who has not arrived yet comes in no other way.
             enable_raw_presences=True,
             max_messages=None,
             max_ratelimit_timeout=MAX_RATE_LIMIT,
         )
 
     def use_shards(self, count: int, gateways: Callable[[int], Gateway | None]) -> None:
-        """Say how many shards there are, before the first event."""
+        """Set the number of shards, before the first event."""
         self.shard_count = self._connection.shard_count = count
         self.state.shard_ids = range(count)
         self.gateways = gateways
 
     def take(self, event: str, fields: Any, shard: int) -> None:  # noqa: ANN401  any JSON
-        """Make objects of an event, and tell of it. One that discord.py cannot parse is skipped,
-        with a line in the log; only READY raises."""
+        """Make objects of an event, and pass it on. One that discord.py cannot parse is skipped
+        and logged; only READY raises."""
         parse = self._connection.parsers.get(event)
         if parse is None:
             return
@@ -142,14 +140,14 @@ class OwnClient(discord.Client):
 
     def dispatch(self, event: str, /, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  discord.py's
         super().dispatch(event, *args, **kwargs)
-        self._heard(event, args)
+        self._on_event(event, args)
 
     def _skip(self, event: str, fields: Any, error: Exception) -> None:  # noqa: ANN401  any JSON
         fields = fields if isinstance(fields, dict) else {}
         key = "id" if event.startswith("GUILD_") and "guild_id" not in fields else "guild_id"
         guild_id = str(fields.get(key, ""))
         guild = self.get_guild(int(guild_id)) if guild_id.isdecimal() else None
-        where = f"of guild {guild_id}" if guild is None else f"guild '{guild.name}' ({guild_id})"
+        where = f"guild {guild_id}" if guild is None else f"guild '{guild.name}' ({guild_id})"
         self._log.warning(
             "an event %s of %s is skipped: discord.py cannot parse it: %s: %s",
             event,
@@ -171,8 +169,8 @@ class OwnClient(discord.Client):
         return gateway
 
     def _get_state(self, **options: Any) -> OwnState:  # noqa: ANN401
-        # Where discord.py's own AutoShardedClient brings its other parts: what is made here gets
-        # ``self.http``, and nothing has been connected yet.
+        # discord.py's own AutoShardedClient replaces its parts here, too: the state gets
+        # ``self.http``, and nothing is connected yet.
         if self._api_url is not None:
             self.http = DirectedHTTP(
                 self._api_url, loop=self.loop, max_ratelimit_timeout=MAX_RATE_LIMIT

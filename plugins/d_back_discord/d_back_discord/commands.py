@@ -47,8 +47,8 @@ def invite(name: str) -> None:
 def audit(name: str, patience: float) -> None:
     """Print what an anonymous visitor would see: guilds, channels, members.
 
-    Connects to Discord as the gateway would, beside one that runs. What d-back.toml says below
-    [servers] narrows it further.
+    Connects to Discord like the gateway, and beside one that runs. The rules below [servers] in
+    d-back.toml narrow it further.
     """
     for line in asyncio.run(_audit(command_config(DiscordConfig, name), patience)):
         click.echo(line)
@@ -69,7 +69,7 @@ async def _running(config: DiscordConfig) -> AsyncIterator[Run]:
     try:
         yield run
     except (discord.DiscordException, OSError) as error:
-        raise ConfigError(f"Discord cannot be asked: {error}") from error
+        raise ConfigError(f"Discord cannot be reached: {error}") from error
     finally:
         await run.end()
 
@@ -94,7 +94,7 @@ async def _audit(config: DiscordConfig, patience: float) -> list[str]:
                 while not _complete(run):
                     await run.stream.take()
         except TimeoutError:
-            log.warning("not every guild has come within %g s", patience)
+            log.warning("not every guild came within %g s", patience)
         return _report(run, config)
 
 
@@ -121,21 +121,24 @@ def _report(run: Run, config: DiscordConfig) -> list[str]:
 def _described(layer: Layer, audience: Audience, config: DiscordConfig) -> Iterator[str]:
     users, guild = layer.answer(), layer.guild
     if users is None:
-        yield "  members: nobody; the guild is unavailable or has not come yet"
+        yield "  members: unknown; the guild is unavailable or has not come yet"
     else:
         yield f"  members: {len(users)} of {guild.member_count} with name, status and role colour"
+    if config.extra:
+        keys = ", ".join(sorted(config.extra))
+        yield f"  extra texts of members, if gateway.extra names them: {keys}"
     if config.chat == "off":
         yield "  chat: none"
         return
-    what = "what is said" if config.chat == "text" else "that somebody speaks"
-    speaking = [channel for channel in guild.channels if _has_chat(channel)]
-    heard = [channel for channel in speaking if audience.passes(channel)]
-    names = ", ".join(f"#{channel.name}" for channel in heard) or "no channel"
+    what = "messages" if config.chat == "text" else "only that a member writes,"
+    with_chat = [channel for channel in guild.channels if _has_chat(channel)]
+    passing = [channel for channel in with_chat if audience.passes(channel)]
+    names = ", ".join(f"#{channel.name}" for channel in passing) or "no channel"
     yield f"  chat: {what} in {names}"
-    yield f"  channels that are not heard: {len(speaking) - len(heard)}"
-    for channel in heard:
+    yield f"  channels whose chat does not pass: {len(with_chat) - len(passing)}"
+    for channel in passing:
         if not audience.everyone_reads(channel):
-            yield f"  #{channel.name} is not for everyone: heard because of listen_channels"
+            yield f"  #{channel.name} is not for everyone: it passes because of listen_channels"
 
 
 def _has_chat(channel: discord.abc.GuildChannel) -> bool:

@@ -1,4 +1,4 @@
-"""``[providers.discord]``: what the operator can say."""
+"""``[providers.discord]``: the options."""
 
 import os
 import re
@@ -15,7 +15,7 @@ Chat: TypeAlias = Literal["off", "activity", "text"]
 TOKEN_VARIABLE = "DISCORD_TOKEN"  # noqa: S105  the name of the variable
 
 TOKEN = re.compile(r"[\w-]{8,}\.[\w-]{4,}\.[\w-]{16,}", re.ASCII)
-"""A token of Discord's; other servers have others."""
+"""A token of Discord; other servers have others."""
 
 
 class DiscordConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -28,13 +28,14 @@ class DiscordConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     guilds: frozenset[str] | None = None
     """Ids of the only guilds that are served; unset: every guild that the bot is in."""
     chat: Chat = "text"
-    """What passes of a message: nothing, that a member writes, or the text."""
+    """What passes of a message: nothing, only that a member writes, or the text."""
     bots: bool | None = None
-    """Whether bots are shown and heard; unset: they are shown, and what they say does not pass."""
+    """True: bots are shown, and their chat passes. False: neither. Unset: they are shown, and
+    their chat does not pass."""
     bot_members: bool | None = None
-    """Whether bots are shown; unset: as ``bots`` says."""
+    """Show bots. Unset: as ``bots``."""
     bot_chat: bool | None = None
-    """Whether what other bots say passes; unset: as ``bots`` says."""
+    """Pass the chat of other bots. Unset: as ``bots``."""
     ignore_users: frozenset[str] = frozenset()
     """Ids of members who are never shown."""
     ignore_offline: bool = False
@@ -46,21 +47,21 @@ class DiscordConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     ignore_channels: frozenset[str] = frozenset()
     """Channels whose chat does not pass."""
     listen_channels: frozenset[str] | None = None
-    """The only channels whose chat passes, also where @everyone may not read them. Unset: those
-    that @everyone may read."""
+    """The only channels whose chat passes, even if @everyone may not read them. Unset: those that
+    @everyone may read."""
     require_role: str | None = None
     """A protected server lets in only members with this role."""
     extra: frozenset[ExtraKey] = frozenset()
-    """What else of a member is read: ``gateway.extra`` says which of it clients receive."""
+    """Further texts of a member that are read. Clients receive those in ``gateway.extra``."""
     info_command: str | None = None
-    """A message of exactly this text is answered with ``info_url``; unset: none is."""
+    """A message of exactly this text is answered with ``info_url``. Unset: no message is."""
     info_url: str | None = None
-    """Where people see their server; the answer adds ``?s=SERVER_ID``."""
+    """The address of a page that shows the server; the answer adds ``?s=SERVER_ID``."""
     api_url: str | None = None
-    """REST of a server that speaks Discord's API, with its version, in place of Discord's:
+    """REST of another server with Discord's API, with its version:
     ``http://localhost:8080/api/v10``. Only together with ``gateway_url``."""
     gateway_url: str | None = None
-    """Its gateway: ``ws://localhost:8080/``."""
+    """The gateway of that server: ``ws://localhost:8080/``."""
 
     def __post_init__(self) -> None:
         if self.token is not None and self.token.is_hash:
@@ -78,12 +79,12 @@ class DiscordConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     @property
     def shows_bots(self) -> bool:
-        """Whether bots are among the members who are shown."""
+        """True if bots are among the members who are shown."""
         return _first(self.bot_members, self.bots, default=True)
 
     @property
-    def hears_bots(self) -> bool:
-        """Whether what other bots say passes."""
+    def passes_bot_chat(self) -> bool:
+        """True if the chat of other bots passes."""
         return _first(self.bot_chat, self.bots, default=False)
 
 
@@ -97,13 +98,13 @@ def token_of(config: DiscordConfig) -> Secret:
     found = found.strip().removeprefix("Bot ").strip()  # as in the header of a request
     if not found:
         raise ConfigError(
-            "token: is missing; set the environment variable"
-            f' {TOKEN_VARIABLE}, or token = {{ file = "PATH" }}'
+            f"token: is missing; set the environment variable {TOKEN_VARIABLE}, or"
+            ' token = { file = "PATH" }'
         )
     if config.api_url is None and TOKEN.fullmatch(found) is None:
         raise ConfigError(
-            "token: is not a bot's token, which is three parts of letters and digits with dots"
-            " between; the client secret and the public key of the application are something else"
+            "token: is not the token of a bot, which has three parts with dots between; the client"
+            " secret or the public key of the application does not work"
         )
     return Secret(found)
 
@@ -111,7 +112,7 @@ def token_of(config: DiscordConfig) -> Secret:
 def check_url(key: str, text: str | None, schemes: set[str]) -> None:
     if text is None:
         return
-    problem = f"{key} '{text}': is no URL ({', '.join(sorted(schemes))})"
+    problem = f"{key} '{text}': expected a URL ({', '.join(sorted(schemes))})"
     try:
         url = URL(text)
     except ValueError as error:

@@ -15,22 +15,22 @@ from d_back_discord.host import Host
 from d_back_discord.identify_budget import IdentifyBudget, StartLimit
 from d_back_discord.logs import OneLine
 from d_back_discord.refusals import PauseError, explained, intents_missing
-from d_back_discord.shard import Shard, said
+from d_back_discord.shard import Shard, one_line
 
 PUBLISH_INTERVAL = 600.0
-"""Seconds between two looks at the budget."""
+"""Seconds between two updates of the metrics: what was used gets less as time passes."""
 START_WAIT = 2.0
-"""Seconds for which a start waits for its turn to log in."""
+"""Seconds that a start waits for its turn to log in."""
 
 
 class Listener(Protocol):
-    """Follows what happens; nothing of it may raise."""
+    """Follows what happens; its methods may not raise."""
 
     def follow(self, client: discord.Client) -> None:
         """This client is about to connect."""
 
-    def heard(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """discord.py's event of that name, without ``on_``."""
+    def on_event(self, event: str, arguments: tuple[Any, ...]) -> None:
+        """Take in discord.py's event of that name, without ``on_``."""
 
     def lost(self, shard: int, reason: str) -> None:
         """The session of that shard is over; a new one begins after a while."""
@@ -68,8 +68,8 @@ class Connection:
         and what discord.py raises if it cannot be asked."""
         self._require_turn()
         self._lines.attach()
-        with self._lines.speaking():
-            client = OwnClient(self._config, self._intents, self._hear, self._host.log)
+        with self._lines.marked():
+            client = OwnClient(self._config, self._intents, self._on_event, self._host.log)
             self._client = client
             try:
                 await client.login(self._token.reveal())
@@ -83,7 +83,7 @@ class Connection:
         still to come. Raises as `log_in`, and `ConnectionError` if the first attempt fails, or
         would have to wait for longer than `START_WAIT`."""
         client = await self.log_in()
-        with self._lines.speaking():
+        with self._lines.marked():
             self._greeted = asyncio.get_running_loop().create_future()
             client.use_shards(await self._count_shards(), self._gateway)
             self._shards = [
@@ -114,15 +114,15 @@ class Connection:
         self._lines.detach()
 
     def dropped(self, shard: int) -> None:
-        self._listener.heard("shard_disconnect", (shard,))
+        self._listener.on_event("shard_disconnect", (shard,))
 
     def lost(self, shard: int, error: Exception, wait: float) -> None:
-        told = self._explained(error)
-        reason = f"{said(told)}; a new session in {wait:.0f} s"
+        reason = self._explained(error)
+        text = f"{one_line(reason)}; a new session in {wait:.0f} s"
         if self._greeted is None or self._greeted.done():
-            self._listener.lost(shard, reason)
+            self._listener.lost(shard, text)
         else:
-            self._greeted.set_exception(ConnectionError(reason) if told is error else told)
+            self._greeted.set_exception(ConnectionError(text) if reason is error else reason)
 
     async def check(self) -> None:
         if self._client is None:
@@ -149,12 +149,12 @@ class Connection:
         recommended, limit = 1, StartLimit()
         if client is not None:
             try:
-                recommended, _, told = await client.http.get_bot_gateway()
-                limit = convert(told, StartLimit)
+                recommended, _, session_starts = await client.http.get_bot_gateway()
+                limit = convert(session_starts, StartLimit)
             except discord.RateLimited as error:
                 raise self._explained(error) from error
             except discord.GatewayNotFound as error:
-                # A server with Discord's API may not have it.
+                # Another server with Discord's API may not have it.
                 if isinstance(reason := self._explained(error.__cause__ or error), PauseError):
                     raise reason from error
         shards = len(self._shards) or recommended
@@ -162,7 +162,7 @@ class Connection:
         return recommended
 
     def _publish(self) -> None:
-        """Show the use of the budget in metrics; again after a while, for it gets less."""
+        """Show the use of the budget in metrics, now and after a while."""
         if self._publishing is not None:
             self._publishing.cancel()
         clock = self._host.clock
@@ -171,7 +171,7 @@ class Connection:
         self._publishing = clock.call_later(PUBLISH_INTERVAL, self._publish)
 
     def _require_turn(self) -> None:
-        """The core tries a failed start again: say at once how long it will have to wait."""
+        """Raise if the wait is long: the core tries a failed start again, and shows the reason."""
         now = self._host.clock.time()
         wait = self._budget.wait(0, now)
         if wait > START_WAIT:
@@ -180,26 +180,26 @@ class Connection:
 
     def _explained(self, error: BaseException) -> BaseException:
         application = None if self._client is None else self._client.application
-        told = explained(error, application, self._intents)
-        if isinstance(told, PauseError):
-            self._budget.pause(told.seconds, self._host.clock.time())
-        return told
+        reason = explained(error, application, self._intents)
+        if isinstance(reason, PauseError):
+            self._budget.pause(reason.seconds, self._host.clock.time())
+        return reason
 
     def _require(self, application: discord.AppInfo | None) -> None:
         missing = intents.not_allowed(application, self._intents)
         if missing:
             raise intents_missing(missing)
 
-    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+    def _on_event(self, event: str, arguments: tuple[Any, ...]) -> None:
         if event == "shard_connect" and self._greeted is not None and not self._greeted.done():
             self._greeted.set_result(None)
-        self._listener.heard(event, arguments)
+        self._listener.on_event(event, arguments)
 
     def _gateway(self, shard: int) -> Gateway | None:
         return self._shards[shard].gateway
 
     def _failed(self, task: asyncio.Task[None]) -> None:
-        """Only a fault of ours ends the task of a shard: the core starts the provider again."""
+        """Fail the run, so that the core starts it again: only a bug ends the task of a shard."""
         error = None if task.cancelled() else task.exception()
         if error is None:
             return

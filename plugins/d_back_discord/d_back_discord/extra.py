@@ -1,4 +1,4 @@
-"""Extra texts of a member: avatar, activity, and whether it is a bot."""
+"""Extra texts of a member: avatar, activity, and the mark of a bot."""
 
 import discord
 
@@ -10,7 +10,7 @@ MAX_LENGTH = 256
 
 
 def extra(member: discord.Member, keys: frozenset[ExtraKey]) -> dict[str, str] | None:
-    """The texts of these keys; None if there are none."""
+    """Return the texts of these keys; None if there are none."""
     texts: dict[str, str] = {}
     if "avatar" in keys:
         avatar = member.display_avatar.replace(size=AVATAR_SIZE, static_format="png")
@@ -23,7 +23,7 @@ def extra(member: discord.Member, keys: frozenset[ExtraKey]) -> dict[str, str] |
 
 
 def _activity(member: discord.Member) -> str:
-    """The custom status, or what the member plays, listens to, watches or streams."""
+    """Return the custom status, or what the member plays, listens to, watches or streams."""
     custom = [each for each in member.activities if isinstance(each, discord.CustomActivity)]
     for activity in (*custom, *member.activities):
         if text := _text(activity):

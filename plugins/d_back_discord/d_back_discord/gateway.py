@@ -3,14 +3,15 @@
 It opens with HELLO; then it sends IDENTIFY, for a new session, or RESUME, and passes on every
 event until it ends, which is a `ConnectionEndedError`. `Shard` decides what comes after that.
 
-discord.py makes objects of the events, but its own connection is not used. It sends heartbeats
+discord.py makes objects of the events, but its own connection is not used. That sends heartbeats
 from a thread, which outlives a closed event loop; it waits for up to 17 minutes before it
-reconnects; and an event that it cannot parse ends the session.
+reconnects; and an event that it cannot parse ends its session.
 """
 
 import asyncio
 import random
 import sys
+import time
 import zlib
 from collections import deque
 from collections.abc import Callable
@@ -38,6 +39,12 @@ CLOSE_TIMEOUT = 0.8
 MAX_SENT, SENT_WINDOW = 110, 60.0
 """Discord ends a connection that sends more than 120 messages in 60 s. The rest is for
 heartbeats, which do not wait."""
+MAX_UNANSWERED = 3
+"""Heartbeats in a row without an ACK, while other frames come. An ACK may stand behind the events
+of a large bot, so one that is late is not the end."""
+MAX_BUSY = 0.005
+"""Seconds of work after which other tasks run: frames that are here already are received without
+a suspension, and a large guild's members are hundreds of them."""
 FLUSH = b"\x00\x00\xff\xff"
 """The end of a whole message in a zlib stream."""
 
@@ -102,9 +109,13 @@ class Gateway:
         self.session: Session | None = None
         self._alive = True
         """False from a heartbeat until anything has come after it."""
+        self._unanswered = 0
+        """Heartbeats since the last ACK."""
         self._dead = False
-        """True if the connection was given up, because nothing came."""
+        """True if the connection was given up, because heartbeats are not answered."""
         self._heartbeats: asyncio.Task[None] | None = None
+        self._busy = 0.0
+        """Seconds of work since other tasks could run."""
         self._sent: deque[float] = deque(maxlen=MAX_SENT)
         self._send_lock = asyncio.Lock()
 
@@ -145,7 +156,7 @@ class Gateway:
         await self.send(RESUME, resumed)
 
     async def run(self) -> None:
-        """Pass on events until the connection ends; raises `ConnectionEndedError`."""
+        """Pass on events until the connection ends, which raises `ConnectionEndedError`."""
         try:
             async with self._clock.timeout(SESSION_TIMEOUT):
                 while not self.established:
@@ -198,6 +209,7 @@ class Gateway:
 
     async def _receive(self) -> None:
         message = await self._socket.receive()
+        began = time.perf_counter()
         try:
             match message.type:
                 case aiohttp.WSMsgType.TEXT:
@@ -214,9 +226,13 @@ class Gateway:
         except (zlib.error, ValueError, LookupError, TypeError, AttributeError) as error:
             # Not JSON, or not what Discord documents. Of events, only READY raises.
             raise ConnectionEndedError(
-                f"Discord sends something unreadable: {type(error).__name__}: {error}",
+                f"Discord sends an unreadable frame: {type(error).__name__}: {error}",
                 resumable=False,
             ) from error
+        self._busy += time.perf_counter() - began
+        if self._busy > MAX_BUSY:
+            self._busy = 0.0
+            await asyncio.sleep(0)
 
     def _raise_closed(self) -> NoReturn:
         code = self._socket.close_code
@@ -241,6 +257,8 @@ class Gateway:
             case 9:
                 again = frame.d is True
                 raise ConnectionEndedError("Discord ended the session", resumable=again)
+            case 11:
+                self._unanswered = 0
             case 10:
                 beat = self._beat(frame.d["heartbeat_interval"] / 1000)
                 self._heartbeats = asyncio.create_task(beat, name="heartbeats")
@@ -263,14 +281,15 @@ class Gateway:
         await self._clock.sleep(interval * random.random())  # noqa: S311
         while True:
             self._alive = False
+            self._unanswered += 1
             try:
                 async with self._clock.timeout(interval):
                     await self._send_now(HEARTBEAT, self.sequence)
             except (OSError, aiohttp.ClientError, TimeoutError):
                 break
             await self._clock.sleep(interval)
-            if not self._alive:
+            if not self._alive or self._unanswered == MAX_UNANSWERED:
                 break
-        # The reader sees the closed socket, and says why.
+        # The reader sees the closed socket, and raises the reason.
         self._dead = True
         await self._socket.close(code=KEEP)

@@ -1,4 +1,4 @@
-"""All guilds that are served: they come, go, and are unavailable for a while."""
+"""All guilds that are served: they join, leave, and are unavailable for a while."""
 
 from collections.abc import Iterator
 
@@ -22,7 +22,7 @@ SHARD_PATIENCE = 30.0
 
 
 class Guilds:
-    """What Discord's client says about guilds, members and roles, as layers and events.
+    """Makes layers and events of the guilds, members and roles of Discord's client.
 
     The methods of the second half are discord.py's events of the same names.
     """
@@ -37,7 +37,7 @@ class Guilds:
         self.client: discord.Client | None = None
         self.layers: dict[str, Layer] = {}
         self.listed = False
-        """Whether Discord has said which guilds there are."""
+        """True once Discord has listed all guilds."""
         self._around = around
         self._health = health
         self._admitted = admitted
@@ -45,11 +45,11 @@ class Guilds:
         self.client_id: str | None = None
         """The id of the bot's application, with which clients log in."""
         self._missing: dict[int, set[int]] = {}
-        """For each shard with a session: the guilds that have not come in it."""
+        """The guilds that have not come yet in the session of each shard."""
         self._waiting: Timer | None = None
 
     def servers(self) -> dict[str, Server] | None:
-        """All guilds whose name is known; None until Discord has said which there are."""
+        """Return all guilds whose name is known; None until Discord has listed them all."""
         if not self.listed:
             return None
         return {
@@ -70,37 +70,37 @@ class Guilds:
         return layer.answer()
 
     def reload(self, shard: int) -> None:
-        """That shard is lost, or is back: its guilds answer otherwise now."""
+        """Reload the guilds of a shard that is lost, or is back."""
         for layer in self._of_shard(shard):
             self._around.put(Reload(server_id=layer.server_id))
 
     def layer(self, guild: discord.Guild | None) -> Layer | None:
-        """The layer of a guild that is served."""
+        """Return the layer of a guild that is served."""
         return None if guild is None else self.layers.get(str(guild.id))
 
     def current(self, guild: discord.Guild) -> bool:
-        """Whether the client still keeps this object up to date."""
+        """Return True if the client still keeps this object up to date."""
         return self.client is not None and self.client.get_guild(guild.id) is guild
 
     def adopt(self, client: discord.Client) -> None:
-        """Follow this client; ``ready`` ones have their guilds already."""
+        """Follow this client; one that is ready has its guilds already."""
         self.client = client
         if client.is_ready():
             for guild in client.guilds:
                 self._missing.setdefault(guild.shard_id, set())
                 if not guild.unavailable:
                     self.guild_available(guild)
-            self._go_by_what_came()
+            self._stop_waiting()
 
     def close(self) -> None:
-        """End everything that is under way."""
-        self._wait_no_more()
+        """Cancel everything that is under way."""
+        self._cancel_wait()
         for layer in self.layers.values():
             layer.halt()
 
     def connect(self, shard: int = 0) -> None:
-        """A new session: every guild of the shard comes again; what was read of them before stays
-        in use until then."""
+        """Begin a new session: every guild of the shard comes again, and its former state stays in
+        use until then."""
         if self.client is None:
             return
         again = any(not self.current(layer.guild) for layer in self._of_shard(shard))
@@ -128,7 +128,7 @@ class Guilds:
     def guild_unavailable(self, guild: discord.Guild) -> None:
         layer = self.layer(guild)
         if layer is not None and not layer.unavailable:
-            self._around.log.warning("guild '%s' is unavailable, says Discord", guild.name)
+            self._around.log.warning("guild '%s' is unavailable on Discord's side", guild.name)
             layer.lose()
 
     def guild_update(self, before: discord.Guild, after: discord.Guild) -> None:
@@ -187,7 +187,7 @@ class Guilds:
         if layer is None:
             layer = self.layers[server_id] = Layer(guild, self._around)
             if self.listed:
-                self._around.log.info("guild '%s' is new", guild.name)
+                self._around.log.info("guild '%s': the bot has joined it", guild.name)
                 self._announce(layer)
         elif layer.guild.name != guild.name:
             self._around.put(ServerChanged(server_id=server_id, name=guild.name))
@@ -195,8 +195,8 @@ class Guilds:
         self._note_application()
 
     def _settle(self, shard: int, *, final: bool = False) -> None:
-        """Once every guild of the shard's session has come, or no more can be waited for: go by
-        what there is."""
+        """Finish the shard's session once every guild of it has come, or when the time is over
+        (``final``): what has not come then is gone or unavailable."""
         missing = self._missing.get(shard)
         if self.client is None or missing is None:
             return
@@ -211,30 +211,30 @@ class Guilds:
         for guild_id in missing:
             guild = self.client.get_guild(guild_id)
             if guild is not None:
-                self._go_without(guild)
+                self._accept_missing(guild)
         missing.clear()
         self._health.settled(shard)
         self._list(final=final)
 
-    def _go_without(self, guild: discord.Guild) -> None:
-        """The guild has not come."""
-        if not guild.unavailable:  # a bot that asks for members itself reports it later
+    def _accept_missing(self, guild: discord.Guild) -> None:
+        """Take a guild that has not come as it is."""
+        if not guild.unavailable:  # a bot that requests members itself reports it later
             self._take(guild)
         elif (layer := self.layer(guild)) is not None:
             self.guild_unavailable(layer.guild)
         else:
-            self._around.log.warning("guild %s is unavailable, says Discord", guild.id)
+            self._around.log.warning("guild %s is unavailable on Discord's side", guild.id)
 
     def _list(self, *, final: bool) -> None:
         """Publish the list of guilds when every shard has brought its own."""
         if self.listed or self.client is None:
             return
-        of_one = self.client.shard_id is not None  # a bot's author runs the others elsewhere
+        of_one = self.client.shard_id is not None  # the other shards of that bot run elsewhere
         expected = 1 if of_one else self.client.shard_count or 1
         if not final and (len(self._missing) < expected or any(self._missing.values())):
             self._wait(SHARD_PATIENCE)
             return
-        self._wait_no_more()
+        self._cancel_wait()
         self._name()
         self.listed = True
         self._around.put(Reload())
@@ -247,16 +247,16 @@ class Guilds:
         return (layer for layer in self.layers.values() if layer.guild.shard_id == shard)
 
     def _wait(self, patience: float) -> None:
-        self._wait_no_more()
-        self._waiting = self._around.clock.call_later(patience, self._go_by_what_came)
+        self._cancel_wait()
+        self._waiting = self._around.clock.call_later(patience, self._stop_waiting)
 
-    def _go_by_what_came(self) -> None:
+    def _stop_waiting(self) -> None:
         self._waiting = None
         for shard in [*self._missing]:
             self._settle(shard, final=True)
         self._list(final=True)
 
-    def _wait_no_more(self) -> None:
+    def _cancel_wait(self) -> None:
         if self._waiting is not None:
             self._waiting.cancel()
             self._waiting = None
@@ -264,7 +264,7 @@ class Guilds:
     def _drop(self, server_id: str) -> None:
         layer = self.layers.pop(server_id)
         layer.halt()
-        self._around.log.info("guild '%s' is left", layer.guild.name)
+        self._around.log.info("guild '%s': the bot has left it", layer.guild.name)
         self._around.put(ServerRemoved(server_id=server_id))
 
     def _announce(self, layer: Layer) -> None:

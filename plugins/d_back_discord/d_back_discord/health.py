@@ -1,9 +1,9 @@
-"""Whether the connections to Discord's gateway stand, and what follows when one does not.
+"""The health of the connections to Discord's gateway.
 
 Each shard is connected or not, and lost or not. It is lost when its connection is not resumed
 within `PATIENCE`, when its session is over, and from a new session on until all its guilds are
 read again. With all shards lost the provider is ``degraded``. With some of them lost it is not:
-their guilds alone cannot be said, and get a ``Reload`` when a shard is lost or is back.
+only their guilds cannot be answered. They get a ``Reload`` when the shard is lost or is back.
 """
 
 from collections.abc import Callable
@@ -40,15 +40,15 @@ class Health:
         self._closed = False
 
     def unsettled(self, shard: int) -> bool:
-        """Whether guilds of that shard are still to be read again."""
+        """Return True if guilds of that shard are still to be read again."""
         return bool(self._shard(shard).lost)
 
     def lost_alone(self, shard: int) -> str:
-        """Why that shard is lost while others are not, or ""."""
+        """Return why that shard is lost while others are not, or ""."""
         return "" if self._degraded else self._shard(shard).lost
 
     def disconnected(self, shard: int = 0) -> None:
-        """The connection is gone; it may be resumed at once, with nothing missed."""
+        """Note that the connection is gone; it may be resumed at once, with nothing missed."""
         state = self._shard(shard)
         if not state.connected:
             return
@@ -59,19 +59,19 @@ class Health:
         )
 
     def resumed(self, shard: int = 0) -> None:
-        """The session goes on; what was missed has been sent."""
+        """Note that the session goes on; what was missed has been sent."""
         self._host.log.info("resumed the session with Discord%s", self._named(shard))
         self._shard(shard).connected = True
         self.settled(shard)
 
     def connected(self, shard: int, *, again: bool) -> None:
-        """A session has begun; ``again``: what was known before is to be read again."""
+        """Note that a session has begun. ``again``: what was known before is to be read again."""
         self._shard(shard).connected = True
         if again:
             self.lost("Discord has begun a new session, reading everything again", shard)
 
     def settled(self, shard: int) -> None:
-        """All of that shard is known again, if its connection stands."""
+        """Note that all of that shard is known again, if it is connected."""
         state = self._shard(shard)
         if not state.connected:
             return
@@ -81,14 +81,14 @@ class Health:
             self._report(shard)
 
     def lost(self, reason: str, shard: int = 0) -> None:
-        """What is known of that shard may be out of date."""
+        """Note that what is known of that shard may be out of date."""
         state = self._shard(shard)
         self._cancel(state)
         state.lost = reason
         self._report(shard)
 
     def close(self) -> None:
-        """Say nothing more: that the connection goes is what is wanted now."""
+        """Report nothing more: the connection is about to be closed."""
         self._closed = True
         for state in self._shards.values():
             state.connected = False

@@ -1,4 +1,4 @@
-"""What the provider uses of whoever runs it."""
+"""What the provider needs of the program that runs it."""
 
 import logging
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from d_back_core import Clock
 
 
 class Host(Protocol):
-    """The core's `Context` is one; a command line brings its own."""
+    """The core's `Context` is one; a command has its own."""
 
     @property
     def log(self) -> logging.Logger: ...

@@ -3,10 +3,10 @@
 
 Three rules, each of which alone keeps the bot far from that:
 
-- The wait before a new session doubles with each one, for each shard. It shrinks again only by
-  sessions that last: by one step for each `LASTING` seconds.
+- Each shard's wait doubles with each new session. It shrinks again only by sessions that last: by
+  one step for every `LASTING` seconds.
 - No more than `DAILY` IDENTIFYs in any 24 hours; with half of them used, the rest is spread over
-  the day. A bot of many shards has `DAILY_PER_SHARD` for each of them, if that is more.
+  the day. A bot of many shards has `DAILY_PER_SHARD` per shard, if that is more.
 - Not when Discord's own count (``session_start_limit``) is nearly used up, by whatever program
   runs with the same token.
 """
@@ -44,14 +44,14 @@ class StartLimit(Struct, frozen=True, kw_only=True):
 
 
 class IdentifyBudget:
-    """Counts the IDENTIFYs of one bot. It outlives the runs of a provider: a start that is tried
-    again is no fresh one."""
+    """Counts the IDENTIFYs of one bot. It outlives the runs of a provider so that repeated starts
+    count together."""
 
     def __init__(self, waits: Waits) -> None:
         self.waits = waits
         self._spent: deque[float] = deque()
         self._levels: defaultdict[int, int] = defaultdict(int)
-        """For each shard: new sessions that no lasting one has made up for."""
+        """The new sessions of each shard that no lasting one has compensated."""
         self._not_before: dict[int, float] = {}
         self._buckets: dict[int, float] = {}
         """Shards with the same number modulo `max_concurrency`: their last IDENTIFY."""
@@ -62,13 +62,13 @@ class IdentifyBudget:
         self.daily = DAILY
 
     def used(self, now: float) -> int:
-        """IDENTIFYs of the last 24 hours."""
+        """Return the number of IDENTIFYs in the last 24 hours."""
         while self._spent and self._spent[0] <= now - DAY:
             self._spent.popleft()
         return len(self._spent)
 
     def limit(self, limit: StartLimit, shards: int, now: float) -> None:
-        """Take in what Discord says."""
+        """Take in Discord's limit."""
         self._limit = limit
         self.daily = min(max(DAILY, DAILY_PER_SHARD * shards), max(DAILY, limit.total // 2))
         self._limited_until = 0.0
@@ -76,11 +76,11 @@ class IdentifyBudget:
             self._limited_until = now + limit.reset_after / 1000
 
     def pause(self, seconds: float, now: float) -> None:
-        """Discord asks not to be asked for so long."""
+        """Send Discord nothing for so many seconds."""
         self._paused_until = now + seconds
 
     def wait(self, shard: int, now: float) -> float:
-        """Seconds until that shard may begin a session."""
+        """Return the seconds until that shard may begin a session."""
         until = max(self._not_before.get(shard, -math.inf), self._limited_until)
         until = max(until, self._paused_until)
         last = self._buckets.get(self._bucket(shard))
@@ -97,7 +97,7 @@ class IdentifyBudget:
     async def slot(self, shard: int, clock: Clock) -> AsyncIterator[None]:
         """Enter the block when that shard may begin a session. Other shards wait for its end, if
         they would come too soon after it."""
-        await self.turn(shard, clock)  # may be long, and no other shard has to wait for it
+        await self.turn(shard, clock)  # may be long; other shards do not wait for it
         async with self._slots[self._bucket(shard)]:
             await self.turn(shard, clock)
             yield
@@ -108,21 +108,21 @@ class IdentifyBudget:
             await clock.sleep(wait)
 
     def spend(self, shard: int, now: float) -> None:
-        """That shard sends an IDENTIFY."""
+        """Count an IDENTIFY of that shard."""
         self._spent.append(now)
         self._buckets[self._bucket(shard)] = now
         self._levels[shard] = min(self._levels[shard] + 1, MAX_LEVEL)
         self._postpone(shard, now)
 
     def ended(self, shard: int, lasted: float, now: float) -> None:
-        """A session of that shard is over, after so many seconds."""
+        """Note that a session of that shard is over, after so many seconds."""
         self._levels[shard] = max(0, self._levels[shard] - int(lasted // LASTING))
         self._postpone(shard, now)
 
     def reason(self, shard: int, now: float) -> str:
-        """Why that shard waits for longer than its sessions call for, or ""."""
+        """Return why that shard waits for longer than its own sessions require, or ""."""
         if self._paused_until > now:
-            return "Discord limits how often it is asked"
+            return "Discord limits the requests"
         if self._limited_until > now:
             return f"Discord allows only {self._limit.remaining} more logins"
         if self.used(now) >= self.daily // 2 and self.wait(shard, now):

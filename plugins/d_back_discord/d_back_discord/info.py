@@ -1,4 +1,4 @@
-"""Tells the people of a guild where to see it."""
+"""Answers a command with the address of the page that shows the guild."""
 
 import asyncio
 import logging
@@ -10,16 +10,15 @@ from d_back_core import Clock
 from d_back_discord.config import DiscordConfig
 
 COOLDOWN = 60.0
-"""Seconds in which one channel gets one answer."""
+"""Seconds between two answers in one channel."""
 MAX_CHANNELS = 1000
-"""How many channels' last answers are remembered."""
+"""Channels whose last answer is remembered."""
 
 
 class InfoCommand:
     """Answers ``info_command`` with ``info_url`` and the server's id.
 
-    The id is the snowflake: a short one could be another server's, where the operator's aliases
-    say so.
+    The id is the snowflake: an alias of the operator can make a short id that of another server.
     """
 
     def __init__(self, config: DiscordConfig, clock: Clock, log: logging.Logger) -> None:
@@ -30,8 +29,8 @@ class InfoCommand:
         self._answered: dict[int, float] = {}
         self._answers: set[asyncio.Task[None]] = set()
 
-    def hear(self, message: discord.Message) -> None:
-        """Answer, if it is the command, and that channel's cooldown is over."""
+    def on_message(self, message: discord.Message) -> None:
+        """Answer the message if it is the command, and the channel's cooldown is over."""
         if self._url is None or message.content.strip() != self._command:
             return
         if message.author.bot or message.guild is None:
@@ -49,7 +48,7 @@ class InfoCommand:
         task.add_done_callback(self._answers.discard)
 
     async def close(self) -> None:
-        """Give up answers that are still on their way."""
+        """Cancel answers that are still on their way."""
         answers = [*self._answers]
         for task in answers:
             task.cancel()
@@ -60,4 +59,4 @@ class InfoCommand:
         try:
             await message.channel.send(url, allowed_mentions=discord.AllowedMentions.none())
         except (discord.DiscordException, OSError, TimeoutError) as error:
-            self._log.info("the info command cannot be answered: %s", error)
+            self._log.info("cannot answer the info command: %s", error)

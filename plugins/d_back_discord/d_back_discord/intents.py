@@ -1,4 +1,4 @@
-"""What Discord is asked to send, and what of it the operator must allow first."""
+"""The intents: which events Discord sends, and which of them the operator must allow first."""
 
 import discord
 
@@ -15,7 +15,7 @@ _PRIVILEGED = {
 
 
 def wanted(config: DiscordConfig) -> discord.Intents:
-    """The intents that this configuration needs, and no other."""
+    """Return the intents that this configuration needs, and no other."""
     intents = discord.Intents.none()
     intents.guilds = intents.members = intents.presences = True
     intents.guild_messages = config.chat != "off" or config.info_command is not None
@@ -24,14 +24,14 @@ def wanted(config: DiscordConfig) -> discord.Intents:
 
 
 def not_in(intents: discord.Intents, needed: discord.Intents) -> list[str]:
-    """Which of the needed intents a client does not ask for, by discord.py's names."""
+    """Return the needed intents that a client does not have, by discord.py's names."""
     asked = dict(intents)
     return [name for name, on in needed if on and not asked[name]]
 
 
 def not_allowed(application: discord.AppInfo | None, needed: discord.Intents) -> list[str]:
-    """Which privileged intents are switched off in the portal, by the portal's names. Empty
-    where the application does not say (it has no flags)."""
+    """Return the privileged intents that are switched off in the portal, by the portal's names.
+    Empty if the application has no flags."""
     if application is None or not application.flags.value:
         return []
     allowed = dict(application.flags)
@@ -43,5 +43,5 @@ def not_allowed(application: discord.AppInfo | None, needed: discord.Intents) ->
 
 
 def privileged(needed: discord.Intents) -> list[str]:
-    """The privileged ones of these intents, by the portal's names."""
+    """Return the privileged ones of these intents, by the portal's names."""
     return [title for name, (title, _) in _PRIVILEGED.items() if getattr(needed, name)]

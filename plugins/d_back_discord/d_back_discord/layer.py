@@ -1,4 +1,4 @@
-"""One guild as d-back sees it: a mapping uid → user, kept current."""
+"""The layer of one guild: a mapping uid → user, kept current."""
 
 import asyncio
 import logging
@@ -12,9 +12,9 @@ from d_back_discord.member_requests import MAX_PRESENCES, MemberRequests
 from d_back_discord.members import Rules
 
 SLICE = 500
-"""Members that are looked at before the event loop gets its turn: some 2 ms."""
+"""Members that are read before other tasks run: some 2 ms."""
 MAX_CHANGES = 1000
-"""Changes of one sweep that go out one by one; more are one `Reload`."""
+"""Changes of one sweep that are passed on one by one; more are one `Reload`."""
 
 EARLY = 10.0
 """Seconds by which a presence may come before its member."""
@@ -27,7 +27,7 @@ class Surroundings(Struct, frozen=True, kw_only=True):
     rules: Rules
     put: Callable[[Event], None]
     current: Callable[[discord.Guild], bool]
-    """Whether Discord's client still keeps this guild object up to date."""
+    """Return True if Discord's client still keeps this guild object up to date."""
     clock: Clock
     log: logging.Logger
     requests: MemberRequests
@@ -36,8 +36,8 @@ class Surroundings(Struct, frozen=True, kw_only=True):
 class Layer:
     """The members of one guild who are shown.
 
-    It answers None until it is whole for the first time, and while Discord says that the guild
-    is unavailable. While it is read again, the former state answers until the new one is whole.
+    It answers None until it is whole for the first time, and while the guild is unavailable. While
+    it is read again, the former state answers until the new one is whole.
     """
 
     def __init__(self, guild: discord.Guild, around: Surroundings) -> None:
@@ -50,32 +50,33 @@ class Layer:
         self._next: dict[str, User] | None = None
         """What will be in use once it is whole; events go here, too, meanwhile."""
         self._statuses: dict[int, str] = {}
-        """What Discord's client does not know: it drops the presence of a member who has not
-        arrived yet, and keeps that of one who went offline while the guild was unavailable."""
+        """Statuses that Discord's client does not know: it drops the presence of a member who has
+        not arrived yet, and keeps that of one who went offline while the guild was unavailable."""
         self._early: dict[int, tuple[str, float]] = {}
-        """Statuses of people who are no members yet, and when they came."""
+        """Statuses of users who are not members yet, and when they came."""
         self._faded: set[str] = set()
-        """With ``ignore_offline``: whom d-back has been told of as offline."""
+        """With ``ignore_offline``: the members who were passed on as offline."""
         self._left_online: dict[int, discord.Member] = {}
         self._swept = True
         self._task: asyncio.Task[None] | None = None
 
     def answer(self) -> dict[str, User] | None:
-        """All users that are shown, or None where that cannot be said."""
-        if self.answer_is_open():
+        """Return all users that are shown, or None while they are not known."""
+        if not self.answers:
             return None
         self._faded.clear()
         return dict(self._users)
 
-    def answer_is_open(self) -> bool:
-        """Whether the members cannot be said now."""
-        return not self.whole or self.unavailable
+    @property
+    def answers(self) -> bool:
+        """True if the members are known now."""
+        return self.whole and not self.unavailable
 
     def shows(self, member_id: int) -> bool:
-        return self.whole and not self.unavailable and str(member_id) in self._users
+        return self.answers and str(member_id) in self._users
 
     def fill(self, guild: discord.Guild) -> None:
-        """Read everything from this guild, which has just come; say `Reload` when it is whole."""
+        """Read everything from this guild, which has just come. `Reload` follows."""
         returned = guild is self.guild and self.unavailable
         if guild is not self.guild:
             self._statuses.clear()
@@ -86,14 +87,14 @@ class Layer:
         self._begin(lambda: self._fill(ask=ask))
 
     def halt(self) -> None:
-        """Stop what is under way."""
+        """Cancel what is under way."""
         self._next = None
         if self._task is not None:
             self._task.cancel()
             self._task = None
 
     def lose(self) -> None:
-        """Discord says that the guild is unavailable."""
+        """Note that the guild is unavailable."""
         if self.unavailable:
             return
         self.halt()
@@ -104,8 +105,8 @@ class Layer:
         self._around.put(Reload(server_id=self.server_id))
 
     def note(self, member_id: int, status: str) -> None:
-        """Keep the status of a member who has not arrived yet: with the other members, or as a
-        new one, whose presence may come just before."""
+        """Keep the status of a member who has not arrived yet: one of the members that are asked
+        for, or a new one, whose presence may come first."""
         if self._next is not None:
             self._statuses[member_id] = status
         else:
@@ -115,26 +116,26 @@ class Layer:
                 del self._early[next(iter(self._early))]
 
     def join(self, member: discord.Member) -> None:
-        """The member is new."""
+        """Add a new member."""
         status, at = self._early.pop(member.id, ("", 0.0))
         if status and self._around.clock.time() <= at + EARLY:
             self._statuses[member.id] = status
         self.refresh(member)
 
     def refresh(self, member: discord.Member, *, presence: bool = False) -> None:
-        """Something of this member may have changed; ``presence``: their status."""
+        """Compare this member with what was passed on. ``presence``: the status has changed."""
         if presence:
             self._statuses.pop(member.id, None)
         self._apply(str(member.id), self._shown(member))
 
     def remove(self, member_id: int) -> None:
-        """The member is gone."""
+        """Remove a member."""
         self._early.pop(member_id, None)
         self._statuses.pop(member_id, None)
         self._apply(str(member_id), None)
 
     def sweep(self) -> None:
-        """Something changed that any member's colour or visibility may depend on."""
+        """Compare all members: any colour or visibility may have changed."""
         self._swept = False
         if self._task is None and self.whole and not self.unavailable:
             self._begin(self._sweep)
@@ -162,7 +163,7 @@ class Layer:
         if ids is None or not self._around.current(guild):
             return
         self._swept = True
-        self._mind_statuses(guild, ids)
+        self._correct_statuses(guild, ids)
         users = self._next if self._next is not None else {}
         for count, member_id in enumerate(ids, 1):
             member = guild.get_member(member_id)
@@ -177,13 +178,13 @@ class Layer:
         self._around.put(Reload(server_id=self.server_id))
 
     async def _asked(self, guild: discord.Guild) -> list[int] | None:
-        """The ids of all members, from Discord; None: the session is over."""
+        """Ask Discord for the ids of all members; None: the session is over."""
         members = await self._around.requests.members(guild)
         return None if members is None else [member.id for member in members]
 
-    def _mind_statuses(self, guild: discord.Guild, ids: list[int]) -> None:
-        """Mind only what Discord's client cannot know. Of a guild that was unavailable it brings
-        everybody who is online, so whoever it did not bring has gone."""
+    def _correct_statuses(self, guild: discord.Guild, ids: list[int]) -> None:
+        """Keep only the statuses that Discord's client cannot know. A guild that was unavailable
+        comes with all members who are online: the others have gone offline."""
         if self._statuses:
             for member_id in self._statuses.keys() - set(ids):
                 del self._statuses[member_id]
@@ -213,8 +214,8 @@ class Layer:
         return self._around.rules.shown(member, status)
 
     def _apply(self, uid: str, user: User | None) -> None:
-        """Take in what just happened: also while all is read again, for whoever opts out is to
-        disappear at once."""
+        """Apply a change, also while everything is read again: a member who opts out disappears at
+        once."""
         if self._next is not None:
             self._put(self._next, uid, user)
         if self.whole:
@@ -230,18 +231,18 @@ class Layer:
         return user.status == "offline" and self._around.rules.ignore_offline
 
     def _changed(self, uid: str, user: User | None) -> Event | None:
-        """Change what is in use; what d-back is to be told of that."""
+        """Change what is in use; return the event of it, if there is one."""
         before = self._users.get(uid)
-        told = before is not None or uid in self._faded
+        known = before is not None or uid in self._faded
         if user is not None and before == user:
             return None
         self._put(self._users, uid, user)
         self._faded.discard(uid)
         if user is None:
-            return UserRemoved(server_id=self.server_id, uid=uid) if told else None
+            return UserRemoved(server_id=self.server_id, uid=uid) if known else None
         if not self._leaves_out(user):
             return _difference(self.server_id, uid, before, user)
-        if told:
+        if known:
             self._faded.add(uid)
         if before is None:
             return None

@@ -7,25 +7,25 @@ from contextvars import ContextVar
 
 LOGGERS = ("discord.client", "discord.gateway", "discord.state", "discord.http")
 
-_speaking: ContextVar[object] = ContextVar("d_back_discord_speaking", default=None)
+_marked: ContextVar[object] = ContextVar("d_back_discord_marked", default=None)
 
 
 class OneLine(logging.Filter):
-    """Tells errors without their traceback (discord.py logs one for each attempt to reconnect),
-    and leaves out that voice is not supported.
+    """Logs errors without their traceback (discord.py logs one per attempt to reconnect), and
+    drops the line that voice is not supported.
 
-    It minds only what is logged within `speaking`, in tasks begun there included: the log of
-    another bot in the same process stays as it is.
+    It filters only records from within `marked`, and from tasks begun there: the log of another
+    bot in the same process stays as it is.
     """
 
     @contextmanager
-    def speaking(self) -> Iterator[None]:
-        """What is logged in this block is about our connection."""
-        token = _speaking.set(self)
+    def marked(self) -> Iterator[None]:
+        """Mark what is logged in this block as about our connection."""
+        token = _marked.set(self)
         try:
             yield
         finally:
-            _speaking.reset(token)
+            _marked.reset(token)
 
     def attach(self) -> None:
         for name in LOGGERS:
@@ -36,7 +36,7 @@ class OneLine(logging.Filter):
             logging.getLogger(name).removeFilter(self)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if _speaking.get() is not self:
+        if _marked.get() is not self:
             return True
         message = record.getMessage()
         if record.exc_info and record.exc_info[1] is not None:

@@ -1,19 +1,20 @@
 """Requests for all members of a guild, which Discord answers in chunks of up to 1,000.
 
-Discord answers one request for a guild in 30 s. What it says to the next one, RATE_LIMITED, and
-no answer at all lead to the same: the request is sent again in the same session, after the wait
+Discord answers one request per guild in 30 s, and refuses the next one with RATE_LIMITED. A
+request that is refused, or not answered at all, is sent again in the same session: after the wait
 that Discord asks for, or after a growing one. Meanwhile the guild is not whole.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import discord
 from discord.state import ChunkRequest
 
 from d_back_core import Clock
+from d_back_discord.gateway import REQUEST_MEMBERS
 
 AT_ONCE = 2
 """Guilds that wait for their members at the same time."""
@@ -23,11 +24,11 @@ LONGEST_WAIT = 600.0
 MAX_PRESENCES = 75_000
 """In a guild with more members Discord sends presences only together with the members."""
 REPORT = 10.0
-"""Seconds between two lines about the progress."""
+"""Seconds between two log lines about the progress."""
 
 
 class _UnansweredError(Exception):
-    """The members did not come. ``wait``: what Discord says when to ask again."""
+    """The members did not come. ``wait``: the seconds that Discord asks to wait."""
 
     def __init__(self, reason: str, wait: float | None = None) -> None:
         super().__init__(reason)
@@ -35,7 +36,7 @@ class _UnansweredError(Exception):
 
 
 class MemberRequests:
-    """Asks for the members of guilds, of a few at a time. ``current``: see `Guilds.current`."""
+    """Requests the members of guilds, of a few at a time. ``current``: see `Guilds.current`."""
 
     def __init__(
         self, current: Callable[[discord.Guild], bool], clock: Clock, log: logging.Logger
@@ -45,7 +46,7 @@ class MemberRequests:
         self._log = log
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._limited: dict[int, asyncio.Future[float]] = {}
-        """Guilds that are being asked: when to ask again."""
+        """The guilds whose members are requested: the seconds to wait, once Discord refuses."""
         self._waiting = self._whole = 0
         self._report_at = 0.0
 
@@ -59,25 +60,30 @@ class MemberRequests:
             self._whole += 1
             self._report()
 
-    def rate_limited(self, guild_id: int, seconds: float) -> None:
-        """Discord refuses a request for that guild for so long."""
-        limited = self._limited.get(guild_id)
+    def rate_limited(self, refusal: Mapping[str, Any]) -> None:
+        """Take in RATE_LIMITED, with its fields: Discord refuses a request for some seconds."""
+        if refusal["opcode"] != REQUEST_MEMBERS:
+            return
+        limited = self._limited.get(int(refusal["meta"]["guild_id"]))
         if limited is not None and not limited.done():
-            limited.set_result(seconds)
+            limited.set_result(float(refusal["retry_after"]))
 
     async def _members(self, guild: discord.Guild) -> list[discord.Member] | None:
         wait = SILENCE
+        state = guild._state  # noqa: SLF001
+        other = state._chunk_requests.get(guild.id)  # noqa: SLF001  of a bot's own author
         while True:
             async with self._turns:
                 if not self._current(guild):
                     return None
                 try:
-                    return await self._asked(guild)
+                    return await self._asked(guild, other)
                 except (_UnansweredError, OSError, discord.DiscordException) as error:
                     reason = str(error) or type(error).__name__
                     again = getattr(error, "wait", None)
             if not self._current(guild):
                 return None
+            other = None  # discord.py keeps a lost request, and would wait for it forever
             if again is None:
                 again, wait = wait, min(2 * wait, LONGEST_WAIT)
             self._log.warning(
@@ -88,13 +94,14 @@ class MemberRequests:
             )
             await self._clock.sleep(again)
 
-    async def _asked(self, guild: discord.Guild) -> list[discord.Member]:
-        """Send one request; raises if it is not answered."""
+    async def _asked(
+        self, guild: discord.Guild, request: ChunkRequest | None
+    ) -> list[discord.Member]:
+        """Wait for the answer to that request, or send one; raises if it is not answered."""
         # Private: `Guild.chunk` has no way to ask for presences, nor to ask again after an
         # answer was lost.
         state = guild._state  # noqa: SLF001
         requests = state._chunk_requests  # noqa: SLF001
-        request = requests.get(guild.id)  # of a bot's own author
         limited = self._limited[guild.id] = asyncio.get_running_loop().create_future()
         try:
             if request is None:
@@ -105,7 +112,7 @@ class MemberRequests:
             return await self._answered(request, limited)
         finally:
             del self._limited[guild.id]
-            if request is not None:
+            if request is not None:  # one of a bot's author has another key, and stays
                 requests.pop(request.nonce, None)
 
     async def _answered(

@@ -1,4 +1,4 @@
-"""Who is shown, and how: Discord's member → d-back's user."""
+"""Decides who is shown, and makes d-back's user of Discord's member."""
 
 from functools import lru_cache
 
@@ -13,7 +13,7 @@ BLANKS = " \u115f\u1160\u2800\u3164\uffa0"
 """Characters that count as printable and show nothing."""
 
 _STATUSES: dict[str, Status] = {"online": "online", "idle": "idle", "dnd": "dnd"}
-"""Whatever else Discord says (``invisible``, ``offline``) is offline."""
+"""Every other status of Discord (``invisible``, ``offline``) is offline."""
 
 
 class Rules:
@@ -28,7 +28,7 @@ class Rules:
         self._extra = config.extra
 
     def shown(self, member: discord.Member, status: str) -> User | None:
-        """The member in that status of Discord's; None: is not to be seen."""
+        """Return the member with that status of Discord; None: the member is hidden."""
         roles = member.roles  # sorted by Discord's hierarchy, lowest first
         if self._hides(member, roles):
             return None
@@ -41,7 +41,7 @@ class Rules:
         )
 
     def hides(self, member: discord.Member) -> bool:
-        """Whether nothing of the member may be seen, their name in a message included."""
+        """Return True if the member is hidden, also as a name in a message."""
         return self._hides(member, member.roles)
 
     def _hides(self, member: discord.Member, roles: list[discord.Role]) -> bool:
@@ -58,12 +58,12 @@ class Rules:
 
 
 def is_role(role: discord.Role, named: str) -> bool:
-    """Whether the operator means this role, by its id or its name."""
+    """Return True if this role has that id or name."""
     return named in {role.name, str(role.id)}
 
 
 def _name(member: discord.Member) -> str:
-    """The name that Discord shows; one of blanks only gives way to the next."""
+    """Return the name that Discord shows; one of blanks only gives way to the next."""
     shown = member.display_name
     if shown[:1] > " " and shown.isascii():  # as nearly all are, of up to 100,000 members
         return shown
@@ -72,11 +72,11 @@ def _name(member: discord.Member) -> str:
 
 
 def is_blank(text: str) -> bool:
-    """Whether nothing of the text can be seen."""
+    """Return True if all characters of the text are invisible."""
     return not any(each.isprintable() and each not in BLANKS for each in text)
 
 
 @lru_cache(maxsize=4096)
 def _hex(color: int) -> str:
-    """One text for all members of that colour."""
+    """Return the colour as text: the same object for all members."""
     return f"#{color:06x}"

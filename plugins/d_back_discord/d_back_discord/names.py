@@ -1,4 +1,4 @@
-"""Names in the options that match nothing on Discord."""
+"""Reports names in the options that match nothing on Discord."""
 
 from collections.abc import Iterable
 

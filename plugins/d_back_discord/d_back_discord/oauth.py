@@ -1,7 +1,7 @@
-"""Whose OAuth2 token it is: verified with Discord, for the bot's own application only.
+"""Verifies OAuth2 tokens with Discord, for the bot's own application only.
 
-The implicit grant gives the client a token; whoever has one issued to another application could
-be anybody's phished member, so the application counts as much as the person.
+The implicit grant gives the client a token. One that was issued to another application may have
+been stolen from its owner there, so the application counts as much as the person.
 """
 
 import hashlib
@@ -23,29 +23,29 @@ KEPT = 300.0
 """Seconds that an answer is good for."""
 MAX_KEPT = 2000
 MAX_REFUSED = 1000
-"""Tokens that Discord may refuse in `KEPT` seconds before it is left alone for a while: it bans
-addresses that offer it too many, and the bot has the same one."""
+"""Tokens that Discord may refuse in `KEPT` seconds before it is asked nothing for a while: it bans
+addresses that send too many, and the bot has the same address."""
 DEFAULT_PAUSE = 5.0
-"""Seconds without a question after a rate limit that does not say how long it lasts."""
+"""Seconds without a request after a rate limit without a Retry-After."""
 
 _TOKEN = re.compile(r"[!-~]{1,512}")
 OK, UNAUTHORIZED, RATE_LIMITED = 200, 401, 429
 
 
 class Verdict(Struct, frozen=True):
-    """What Discord said of a token."""
+    """Discord's answer about a token."""
 
     user_id: str | None
-    """Whose it is; None: nobody's whom we may believe."""
+    """The owner; None: the token proves nothing."""
     reason: str = ""
 
 
 class _UnansweredError(Exception):
-    """Discord did not say yes or no."""
+    """Discord did not decide."""
 
 
 class Authorization:
-    """Asks Discord whose a token is; keeps the answers for minutes, by the token's hash."""
+    """Asks Discord for the owner of a token; keeps the answers for minutes, by the hash of it."""
 
     def __init__(self, api_url: str | None, clock: Clock, log: logging.Logger) -> None:
         self._url = (api_url or Route.BASE).rstrip("/")
@@ -66,16 +66,16 @@ class Authorization:
             await http.close()
 
     async def owner(self, token: str, application_id: str) -> Verdict:
-        """Whose the token is, if it was issued to that application. Never raises: where Discord
-        cannot be asked, the verdict names nobody and is not kept."""
+        """Return the owner of the token, if it was issued to that application. Never raises: if
+        Discord cannot be reached, the verdict has no owner and is not kept."""
         if _TOKEN.fullmatch(token) is None:
-            return Verdict(None, "the token cannot be one of Discord's")
+            return Verdict(None, "this is not a token of Discord")
         key = hashlib.sha256(f"{application_id} {token}".encode()).digest()
         now = self._clock.time()
         if (kept := self._kept.get(key)) is not None and now < kept[0] + KEPT:
             return kept[1]
         if now < self._paused_until:
-            return Verdict(None, "Discord limits how often it is asked; try again later")
+            return Verdict(None, "Discord limits the requests; try again later")
         try:
             async with self._clock.timeout(TIMEOUT):
                 verdict = await self._asked(token, application_id)
@@ -84,7 +84,7 @@ class Authorization:
         except _UnansweredError as error:
             return Verdict(None, str(error))
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return Verdict(None, f"Discord cannot be asked: {type(error).__name__}")
+            return Verdict(None, f"Discord cannot be reached: {type(error).__name__}")
         self._keep(key, verdict)
         return verdict
 
@@ -103,11 +103,11 @@ class Authorization:
             return Verdict(None, "the token was issued to another application")
         user_id = _id(await self._get("/users/@me", token))
         if user_id is None:
-            return Verdict(None, "Discord does not say whose the token is")
+            return Verdict(None, "Discord does not name the owner of the token")
         return Verdict(user_id)
 
     async def _get(self, path: str, token: str) -> Mapping[str, Any] | None:
-        """The answer, or None where the token is refused."""
+        """Return the answer, or None if the token is refused."""
         if self._closed:
             raise _UnansweredError("the provider has stopped")
         if self._http is None:
@@ -119,7 +119,7 @@ class Authorization:
                 return None
             if response.status == RATE_LIMITED:
                 self._pause(response.headers.get("Retry-After", ""))
-                raise _UnansweredError("Discord limits how often it is asked; try again later")
+                raise _UnansweredError("Discord limits the requests; try again later")
             if response.status != OK:
                 raise _UnansweredError(f"Discord answered with status {response.status}")
             answer = await response.json(content_type=None)

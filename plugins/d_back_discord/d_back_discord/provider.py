@@ -65,7 +65,7 @@ class DiscordProvider:
 
     @hookimpl
     async def servers(self) -> dict[str, Server] | None:
-        """All guilds; None until Discord has said which there are."""
+        """Return all guilds; None until Discord has listed them."""
         servers = None if self._run is None else self._run.guilds.servers()
         if servers is not None and self._run is not None and self._context is not None:
             guilds = [layer.guild for layer in self._run.guilds.layers.values()]
@@ -74,8 +74,8 @@ class DiscordProvider:
 
     @hookimpl
     async def users(self, server_id: str) -> dict[str, User] | None:
-        """The members who are shown; None until the guild is whole, and while Discord says that
-        it is unavailable."""
+        """Return the members who are shown; None until the guild is whole, and while it is
+        unavailable."""
         if self._run is None:
             return None
         layers = self._run.guilds.layers.values()
@@ -85,21 +85,22 @@ class DiscordProvider:
 
     @hookimpl
     async def events(self) -> AsyncIterator[Event]:
-        """What happens from `start` to `stop`."""
+        """Yield what happens from `start` to `stop`."""
         run = self._run
         while run is not None and (event := await run.stream.take()) is not None:
             yield event
 
     @hookimpl
     async def authorize(self, server_id: str, credentials: Credentials) -> bool | Grant | None:
-        """Whether an OAuth2 token of the bot's application is offered, by the member whose it
-        is. None for other servers and where no token is offered."""
+        """Admit a member by an OAuth2 token of the bot's application. None for other servers and
+        if no token is offered."""
         run = self._run
         return None if run is None else await run.access.authorize(server_id, credentials)
 
     @hookimpl
     async def reauthorize(self, server_id: str, person: str) -> bool | None:
-        """Whether that person may still see the server; None while its members are not known."""
+        """Return True if that person may still see the server; None while its members are not
+        known."""
         return None if self._run is None else self._run.access.reauthorize(server_id, person)
 
     @classmethod

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from unicodedata import normalize
 
 MAX_WHOLE = 12
-"""Up to so many characters the name's words are joined; longer names become their initials."""
+"""Up to so many characters the words of a name are joined; a longer name becomes its initials."""
 MIN_INITIALS = 3
 
 
 def abbreviated(name: str) -> str:
-    """``D-World`` → ``dworld``, ``The Coding Den of Friends`` → ``tcdof``; "" where nothing of
-    the name is a letter or digit of ASCII."""
+    """Return ``dworld`` for ``D-World``, ``tcdof`` for ``The Coding Den of Friends``, and "" if no
+    character of the name is a letter or digit of ASCII."""
     words = re.findall(
         r"[a-z0-9]+", normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     )

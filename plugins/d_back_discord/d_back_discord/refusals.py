@@ -1,4 +1,4 @@
-"""Why Discord does not let the bot in, in the operator's words."""
+"""The reasons why Discord refuses the bot, in the operator's words."""
 
 import re
 
@@ -19,11 +19,11 @@ _CLOSED = {
 
 RATE_LIMITED = 429
 DEFAULT_PAUSE = 60.0
-"""Seconds without a question after a limit that does not say how long it lasts."""
+"""Seconds without a request after a limit without a Retry-After."""
 
 
 class PauseError(ConnectionError):
-    """Discord, or what stands before it, asks not to be asked for ``seconds``."""
+    """Discord, or what stands before it, allows no request for ``seconds``."""
 
     def __init__(self, reason: str, seconds: float) -> None:
         super().__init__(reason)
@@ -47,15 +47,15 @@ def intents_missing(names: list[str]) -> ConfigError:
 def explained(
     error: BaseException, application: discord.AppInfo | None, needed: discord.Intents
 ) -> BaseException:
-    """What the operator can mend is a `ConfigError`, a limit is a `PauseError`; everything else is
-    left as it is."""
+    """Return a `ConfigError` for what the operator can repair, and a `PauseError` for a limit;
+    every other error as it is."""
     match error:
         case discord.LoginFailure():
             return token_refused()
         case discord.HTTPException(status=status) if status == UNAUTHORIZED:
             return token_refused()
         case discord.RateLimited(retry_after=seconds):
-            return PauseError("Discord limits how often it is asked", seconds)
+            return PauseError("Discord limits the requests", seconds)
         case discord.HTTPException() if error.status == RATE_LIMITED or _is_page(error):
             return PauseError(_shortened(error), _retry_after(error))
         case ConnectionEndedError(code=4014):
@@ -68,16 +68,16 @@ def explained(
 
 
 def _is_page(error: discord.HTTPException) -> bool:
-    """Whether a page for browsers came: it is not from Discord, but from what stands before it."""
+    """Return True if a page for browsers came: it is from what stands before Discord."""
     return error.text.lstrip().startswith("<")
 
 
 def _shortened(error: discord.HTTPException) -> str:
     if not _is_page(error):
-        return f"Discord limits how often it is asked (status {error.status})"
+        return f"Discord limits the requests (status {error.status})"
     title = re.search(r"<title>([^<]{1,100})</title>", error.text)
-    said = f": {' '.join(title[1].split())}" if title is not None else ""
-    return f"a page instead of Discord's answer (status {error.status}, of Cloudflare){said}"
+    named = f": {' '.join(title[1].split())}" if title is not None else ""
+    return f"a page instead of Discord's answer (status {error.status}, of Cloudflare){named}"
 
 
 def _retry_after(error: discord.HTTPException) -> float:

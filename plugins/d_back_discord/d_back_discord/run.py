@@ -1,4 +1,4 @@
-"""One run of the provider, from a start to a stop: its parts, and how events reach them."""
+"""One run of the provider, from a start to a stop: its parts, and the way of events to them."""
 
 from typing import Any
 
@@ -24,6 +24,7 @@ from d_back_discord.members import Rules
 from d_back_discord.oauth import Authorization
 from d_back_discord.public_ids import PublicIds
 from d_back_discord.stream import Stream
+from d_back_discord.thread_lookup import ThreadLookup
 
 GUILD_EVENTS = (
     "guild_available",
@@ -78,12 +79,13 @@ class Run:
             requests=self._requests,
         )
         self.guilds = Guilds(around, self._health, config.guilds, kept.public_ids)
-        self._chat = Chat(config, rules, self.stream.put, self._unknown_channel)
+        self._threads = ThreadLookup(host.clock, self._unknown_channel)
+        self._chat = Chat(config, rules, self.stream.put, self._threads)
         self._unknown = 0
         self._info = InfoCommand(config, host.clock, host.log)
         self._authorization = Authorization(config.api_url, host.clock, host.log)
         self.access = Access(config, self._authorization, self.guilds, self.stream.put, host.log)
-        # discord.py names the shard only where its client has several.
+        # discord.py names the shard only if its client has several.
         prefix = "" if bot is not None and not isinstance(bot, AutoShardedBot) else "shard_"
         self._handlers = {event: getattr(self.guilds, event) for event in GUILD_EVENTS} | {
             f"{prefix}connect": self.guilds.connect,
@@ -103,7 +105,7 @@ class Run:
         self._embedded = None
         if bot is not None:
             needed = intents.wanted(config)
-            self._embedded = Embedded(bot, needed, self.heard, tuple(self._handlers))
+            self._embedded = Embedded(bot, needed, self.on_event, tuple(self._handlers))
 
     async def log_in(self) -> int | None:
         """Log in over REST and stay out of the gateway; the id of the bot's application."""
@@ -112,7 +114,7 @@ class Run:
         return (await self._connection.log_in()).application_id
 
     async def begin(self) -> None:
-        """Connect, or listen to the bot; raises `ConfigError` for what the operator must mend."""
+        """Connect, or listen to the bot; raises `ConfigError` if only the operator can help."""
         if self._connection is not None:
             await self._connection.open()
         if self._embedded is not None:
@@ -120,7 +122,7 @@ class Run:
             self.follow(self._embedded.bot)
 
     async def end(self) -> None:
-        """Give everything back; may be called twice."""
+        """Release everything; may be called twice."""
         self.stream.end()
         self._health.close()
         if self._embedded is not None:
@@ -128,25 +130,26 @@ class Run:
         if self._connection is not None:
             await self._connection.close()
         self.guilds.close()
+        await self._threads.close()
         await self._info.close()
         await self._authorization.close()
 
     def follow(self, client: discord.Client) -> None:
-        """Take from this client what there is, and what its events bring."""
+        """Take in the guilds of this client, and follow its events."""
         if client.is_ready():
             for shard in {0, *(guild.shard_id for guild in client.guilds)}:
                 self._health.connected(shard, again=False)
         self.guilds.adopt(client)
 
     def lost(self, shard: int, reason: str) -> None:
-        """The session of that shard is over, and what is known of it gets old."""
+        """Note that the session of that shard is over: what is known of it gets out of date."""
         self._health.lost(reason, shard)
 
     def failed(self, error: BaseException) -> None:
-        """The run cannot go on: its stream raises."""
+        """End the run: its stream raises."""
         self.stream.fail(error)
 
-    def heard(self, event: str, arguments: tuple[Any, ...]) -> None:
+    def on_event(self, event: str, arguments: tuple[Any, ...]) -> None:
         """Take in an event of discord.py."""
         handler = self._handlers.get(event)
         if handler is None:
@@ -156,39 +159,38 @@ class Run:
             if event in self._of_access:
                 self._of_access[event](*arguments)
         except Exception:  # noqa: BLE001  raised into discord.py's parser it would end the connection
-            self._log.exception("the event '%s' cannot be taken in", event)
+            self._log.exception("cannot take in the event '%s'", event)
 
     def _message(self, message: discord.Message) -> None:
         layer = self.guilds.layer(message.guild)
         if layer is not None:
-            self._info.hear(message)
-            self._chat.hear(message, layer, self._me)
+            self._info.on_message(message)
+            self._chat.on_message(message, layer, self._me)
 
     def _message_edit(self, edit: discord.RawMessageUpdateEvent) -> None:
         layer = self.guilds.layer(edit.message.guild)
         if layer is not None:
-            self._chat.edited(edit.message, layer, self._me)
+            self._chat.on_edit(edit.message, layer, self._me)
 
     def _message_delete(self, deletion: discord.RawMessageDeleteEvent) -> None:
         layer = self.guilds.layers.get(str(deletion.guild_id))
         if layer is not None:
-            self._chat.deleted(deletion.message_id, deletion.channel_id, layer)
+            self._chat.on_deletion(deletion.message_id, deletion.channel_id, layer)
 
     def _messages_delete(self, deletion: discord.RawBulkMessageDeleteEvent) -> None:
         layer = self.guilds.layers.get(str(deletion.guild_id))
         if layer is not None:
             for message_id in sorted(deletion.message_ids):
-                self._chat.deleted(message_id, deletion.channel_id, layer)
+                self._chat.on_deletion(message_id, deletion.channel_id, layer)
 
     def _unknown_channel(self, message: discord.Message) -> None:
-        """A thread that was never announced, in a channel that the bot came to see later: what is
-        not known to be for everyone does not pass."""
+        """Count a message in a thread that was never announced, and that cannot be looked up."""
         self._unknown += 1
         self._host.gauge("messages in unknown channels", self._unknown)
         if self._unknown == 1:
             self._log.warning(
                 "a message in channel %d of guild '%s' does not pass: Discord has not announced"
-                " the channel; more of them are only counted",
+                " the channel, and it cannot be looked up; more of them are only counted",
                 message.channel.id,
                 message.guild.name if message.guild is not None else "",
             )

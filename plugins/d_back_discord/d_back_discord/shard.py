@@ -2,8 +2,8 @@
 
 A shard without a session waits for its turn in the `IdentifyBudget`, connects and sends IDENTIFY.
 From READY on it has a session. When the connection ends, it connects again and resumes: at once
-the first time, then after waits that grow up to a minute. The session ends when Discord says so:
-by a close code, or by INVALID_SESSION as the answer to a RESUME. An outage alone never ends it,
+the first time, then after waits that grow up to a minute. Discord ends the session by a close
+code, or by INVALID_SESSION as the answer to a RESUME. An outage alone never ends it,
 so an outage costs no IDENTIFY.
 """
 
@@ -34,7 +34,7 @@ MAX_RESUMES = 5
 """Attempts in a row that reached the gateway and were not resumed, before the session is given
 up; after as many that did not reach it, the gateway's usual address is tried, too."""
 LONGEST_REFUSED = 600.0
-"""Seconds between two questions whether Discord still refuses the bot."""
+"""Seconds between two checks of a bot that Discord refuses."""
 
 
 class Listener(Protocol):
@@ -44,7 +44,7 @@ class Listener(Protocol):
         """The connection of a session has ended; the next one resumes it."""
 
     def lost(self, shard: int, error: Exception, wait: float) -> None:
-        """There is no session; a new one begins in ``wait`` seconds, if nothing prevents it."""
+        """There is no session; a new one begins in ``wait`` seconds, or later."""
 
     async def check(self) -> None:
         """Raise `ConfigError` if Discord still refuses the bot, without an IDENTIFY."""
@@ -90,7 +90,7 @@ class Shard:
         self._resumes = 0
         """Attempts in a row that reached the gateway, and that it did not answer with RESUMED."""
         self._refused = False
-        """True from a close code that says not to connect again, until the next READY."""
+        """True from a close code that forbids to connect again, until the next READY."""
 
     async def run(self) -> None:
         """Stay connected until cancelled."""
@@ -164,7 +164,7 @@ class Shard:
         try:
             self._client.take(event, fields, self.number)
         except Exception as error:
-            # Of all events only READY raises: without it there is no session.
+            # Only READY raises: without it there is no session.
             reason = f"{event} cannot be read: {type(error).__name__}: {error}"
             raise ConnectionEndedError(reason, resumable=False) from error
 
@@ -188,7 +188,7 @@ class Shard:
         if self._attempts == 1:
             return 0.0
         wait = growing(self._waits.reconnect, self._waits.longest_reconnect, self._attempts - 1)
-        self._log.warning("%s; connecting again in %.0f s", said(error), wait)
+        self._log.warning("%s; connecting again in %.0f s", one_line(error), wait)
         return wait
 
     def _end(self, error: Exception, now: float) -> float:
@@ -202,6 +202,6 @@ class Shard:
         return 0.0  # the budget's wait comes first
 
 
-def said(error: BaseException) -> str:
-    """The error in one line."""
+def one_line(error: BaseException) -> str:
+    """Return the text of the error in one line."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -1,4 +1,4 @@
-"""What is on its way to d-back: in order, and bounded."""
+"""The queue of events to the core: in order, and bounded."""
 
 import asyncio
 from collections import deque
@@ -6,7 +6,7 @@ from collections import deque
 from d_back_core import Event, Reload
 
 MAX_EVENTS = 10_000
-"""Beyond that they are not read in time, and to fetch everything again costs less."""
+"""With more than that, to fetch everything again costs less."""
 
 
 class Stream:
@@ -29,7 +29,7 @@ class Stream:
         self._wake.set()
 
     async def take(self) -> Event | None:
-        """The next event, or None as soon as the stream has ended; raises if the run failed."""
+        """Return the next event, or None once the stream has ended; raises if the run failed."""
         while not self._events:
             if self._error is not None:
                 raise self._error
@@ -40,12 +40,12 @@ class Stream:
         return self._events.popleft()
 
     def fail(self, error: BaseException) -> None:
-        """Raise that for whoever waits, and do so again: the run cannot go on."""
+        """End the stream: `take` raises the error from now on."""
         self._error = error
         self.end()
 
     def end(self) -> None:
-        """Drop what is queued and wake whoever waits."""
+        """Drop what is queued, and end the stream."""
         self._ended = True
         self._events.clear()
         self._wake.set()

@@ -1,4 +1,4 @@
-"""A message of Discord's as people read it."""
+"""Makes readable text of a message of Discord."""
 
 import re
 from datetime import UTC, datetime
@@ -8,10 +8,10 @@ import discord
 from d_back_discord.channels import Audience
 from d_back_discord.members import Rules
 
-SOMEBODY = "@somebody"
-"""In place of a member who is not to be seen."""
-SOMEWHERE = "#private"
-"""In place of a channel that is not for everyone."""
+HIDDEN_MEMBER = "@somebody"
+"""Shown instead of a member who is hidden."""
+HIDDEN_CHANNEL = "#private"
+"""Shown instead of a channel that is not for everyone."""
 
 TABS = {
     "browse": "Browse Channels",
@@ -20,7 +20,7 @@ TABS = {
     "home": "Server Guide",
     "linked-roles": "Linked Roles",
 }
-"""Parts of Discord's own client, by what stands in a message; another one as it stands there."""
+"""Links to parts of Discord's own client, and their names there. Others stay as they are."""
 
 _MARK = re.compile(
     r"<(?:"
@@ -35,10 +35,10 @@ _MARK = re.compile(
 
 
 def readable(message: discord.Message, rules: Rules, audience: Audience) -> str:
-    """The text as Discord's own client shows it: what ``clean_content`` does, without the names
-    of members who are not shown and of channels that are not for everyone; emoji as ``:name:``,
-    times in UTC, attachments and stickers by their names, a poll as its question and answers, and
-    what a forwarded message says."""
+    """Return the text as Discord's own client shows it, without the names of members who are
+    hidden and of channels that are not for everyone. Emoji are ``:name:``, times in UTC,
+    attachments and stickers their names, a poll its question and answers, and a forwarded message
+    its text."""
 
     def clean(text: str) -> str:
         guild = message.guild
@@ -87,14 +87,14 @@ def _replaced(
         channel = guild.get_channel_or_thread(named)
         if channel is None:
             return "#deleted-channel"
-        return f"#{channel.name}" if audience.everyone_reads(channel) else SOMEWHERE
+        return f"#{channel.name}" if audience.everyone_reads(channel) else HIDDEN_CHANNEL
     return _person(named, message, guild, rules)
 
 
 def _person(named: int, message: discord.Message, guild: discord.Guild, rules: Rules) -> str:
     member = guild.get_member(named)
     if member is not None:
-        return SOMEBODY if rules.hides(member) else f"@{member.display_name}"
+        return HIDDEN_MEMBER if rules.hides(member) else f"@{member.display_name}"
     user = discord.utils.get(message.mentions, id=named)
     return f"@{user.display_name}" if user is not None else "@deleted-user"
 

@@ -5,6 +5,8 @@ import random
 from msgspec import Struct
 
 JITTER = 0.25
+MAX_DOUBLINGS = 64
+"""An outage of a day has more attempts than a float has doublings."""
 
 
 class Waits(Struct, frozen=True, kw_only=True):
@@ -23,5 +25,5 @@ class Waits(Struct, frozen=True, kw_only=True):
 
 def growing(first: float, longest: float, attempt: int) -> float:
     """The wait before that attempt; the first one has the number 1."""
-    wait = min(first * 2.0 ** (attempt - 1), longest)
+    wait = min(first * 2.0 ** min(attempt - 1, MAX_DOUBLINGS), longest)
     return wait * (1 + JITTER * random.random())  # noqa: S311

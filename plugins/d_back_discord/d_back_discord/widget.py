@@ -3,20 +3,25 @@
 ``widget.json`` has the name of the guild, and names, statuses and avatars of up to 100 members who
 are online. It has no colours, no roles, no chat, and no members who are offline. The ids in it are
 numbers from 0 on, and belong to another member after the next change. So a uid is made of the
-name; members of the same name are told apart by their avatars.
+name, and of the avatar if several members have the same name.
 """
 
 import asyncio
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import aiohttp
 import msgspec
-from discord.http import Route
+from discord import http as discord_http
 from msgspec import Meta, Struct
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
 
-from d_back_core import UNSET, Context, Server, Status, User, hookimpl
+from d_back_core import UNSET, Context, Credentials, Server, Status, User, hookimpl
 from d_back_discord.config import check_url
 
 REFRESH = 60.0
@@ -28,8 +33,9 @@ TIMEOUT = 4.0
 AT_ONCE = 4
 """Requests that are under way at the same time."""
 DEFAULT_PAUSE = 60.0
-"""Seconds without a request after a limit that does not say how long it lasts."""
-NOT_FOUND = 404
+"""Seconds without a request after a limit without a Retry-After."""
+UNKNOWN_GUILD, WIDGET_OFF = 10004, 50004
+"""Discord's error codes. Another 403 or 404 is from what stands before it, such as Cloudflare."""
 
 Snowflake = Annotated[str, Meta(pattern=r"^[0-9]{15,20}$")]
 
@@ -40,11 +46,18 @@ class WidgetConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     guilds: Annotated[list[Snowflake], Meta(min_length=1, examples=[["123456789012345678"]])]
     """Ids of the guilds whose widget is read."""
     extra: frozenset[Literal["activity", "avatar"]] = frozenset()
-    """What else of a member is read: ``gateway.extra`` says which of it clients receive."""
+    """Further texts of a member that are read. Clients receive those in ``gateway.extra``."""
+    invite_path: str = "/invite"
+    """Below it ``/GUILD_ID`` leads to the invite link of the widget, if ``gateway.http`` names
+    the provider."""
     api_url: str | None = None
     """REST of a server that speaks Discord's API, with its version, instead of Discord's."""
 
     def __post_init__(self) -> None:
+        if not self.invite_path.startswith("/"):
+            raise ValueError(
+                f"invite_path '{self.invite_path}': expected a path that begins with /"
+            )
         check_url("api_url", self.api_url, {"http", "https"})
 
 
@@ -61,6 +74,7 @@ class _Member(Struct):
 
 class _Widget(Struct):
     name: str
+    instant_invite: str | None = None
     members: list[_Member] = []
     presence_count: int = 0
 
@@ -77,48 +91,79 @@ class WidgetProvider:
     def __init__(self, config: WidgetConfig) -> None:
         self._guilds = config.guilds
         self._extra = config.extra
-        self._url = (config.api_url or Route.BASE).rstrip("/")
+        self._invite_path = config.invite_path.rstrip("/")
+        self._invites: dict[str, str] = {}
+        """The invite link of each guild, from its last widget."""
+        self._url = (config.api_url or discord_http.Route.BASE).rstrip("/")
         self._http: aiohttp.ClientSession | None = None
         self._turns = asyncio.Semaphore(AT_ONCE)
         self._kept: dict[str, tuple[float, _Widget | None]] = {}
+        self._names: dict[str, str] = {}
+        """The guilds of the last list."""
         self._paused_until = 0.0
         self._off: set[str] = set()
         self._context: Context | None = None
 
     @hookimpl
     async def start(self, context: Context) -> None:
-        """Ask nothing yet: `servers` comes next."""
+        """Send nothing yet: `servers` comes next."""
         self._context = context
         self._http = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
 
     @hookimpl
     async def stop(self) -> None:
-        """End the connections."""
+        """Close the connections."""
         http, self._http = self._http, None
         self._kept.clear()
+        self._invites.clear()
         if http is not None:
             await http.close()
 
     @hookimpl
     async def servers(self) -> dict[str, Server] | None:
-        """The guilds whose widget is on."""
-        widgets = await asyncio.gather(*(self._widget(each) for each in self._guilds))
-        return {
-            guild_id: Server(name=widget.name)
-            for guild_id, widget in zip(self._guilds, widgets, strict=True)
-            if widget is not None
-        }
+        """Return the guilds whose widget is on. One whose widget cannot be read now stays in the
+        list under its last name; without any, that raises."""
+        requests = (self._widget(each) for each in self._guilds)
+        answers = await asyncio.gather(*requests, return_exceptions=True)
+        failures = [answer for answer in answers if isinstance(answer, BaseException)]
+        names: dict[str, str] = {}
+        for guild_id, answer in zip(self._guilds, answers, strict=True):
+            if isinstance(answer, _Widget):
+                names[guild_id] = answer.name
+            elif answer is not None:
+                if guild_id not in self._names or len(failures) == len(answers):
+                    raise answer
+                names[guild_id] = self._names[guild_id]
+        self._names = names
+        return {guild_id: Server(name=name) for guild_id, name in names.items()}
 
     @hookimpl
     async def users(self, server_id: str) -> dict[str, User] | None:
-        """The members who are online; None for other guilds, and while the widget is off."""
+        """Return the members who are online; None for other guilds and while the widget is off."""
         if server_id not in self._guilds:
             return None
         widget = await self._widget(server_id)
         return None if widget is None else _users(widget, self._extra)
 
+    @hookimpl
+    def routes(self) -> Sequence[BaseRoute]:
+        """Serve the invite links: one address stays, the link changes now and then."""
+        return [Route(f"{self._invite_path}/{{guild_id}}", self._invite)]
+
+    async def _invite(self, request: Request) -> Response:
+        """Redirect to the invite link of the guild's last widget, without asking Discord. A client
+        that may not join the server here gets no link."""
+        guild_id = request.path_params["guild_id"]
+        address = "" if request.client is None else request.client.host
+        context, link = self._context, self._invites.get(guild_id)
+        if context is None or link is None:
+            raise HTTPException(404)
+        if not await context.authorize(guild_id, Credentials(), address):
+            raise HTTPException(404)
+        return RedirectResponse(link, 302, {"Cache-Control": "no-store"})
+
     async def _widget(self, guild_id: str) -> _Widget | None:
-        """The widget, or None if it is off; raises if Discord does not say."""
+        """Return the widget, or None if it is off; raises if it cannot be read."""
         context, http = self._context, self._http
         if context is None or http is None:
             return None
@@ -129,11 +174,19 @@ class WidgetProvider:
                 return kept[1]
             if now < self._paused_until:
                 left = self._paused_until - now
-                raise ConnectionError(f"Discord limits how often it is asked, for {left:.0f} s")
+                raise ConnectionError(f"Discord limits the requests, for {left:.0f} s")
             async with context.clock.timeout(TIMEOUT):
                 widget = await self._fetched(http, guild_id, context)
             self._kept[guild_id] = now, widget
+            self._note_invite(guild_id, widget)
             return widget
+
+    def _note_invite(self, guild_id: str, widget: _Widget | None) -> None:
+        link = None if widget is None else widget.instant_invite
+        if link is not None and link.startswith("https://"):
+            self._invites[guild_id] = link
+        else:
+            self._invites.pop(guild_id, None)
 
     async def _fetched(
         self, http: aiohttp.ClientSession, guild_id: str, context: Context
@@ -146,22 +199,24 @@ class WidgetProvider:
                     try:
                         return msgspec.json.decode(body, type=_Widget)
                     except msgspec.DecodeError as error:
-                        raise ConnectionError(f"no widget came from Discord: {error}") from error
-                case 403 | 404:  # off, or no such guild
-                    self._say_off(guild_id, response.status, context)
+                        raise ConnectionError(
+                            f"Discord sent an unreadable widget: {error}"
+                        ) from error
+                case 403 | 404 if _code(body) in (WIDGET_OFF, UNKNOWN_GUILD):
+                    self._report_off(guild_id, _code(body), context)
                     return None
                 case 429:
                     pause = _seconds(response.headers.get("Retry-After", ""))
                     self._paused_until = context.clock.time() + pause
-                    raise ConnectionError("Discord limits how often it is asked")
+                    raise ConnectionError("Discord limits the requests")
             raise ConnectionError(f"Discord answered with status {response.status}")
 
-    def _say_off(self, guild_id: str, status: int, context: Context) -> None:
+    def _report_off(self, guild_id: str, code: int, context: Context) -> None:
         if guild_id in self._off:
             return
         self._off.add(guild_id)
-        if status == NOT_FOUND:
-            context.log.warning("guild %s does not exist, says Discord", guild_id)
+        if code == UNKNOWN_GUILD:
+            context.log.warning("Discord knows no guild %s", guild_id)
             return
         context.log.warning(
             "guild %s has no widget: its owner switches it on at Server Settings → Engagement →"
@@ -170,23 +225,35 @@ class WidgetProvider:
         )
 
 
+class _Refusal(Struct):
+    code: int = 0
+
+
+def _code(body: bytes) -> int:
+    """Return the error code in an answer of Discord, or 0."""
+    try:
+        return msgspec.json.decode(body, type=_Refusal).code
+    except msgspec.DecodeError:
+        return 0
+
+
 def _users(widget: _Widget, keys: frozenset[str]) -> dict[str, User]:
     names = Counter(member.username for member in widget.members)
     users: dict[str, User] = {}
     for member in widget.members:
-        told_apart = member.avatar_url if names[member.username] > 1 else ""
+        distinct = member.avatar_url if names[member.username] > 1 else ""
         status = _STATUSES.get(member.status, "online")
         activity = "" if member.game is None else member.game.name
         texts = {"activity": activity, "avatar": member.avatar_url}
         extra = {key: text for key, text in texts.items() if key in keys and text}
-        users[_uid(member.username, told_apart)] = User(
+        users[_uid(member.username, distinct)] = User(
             username=member.username, status=status, extra=extra or UNSET
         )
     return users
 
 
-def _uid(name: str, told_apart: str) -> str:
-    digest = hashlib.blake2b(f"{name}\n{told_apart}".encode(), digest_size=8)
+def _uid(name: str, distinct: str) -> str:
+    digest = hashlib.blake2b(f"{name}\n{distinct}".encode(), digest_size=8)
     return f"widget-{digest.hexdigest()}"
 
 

@@ -20,8 +20,9 @@ from discord_loopback import TOKEN, Loopback, serving
 
 
 @pytest.fixture
-async def loopback() -> AsyncIterator[Loopback]:
+async def loopback(clock: ManualClock) -> AsyncIterator[Loopback]:
     async with serving() as served:
+        served.time = clock.time
         yield served
 
 

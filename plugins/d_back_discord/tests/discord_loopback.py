@@ -1,13 +1,15 @@
 """A small Discord on the loopback interface: REST and gateway, version 10, JSON, zlib-stream.
 
 It keeps no world: a test gives it the guilds that an IDENTIFY brings, and dispatches what happens
-after that.
+after that. It answers every operation that Discord documents, and closes connections with the
+documented codes.
 """
 
 import asyncio
 import json
+import time
 import zlib
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -18,6 +20,12 @@ from discord_payloads import APPLICATION_ID, BOT_ID, Payload, application, messa
 TOKEN = "MTEw.loopback.token-of-the-bot"
 PRESENCES, MEMBERS, CONTENT = 1 << 8, 1 << 1, 1 << 15
 """Bits of the privileged intents in an IDENTIFY."""
+INTENTS = (1 << 17) - 1 | 1 << 20 | 1 << 21 | 1 << 24 | 1 << 25
+"""All bits that Discord documents."""
+MAX_GUILDS = 2500
+"""Guilds for one connection."""
+MAX_SENT, SENT_WINDOW = 120, 60.0
+"""Messages that one connection takes in so many seconds."""
 LIMITED_FLAGS = {PRESENCES: 1 << 13, MEMBERS: 1 << 15, CONTENT: 1 << 19}
 """The flags of an application that was allowed them."""
 
@@ -31,6 +39,15 @@ class Session:
         self.sent: list[Payload] = []
 
 
+class CloseError(Exception):
+    """The connection is to be closed, with this code."""
+
+    def __init__(self, code: int, reason: str = "") -> None:
+        super().__init__(code, reason)
+        self.code = code
+        self.reason = reason
+
+
 class Wire:
     """One WebSocket of the gateway."""
 
@@ -38,6 +55,7 @@ class Wire:
         self.socket = socket
         self.request = request
         self.session: Session | None = None
+        self.received: deque[float] = deque(maxlen=MAX_SENT)
         self._zlib = zlib.compressobj()
 
     async def send(self, frame: Payload) -> None:
@@ -54,29 +72,48 @@ Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Loopback:
     """Discord, as far as a bot sees it."""
 
+    runner: web.AppRunner
+    port = 0
+    token = TOKEN
+    chunk_size = 1000
+    hold_members = False
+    allowed = PRESENCES | MEMBERS | CONTENT
+    flags: int | None = None
+    """The application's; None: as ``allowed`` says."""
+    identify_closes_with: int | None = None
+    refuse_sessions = 0
+    """So many times an IDENTIFY is answered with INVALID_SESSION."""
+    resumable = True
+    invalid_sessions = False
+    """What INVALID_SESSION says: whether it can be resumed."""
+    timed_out = False
+    """Whether a session is too old to be resumed."""
+    greets = True
+    """Whether a connection gets HELLO."""
+    acknowledges = True
+    """Whether a heartbeat gets its ACK."""
+    open_again = True
+    """Whether ``resume_gateway_url`` takes connections."""
+    recommended_shards = 1
+    gateway_bot = True
+    """Whether there is ``/gateway/bot``."""
+    broken: Answer | None = None
+    """What REST answers to everything."""
+    heartbeats = 0
+    open_to_gateway = True
+    deaf = False
+    """True: the gateway ignores all clients that have identified."""
+
     def __init__(self) -> None:
-        self.port = 0
-        self.token = TOKEN
         self.guilds: list[Payload] = []
         """What an IDENTIFY brings; those with ``unavailable`` do not come."""
         self.members: dict[str, list[Payload]] = {}
         """What a request for the members of a guild brings, where it differs from the guild."""
-        self.chunk_size = 1000
-        self.hold_members = False
         self.refused_requests: list[float] = []
         """For each of the next requests for members: ``retry_after`` of its RATE_LIMITED."""
         self.presences: dict[str, list[Payload]] = {}
         """What comes with the members of a guild that are asked for with presences."""
-        self.allowed = PRESENCES | MEMBERS | CONTENT
-        self.flags: int | None = None
-        """The application's; None: as ``allowed`` says."""
-        self.identify_closes_with: int | None = None
-        self.refuse_sessions = 0
-        """So many times an IDENTIFY is answered with INVALID_SESSION."""
-        self.resumable = True
-        self.recommended_shards = 1
-        self.gateway_bot = True
-        """Whether there is ``/gateway/bot``."""
+        self.time = time.monotonic
         self.start_limit = {
             "total": 1000,
             "remaining": 1000,
@@ -85,21 +122,19 @@ class Loopback:
         }
         self.people: dict[str, tuple[str, str]] = {}
         """OAuth2 tokens → user id and application id."""
+        self.channels: dict[str, Payload] = {}
+        """What ``GET /channels/ID`` knows."""
         self.answers: dict[str, list[Answer]] = defaultdict(list)
-        """For a path: what to answer first, in place of the usual."""
+        """What to answer first at a path, instead of the usual."""
         self.requests: list[tuple[str, str, str]] = []
         """Method, path and Authorization of every request."""
         self.identifies: list[Payload] = []
         self.resumes: list[Payload] = []
-        self.heartbeats = 0
         self.member_requests: list[Payload] = []
         self.said: list[tuple[str, Payload]] = []
         self.wires: list[Wire] = []
         self.sessions: dict[int, Session] = {}
         """The session of each shard."""
-        self.open_to_gateway = True
-        self.deaf = False
-        """Whether the gateway listens to nobody any more who has identified."""
 
     @property
     def api_url(self) -> str:
@@ -110,6 +145,17 @@ class Loopback:
         return f"ws://127.0.0.1:{self.port}/gateway"
 
     # What a test makes happen
+
+    async def listen(self) -> None:
+        """Take connections."""
+        await web.TCPSite(self.runner, "127.0.0.1", self.port).start()
+        self.port = self.runner.addresses[0][1]
+
+    async def vanish(self) -> None:
+        """Refuse connections, of REST too, from now on; cut those that stand."""
+        for site in [*self.runner.sites]:
+            await site.stop()
+        self.cut()
 
     async def dispatch(self, event: str, payload: Payload, session: Session | None = None) -> None:
         """Something happens; who is not connected gets it on a resume. Without a session: in that
@@ -122,7 +168,7 @@ class Loopback:
                 await wire.send(frame)
 
     def _session_of(self, event: str, payload: Payload) -> Session:
-        assert self.sessions, "nobody has identified"
+        assert self.sessions, "no client has identified"
         count = next(iter(self.sessions.values())).shard[1]
         key = "id" if event in {"GUILD_CREATE", "GUILD_UPDATE", "GUILD_DELETE"} else "guild_id"
         return self.sessions[(int(payload.get(key) or 0) >> 22) % count]
@@ -158,6 +204,8 @@ class Loopback:
         path = request.path.removeprefix("/api/v10")
         bearer = request.headers.get("Authorization", "")
         self.requests.append((request.method, path, bearer))
+        if self.broken is not None:
+            return await self.broken(request)
         if self.answers[path]:
             return await self.answers[path].pop(0)(request)
         if bearer.startswith("Bearer "):
@@ -176,11 +224,18 @@ class Loopback:
                     "session_start_limit": self.start_limit,
                 }
             )
-        if path.startswith("/channels/") and request.method == "POST":
-            channel_id, said = path.split("/")[2], await request.json()
+        if path.startswith("/channels/"):
+            return await self._of_channel(path.split("/")[2], request)
+        return _error(404, "404: Not Found")
+
+    async def _of_channel(self, channel_id: str, request: web.Request) -> web.StreamResponse:
+        if request.method == "POST":
+            said = await request.json()
             self.said.append((channel_id, said))
             of_bot = user(BOT_ID, "zone-bot", bot=True)
             return _json(message(of_bot, said["content"], channel_id, guild_id=None))
+        if channel_id in self.channels:
+            return _json(self.channels[channel_id])
         return _error(404, "404: Not Found")
 
     def _of_person(self, path: str, token: str) -> web.StreamResponse:
@@ -208,64 +263,91 @@ class Loopback:
     # The gateway
 
     async def gateway(self, request: web.Request) -> web.StreamResponse:
-        if not self.open_to_gateway:
+        again = request.path.endswith("/again")
+        if not self.open_to_gateway or (again and not self.open_again):
             return _error(503, "no gateway")
-        asked = dict(request.query)
-        assert asked == {"v": "10", "encoding": "json", "compress": "zlib-stream"}, asked
         socket = web.WebSocketResponse(max_msg_size=0)
         await socket.prepare(request)
         wire = Wire(socket, request)
         self.wires.append(wire)
         try:
-            hello = {"heartbeat_interval": 41250, "_trace": ["[]"]}
-            await wire.send({"op": 10, "t": None, "s": None, "d": hello})
+            await self._greet(wire)
             async for frame in socket:
                 if frame.type is WSMsgType.TEXT:
-                    await self._receive(wire, json.loads(frame.data))
+                    await self._receive(wire, frame.data)
                 if self.deaf and wire.session is not None:
                     await asyncio.Event().wait()
+        except CloseError as refused:
+            await socket.close(code=refused.code, message=refused.reason.encode())
         except ConnectionResetError:
             pass
         finally:
             self.wires.remove(wire)
         return socket
 
-    async def _receive(self, wire: Wire, frame: Payload) -> None:
-        match frame["op"]:
+    async def _greet(self, wire: Wire) -> None:
+        if wire.request.query.get("v") != "10":
+            raise CloseError(4012, "Invalid API version.")
+        if self.greets:
+            hello = {"heartbeat_interval": 41250, "_trace": ["[]"]}
+            await wire.send({"op": 10, "t": None, "s": None, "d": hello})
+
+    async def _receive(self, wire: Wire, text: str) -> None:
+        now = self.time()
+        if len(wire.received) == MAX_SENT and now < wire.received[0] + SENT_WINDOW:
+            raise CloseError(4008, "Rate limited.")
+        wire.received.append(now)
+        try:
+            frame = json.loads(text)
+            operation, fields = frame["op"], frame["d"]
+        except (ValueError, LookupError, TypeError) as error:
+            raise CloseError(4002, "Error while decoding payload.") from error
+        await self._take(wire, operation, fields)
+
+    async def _take(self, wire: Wire, operation: int, fields: Any) -> None:  # noqa: ANN401  any JSON
+        match operation:
             case 1:
                 self.heartbeats += 1
-                await wire.send({"op": 11, "t": None, "s": None, "d": None})
-            case 2:
-                await self._identify(wire, frame["d"])
-            case 6:
-                await self._resume(wire, frame["d"])
+                if self.acknowledges:
+                    await wire.send({"op": 11, "t": None, "s": None, "d": None})
+            case 2 if wire.session is None:
+                await self._identify(wire, fields)
+            case 6 if wire.session is None:
+                await self._resume(wire, fields)
+            case 2 | 6:
+                raise CloseError(4005, "Already authenticated.")
+            case 3 | 4 | 8 | 31 | 43 if wire.session is None:
+                raise CloseError(4003, "Not authenticated.")
+            case 3 | 4 | 31 | 43:  # presence, voice state, soundboard, channel info: not kept
+                pass
             case 8:
-                self.member_requests.append(frame["d"])
-                if self.refused_requests:
-                    await self._refuse_request(frame["d"])
-                elif not self.hold_members:
-                    await self._send_members(wire, frame["d"])
+                await self._request_members(wire, fields)
+            case _:
+                raise CloseError(4001, "Unknown opcode.")
 
     async def _identify(self, wire: Wire, asked: Payload) -> None:
         self.identifies.append(asked)
         if asked["token"] != self.token:
-            await wire.socket.close(code=4004, message=b"Authentication failed.")
-            return
+            raise CloseError(4004, "Authentication failed.")
+        if asked["intents"] & ~INTENTS:
+            raise CloseError(4013, "Invalid intent(s).")
         privileged = asked["intents"] & (PRESENCES | MEMBERS | CONTENT)
         if privileged & ~self.allowed:
-            await wire.socket.close(code=4014, message=b"Disallowed intent(s).")
-            return
+            raise CloseError(4014, "Disallowed intent(s).")
         if self.identify_closes_with is not None:
-            await wire.socket.close(code=self.identify_closes_with)
-            return
+            raise CloseError(self.identify_closes_with)
         if self.refuse_sessions:
             self.refuse_sessions -= 1
-            await wire.send({"op": 9, "t": None, "s": None, "d": False})
+            await self._invalidate(wire)
             return
         shard, count = asked.get("shard", (0, 1))
+        if not 0 <= shard < count:
+            raise CloseError(4010, "Invalid shard.")
+        guilds = [each for each in self.guilds if (int(each["id"]) >> 22) % count == shard]
+        if len(guilds) > MAX_GUILDS:
+            raise CloseError(4011, "Sharding required.")
         session = Session(f"session-{len(self.identifies)}", (shard, count))
         self.sessions[shard] = wire.session = session
-        guilds = [each for each in self.guilds if (int(each["id"]) >> 22) % count == shard]
         await self.dispatch("READY", self._ready(session, guilds), session)
         for guild in guilds:
             if not guild.get("unavailable"):
@@ -293,18 +375,32 @@ class Loopback:
         self.resumes.append(asked | {"path": wire.request.path})
         known = {each.id: each for each in self.sessions.values()}
         session = known.get(asked["session_id"])
+        if self.timed_out:
+            raise CloseError(4009, "Session timed out.")
         if not self.resumable or session is None:
-            await wire.send({"op": 9, "t": None, "s": None, "d": False})
+            await self._invalidate(wire)
             return
+        if asked["seq"] > len(session.sent):
+            raise CloseError(4007, "Invalid seq.")
         wire.session = session
         for frame in session.sent[asked["seq"] :]:
             await wire.send(frame)
         await self.dispatch("RESUMED", {"_trace": ["[]"]}, session)
 
+    async def _invalidate(self, wire: Wire) -> None:
+        await wire.send({"op": 9, "t": None, "s": None, "d": self.invalid_sessions})
+
     def _presences(self, asked: Payload, chunk: list[Payload]) -> list[Payload]:
         ids = {member["user"]["id"] for member in chunk}
         presences = self.presences.get(asked["guild_id"], []) if asked["presences"] else []
         return [each for each in presences if each["user"]["id"] in ids]
+
+    async def _request_members(self, wire: Wire, asked: Payload) -> None:
+        self.member_requests.append(asked)
+        if self.refused_requests:
+            await self._refuse_request(asked)
+        elif not self.hold_members:
+            await self._send_members(wire, asked)
 
     async def _refuse_request(self, asked: Payload) -> None:
         meta = {"guild_id": asked["guild_id"], "nonce": asked["nonce"]}
@@ -342,16 +438,14 @@ async def serving() -> AsyncIterator[Loopback]:
     app.router.add_get("/gateway", loopback.gateway)
     app.router.add_get("/gateway/again", loopback.gateway)
     app.router.add_route("*", "/api/v10/{path:.*}", loopback.rest)
-    runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    loopback.port = runner.addresses[0][1]
+    loopback.runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
+    await loopback.runner.setup()
+    await loopback.listen()
     try:
         yield loopback
     finally:
         loopback.cut()
-        await runner.cleanup()
+        await loopback.runner.cleanup()
 
 
 def limited(retry_after: float) -> Answer:
@@ -361,6 +455,16 @@ def limited(retry_after: float) -> Answer:
         body = {"message": "You are being rate limited.", "retry_after": retry_after}
         headers = {"Retry-After": str(retry_after), "Via": "1.1 google"}
         return _json(body | {"global": False}, status=429, headers=headers)
+
+    return answer
+
+
+def held(until: asyncio.Event, body: Payload) -> Answer:
+    """That answer, once the event is set."""
+
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        await until.wait()
+        return _json(body)
 
     return answer
 

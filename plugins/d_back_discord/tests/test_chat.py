@@ -1,4 +1,4 @@
-"""Which messages pass, and what of them."""
+"""Which messages pass, and which part of them."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -187,13 +187,13 @@ async def test_ignore_channels(spoken: Any, named: str) -> None:  # noqa: ANN401
 
 
 async def test_activity(spoken: Any) -> None:  # noqa: ANN401
-    """With ``activity`` it is told that somebody speaks, and not what."""
+    """With ``activity`` only the fact that a member writes passes."""
     said = say.message(ADA, "a secret", GENERAL)
     assert await spoken(said, chat="activity") == [("…", GENERAL, "general")]
 
 
 async def test_activity_without_content(spoken: Any) -> None:  # noqa: ANN401
-    """Without the intent Discord sends no content; that somebody speaks is told all the same."""
+    """Without the intent Discord sends no content, and the fact that a member writes passes."""
     assert await spoken(say.message(ADA, "", GENERAL), chat="activity") == [
         ("…", GENERAL, "general")
     ]
@@ -247,7 +247,7 @@ async def test_hidden_author(spoken: Any) -> None:  # noqa: ANN401
 
 
 async def test_message_before_the_guild_is_whole(begin: Begin, loopback: Loopback) -> None:
-    """Chat of a guild whose users cannot be said yet does not pass."""
+    """Chat of a guild whose users are not known yet does not pass."""
     loopback.guilds = [club(member_count=300)]
     loopback.hold_members = True
     core = await begin()
@@ -321,22 +321,6 @@ async def test_age_restricted_guild(spoken: Any, level: int, *, passes: bool) ->
     assert bool(heard) == passes
 
 
-async def test_unknown_channel(
-    begin: Begin, loopback: Loopback, caplog: pytest.LogCaptureFixture
-) -> None:
-    """A message in a thread that was never announced does not pass; it is counted, and the first
-    one logged."""
-    loopback.guilds = [club()]
-    core = await begin()
-    await core.whole()
-    for number in (1, 2):
-        unknown = say.message(ADA, "hi", say.snowflake(404), message_id=number)
-        await core.happen("MESSAGE_CREATE", unknown)
-    assert await core.heard() == []
-    assert core.gauges["messages in unknown channels"] == 2
-    assert caplog.text.count("has not announced the channel") == 1
-
-
 @pytest.mark.parametrize(
     ("options", "passes"),
     [
@@ -348,7 +332,7 @@ async def test_unknown_channel(
     ],
 )
 async def test_words_of_bots(spoken: Any, options: dict[str, bool], *, passes: bool) -> None:  # noqa: ANN401
-    """What bots say passes only with an option, and only if they are shown."""
+    """Chat of bots passes only with an option, and only if they are shown."""
     assert bool(await spoken(say.message(ROBOT, "beep", GENERAL), **options)) == passes
 
 

@@ -89,13 +89,13 @@ def test_no_token(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_audit(typed: Typed, elsewhere: Loopback) -> None:
-    """Everything that an anonymous visitor would see is told, and how much they would not."""
+    """It prints what an anonymous visitor would see, and how many channels they would not."""
     elsewhere.guilds = [club()]
     assert typed("audit").output.splitlines() == [
         f"D-World (dworld, {say.GUILD_ID})",
         "  members: 5 of 5 with name, status and role colour",
-        "  chat: what is said in #general, #lounge, #ideas",
-        "  channels that are not heard: 3",
+        "  chat: messages in #general, #lounge, #ideas",
+        "  channels whose chat does not pass: 3",
     ]
 
 
@@ -104,13 +104,14 @@ def test_audit_of_rules(typed: Typed, elsewhere: Loopback) -> None:
     hidden = say.member(2, "bob", roles=(QUIET,))
     members = [say.member(1, "ada"), hidden]
     elsewhere.guilds = [club(members=members, member_count=2)]
-    options = f'opt_out_role = "quiet"\nchat = "activity"\nlisten_channels = ["{SECRET}"]'
+    options = f'opt_out_role = "quiet"\nchat = "activity"\nextra = ["avatar", "bot"]\nlisten_channels = ["{SECRET}"]'
     assert typed("audit", options=options).output.splitlines() == [
         f"D-World (dworld, {say.GUILD_ID})",
         "  members: 1 of 2 with name, status and role colour",
-        "  chat: that somebody speaks in #secret",
-        "  channels that are not heard: 5",
-        "  #secret is not for everyone: heard because of listen_channels",
+        "  extra texts of members, if gateway.extra names them: avatar, bot",
+        "  chat: only that a member writes, in #secret",
+        "  channels whose chat does not pass: 5",
+        "  #secret is not for everyone: it passes because of listen_channels",
     ]
 
 
@@ -126,7 +127,7 @@ def test_audit_in_time(typed: Typed, elsewhere: Loopback) -> None:
     result = typed("audit", "--patience", "0.5", options='chat = "off"')
     assert result.output.splitlines() == [
         f"D-World (dworld, {say.GUILD_ID})",
-        "  members: nobody; the guild is unavailable or has not come yet",
+        "  members: unknown; the guild is unavailable or has not come yet",
         "  chat: none",
     ]
 

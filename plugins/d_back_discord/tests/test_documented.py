@@ -53,7 +53,7 @@ def test_configurations(block: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.fixture
 async def bot(loopback: Loopback, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[commands.Bot]:
-    """A bot of somebody's; where Discord is is theirs to say."""
+    """A bot of another author, which connects to the loopback."""
     monkeypatch.setattr(Route, "BASE", loopback.api_url)
     monkeypatch.setattr(DiscordWebSocket, "DEFAULT_GATEWAY", URL(loopback.gateway_url))
     monkeypatch.setattr(sys, "path", [str(EXAMPLES), *sys.path])

@@ -1,4 +1,4 @@
-"""Inside of a bot that somebody else runs."""
+"""Inside a bot that the embedding program runs."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,6 +17,7 @@ from yarl import URL
 
 from d_back_core import ConfigError, Message, User, UserChanged
 from d_back_discord import DiscordConfig, DiscordProvider
+from d_back_discord.embedded import Embedded
 from d_back_testing import ManualClock
 
 Bot: TypeAlias = commands.Bot | commands.AutoShardedBot
@@ -37,7 +38,7 @@ class OwnersShards(commands.AutoShardedBot):
 def bot(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, loopback: Loopback
 ) -> Bot:
-    """A bot as its own author would write it. It is theirs to say where Discord is."""
+    """A bot as its own author would write it, which connects to the loopback."""
     monkeypatch.setattr(Route, "BASE", loopback.api_url)
     monkeypatch.setattr(DiscordWebSocket, "DEFAULT_GATEWAY", URL(loopback.gateway_url))
     intents = discord.Intents.default()
@@ -70,7 +71,7 @@ async def core(bot: Bot, clock: ManualClock, loopback: Loopback) -> AsyncIterato
 
 
 async def test_before_the_bot(core: Core, bot: Bot, run: Run) -> None:
-    """A provider that starts before its bot says nothing until the bot is there."""
+    """A provider that starts before its bot answers None until the bot is there."""
     await core.start()
     assert await core.provider.servers() is None
     await run(bot)
@@ -121,6 +122,54 @@ async def test_bot_that_asks_for_members(
     assert "unavailable" not in caplog.text
 
 
+async def test_members_asked_for_too_soon(
+    core: Core, bot: Bot, run: Run, loopback: Loopback, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The bot's RATE_LIMITED, which discord.py drops, is taken in: members are asked for again
+    when Discord says."""
+    bot._connection._chunk_guilds = False  # noqa: SLF001  as its author's option says
+    loopback.guilds, loopback.refused_requests = [club(member_count=300)], [17.0]
+    await core.start()
+    await run(bot)
+    await until(lambda: "asked too soon (RATE_LIMITED); asking again in 17 s" in caplog.text)
+    await core.clock.advance(16)
+    assert len(loopback.member_requests) == 1
+    await core.clock.advance(1)
+    assert len(await core.whole()) == 5
+    assert len(loopback.member_requests) == 2
+
+
+async def test_refusals_without_parsers(
+    core: Core, bot: Bot, run: Run, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where discord.py has no such table, a refused request counts as lost, and is sent again."""
+    bot._connection._chunk_guilds = False  # noqa: SLF001  as its author's option says
+    monkeypatch.setattr(Embedded, "_parsers", lambda _self: {})
+    loopback.guilds, loopback.refused_requests = [club(member_count=300)], [17.0]
+    await core.start()
+    await run(bot)
+    await core.wait(lambda: len(loopback.member_requests) == 2)
+    assert len(await core.whole()) == 5
+
+
+async def test_request_of_the_bot_is_lost(
+    core: Core, bot: Bot, run: Run, loopback: Loopback
+) -> None:
+    """A request of the bot itself that is never answered does not stand in the way of our own:
+    discord.py would wait for it without end."""
+    bot._connection._chunk_guilds = False  # noqa: SLF001  as its author's option says
+    loopback.guilds, loopback.hold_members = [club(member_count=300)], True
+    await run(bot)
+    await until(bot.is_ready)
+    asked = asyncio.create_task(bot.guilds[0].chunk())
+    await until(lambda: loopback.member_requests)
+    loopback.hold_members = False
+    await core.start()
+    await core.wait(lambda: len(loopback.member_requests) == 2)
+    assert len(await core.whole()) == 5
+    asked.cancel()
+
+
 async def test_events(core: Core, bot: Bot, run: Run) -> None:
     """Presence and chat of the bot's guilds go out; the bot's own handlers are left alone."""
     heard: list[str] = []
@@ -146,7 +195,9 @@ async def test_stop(core: Core, bot: Bot, run: Run) -> None:
     await core.start()
     await run(bot)
     await core.whole()
+    assert "RATE_LIMITED" in bot._connection.parsers  # noqa: SLF001  that it is taken away
     await core.stop()
+    assert "RATE_LIMITED" not in bot._connection.parsers  # noqa: SLF001
     after = {name: len(each) for name, each in bot.extra_events.items() if each}
     assert after == {name: count for name, count in before.items() if count}
     assert not bot.is_closed()

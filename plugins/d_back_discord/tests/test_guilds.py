@@ -53,7 +53,7 @@ async def test_no_guild(begin: Begin) -> None:
 
 async def test_start_does_not_wait(begin: Begin, loopback: Loopback) -> None:
     """The start is over while the members of a large guild are still on their way; the server is
-    known, its users cannot be said."""
+    known, its users are not known."""
     loopback.guilds = [say.guild(members=crowd(10), member_count=LARGE)]
     loopback.members[say.GUILD_ID] = crowd()
     loopback.hold_members = True
@@ -178,7 +178,7 @@ async def test_guild_renamed(begin: Begin, loopback: Loopback) -> None:
 async def test_guild_unavailable(
     begin: Begin, loopback: Loopback, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """While Discord says that a guild is unavailable its users cannot be said, the server stays
+    """While a guild is unavailable its users are not known, the server stays
     in the list, and the operator is told in one line."""
     loopback.guilds = [club()]
     core = await begin()
@@ -189,7 +189,7 @@ async def test_guild_unavailable(
     assert await core.provider.users(say.GUILD_ID) is None
     assert list(await core.provider.servers() or {}) == [say.GUILD_ID]
     lines = [line for line in caplog.messages if "unavailable" in line]
-    assert lines == ["guild 'D-World' is unavailable, says Discord"]
+    assert lines == ["guild 'D-World' is unavailable on Discord's side"]
 
 
 async def test_guild_back(begin: Begin, loopback: Loopback) -> None:

@@ -5,15 +5,22 @@ from collections.abc import Awaitable, Callable
 
 import discord_payloads as say
 import pytest
+from aiohttp import web
 from discord_core import Begin, Core, Prepare, until
-from discord_loopback import Loopback
+from discord_loopback import Loopback, failing, limited
 from discord_worlds import club
 
 from d_back_discord.identify_budget import DAY, IdentifyBudget, StartLimit
-from d_back_discord.waits import Waits
+from d_back_discord.waits import Waits, growing
 
 STEP = 60.0
 Failure = Callable[[Loopback], Awaitable[None]]
+
+
+async def close_4004(loopback: Loopback) -> None:
+    """Refuse the token from now on, at the gateway only."""
+    loopback.identify_closes_with, loopback.resumable = 4004, False
+    loopback.cut()
 
 
 async def close_4011(loopback: Loopback) -> None:
@@ -60,7 +67,71 @@ async def no_members(loopback: Loopback) -> None:
     loopback.cut()
 
 
-FAILURES = [close_4011, close_4014, close_4000, invalid_session, bad_guild, bad_event, no_members]
+async def resumable_session(loopback: Loopback) -> None:
+    """Call every session resumable, and resume none."""
+    loopback.invalid_sessions = True
+    await invalid_session(loopback)
+
+
+async def no_hello(loopback: Loopback) -> None:
+    """Take connections, and send no HELLO."""
+    loopback.greets = False
+    loopback.cut()
+
+
+async def no_session(loopback: Loopback) -> None:
+    """Take every IDENTIFY, and never answer it."""
+    loopback.deaf, loopback.refuse_sessions, loopback.resumable = True, 1, False
+    loopback.cut()
+
+
+async def refused_connections(loopback: Loopback) -> None:
+    """Refuse connections, those of REST too, once the session is over."""
+    await loopback.drop(4009)
+    await loopback.vanish()
+
+
+async def limited_rest(loopback: Loopback) -> None:
+    """Answer REST with 429, and end every session."""
+    loopback.broken = limited(600)
+    await invalid_session(loopback)
+
+
+async def page_of_cloudflare(loopback: Loopback) -> None:
+    """Answer REST with a page that bans the address for a while, and end every session."""
+    page = "<!DOCTYPE html>\n<html><head><title>Access denied</title></head></html>"
+    headers = {"Content-Type": "text/html", "Retry-After": "300"}
+
+    async def banned(_request: web.Request) -> web.StreamResponse:
+        return web.Response(status=429, text=page, headers=headers)
+
+    loopback.broken = banned
+    await invalid_session(loopback)
+
+
+async def broken_rest(loopback: Loopback) -> None:
+    """Answer REST with an error, and end every session."""
+    loopback.broken = failing(501)  # discord.py itself waits after a 500
+    await invalid_session(loopback)
+
+
+FAILURES = [
+    close_4000,
+    close_4004,
+    close_4011,
+    close_4014,
+    invalid_session,
+    resumable_session,
+    bad_guild,
+    bad_event,
+    no_members,
+    no_hello,
+    no_session,
+    refused_connections,
+    limited_rest,
+    page_of_cloudflare,
+    broken_rest,
+]
 
 
 @pytest.mark.parametrize("fail", FAILURES, ids=[each.__name__ for each in FAILURES])
@@ -73,10 +144,7 @@ async def test_day_of_failures(begin: Begin, loopback: Loopback, fail: Failure) 
     await pass_day(core)
     assert 1 <= len(loopback.identifies) <= 100
     assert core.gauges["identifies in 24 h"] <= 100
-    loopback.identify_closes_with, loopback.refuse_sessions = None, 0
-    loopback.guilds, loopback.hold_members = [club()], False
-    loopback.resumable = False
-    loopback.cut()
+    await recover(loopback)
     await core.wait(lambda: any(wire.session is not None for wire in loopback.wires), STEP)
 
 
@@ -151,6 +219,11 @@ def test_waits_grow() -> None:
     assert 80 <= budget.wait(0, now + 3610) <= 100
 
 
+def test_waits_stay_bounded() -> None:
+    """The wait after a day of attempts is the longest one."""
+    assert 60 <= growing(1.0, 60.0, 100_000) <= 75
+
+
 def steps(count: int) -> list[float]:
     return [min(5 * 2.0**number, 1200) for number in range(count)]
 
@@ -173,6 +246,18 @@ def test_concurrency() -> None:
     budget.limit(StartLimit(max_concurrency=2), 4, 0.0)
     budget.spend(0, 0.0)
     assert [budget.wait(shard, 0.0) for shard in (1, 2, 3)] == [0.0, 5.0, 0.0]
+
+
+async def recover(loopback: Loopback) -> None:
+    """Be well again, with a new session."""
+    loopback.identify_closes_with, loopback.refuse_sessions = None, 0
+    loopback.guilds, loopback.hold_members = [club()], False
+    loopback.resumable = loopback.invalid_sessions = loopback.deaf = False
+    loopback.greets = True
+    loopback.broken = None
+    if not loopback.runner.sites:
+        await loopback.listen()
+    loopback.cut()
 
 
 async def pass_day(core: Core) -> None:

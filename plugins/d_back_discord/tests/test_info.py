@@ -93,11 +93,11 @@ async def test_not_allowed_to_speak(
     core = await begin(**OPTIONS)
     await core.whole()
     await said(core)
-    await until(lambda: "the info command cannot be answered: 403" in caplog.text)
+    await until(lambda: "cannot answer the info command: 403" in caplog.text)
 
 
 async def test_needs_content_without_chat(begin: Begin, loopback: Loopback) -> None:
-    """To be heard, the command needs the content of messages also where chat is off."""
+    """The command needs the content of messages also if chat is off."""
     loopback.guilds = [club()]
     await begin(chat="off", **OPTIONS)
     assert loopback.identifies[-1]["intents"] & (1 << 15)

@@ -51,7 +51,7 @@ async def test_asked_too_soon(
     begin: Begin, loopback: Loopback, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A request that is answered with RATE_LIMITED is sent again when Discord says, in the same
-    session; until then the users cannot be said."""
+    session; until then the users are not known."""
     loopback.refused_requests = [17.0, 4.0]
     core = await asked(begin, loopback)
     await until(lambda: "RATE_LIMITED" in caplog.text)

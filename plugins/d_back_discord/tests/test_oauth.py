@@ -167,7 +167,7 @@ async def test_rate_limit(
     core = await served()
     loopback.answers["/oauth2/@me"] = [limited(20)]
     assert await asked(core) is False
-    assert "a login is refused: Discord limits how often it is asked" in caplog.text
+    assert "a login is refused: Discord limits the requests" in caplog.text
     assert await asked(core) is False
     assert len(questions(loopback)) == 1
     await core.clock.advance(20)
@@ -255,7 +255,7 @@ async def test_r25_role_lost(served: Any, how: str) -> None:  # noqa: ANN401
 
 
 async def test_r25_members_unknown(served: Any) -> None:  # noqa: ANN401
-    """R25 While the guild is unavailable, whether the access may go on cannot be said."""
+    """R25 While the guild is unavailable, the access is neither confirmed nor ended."""
     core = await served()
     await core.happen("GUILD_DELETE", {"id": say.GUILD_ID, "unavailable": True})
     await until(lambda: core.events)

@@ -29,7 +29,7 @@ def test_token_of_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_shape_of_a_token(token: str) -> None:
     """A client secret or a public key in the place of Discord's token is an error at once, which
     does not print it; another server has other tokens."""
-    with pytest.raises(ConfigError, match="is not a bot's token") as told:
+    with pytest.raises(ConfigError, match="is not the token of a bot") as told:
         DiscordProvider(DiscordConfig(token=Secret(token)))
     assert token not in str(told.value)
     api, gateway = "http://x.example/api/v10", "ws://x.example/"
@@ -43,7 +43,10 @@ def test_shape_of_a_token(token: str) -> None:
         ({"chanel": 1}, "chanel"),
         ({"info_command": "!zone"}, "only together"),
         ({"info_command": " ", "info_url": "https://x.example"}, "not blank"),
-        ({"info_command": "!zone", "info_url": "x.example"}, "info_url 'x.example': is no URL"),
+        (
+            {"info_command": "!zone", "info_url": "x.example"},
+            "info_url 'x.example': expected a URL",
+        ),
         ({"api_url": "https://x.example/api/v10"}, "api_url and gateway_url: only together"),
         ({"api_url": "https://x.example", "gateway_url": "https://x.example"}, "gateway_url"),
         ({"guilds": [123]}, "guilds"),

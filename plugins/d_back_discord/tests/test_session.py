@@ -1,4 +1,4 @@
-"""Login, the gateway's sessions, and what the operator is told when they end."""
+"""Login, the gateway's sessions, and what the operator reads when they end."""
 
 import asyncio
 import gc
@@ -8,12 +8,15 @@ import threading
 import discord_payloads as say
 import pytest
 from aiohttp import web
-from discord_core import Begin, Prepare, until
+from discord_core import Begin, Core, Prepare, until
 from discord_loopback import CONTENT, MEMBERS, PRESENCES, Loopback, failing, limited
 from discord_worlds import BOB, EVE, club
 
 from d_back_core import ConfigError, Secret, User, UserChanged
+from d_back_discord import gateway
+from d_back_discord.client import OwnClient
 
+FRAMES = 50
 SILENT = (logging.INFO, "d_back.providers.discord")
 
 
@@ -90,7 +93,9 @@ async def test_content_is_not_needed(begin: Begin, loopback: Loopback) -> None:
     await core.whole()
 
 
-@pytest.mark.parametrize(("code", "text"), [(4011, "sharding required"), (4013, "4013")])
+@pytest.mark.parametrize(
+    ("code", "text"), [(4010, "4010"), (4011, "sharding required"), (4012, "4012"), (4013, "4013")]
+)
 async def test_gateway_refuses(prepare: Prepare, loopback: Loopback, code: int, text: str) -> None:
     """What else the gateway refuses for good is said in one line."""
     loopback.identify_closes_with = code
@@ -139,7 +144,7 @@ async def test_page_of_cloudflare(prepare: Prepare, loopback: Loopback) -> None:
     assert len(str(told.value)) < 120
     await core.stop()
     await core.clock.advance(1700)
-    with pytest.raises(ConnectionError, match=r"limits how often .* in 100 s"):
+    with pytest.raises(ConnectionError, match=r"limits the requests.* in 100 s"):
         await core.start()
     assert len(loopback.requests) == 1
     await core.stop()
@@ -152,7 +157,7 @@ async def test_long_rate_limit_at_login(prepare: Prepare, loopback: Loopback) ->
     """A limit that is too long to be waited for in a start is waited for by the next ones."""
     loopback.answers["/users/@me"] = [limited(600)]
     core = prepare()
-    with pytest.raises(ConnectionError, match="Discord limits how often it is asked"):
+    with pytest.raises(ConnectionError, match="Discord limits the requests"):
         await core.start()
     await core.stop()
     with pytest.raises(ConnectionError, match="the next login is possible in 600 s"):
@@ -287,7 +292,7 @@ async def test_nonsense_of_the_gateway(begin: Begin, loopback: Loopback) -> None
     await core.whole()
     await loopback.send(10, {"interval": "soon"})
     await core.wait(lambda: core.recovered)
-    assert any("Discord sends something unreadable: KeyError" in each for each in core.degraded)
+    assert any("Discord sends an unreadable frame: KeyError" in each for each in core.degraded)
     await core.whole()
 
 
@@ -313,7 +318,7 @@ async def test_close_codes_that_are_resumed(begin: Begin, loopback: Loopback, co
     assert len(loopback.identifies) == 1
 
 
-@pytest.mark.parametrize("code", [4003, 4007, 4009])
+@pytest.mark.parametrize("code", [4003, 4006, 4007, 4009])
 async def test_close_codes_that_end_the_session(
     begin: Begin, loopback: Loopback, code: int
 ) -> None:
@@ -325,6 +330,129 @@ async def test_close_codes_that_end_the_session(
     await core.wait(lambda: core.recovered)
     assert len(loopback.identifies) == 2
     assert loopback.resumes == []
+
+
+async def test_r19_frames_that_are_here_already(
+    begin: Begin, loopback: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R19 Other tasks run while frames are taken that have come together."""
+    taken = asyncio.Event()
+    turns: list[int] = []
+    take = OwnClient.take
+
+    def counted(client: OwnClient, event: str, fields: object, shard: int) -> None:
+        turns.append(turn)
+        take(client, event, fields, shard)
+        if len(turns) == FRAMES:
+            taken.set()
+
+    loopback.guilds = [club()]
+    core = await begin()
+    await core.whole()
+    monkeypatch.setattr(gateway, "MAX_BUSY", 0.0)
+    monkeypatch.setattr(OwnClient, "take", counted)
+    turn = 0
+    async with asyncio.TaskGroup() as group:
+        for number in range(FRAMES):
+            status = ("dnd", "idle")[number % 2]
+            group.create_task(
+                core.happen("PRESENCE_UPDATE", say.presence(2, status, say.GUILD_ID))
+            )
+    while not taken.is_set():
+        turn += 1
+        await asyncio.sleep(0)
+    assert len(set(turns)) == FRAMES
+
+
+async def test_session_is_too_old(begin: Begin, loopback: Loopback) -> None:
+    """A session that has timed out (4009, as the answer to RESUME) is followed by a new one."""
+    loopback.guilds, loopback.timed_out = [club()], True
+    core = await begin()
+    await core.whole()
+    loopback.cut()
+    await core.wait(lambda: core.recovered)
+    assert len(loopback.resumes) == 1
+    assert len(loopback.identifies) == 2
+
+
+async def test_sequence_that_never_was(begin: Begin, loopback: Loopback) -> None:
+    """So is one of which Discord does not know the last number any more (4007)."""
+    loopback.guilds = [club()]
+    core = await begin()
+    await core.whole()
+    loopback.sessions[0].sent.clear()
+    loopback.cut()
+    await core.wait(lambda: core.recovered)
+    assert len(loopback.resumes) == 1
+    assert len(loopback.identifies) == 2
+
+
+async def test_invalid_session_that_can_be_resumed(begin: Begin, loopback: Loopback) -> None:
+    """INVALID_SESSION with ``true`` is followed by a RESUME, and costs no IDENTIFY."""
+    loopback.guilds = [club()]
+    core = await begin()
+    await core.whole()
+    await loopback.send(9, payload=True)
+    await core.wait(lambda: loopback.resumes)
+    assert await core.heard() == []
+    assert len(loopback.identifies) == 1
+
+
+async def test_resume_that_is_never_taken(begin: Begin, loopback: Loopback) -> None:
+    """A session that Discord calls resumable and does not resume is given up after five
+    attempts."""
+    loopback.guilds, loopback.invalid_sessions, loopback.resumable = [club()], True, False
+    core = await begin()
+    await core.whole()
+    loopback.cut()
+    await core.wait(lambda: core.recovered)
+    assert len(loopback.resumes) == 5
+    assert len(loopback.identifies) == 2
+
+
+async def test_resume_address_is_gone(begin: Begin, loopback: Loopback) -> None:
+    """Where the address to resume at takes no connection, the usual one is tried after a while,
+    and the session goes on."""
+    loopback.guilds, loopback.open_again = [club()], False
+    core = await begin()
+    await core.whole()
+    loopback.cut()
+    await core.wait(lambda: loopback.resumes)
+    assert [resume["path"] for resume in loopback.resumes] == ["/gateway"]
+    assert await core.heard() == []
+    assert len(loopback.identifies) == 1
+
+
+async def test_no_hello(prepare: Prepare, loopback: Loopback) -> None:
+    """A gateway that takes the connection and sends no HELLO gets no IDENTIFY, and the start fails
+    after half a minute."""
+    loopback.greets = False
+    core = prepare()
+    starting = core.starting()
+    await core.wait(starting.done)
+    assert isinstance(starting.exception(), ConnectionError)
+    assert loopback.identifies == []
+
+
+async def next_heartbeat(core: Core) -> None:
+    before = core.loopback.heartbeats
+    await core.wait(lambda: core.loopback.heartbeats > before)
+
+
+async def test_acks_do_not_come(begin: Begin, loopback: Loopback) -> None:
+    """A connection on which events come and no ACK is given up after three heartbeats, and
+    resumed."""
+    loopback.guilds, loopback.acknowledges = [club()], False
+    core = await begin()
+    await core.whole()
+    for _ in range(3):
+        await next_heartbeat(core)
+        assert loopback.resumes == []
+        await core.heard()
+    loopback.acknowledges = True
+    await core.wait(lambda: loopback.resumes)
+    assert await core.heard() == []
+    assert len(loopback.identifies) == 1
 
 
 async def test_no_heartbeat_is_answered(begin: Begin, loopback: Loopback) -> None:
@@ -363,19 +491,31 @@ async def test_other_logs_stay(
     assert "Traceback" in caplog.text
 
 
-@pytest.mark.parametrize("code", [4004, 4014])
+REFUSED = {
+    4004: "Discord refuses it",
+    4010: "refuses the shard",
+    4011: "sharding required",
+    4012: "refuses the version of its protocol",
+    4013: "refuses the intents",
+    4014: "switched off",
+}
+
+
+@pytest.mark.parametrize("code", REFUSED)
 async def test_refused_later(begin: Begin, loopback: Loopback, code: int) -> None:
-    """A bot whose token or intents are taken away while it runs says so, keeps what it knows,
-    and tries again after a while."""
+    """A bot that Discord refuses while it runs says why, keeps what it knows, and tries again
+    after a while: not even once in five minutes."""
     loopback.guilds = [club()]
     core = await begin()
     before = await core.whole()
     loopback.resumable = False
     loopback.identify_closes_with = code
     loopback.cut()
-    text = {4004: "Discord refuses it", 4014: "switched off"}[code]
-    await core.wait(lambda: any(text in reason for reason in core.degraded))
+    await core.wait(lambda: any(REFUSED[code] in reason for reason in core.degraded))
     assert await core.users() == before
+    for _ in range(60):
+        await core.clock.advance(60)
+    assert 2 <= len(loopback.identifies) <= 12
     loopback.identify_closes_with = None
     await core.wait(lambda: core.recovered)
     assert await core.whole() == before

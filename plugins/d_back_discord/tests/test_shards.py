@@ -73,7 +73,7 @@ async def test_events_of_every_shard(core: Core) -> None:
 
 
 async def test_one_shard_lost(core: Core, loopback: Loopback) -> None:
-    """A lost shard degrades its own guilds only: they cannot be said, until it is back."""
+    """A lost shard degrades its own guilds only: they are not answered until it is back."""
     server_id, other = guild_of(LOST), guild_of(0)
     loopback.open_to_gateway = False
     loopback.cut(LOST)

@@ -6,12 +6,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
+import aiohttp
 import discord_payloads as say
 import pytest
 from aiohttp import web
 
 from d_back_core import ConfigError, Context, Server, User
+from d_back_core.client import connect
+from d_back_core.config import parse
 from d_back_core.config.decoding import decode
+from d_back_core.embedding.server import WebSocketServer
 from d_back_discord import WidgetConfig, WidgetProvider
 from d_back_testing import ManualClock, ProviderContract
 
@@ -45,6 +49,7 @@ class Widgets:
     def __init__(self) -> None:
         self.answers: dict[str, dict[str, Any]] = {}
         self.status: int | None = None
+        self.code = 50004
         self.headers: dict[str, str] = {}
         self.asked = 0
         self.url = ""
@@ -53,7 +58,7 @@ class Widgets:
         self.asked += 1
         answer = self.answers.get(request.match_info["guild"])
         status = self.status or (403 if answer is None else 200)
-        body = answer if status == 200 else {"message": "Widget Disabled", "code": 50004}
+        body: Any = answer if status == 200 else {"message": "Widget Disabled", "code": self.code}
         headers = {"Content-Type": "application/json"} | self.headers
         return web.Response(body=json.dumps(body).encode(), status=status, headers=headers)
 
@@ -157,13 +162,44 @@ async def test_same_names(provider: WidgetProvider, widgets: Widgets) -> None:
 async def test_widget_is_off(
     provider: WidgetProvider, clock: ManualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A guild whose widget is off is not in the list, its users cannot be said, and the log says
+    """A guild whose widget is off is not in the list, its users are not known, and the log says
     once where to switch it on."""
     for _ in range(2):
         assert OTHER not in (await provider.servers() or {})
         assert await provider.users(OTHER) is None
         await clock.advance(60)
     assert caplog.text.count(f"guild {OTHER} has no widget: its owner switches it on at") == 1
+
+
+async def test_unknown_guild(
+    provider: WidgetProvider, widgets: Widgets, caplog: pytest.LogCaptureFixture
+) -> None:
+    """So is a guild that does not exist, and the log says so."""
+    widgets.code = 10004
+    assert OTHER not in (await provider.servers() or {})
+    assert f"Discord knows no guild {OTHER}" in caplog.text
+
+
+async def test_refused_on_the_way(provider: WidgetProvider, widgets: Widgets) -> None:
+    """A 403 that is not from Discord itself does not mean that the widget is off."""
+    widgets.status, widgets.code = 403, 1015
+    with pytest.raises(ConnectionError, match="status 403"):
+        await provider.users(say.GUILD_ID)
+
+
+async def test_one_guild_fails(
+    provider: WidgetProvider, widgets: Widgets, clock: ManualClock
+) -> None:
+    """A guild whose widget cannot be read stays in the list, and the others are read."""
+    widgets.answers[OTHER] = widget(person("cid"), name="Other")
+    both = {say.GUILD_ID: Server(name="D-World"), OTHER: Server(name="Other")}
+    assert await provider.servers() == both
+    await clock.advance(60)
+    widgets.answers[say.GUILD_ID] = widget(name="New")
+    widgets.answers[OTHER] = {"name": 7}
+    assert await provider.servers() == both | {say.GUILD_ID: Server(name="New")}
+    with pytest.raises(ConnectionError, match="unreadable widget"):
+        await provider.users(OTHER)
 
 
 async def test_other_guild(provider: WidgetProvider, widgets: Widgets) -> None:
@@ -175,7 +211,7 @@ async def test_other_guild(provider: WidgetProvider, widgets: Widgets) -> None:
 async def test_rate_limit(provider: WidgetProvider, widgets: Widgets, clock: ManualClock) -> None:
     """After a 429 no request goes out before its time."""
     widgets.status, widgets.headers = 429, {"Retry-After": "120"}
-    with pytest.raises(ConnectionError, match="limits how often"):
+    with pytest.raises(ConnectionError, match="limits the requests"):
         await provider.users(say.GUILD_ID)
     widgets.status = None
     await clock.advance(100)
@@ -191,6 +227,48 @@ async def test_failure(provider: WidgetProvider, widgets: Widgets) -> None:
     widgets.status = 500
     with pytest.raises(ConnectionError, match="status 500"):
         await provider.servers()
+
+
+async def invite(server: WebSocketServer, path: str) -> tuple[int, str | None]:
+    """The status, and where the answer leads to."""
+    url = f"http://127.0.0.1:{server.port}{path}"
+    async with aiohttp.ClientSession() as http, http.get(url, allow_redirects=False) as answer:
+        return answer.status, answer.headers.get("Location")
+
+
+@asynccontextmanager
+async def gateway(widgets: Widgets, password: str | None = None) -> AsyncIterator[WebSocketServer]:
+    """A gateway with the widget, after its first answer."""
+    provider = WidgetProvider(WidgetConfig(guilds=[say.GUILD_ID, OTHER], api_url=widgets.url))
+    table: dict[str, Any] = {"gateway": {"http": ["widget"]}, "chain": {"order": ["widget"]}}
+    if password is not None:
+        table["servers"] = {say.GUILD_ID: {"password": password}}
+    async with WebSocketServer(0, config=parse(table), providers={"widget": provider}) as server:
+        async with connect(server.url, say.GUILD_ID, password=password) as world:
+            await world.until(lambda world: bool(world.users))
+        yield server
+
+
+async def test_invite(widgets: Widgets) -> None:
+    """The address of a guild on the gateway leads to the invite link of its widget."""
+    async with gateway(widgets) as server:
+        link = "https://discord.com/invite/abcdefg"
+        assert await invite(server, f"/invite/{say.GUILD_ID}") == (302, link)
+        assert (await invite(server, f"/invite/{OTHER}"))[0] == 404
+
+
+@pytest.mark.parametrize("link", [None, "javascript:alert(1)"])
+async def test_no_invite(widgets: Widgets, link: str | None) -> None:
+    """A widget without a link, which its owner can choose, has no such address."""
+    widgets.answers[say.GUILD_ID]["instant_invite"] = link
+    async with gateway(widgets) as server:
+        assert (await invite(server, f"/invite/{say.GUILD_ID}"))[0] == 404
+
+
+async def test_no_invite_of_a_protected_server(widgets: Widgets) -> None:
+    """Of a server that is protected here, no link is handed out."""
+    async with gateway(widgets, password="secret") as server:
+        assert (await invite(server, f"/invite/{say.GUILD_ID}"))[0] == 404
 
 
 @pytest.mark.parametrize("guilds", [[], ["dworld"]])

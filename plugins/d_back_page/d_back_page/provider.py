@@ -9,7 +9,16 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from d_back_core import Context, ProviderStats, Secret, ServerStats, Stats, hookimpl
+from d_back_core import (
+    ConfigError,
+    Context,
+    ProviderStats,
+    Secret,
+    ServerStats,
+    Stats,
+    hookimpl,
+)
+from d_back_page.branding import Branding
 from d_back_page.files import Files
 
 ORIGIN = re.compile(r"https?://(\*\.)?[A-Za-z0-9.-]+(:\d{1,5})?|\*")
@@ -17,19 +26,20 @@ MIN_TOKEN = 16
 """Characters: what can be guessed as often as one likes must not be guessable."""
 
 
-class PageConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PageConfig(Branding, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[providers.page]``."""
 
     token: Secret | None = None
     """Opens the operator's panel. Unset: it does not open."""
     frame_ancestors: tuple[str, ...] = ()
     """Origins of pages that may show ``/embed/SERVER`` in a frame; ``*``: all. Empty: none."""
-    channels: dict[str, str] = {}
+    channels: dict[str, str] = msgspec.field(default_factory=dict)
     """Names of channels by their ids, for the chat."""
 
     def __post_init__(self) -> None:
         """Refuse an origin that a policy cannot name, and a token that could be guessed, or that
         no client could offer."""
+        super().__post_init__()
         for origin in self.frame_ancestors:
             if ORIGIN.fullmatch(origin) is None:
                 raise ValueError(
@@ -76,7 +86,10 @@ class PageProvider:
     def __init__(self, config: PageConfig) -> None:
         self._token = config.token
         self._channels = config.channels
-        self._files = Files(config.frame_ancestors)
+        try:
+            self._files = Files(config, config.frame_ancestors)
+        except ValueError as error:  # of the icon's file
+            raise ConfigError(str(error)) from error
         self._stats: Callable[[], Stats] = Stats
         self._name = ""
 

@@ -14,7 +14,28 @@ const GERMAN = {
   "Sent away": "Abgewiesen",
   Chain: "Kette",
   Operator: "Betreiber",
+  Join: "Beitreten",
   "The plaza": "Der Platz",
+  "Arrow keys move the view, plus and minus zoom, 0 shows everything. The members are in the list.":
+    "Pfeiltasten bewegen den Ausschnitt, Plus und Minus vergrößern und verkleinern, 0 zeigt alles. Die Mitglieder stehen in der Liste.",
+  View: "Ansicht",
+  "Zoom in": "Vergrößern",
+  "Zoom out": "Verkleinern",
+  "Show everything": "Alles zeigen",
+  Follow: "Folgen",
+  "Move to who speaks": "Zu denen, die sprechen",
+  Member: "Mitglied",
+  Messages: "Nachrichten",
+  "Chat: {0} new": "Chat: {0} neue",
+  Status: "Status",
+  Activity: "Aktivität",
+  Pronouns: "Pronomen",
+  "Role colour": "Rollenfarbe",
+  none: "keine",
+  "last known: {0}": "zuletzt bekannt: {0}",
+  "{0} since {1} ({2})": "{0} seit {1} ({2})",
+  "{0}, for at least {1} (since this page looks)":
+    "{0}, seit mindestens {1} (so lange sieht diese Seite zu)",
   "Looking who is there": "Mal sehen, wer da ist",
   "Try now": "Jetzt versuchen",
   Chat: "Chat",
@@ -96,6 +117,9 @@ export function say(sentence, ...values) {
 export function number(value) {
   return value.toLocaleString(locale);
 }
+
+/** Hours and minutes. */
+export const clock = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit" });
 
 /** Translate what index.html says. Called before anything is added to the document. */
 export function translate() {

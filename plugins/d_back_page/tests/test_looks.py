@@ -238,8 +238,11 @@ OVERLAPS = """(async () => {
     const labels = [...document.querySelectorAll(
             ".bubble:not(.behind) .said, .tags bdi, .title h1, .title p, .card")]
         .map((each) => [each, each.getBoundingClientRect()]).filter(([, box]) => box.width)
-        .map(([each, box]) => ({ label: true, title: each.matches(".title *"), left: box.left - left,
-            right: box.right - left, top: box.top - top, bottom: box.bottom - top }));
+        .map(([each, box]) => ({
+            label: true, title: each.matches(".title *"),
+            left: box.left - left, right: box.right - left,
+            top: box.top - top, bottom: box.bottom - top,
+        }));
     // The title is as wide as the plaza; its words are not.
     for (const label of labels) if (label.title) label.right = Math.min(label.right, 300);
     const all = [...labels, ...plaza.faces().faces];

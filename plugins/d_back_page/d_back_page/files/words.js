@@ -62,6 +62,31 @@ const GERMAN = {
     "Die Verbindung ist unterbrochen. Das ist der Stand von vor {0}.",
   "Not known": "Nicht bekannt",
   "A provider is {0}": "Ein Anbieter ist {0}",
+  Warnings: "Warnungen",
+  "Warnings: {0}": "Warnungen: {0}",
+  starting: "im Start",
+  ready: "bereit",
+  degraded: "gestört",
+  failed: "ausgefallen",
+  answers: "antwortet",
+  waits: "wartet",
+  "beside the chain": "neben der Kette",
+  nobody: "niemand",
+  "for {0}": "seit {0}",
+  "{0} for {1}": "{0} seit {1}",
+  "last state": "letzter Stand",
+  "{0} users, {1} watching": "{0} Benutzer, {1} sehen zu",
+  "tried again in {0}": "neuer Versuch in {0}",
+  "{0} records": "{0} Datensätze",
+  "answered in {0} ms": "Antwort in {0} ms",
+  "{0} of {1} calls failed": "{0} von {1} Aufrufen fehlgeschlagen",
+  "{0} to store": "{0} noch zu speichern",
+  "1 change": "1 Änderung",
+  "{0} changes": "{0} Änderungen",
+  "and {0} more": "und {0} weitere",
+  came: "kam",
+  went: "ging",
+  was: "war",
   "All providers are ready": "Alle Anbieter sind bereit",
   "A closed door": "Eine geschlossene Tür",
   Password: "Passwort",
@@ -117,6 +142,9 @@ export function say(sentence, ...values) {
 export function number(value) {
   return value.toLocaleString(locale);
 }
+
+/** Hours, minutes and seconds. */
+export const long = new Intl.DateTimeFormat(locale, { timeStyle: "medium" });
 
 /** Hours and minutes. */
 export const clock = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit" });

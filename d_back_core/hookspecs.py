@@ -110,6 +110,9 @@ class Context(Struct, frozen=True, kw_only=True):
     """Return the core's counters, the health of every provider, and which providers answer for
     which server: no user data and no secrets. Show its ``held`` and ``errors`` only to
     operators."""
+    problems: Callable[[], list[str]] = list
+    """Return what ``d-back explain`` warns of: names in the configuration that match nothing, and
+    servers that keep their last state. It reads all users: ask seldom. For operators only."""
     probe: bool = False
     """True if this run only asks once (``d-back explain``, ``d-back check --live``): log in and
     answer, but subscribe to nothing. Neither ``events`` nor ``record`` is called."""

@@ -9,6 +9,7 @@ import type { World } from "./d-back-client.js";
  * - `size`: `column` (the default), `card` or `badge`
  * - `theme`: `light` or `dark`; missing: as the system says
  * - `chat`: show what is written
+ * - `avatars`: show the members' pictures, if the gateway passes them on
  * - `join`: the address of the Join link
  * - `max`: how many members of each status are listed; missing: 100
  * - `lang`: `en` or `de`; missing: as the page says, or else the browser

@@ -107,6 +107,8 @@ a:hover { text-decoration: underline; }
 li { display: flex; flex-wrap: wrap; align-items: center; gap: 3px 9px; padding: 3px 0; min-width: 0; }
 li bdi { flex: 1; min-width: 0; overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
 .idle .cube { clip-path: polygon(50% 25%, 100% 50%, 100% 75%, 50% 100%, 0 75%, 0 50%); background: var(--role); }
+li img { order: -1; flex: none; width: 26px; height: 26px; border-radius: 7px; object-fit: cover; box-shadow: 0 0 0 2px var(--role); }
+li:has(img:not([hidden])) .cube { display: none; }
 .more { padding: 3px 0; font-size: 13px; color: var(--soft); }
 .said {
   flex-basis: 100%; margin-left: 24px; padding: 5px 9px; border-radius: 3px 9px 9px; background: var(--bubble);
@@ -135,9 +137,9 @@ const letters = new Intl.Segmenter(undefined, { granularity: "grapheme" });
 let sheet = null; // one for all elements of a page
 
 /** Shows one community. Attributes: src, server, size (column, card, badge), theme (light, dark),
- * chat, join, max, lang. */
+ * chat, avatars, join, max, lang. */
 export class CommunityElement extends HTMLElement {
-  static observedAttributes = ["src", "server", "size", "theme", "chat", "join", "max", "lang"];
+  static observedAttributes = ["src", "server", "size", "theme", "chat", "avatars", "join", "max", "lang"];
 
   #world = null;
   #dom = null;
@@ -289,11 +291,30 @@ export class CommunityElement extends HTMLElement {
     const [cube, name] = row.children;
     cube.style.setProperty("--role", colorOf(user));
     put(name, cut(user.username, 60));
+    this.#drawAvatar(row, user);
     const text = this.#dom.root.dataset.size === "column" && this.#said.get(uid)?.text;
-    if (!text) row.children[2]?.remove();
-    else if (row.children[2]) put(row.children[2], text);
+    const said = row.querySelector(".said");
+    if (!text) said?.remove();
+    else if (said) put(said, text);
     else row.append(made("span", { class: "said", dir: "auto" }, text));
     return row;
+  }
+
+  /** The picture stands for the cube. Without it, and if it cannot be loaded, the cube is shown. */
+  #drawAvatar(row, { extra, roleColor }) {
+    const { avatar } = extra;
+    const isShown = this.hasAttribute("avatars") && avatar && URL.canParse(avatar);
+    const address = isShown ? new URL(avatar) : null;
+    const src = address?.protocol === "https:" ? address.href : undefined;
+    let image = row.querySelector("img");
+    if (image?.src !== src) {
+      image?.remove();
+      if (!src) return;
+      image = made("img", { alt: "", referrerpolicy: "no-referrer", loading: "lazy", src });
+      image.addEventListener("error", ({ target }) => (target.hidden = true));
+      row.children[1].after(image);
+    }
+    image?.style.setProperty("--role", roleColor);
   }
 
   #drawJoin(words) {

@@ -1,13 +1,12 @@
 """Explain the live state to operators: which provider supplies what. Contains no secrets."""
 
-from collections.abc import Iterator
 from typing import Any
 
 from msgspec import Struct
 
 from d_back_core.chain.policy import resolve
 from d_back_core.errors import DBackError, JoinError, meant
-from d_back_core.models import GUARDS, EffectiveUser
+from d_back_core.models import EffectiveUser
 from d_back_core.state.live import Live
 from d_back_core.stats import ProviderStats
 
@@ -75,7 +74,7 @@ def explain(live: Live, wanted: str | None = None, uid: str | None = None) -> Ex
 
     Raises `DBackError` if there is no such server or user.
     """
-    reports, problems = providers(live), list(_problems(live))
+    reports, problems = providers(live), live.reports.problems()
     if wanted is None:
         servers = [_server(live, server_id) for server_id in live.server_list.servers]
         return Explanation(providers=reports, servers=servers, problems=problems)
@@ -100,26 +99,6 @@ def explain(live: Live, wanted: str | None = None, uid: str | None = None) -> Ex
         users.append(UserReport(uid=key, fields=_supplied(supplied, values)))
     servers = [_server(live, server.server_id)]
     return Explanation(providers=reports, servers=servers, users=users, problems=problems)
-
-
-def _problems(live: Live) -> Iterator[str]:
-    """Yield what is wrong although no provider has failed."""
-    # A provider that is only probed may not list its servers: Discord does not connect for it.
-    probed = any(plugin.probe for plugin in live.plugins)
-    for name in live.unresolved_names.find():
-        if name.is_certain or not probed:
-            yield str(name)
-    for provider, validation_log in live.providers.validation_logs.items():
-        for path in validation_log.counts:
-            closed = GUARDS.get(path.rpartition(".")[2])
-            if closed is not None:
-                effect = "protected" if closed else "disabled"
-                yield f"provider {provider}: {path}: cannot be read; the server is {effect}"
-    for provider in live.list_resolver.layers.stale:
-        yield f"provider {provider}: has failed; the servers that only it listed stay"
-    for state in live.servers.values():
-        if state.resolver.stale:
-            yield f"server {state.server_id}: no provider answers; its last state stays"
 
 
 def providers(live: Live) -> list[ProviderReport]:

@@ -68,6 +68,9 @@ class ProviderListener(Protocol):
     def stats(self) -> Stats:
         """Return the counters and the state of all providers."""
 
+    def problems(self) -> list[str]:
+        """Return what is wrong although no provider has failed."""
+
     def on_names_reported(self, name: str) -> None:
         """`Supervisor.unresolved` or `Supervisor.channels` of that provider has changed."""
 
@@ -290,6 +293,7 @@ class Supervisor:
             degraded=partial(self._on_degraded, self._run_number + 1),
             recovered=partial(self._on_recovered, self._run_number + 1),
             stats=self._listener.stats,
+            problems=self._listener.problems,
             authorize=self._listener.authorize,
             holds=self._listener.holds,
             gauge=self.gauges.__setitem__,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from d_back_core.models import (
+    GUARDS,
     AccessRevoked,
     Chat,
     Credentials,
@@ -79,6 +80,29 @@ class Reports:
     def on_names_reported(self, name: str) -> None:
         """Log the names of the configuration that the provider does not know."""
         self._unresolved_names.on_reported(name)
+
+    def problems(self) -> list[str]:
+        """Return what is wrong although no provider has failed."""
+        return list(self._problems())
+
+    def _problems(self) -> Iterator[str]:
+        providers = self._parts.providers
+        # A provider that is only probed may not list its servers: Discord does not connect for it.
+        probed = any(each.plugin.probe for each in providers.supervisors.values())
+        for name in self._unresolved_names.find():
+            if name.is_certain or not probed:
+                yield str(name)
+        for provider, validation_log in providers.validation_logs.items():
+            for path in validation_log.counts:
+                closed = GUARDS.get(path.rpartition(".")[2])
+                if closed is not None:
+                    effect = "protected" if closed else "disabled"
+                    yield f"provider {provider}: {path}: cannot be read; the server is {effect}"
+        for provider in self._parts.list_resolver.layers.stale:
+            yield f"provider {provider}: has failed; the servers that only it listed stay"
+        for state in self._parts.registry.servers.values():
+            if state.resolver.stale:
+                yield f"server {state.server_id}: no provider answers; its last state stays"
 
     def holds(self, server_id: str) -> bool:
         """Return True if the users of that server are held."""

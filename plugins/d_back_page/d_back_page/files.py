@@ -10,6 +10,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from d_back_page.branding import Branding
+
 LIBRARY = "v1/"
 """Below ``/page/``: what other sites use. These paths stay."""
 MODULES = ("d-back-client.js", "d-back-community.js")
@@ -19,24 +21,30 @@ TYPES = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
-    ".txt": "text/plain; charset=utf-8",
     ".webmanifest": "application/manifest+json",
-    ".woff2": "font/woff2",
 }
 INDEX = "index.html"
 FRAME = "frame.html"
-POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; img-src 'self'; "
-    "manifest-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors "
-)
-"""Nothing but what this gateway serves; no inline script or style."""
+MANIFEST = "page.webmanifest"
 UNFRAMED = "'none'"
 SERVER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """A public id or server_id in a path."""
+
+
+def policy(image_hosts: Sequence[str] = (), frame_ancestors: Sequence[str] = ()) -> str:
+    """Return the policy of a page: nothing but what this gateway serves, and images of the named
+    hosts; no inline script or style."""
+    images = " ".join(["'self'", *image_hosts])
+    return (
+        f"default-src 'none'; script-src 'self'; style-src 'self'; img-src {images}; "
+        "manifest-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
+        f"frame-ancestors {' '.join(frame_ancestors) or UNFRAMED}"
+    )
+
+
 HEADERS = {
     "Cache-Control": "no-cache",
-    "Content-Security-Policy": POLICY + UNFRAMED,
+    "Content-Security-Policy": policy(),
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
@@ -58,19 +66,26 @@ def module(name: str) -> bytes:
 class Files:
     """All files of the page, in memory: they are few and small."""
 
-    def __init__(self, frame_ancestors: Sequence[str] = ()) -> None:
-        self._framed = {
-            "Content-Security-Policy": POLICY + (" ".join(frame_ancestors) or UNFRAMED)
-        }
+    def __init__(self, branding: Branding, frame_ancestors: Sequence[str] = ()) -> None:
+        """Raises ``ValueError`` if the icon's file cannot be used."""
         self._bodies: dict[str, bytes] = {}
         self._headers: dict[str, dict[str, str]] = {}
         for file in resources("d_back_page").joinpath("files").iterdir():
             self._add(file.name, file.read_bytes(), HEADERS)
         for name in MODULES:
             self._add(LIBRARY + name, module(name), LIBRARY_HEADERS)
+        hosts = branding.image_hosts
+        for name, root, ancestors in ((INDEX, "", ()), (FRAME, "../", frame_ancestors)):
+            headers = {**HEADERS, "Content-Security-Policy": policy(hosts, ancestors)}
+            self._add(name, branding.fill(self._bodies[name].decode(), root), headers)
+        self._add(MANIFEST, branding.manifest(self._bodies[MANIFEST]), HEADERS)
+        if branding.accent:
+            self._add("brand.css", branding.style(), HEADERS)
+        if icon := branding.read_icon():
+            self._add("icon", icon[0], HEADERS, icon[1])
 
-    def _add(self, name: str, body: bytes, headers: Mapping[str, str]) -> None:
-        kind = TYPES[name[name.rindex(".") :]]
+    def _add(self, name: str, body: bytes, headers: Mapping[str, str], kind: str = "") -> None:
+        kind = kind or TYPES[name[name.rindex(".") :]]
         etag = f'"{hashlib.sha256(body).hexdigest()[:20]}"'
         self._bodies[name] = body
         self._headers[name] = {**headers, "Content-Type": kind, "ETag": etag}
@@ -82,7 +97,7 @@ class Files:
     async def file(self, request: Request) -> Response:
         """Return the file that the path names."""
         name = request.path_params["name"]
-        if name not in self._bodies or name == INDEX:
+        if name not in self._bodies or name in {INDEX, FRAME}:
             raise HTTPException(404)
         return self._response(name, request)
 
@@ -97,13 +112,11 @@ class Files:
         """Return the page that shows one server, for the frames of other pages."""
         if SERVER.fullmatch(request.path_params["server"]) is None:
             raise HTTPException(404)
-        return self._response(FRAME, request, self._framed)
+        return self._response(FRAME, request)
 
-    def _response(
-        self, name: str, request: Request, further: Mapping[str, str] | None = None
-    ) -> Response:
+    def _response(self, name: str, request: Request) -> Response:
         """Return the file, or 304 if the client has it already."""
-        headers = {**self._headers[name], **(further or {})}
+        headers = self._headers[name]
         known = [tag.strip().removeprefix("W/") for tag in _header(request, "if-none-match")]
         if headers["ETag"] in known:
             return Response(status_code=304, headers=headers)

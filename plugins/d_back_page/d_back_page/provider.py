@@ -9,27 +9,39 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from d_back_core import Context, ProviderStats, Secret, ServerStats, Stats, hookimpl
+from d_back_core import (
+    ConfigError,
+    Context,
+    ProviderStats,
+    Secret,
+    ServerStats,
+    Stats,
+    hookimpl,
+)
+from d_back_page.branding import Branding
 from d_back_page.files import Files
 
 ORIGIN = re.compile(r"https?://(\*\.)?[A-Za-z0-9.-]+(:\d{1,5})?|\*")
+SELDOM = 5.0
+"""Seconds: to find names that match nothing is to read all users, and panels ask every 2 s."""
 MIN_TOKEN = 16
 """Characters: what can be guessed as often as one likes must not be guessable."""
 
 
-class PageConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PageConfig(Branding, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[providers.page]``."""
 
     token: Secret | None = None
     """Opens the operator's panel. Unset: it does not open."""
     frame_ancestors: tuple[str, ...] = ()
     """Origins of pages that may show ``/embed/SERVER`` in a frame; ``*``: all. Empty: none."""
-    channels: dict[str, str] = {}
+    channels: dict[str, str] = msgspec.field(default_factory=dict)
     """Names of channels by their ids, for the chat."""
 
     def __post_init__(self) -> None:
         """Refuse an origin that a policy cannot name, and a token that could be guessed, or that
         no client could offer."""
+        super().__post_init__()
         for origin in self.frame_ancestors:
             if ORIGIN.fullmatch(origin) is None:
                 raise ValueError(
@@ -66,6 +78,8 @@ class ChainState(Struct, frozen=True, kw_only=True):
     sessions: int
     queued: dict[str, int]
     """Changes that wait for each recorder."""
+    problems: list[str]
+    """What else is wrong: names that match nothing, servers that keep their last state."""
 
 
 class PageProvider:
@@ -76,19 +90,26 @@ class PageProvider:
     def __init__(self, config: PageConfig) -> None:
         self._token = config.token
         self._channels = config.channels
-        self._files = Files(config.frame_ancestors)
+        try:
+            self._files = Files(config, config.frame_ancestors)
+        except ValueError as error:  # of the icon's file
+            raise ConfigError(str(error)) from error
         self._stats: Callable[[], Stats] = Stats
+        self._context: Context | None = None
+        self._problems: list[str] = []
+        self._problems_at = 0.0
         self._name = ""
 
     @hookimpl
     async def start(self, context: Context) -> None:
         """Begin to serve."""
         self._name, self._stats = context.name, context.stats
+        self._context = context
 
     @hookimpl
     async def stop(self) -> None:
         """Tell nothing more of the chain."""
-        self._stats = Stats
+        self._stats, self._context = Stats, None
 
     @hookimpl
     def routes(self) -> Sequence[BaseRoute]:
@@ -129,7 +150,16 @@ class PageProvider:
             servers=stats.held,
             sessions=stats.sessions,
             queued=stats.queued,
+            problems=self._find_problems(),
         )
+
+    def _find_problems(self) -> list[str]:
+        if self._context is None:
+            return []
+        now = self._context.clock.time()
+        if not 0 <= now - self._problems_at < SELDOM:
+            self._problems, self._problems_at = self._context.problems(), now
+        return self._problems
 
 
 def _json(answer: Struct) -> Response:

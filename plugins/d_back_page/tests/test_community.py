@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
 from page_browser import MEMBERS, ONE, PATIENCE, artefacts, club, cut_off, gateway
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Page, Route
 
 from d_back_core import (
     Message,
@@ -172,6 +172,48 @@ async def test_a_strict_policy_is_enough(browser: Browser, tmp_path: Path) -> No
         role = await cube.evaluate("(cube) => getComputedStyle(cube).getPropertyValue('--role')")
         assert role == "#e8743b"
         await page.screenshot(path=artefacts(tmp_path) / "community-csp.png")
+
+
+PIXEL = b'<svg xmlns="http://www.w3.org/2000/svg" width="1" height="1"/>'
+
+
+async def test_avatars_stand_for_cubes_if_page_and_operator_allow_them(browser: Browser) -> None:
+    """Only with the attribute, and only over HTTPS; a broken one leaves the cube. The policy of
+    the page names their host."""
+    host = "https://cdn.example"
+    avatars = {"11": f"{host}/a.svg", "12": f"{host}/broken.svg", "13": "http://cdn.example/c.svg"}
+    users = {
+        uid: User(username=str(MEMBERS[uid].username), status="online", extra={"avatar": avatar})
+        for uid, avatar in avatars.items()
+    }
+    csp = (
+        "default-src 'none'; script-src http://GATEWAY; connect-src ws://GATEWAY; "
+        f"img-src {host}; require-trusted-types-for 'script'; trusted-types 'none'"
+    )
+    server = gateway(
+        {"club": ScriptedProvider(ONE, {"1": users})}, policies={"1": {"extra": ["avatar"]}}
+    )
+    body = '<d-back-community src="GATEWAY"></d-back-community>'
+
+    async def answer(route: Route) -> None:
+        body = b"x" if "broken" in route.request.url else PIXEL
+        await route.fulfill(body=body, content_type="image/svg+xml")
+
+    async with server, foreign(browser, server, body, csp=csp) as page:
+        await page.get_by_text("3 online").wait_for()
+        images = page.locator("d-back-community li img")
+        assert await images.count() == 0
+        await page.route(f"{host}/*", answer)
+        await page.evaluate(
+            "document.querySelector('d-back-community').toggleAttribute('avatars')"
+        )
+        cubes = page.locator("d-back-community li .cube:visible")
+        await cubes.nth(1).wait_for()
+        await (
+            page.locator("d-back-community li", has_text="Bob").locator(".cube").wait_for()
+        )  # its picture is broken
+        await page.locator("d-back-community li", has_text="Ada").locator("img").wait_for()
+        assert await images.count() == 2
 
 
 async def test_wild_rules_of_the_page_do_not_reach_it(browser: Browser, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from d_back_page import PageConfig, PageProvider
 
 FOLDER = files("d_back_page").joinpath("files")
 NAMES = sorted(file.name for file in FOLDER.iterdir())
+FILLED = {"index.html", "frame.html", "page.webmanifest"}
 
 
 async def served(path: str, **headers: str) -> Response:
@@ -28,7 +29,7 @@ async def served(path: str, **headers: str) -> Response:
         return await client.get(path, headers=headers)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "index.html"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in FILLED])
 async def test_every_file_is_served_with_its_type(name: str) -> None:
     """And with a policy that lets nothing else in."""
     answer = await served(f"/page/{name}")

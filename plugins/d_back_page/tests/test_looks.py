@@ -72,7 +72,7 @@ async def test_the_dark_is_followed(browser: Browser) -> None:
 
 
 HAS_GRASS = """([red, green, blue]) => {
-    const canvas = document.querySelector("#plaza canvas");
+    const canvas = document.querySelector("#plaza .earth");
     const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
     for (let at = 0; at < data.length; at += 20) {
         if (data[at] === red && data[at + 1] === green && data[at + 2] === blue) return true;
@@ -96,12 +96,13 @@ async def test_all_is_reached_with_the_keyboard(browser: Browser) -> None:
         await visitor.until("document.querySelectorAll('.member').length === 4")
         await visitor.page.get_by_role("button", name="Chain").wait_for()
         order = []
-        for _ in range(12):
+        for _ in range(18):
             await visitor.page.keyboard.press("Tab")
             order.append(await focused(visitor))
             outline = "getComputedStyle(document.activeElement).outlineStyle"
             assert await visitor.page.evaluate(outline) != "none", order
-        wanted = ["", "server", "chain-open", "motion", "embed-open", "talk", "find"]
+        view = ["plaza", "talk-open", "zoom-out", "zoom-in", "zoom-all", "follow", "motion"]
+        wanted = ["", "server", "chain-open", *view, "embed-open", "talk", "find"]
         # The skip link first; four statuses before the list.
         assert order == [*wanted, "", "", "", "", "members"]
 
@@ -214,29 +215,42 @@ async def test_a_wall_screen_shows_nothing_but_the_plaza(browser: Browser, tmp_p
         await visitor.shot(tmp_path, "kiosk")
 
 
-async def test_names_and_bubbles_hide_no_other(browser: Browser) -> None:
-    """Five who speak at once, and everybody's name: what is shown does not overlap."""
+async def test_labels_hide_neither_each_other_nor_a_face(browser: Browser) -> None:
+    """Five who speak at once, everybody's name, a card: none covers another one, or a face."""
     script = town()
     server = gateway({"club": script})
     async with server, visiting(browser, server, reduced_motion="reduce") as visitor:
         await visitor.open()
-        await visitor.until("document.querySelectorAll('.tags > span:not([hidden])').length > 3")
-        assert await visitor.page.evaluate(OVERLAPS) == 0
+        await visitor.until("document.querySelectorAll('.tags > span:not([hidden])').length > 8")
+        await visitor.page.evaluate("document.querySelector('.member').click()")  # with a card
+        await visitor.page.locator("#card").wait_for()
+        await visitor.until(f"{OVERLAPS}.then((count) => count === 0)")
         for uid in ("1", "4", "5", "6", "8"):
             text = f"a sentence that is not so short, of {uid}"
             script.emit(Message(server_id="1", uid=uid, message=text, channel="7"))
-        await visitor.until("document.querySelectorAll('.bubble').length === 5")
-        await visitor.until(f"{OVERLAPS} === 0")
+        await visitor.until("document.querySelectorAll('.bubble:not(.behind)').length === 5")
+        await visitor.until(f"{OVERLAPS}.then((count) => count === 0)")
 
 
-OVERLAPS = """(() => {
-    const shown = [...document.querySelectorAll(".bubble:not(.behind) .said, .tags bdi")]
-        .map((each) => each.getBoundingClientRect()).filter((each) => each.width);
+OVERLAPS = """(async () => {
+    const { plaza } = await import(new URL("page/app.js", location));
+    const { left, top } = plaza.box.getBoundingClientRect();
+    const labels = [...document.querySelectorAll(
+            ".bubble:not(.behind) .said, .tags bdi, .title h1, .title p, .card")]
+        .map((each) => [each, each.getBoundingClientRect()]).filter(([, box]) => box.width)
+        .map(([each, box]) => ({
+            label: true, title: each.matches(".title *"),
+            left: box.left - left, right: box.right - left,
+            top: box.top - top, bottom: box.bottom - top,
+        }));
+    // The title is as wide as the plaza; its words are not.
+    for (const label of labels) if (label.title) label.right = Math.min(label.right, 300);
+    const all = [...labels, ...plaza.faces().faces];
     let count = 0;
-    shown.forEach((a, at) => shown.slice(at + 1).forEach((b) => {
+    all.forEach((a, at) => all.slice(at + 1).forEach((b) => {
         const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
         const down = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
-        if (across > 1 && down > 1) count += 1;
+        if ((a.label || b.label) && !(a.title && b.title) && across > 1 && down > 1) count += 1;
     }));
     return count;
 })()"""

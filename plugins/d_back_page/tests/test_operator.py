@@ -67,7 +67,7 @@ async def test_a_failover_is_shown_as_it_happens(browser: Browser, tmp_path: Pat
         assert await exchange.locator("ul li").all_inner_texts() == [
             "Dot went",
             "Bob Idle → Online",
-            "Eve came, do not disturb",
+            "Eve came, Do not disturb",
         ]
         assert await states(visitor) == {"discord": "waits", "postgres": "answers"}
         await visitor.page.get_by_text("connection to db.internal refused").wait_for()
@@ -138,6 +138,30 @@ async def test_the_chain_is_shown_to_the_operator() -> None:
     assert [each["name"] for each in chain["providers"]] == ["club"]
     (held,) = chain["servers"]
     assert (held["server_id"], held["providers"], held["users"]) == ("1", ["club"], 4)
+
+
+async def test_the_panel_warns_of_what_the_log_says(browser: Browser) -> None:
+    """Names that match nothing, a server that keeps its last state, a provider's own numbers."""
+    script = club()
+    server = gateway(
+        {"club": script},
+        page=PROTECTED,
+        tables={"club": {"grace": 0.05}},
+        policies={"clubb": {"alias": "x"}},
+    )
+    async with server, visiting(browser, server, locale="de-DE") as visitor:
+        await visitor.be_operator()
+        await visitor.open()
+        assert script.context is not None
+        script.context.gauge("identifies in 24 h", 1234)
+        await visitor.page.get_by_role("button", name="Kette").click()
+        await visitor.page.get_by_text("servers.clubb: matches no server").wait_for()
+        await visitor.page.get_by_text("identifies in 24 h: 1.234").wait_for()
+        fail(script)
+        await visitor.page.get_by_text("server 1: no provider answers").wait_for()
+        await visitor.page.get_by_text("letzter Stand").wait_for()
+        opener = visitor.page.get_by_role("button", name="Kette")
+        assert await opener.get_attribute("data-health") == "failed"
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ async def test_every_member_is_a_cube_in_their_colour(browser: Browser) -> None:
 SEEN = """([colour, wanted]) => {
     const channels = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
     const side = channels.map((each) => Math.round(each + (20 - each) * 0.06));
-    const canvas = document.querySelectorAll("#plaza canvas")[1];
+    const canvas = document.querySelector("#plaza .crowd");
     const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
     let found = 0;
     for (let at = 0; at < data.length; at += 4) {

@@ -3,6 +3,7 @@
 // Before the others: they add words of their own to the document.
 import "./start.js";
 
+import { Card } from "./card.js";
 import { Chain } from "./chain.js";
 import { Door } from "./door.js";
 import { offerEmbedding } from "./embed.js";
@@ -18,6 +19,8 @@ import { connect } from "./v1/d-back-client.js";
 const LAST = "d-back server";
 const TOAST = 6000; // ms
 
+const BRAND = document.title; // the community's name, or d-back
+
 const find = (selector) => document.querySelector(selector);
 
 // Where to begin: back from a login, the address, or where this browser was last.
@@ -28,9 +31,14 @@ const begin =
 const link = connect(address, { server: begin, ...Door.credentials() });
 const world = new World(link);
 const list = new List(world, picked);
-const plaza = new Plaza(world, (uid) => {
+/** For tests: a canvas does not tell where things are. */
+export const plaza = new Plaza(world, (uid) => {
   list.pick(uid);
   picked(uid);
+});
+const card = new Card(world, () => {
+  list.pick(null);
+  picked(null);
 });
 const spark = new Spark();
 const talk = new Talk(world);
@@ -46,6 +54,7 @@ function join(publicId) {
 }
 
 function picked(uid) {
+  card.show(uid);
   plaza.bubbles.pick(uid);
   if (uid !== null) plaza.nudge(uid);
 }
@@ -136,11 +145,11 @@ function showCensus() {
     const { size } = world.members;
     const { awake } = world;
     const words = size === 1 ? "1 member, {1} awake" : "{0} members, {1} awake";
-    find("#name").replaceChildren(foreign(world.name || "d-back", 40));
+    find("#name").replaceChildren(foreign(world.name || BRAND, 40));
     find("#census").textContent = world.epoch ? say(words, number(size), number(awake)) : "";
     document.title = world.epoch
       ? say("{0}: {1} awake", cut(world.name, 40), number(awake))
-      : "d-back";
+      : BRAND;
     showScene();
   });
 }
@@ -161,6 +170,19 @@ function showScene() {
 world.addEventListener("whole", showCensus);
 world.addEventListener("change", showCensus);
 for (const type of ["user", "message", "edit", "delete"]) link.addEventListener(type, () => spark.count());
+
+// Who is followed
+
+const follow = find("#follow");
+
+function showFollow(on) {
+  follow.setAttribute("aria-pressed", String(on));
+  plaza.follow(on);
+}
+
+follow.title = say("Move to who speaks");
+follow.addEventListener("click", () => showFollow(follow.getAttribute("aria-pressed") === "false"));
+if (new URLSearchParams(location.search).has("follow")) showFollow(true);
 
 // How the connection is
 

@@ -1,6 +1,8 @@
-// What floats above the plaza: names, what is said, and who is picked.
+// What floats above the plaza: names, what is said, and who is picked. No label covers another one
+// or a face; a name without room is not shown, and of two bubbles that have not, the newer one is.
 
 import { cut, foreign, made, split } from "./text.js";
+import { isFree, placeFor } from "./places.js";
 import { isAbout, WORDS } from "./world.js";
 import { mayMove } from "./motion.js";
 
@@ -9,6 +11,10 @@ const LONGEST = 120; // letters in a bubble
 const LETTER = 28; // ms for each letter that is typed
 const STAYS = 4200; // ms after the last one
 const NAMED = 60; // members up to whose number everybody's name is shown
+const GAP = 10; // px between a bubble and the cube
+const EDGE = 6; // px between a label and the edge of the plaza
+const NICE = 260; // px that a bubble may be away to cover no cube at all
+const TAG = 200; // px that the name of somebody who is picked may be away
 
 export class Bubbles {
   constructor(plaza, world) {
@@ -60,7 +66,7 @@ export class Bubbles {
   #place() {
     const { members, groups } = this.world;
     const wanted = new Set();
-    if (members.size <= NAMED && this.plaza.w > 15) {
+    if (members.size <= NAMED && !this.plaza.isCrowd) {
       for (const [status, group] of groups) {
         if (status !== "offline") for (const member of group) wanted.add(member.uid);
       }
@@ -72,94 +78,104 @@ export class Bubbles {
       tag.remove();
       this.named.delete(uid);
     }
-    const spoken = this.#stack();
-    const taken = [];
-    const loud = (uid) => uid === this.picked || uid === this.pointed;
+    const isLoud = (uid) => uid === this.picked || uid === this.pointed;
     const front = [...wanted].sort(
-      (a, b) => loud(b) - loud(a) || this.plaza.topOf(b)[1] - this.plaza.topOf(a)[1],
+      (a, b) => isLoud(b) - isLoud(a) || this.plaza.topOf(b)[1] - this.plaza.topOf(a)[1],
     );
-    const faces = members.size <= NAMED ? this.#faces(wanted) : [];
-    for (const uid of front) this.#tag(uid, members.get(uid), taken, [...spoken, ...faces]);
+    const { cubes, faces } = this.plaza.faces();
+    const taken = [...this.#furniture(), ...faces];
+    const bubbles = this.#bubbles(taken, cubes);
+    taken.push(...bubbles);
+    for (const uid of front) this.#tag(uid, members.get(uid), taken, isLoud(uid));
   }
 
-  /** Where the faces are that a name must not hide. */
-  #faces(uids) {
-    const { w } = this.plaza;
-    const faces = [];
-    for (const uid of uids) {
-      const [x, y] = this.plaza.topOf(uid);
-      const box = { left: x - w * 0.35, right: x + w * 0.35, top: y + w * 0.6, bottom: y + w * 0.9 };
-      faces.push({ uid, ...box });
+  /** What else is on the plaza: the title, and who is picked. */
+  #furniture() {
+    const plaza = this.plaza.box;
+    const found = [];
+    for (const each of plaza.querySelectorAll(".title h1, .title p, .card:not([hidden])")) {
+      const { offsetLeft, offsetTop } = each.offsetParent === plaza ? each : each.parentElement;
+      const left = each.offsetParent === plaza ? offsetLeft : offsetLeft + each.offsetLeft;
+      const top = each.offsetParent === plaza ? offsetTop : offsetTop + each.offsetTop;
+      const right = left + (each.matches(".card") ? each.offsetWidth : textWidth(each));
+      found.push({ left, top, right, bottom: top + each.offsetHeight });
     }
-    return faces;
+    return found;
   }
 
-  /** Place all bubbles so that none hides another: the ones in front stay, the others move up.
-   * Returns their boxes. */
-  #stack() {
-    for (const [uid, { element }] of this.speaking) this.#move(element, uid, true);
+  get #room() {
+    const { clientWidth: right, clientHeight: bottom } = this.plaza.box;
+    return { left: EDGE, top: EDGE, right: right - EDGE, bottom: bottom - EDGE };
+  }
+
+  /** Place all bubbles; one that is in nobody's way stays where it is. Returns their boxes. */
+  #bubbles(taken, cubes) {
+    const room = this.#room;
+    const speaking = [...this.speaking].filter(([uid]) => this.plaza.speakerAt(uid));
     const placed = [];
-    const lowest = [...this.speaking.values()].filter((each) => !each.element.hidden);
-    for (const speech of lowest.sort((a, b) => b.at[1] - a.at[1])) {
-      const { offsetWidth: wide, offsetHeight: high } = speech.element;
-      const [x, wanted] = speech.at;
-      const box = { left: x - wide / 2, right: x + wide / 2, top: wanted - high - 10, bottom: wanted };
-      for (let other; (other = placed.find((each) => overlap(each, box))); ) {
-        box.bottom = other.top - 4;
-        box.top = box.bottom - high - 10;
-      }
-      // Without room above, the older one fades below the others.
-      const room = box.top >= 0;
-      if (!room) Object.assign(box, { top: wanted - high - 10, bottom: wanted });
-      speech.element.classList.toggle("behind", !room);
-      speech.element.style.setProperty("--stem", `${Math.round(wanted - box.bottom)}px`);
-      const [left, top] = [Math.round(x), Math.round(box.bottom)];
-      speech.element.style.transform = `translate(${left}px, ${top}px)`;
-      speech.element.style.zIndex = String(-placed.length); // its stem goes below the others
+    // The newest ones first: if there is no room for all, the older ones go.
+    for (const [uid, speech] of speaking.reverse()) {
+      const { size } = speech;
+      const [x, y] = this.plaza.speakerAt(uid);
+      const inTheWay = [...taken, ...placed];
+      const kept = speech.step && boxAt(x + speech.step[0], y + speech.step[1], size);
+      const isKept = kept && isFree(kept, room, inTheWay);
+      const at = [x, y - GAP];
+      let box = isKept ? kept : placeFor(size, at, room, [...inTheWay, ...cubes], NICE);
+      box ??= placeFor(size, at, room, inTheWay);
+      // Alone it is shown in any case, and over as little as possible.
+      if (!box && !placed.length) box = within(boxAt(x - size[0] / 2, at[1] - size[1], size), room);
+      speech.element.classList.toggle("behind", !box);
+      if (!box) continue;
+      speech.step = [box.left - x, box.top - y];
       placed.push(box);
+      speech.element.style.transform = `translate(${Math.round(box.left)}px, ${Math.round(box.top)}px)`;
+      this.#stem(speech.element, box, [x, y]);
     }
     return placed;
   }
 
-  #tag(uid, member, taken, hidden) {
+  /** The line from a bubble to who says it. */
+  #stem(element, box, [x, y]) {
+    const wide = box.right - box.left;
+    const fromX = Math.min(Math.max(x - box.left, 14), wide - 14);
+    const above = (box.top + box.bottom) / 2 < y;
+    const fromY = above ? box.bottom - box.top - 2 : 2;
+    const [dx, dy] = [x - box.left - fromX, y + (above ? -1 : 12) - box.top - fromY];
+    element.style.setProperty("--from-x", `${fromX}px`);
+    element.style.setProperty("--from-y", `${fromY}px`);
+    element.style.setProperty("--long", `${Math.hypot(dx, dy)}px`);
+    element.style.setProperty("--turn", `${Math.atan2(dy, dx)}rad`);
+  }
+
+  #tag(uid, member, taken, isLoud) {
     let tag = this.named.get(uid);
     if (!tag) {
       tag = made("span", {}, made("bdi"), made("small"));
       this.named.set(uid, tag);
       this.tags.append(tag);
     }
-    const name = cut(member.name, uid === this.picked || uid === this.pointed ? 40 : 14);
-    if (tag.firstChild.textContent !== name) tag.firstChild.textContent = name;
-    const loud = uid === this.picked || uid === this.pointed;
-    tag.lastChild.textContent = loud ? WORDS[member.status] : "";
-    tag.className = uid === this.picked ? "picked" : loud ? "pointed" : "";
-    this.#move(tag, uid, false);
-    // A name that would cover another one waits until there is room.
-    const [x, y] = this.plaza.topOf(uid);
-    // A rough width will do: measuring each would cost a layout.
-    const half = 4 * name.length + 6;
-    const box = { left: x - half, right: x + half, top: y - 20, bottom: y - 2 };
-    const clear = !taken.some((each) => overlap(each, box));
-    const free = loud || (clear && !hidden.some((each) => each.uid !== uid && overlap(each, box)));
-    tag.hidden = !free;
-    if (free) taken.push(box);
-  }
-
-  #move(element, uid, inside) {
-    const at = this.plaza.topOf(uid);
-    element.hidden = at === null;
-    if (at === null) return;
-    let [x, y] = at;
-    if (inside) {
-      const half = element.offsetWidth / 2 + 8;
-      const wide = this.plaza.box.clientWidth;
-      const kept = Math.min(Math.max(x, half), Math.max(half, wide - half));
-      element.style.setProperty("--tail", `${x - kept}px`);
-      x = kept;
-      y = Math.max(y - (this.named.has(uid) ? 40 : 0), element.offsetHeight + 14);
-      this.speaking.get(uid).at = [x, y];
+    const name = cut(member.name, isLoud ? 40 : 14);
+    const words = isLoud ? WORDS[member.status] : "";
+    if (tag.firstChild.textContent !== name || tag.lastChild.textContent !== words) {
+      tag.firstChild.textContent = name;
+      tag.lastChild.textContent = words;
+      tag.size = null;
     }
-    element.style.transform = `translate(${Math.round(x)}px, ${Math.round(y)}px)`;
+    const kind = uid === this.picked ? "picked" : isLoud ? "pointed" : "";
+    if (tag.className !== kind) tag.className = kind;
+    tag.hidden = false;
+    tag.size ??= [tag.offsetWidth, tag.offsetHeight];
+    const [x, y] = this.plaza.topOf(uid);
+    const at = [x, y - 2];
+    let box = boxAt(x - tag.size[0] / 2, at[1] - tag.size[1], tag.size);
+    const room = this.#room;
+    if (isLoud) box = placeFor(tag.size, at, room, taken, TAG) ?? within(box, room);
+    else if (!isFree(box, room, taken)) box = null;
+    tag.hidden = !box; // a name that would cover something waits until there is room
+    if (!box) return;
+    taken.push(box);
+    tag.style.transform = `translate(${Math.round(box.left)}px, ${Math.round(box.top)}px)`;
   }
 
   #edit(edited) {
@@ -168,6 +184,7 @@ export class Bubbles {
       clearTimeout(speech.timer);
       speech.element.classList.remove("leaving");
       speech.letters = lettersOf(edited.message);
+      this.#measure(speech);
       this.#finish(uid, speech);
     }
   }
@@ -179,7 +196,8 @@ export class Bubbles {
   #say({ member, message, channel, id }) {
     if (document.hidden) return; // nobody looks; the log has it
     this.#hush(member.uid);
-    while (this.speaking.size >= SPEAKING) this.#hush(this.speaking.keys().next().value);
+    const most = this.plaza.isCrowd ? this.plaza.slots : SPEAKING;
+    while (this.speaking.size >= most) this.#hush(this.speaking.keys().next().value);
     const letters = lettersOf(message);
     const words = made("bdi");
     const body = made("div", { class: "said" }, made("b", {}, foreign(member.name, 24)), words);
@@ -187,25 +205,38 @@ export class Bubbles {
     element.style.setProperty("--role", member.colour);
     this.box.append(element);
     const said = { channel, id };
-    const speech = { said, element, words, letters, typed: 0, timer: null, at: [0, 0] };
+    const speech = { said, element, words, letters, typed: 0, timer: null };
     this.speaking.set(member.uid, speech);
+    this.#measure(speech);
     this.dirty();
     this.plaza.nudge(member.uid);
+    this.plaza.bringForward(member.uid);
     if (mayMove()) this.#type(member.uid, speech);
     else this.#finish(member.uid, speech);
+  }
+
+  /** Give a bubble the size of its whole text, so that it stays where it is while that is typed. */
+  #measure(speech) {
+    const { element, words, letters } = speech;
+    const wide = this.plaza.box.clientWidth;
+    const most = this.plaza.isCrowd ? wide / this.plaza.slots - 12 : Math.min(250, wide * 0.8);
+    element.style.width = element.style.height = "";
+    element.style.maxWidth = `${Math.floor(most)}px`;
+    words.textContent = letters.join("");
+    speech.size = [element.offsetWidth + 1, element.offsetHeight];
+    speech.step = null; // from the top of the cube to the bubble, once it is placed
+    [element.style.width, element.style.height] = speech.size.map((each) => `${each}px`);
   }
 
   #type(uid, speech) {
     speech.typed += 1;
     speech.words.textContent = speech.letters.slice(0, speech.typed).join("");
-    this.dirty();
     if (speech.typed >= speech.letters.length) return this.#finish(uid, speech);
     speech.timer = setTimeout(() => this.#type(uid, speech), LETTER);
   }
 
   #finish(uid, speech) {
     speech.words.textContent = speech.letters.join("");
-    this.dirty();
     speech.timer = setTimeout(() => {
       speech.element.classList.add("leaving");
       speech.timer = setTimeout(() => this.#hush(uid), 300);
@@ -218,6 +249,7 @@ export class Bubbles {
     clearTimeout(speech.timer);
     speech.element.remove();
     this.speaking.delete(uid);
+    this.plaza.sendBack(uid);
     this.dirty();
   }
 }
@@ -226,6 +258,21 @@ function lettersOf(message) {
   return split(cut(message, LONGEST), LONGEST + 1);
 }
 
-function overlap(a, b) {
-  return a.left < b.right && b.left < a.right && a.top < b.bottom && b.top < a.bottom;
+function boxAt(left, top, [wide, high]) {
+  return { left, top, right: left + wide, bottom: top + high };
+}
+
+/** The box, moved into the room as far as it fits. */
+function within(box, room) {
+  const [wide, high] = [box.right - box.left, box.bottom - box.top];
+  const left = Math.max(room.left, Math.min(box.left, room.right - wide));
+  const top = Math.max(room.top, Math.min(box.top, room.bottom - high));
+  return boxAt(left, top, [wide, high]);
+}
+
+const measure = document.createRange();
+
+function textWidth(element) {
+  measure.selectNodeContents(element);
+  return Math.min(measure.getBoundingClientRect().width, element.offsetWidth);
 }

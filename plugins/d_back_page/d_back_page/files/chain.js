@@ -2,7 +2,7 @@
 
 import { cut, foreign, made, span } from "./text.js";
 import { WORDS } from "./world.js";
-import { say } from "./words.js";
+import { long, number, say } from "./words.js";
 
 const EVERY = 2000; // ms, while the panel is open
 const SELDOM = 15_000; // while it is closed
@@ -106,8 +106,11 @@ export class Chain {
     const worst = ["failed", "degraded", "starting"].find((health) =>
       state.providers.some((each) => each.health === health && each.mode),
     );
-    this.opener.dataset.health = worst ?? "ready";
-    this.opener.title = worst ? say("A provider is {0}", worst) : say("All providers are ready");
+    const isWell = !worst && !state.problems.length;
+    this.opener.dataset.health = worst ?? (isWell ? "ready" : "degraded");
+    const title = worst ? say("A provider is {0}", say(worst)) : say("All providers are ready");
+    this.opener.title = worst || isWell ? title : say("Warnings: {0}", state.problems.length);
+    replace("#problems", state.problems.map((each) => made("li", {}, cut(each, 400))));
     const using = new Set(state.servers.flatMap((each) => each.providers));
     replace("#providers", state.providers.map((each) => provider(each, state, using)));
     replace("#answers", state.servers.map((each) => this.#answer(each)));
@@ -124,12 +127,13 @@ export class Chain {
   }
 
   #answer(server) {
-    const who = server.providers.length ? server.providers.join(" + ") : "nobody";
+    const who = server.providers.length ? server.providers.join(" + ") : say("nobody");
     const line = made("li", {}, made("b", {}, foreign(this.#nameOf(server.server_id), 40)));
-    line.append(" ", made("span", { class: "who" }, who), ` for ${span(server.since)}`);
-    if (server.stale) line.append(made("em", {}, "last state"));
-    const eyes = server.sessions === 1 ? "1 is watching" : `${server.sessions} are watching`;
-    line.append(made("small", {}, `${server.users.toLocaleString()} users, ${eyes}`));
+    const since = say("for {0}", span(server.since));
+    line.append(" ", made("span", { class: "who" }, who), ` ${since}`);
+    if (server.stale) line.append(made("em", {}, say("last state")));
+    const [users, eyes] = [number(server.users), number(server.sessions)];
+    line.append(made("small", {}, say("{0} users, {1} watching", users, eyes)));
     return line;
   }
 
@@ -141,18 +145,18 @@ export class Chain {
     const known = this.world.between(exchange.epoch, exchange.first, exchange.last);
     const at = new Date(Date.now() - exchange.age * 1000);
     const entry = made("li", { class: "exchange" });
-    const from = exchange.before.join(" + ") || "nobody";
-    const to = exchange.after.join(" + ") || "nobody";
-    const time = made("time", { datetime: at.toISOString() }, at.toLocaleTimeString());
+    const from = exchange.before.join(" + ") || say("nobody");
+    const to = exchange.after.join(" + ") || say("nobody");
+    const time = made("time", { datetime: at.toISOString() }, long.format(at));
     const head = made("p", {}, time, " ", foreign(this.#nameOf(server.server_id), 40), " ");
     const [lost, who] = [made("span", { class: "who lost" }, from), made("span", { class: "who" }, to)];
     head.append(lost, " → ", who, " ");
-    const changes = count === 1 ? "1 change" : `${count.toLocaleString()} changes`;
+    const changes = count === 1 ? say("1 change") : say("{0} changes", number(count));
     head.append(made("small", {}, changes));
     entry.append(head);
     if (known.length) entry.append(made("ul", {}, ...known.slice(0, SHOWN).map(delta)));
     const rest = count - Math.min(known.length, SHOWN);
-    if (known.length && rest) entry.append(made("small", {}, `and ${rest.toLocaleString()} more`));
+    if (known.length && rest) entry.append(made("small", {}, say("and {0} more", number(rest))));
     const list = document.querySelector("#exchanges");
     list.prepend(entry);
     while (list.children.length > KEPT) list.lastChild.remove();
@@ -197,17 +201,24 @@ function replace(selector, elements) {
 function provider(each, state, using) {
   const line = made("li", { "data-health": each.health });
   if (using.has(each.name)) line.classList.add("used");
-  const health = `${each.health} for ${span(each.since)}`;
-  const retry = each.next_retry === null ? "" : `, tried again in ${Math.ceil(each.next_retry)} s`;
-  const latency = each.latency === null ? "" : `, answered in ${(each.latency * 1000).toFixed(0)} ms`;
   const used = using.has(each.name) ? "answers" : each.mode ? "waits" : "beside the chain";
   line.append(made("i", { "aria-hidden": "true" }), made("b", {}, each.name));
-  line.append(made("span", { class: "used-word" }, used));
-  line.append(made("small", {}, `${each.mode || "no mode"}, ${health}${retry}`));
-  const records = `${each.records.toLocaleString()} records${latency}`;
-  const failed = each.failures ? `, ${each.failures} of ${each.calls} calls failed` : "";
-  const waiting = state.queued[each.name] ? `, ${state.queued[each.name]} to store` : "";
-  line.append(made("small", {}, records + failed + waiting));
+  line.append(made("span", { class: "used-word" }, say(used)));
+  const health = [say("{0} for {1}", say(each.health), span(each.since))];
+  if (each.mode) health.unshift(each.mode);
+  if (each.next_retry !== null) health.push(say("tried again in {0}", span(each.next_retry)));
+  const work = [say("{0} records", number(each.records))];
+  if (each.latency !== null) work.push(say("answered in {0} ms", number(Math.round(each.latency * 1000))));
+  if (each.failures) {
+    work.push(say("{0} of {1} calls failed", number(each.failures), number(each.calls)));
+  }
+  const waiting = state.queued[each.name];
+  if (waiting) work.push(say("{0} to store", number(waiting)));
+  // A provider's own numbers, such as Discord's budget of logins.
+  const gauges = Object.entries(each.gauges).map(([name, value]) => `${cut(name, 60)}: ${number(value)}`);
+  for (const words of [health, work, gauges]) {
+    if (words.length) line.append(made("small", {}, words.join(", ")));
+  }
   const error = state.errors[each.name];
   if (error) line.append(made("small", { class: "wrong" }, cut(error, 300)));
   return line;
@@ -215,12 +226,12 @@ function provider(each, state, using) {
 
 function delta({ was, now }) {
   const name = foreign((now ?? was).name, 40);
-  if (!was) return made("li", { class: "came" }, name, ` came, ${WORDS[now.status].toLowerCase()}`);
-  if (!now) return made("li", { class: "went" }, name, " went");
+  if (!was) return made("li", { class: "came" }, name, ` ${say("came")}, ${WORDS[now.status]}`);
+  if (!now) return made("li", { class: "went" }, name, ` ${say("went")}`);
   const changes = [];
   if (was.status !== now.status) changes.push(`${WORDS[was.status]} → ${WORDS[now.status]}`);
   if (was.colour !== now.colour) changes.push(`${was.colour} → ${now.colour}`);
   const line = made("li", {}, name, ` ${changes.join(", ")}`);
-  if (was.name !== now.name) line.append(" was ", foreign(was.name, 40));
+  if (was.name !== now.name) line.append(` ${say("was")} `, foreign(was.name, 40));
   return line;
 }

@@ -3,6 +3,8 @@
 import { noise } from "./island.js";
 
 const shades = new Map(); // colour → [top, left, right, dark]
+/** Half the width of a cell, in px, from which cubes have faces. */
+export const FACED = 16;
 const HEIGHTS = { online: 1.16, dnd: 1.16, idle: 0.56, offline: 0.1 };
 
 export const themes = {
@@ -10,13 +12,13 @@ export const themes = {
     grass: ["#b7cf86", "#c0d68f", "#aec97d"],
     left: "#a9794f", right: "#8d5f3f", rim: "#93b163",
     leaf: ["#7fa35c", "#6b8f4c", "#587b3f"], bloom: "#f2785c", eye: "#2a1b2e",
-    sky: "clouds", shadow: "rgb(60 50 20 / 22%)", glow: null, band: "#d13a2f",
+    sky: "clouds", shadow: "rgb(60 50 20 / 22%)", glow: null, band: "#d13a2f", crowd: "#d8cbb0",
   },
   dark: {
     grass: ["#2f4a4a", "#345252", "#2b4444"],
     left: "#33263f", right: "#261b31", rim: "#274040",
     leaf: ["#3f6b58", "#315747", "#274638"], bloom: "#ffb86b", eye: "#1b1220",
-    sky: "stars", shadow: "rgb(0 0 0 / 35%)", glow: "rgb(255 214 130 / 15%)", band: "#ff6b5e",
+    sky: "stars", shadow: "rgb(0 0 0 / 35%)", glow: "rgb(255 214 130 / 15%)", band: "#ff6b5e", crowd: "#5d5577",
   },
 };
 
@@ -92,9 +94,18 @@ function bloom(ctx, x, y, w, cell, theme) {
   }
 }
 
-/** A member at that point; `blink` closes the eyes. */
-export function drawCube(ctx, member, x, y, w, theme, blink = false, lift = 0) {
-  const [top, left, right] = shadesOf(member.colour);
+/** A tile of earth, for who speaks in front of a crowd. */
+export function drawTile(ctx, x, y, w, theme) {
+  face(ctx, theme.left, x - w, y, x, y + w / 2, w * 0.5);
+  face(ctx, theme.right, x, y + w / 2, x + w, y, w * 0.5);
+  face(ctx, theme.rim, x - w, y, x, y + w / 2, w * 0.14);
+  face(ctx, theme.rim, x, y + w / 2, x + w, y, w * 0.14);
+  diamond(ctx, theme.grass[0], x, y, w);
+}
+
+/** A member at that point; `blink` closes the eyes. In a crowd only roles have colours. */
+export function drawCube(ctx, member, x, y, w, theme, blink = false, lift = 0, isCrowd = false) {
+  const [top, left, right] = shadesOf(isCrowd && !member.hasRole ? theme.crowd : member.colour);
   const s = w * 0.64;
   const high = s * HEIGHTS[member.status];
   const asleep = member.status === "offline";
@@ -108,7 +119,7 @@ export function drawCube(ctx, member, x, y, w, theme, blink = false, lift = 0) {
     band(ctx, theme.band, x, foot, s, high);
   }
   ctx.globalAlpha = 1;
-  if (!asleep && w > 8) eyes(ctx, theme.eye, member, x, foot, s, high, blink);
+  if (!asleep && w >= FACED) eyes(ctx, theme.eye, member, x, foot, s, high, blink);
 }
 
 function speck(ctx, member, [top, left], x, y, w) {
@@ -137,6 +148,15 @@ function eyes(ctx, colour, member, x, y, s, high, blink) {
     }
     ctx.fill();
   }
+}
+
+/** The box around the eyes of a member at that point. */
+export function faceOf(member, x, y, w) {
+  const s = w * 0.64;
+  const high = s * HEIGHTS[member.status];
+  const [left, right] = looksRight(member) ? [0.2, 0.82] : [-0.82, -0.2];
+  const [top, bottom] = [y + s * 0.11 - high * 0.74, y + s * 0.38 - high * 0.4];
+  return { left: x + left * s, right: x + right * s, top, bottom };
 }
 
 /** Which way somebody looks; the same for the same uid. */

@@ -11,9 +11,10 @@ export function offerEmbedding(client) {
     const base = new URL(".", location.href);
     const file = new URL("page/v1/d-back-community.js", base);
     const server = client.server ?? "";
+    const join = document.querySelector("#join")?.getAttribute("href").replaceAll("&", "&amp;");
     lines.value =
       `<script type="module" src="${file.origin}${file.pathname}"></script>\n` +
-      `<d-back-community server="${server}"></d-back-community>`;
+      `<d-back-community server="${server}"${join ? ` join="${join}"` : ""}></d-back-community>`;
     copy.textContent = say("Copy");
     dialog.showModal();
   });

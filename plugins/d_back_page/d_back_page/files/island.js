@@ -8,6 +8,7 @@ export function noise(x, y, salt = 0) {
   return (mixed >>> 0) / 4294967296;
 }
 
+const VILLAGE = 80; // seats
 const KEY = 4096;
 export const keyOf = (x, y) => (x + KEY) * 2 * KEY + (y + KEY);
 
@@ -15,8 +16,9 @@ export const keyOf = (x, y) => (x + KEY) * 2 * KEY + (y + KEY);
  * cells: nobody moves when one grows. */
 export class Island {
   constructor(wanted) {
-    const wild = wanted < 80 ? 0.6 : 0.24; // a village has gardens, a town has not
-    const total = Math.ceil(Math.min(wanted * 2.6, 96 + wanted * 1.42)) + 16;
+    const isVillage = wanted < VILLAGE;
+    const wild = isVillage ? 0.5 : 0.24; // a village has gardens, a town has not
+    const total = Math.ceil(Math.min(wanted * 3, 130 + wanted * 1.42)) + 14;
     const reach = Math.ceil(Math.sqrt(total / Math.PI)) + 3;
     const found = [];
     for (let x = -reach; x <= reach; x += 1) {
@@ -30,6 +32,10 @@ export class Island {
     for (const cell of this.cells) {
       cell.wild = noise(cell.x, cell.y, 7); // what grows there
       cell.seat = noise(cell.x, cell.y, 3) > wild && cell.wild > 0.06;
+      // In a village, no cube right behind another one: its face would be where the name belongs.
+      if (isVillage && (this.neighbour(cell, 1, 1)?.seat || this.neighbour(cell, -1, -1)?.seat)) {
+        cell.seat = false;
+      }
     }
     this.seats = this.cells.filter((cell) => cell.seat);
     for (const cell of this.cells) {

@@ -1,5 +1,6 @@
 // The members as a list that holds any number of them: only those in sight are in the document.
 
+import { avatarOf } from "./avatars.js";
 import { STATUSES, WORDS } from "./world.js";
 import { locale, number, say } from "./words.js";
 import { cut, folded, made } from "./text.js";
@@ -156,6 +157,7 @@ export class List {
     for (const name of ["aria-selected", "aria-setsize", "aria-posinset", "aria-label"]) {
       row.removeAttribute(name);
     }
+    row.querySelector("img")?.remove();
     row.children[1].textContent = WORDS[status];
     row.children[2].textContent = number(members.length);
   }
@@ -163,7 +165,11 @@ export class List {
   #member(row, member, index) {
     const picked = member.uid === this.picked;
     const active = member.uid === this.active;
-    const told = [member.uid, member.name, member.status, member.colour, picked, active].join("\n");
+    const { activity = "", avatar = "" } = member.extra;
+    const told = [
+      ...[member.uid, member.name, member.status, member.colour],
+      ...[activity, avatar, picked, active],
+    ].join("\n");
     const place = index - this.sections.filter((each) => each.start < index).length;
     const posinset = String(place + 1);
     if (row.getAttribute("aria-posinset") !== posinset) row.setAttribute("aria-posinset", posinset);
@@ -177,10 +183,16 @@ export class List {
     row.removeAttribute("aria-hidden");
     row.setAttribute("aria-selected", String(picked));
     const name = cut(member.name, 60);
-    row.setAttribute("aria-label", `${name}, ${WORDS[member.status]}`);
+    const words = [name, WORDS[member.status], activity && cut(activity, 60)];
+    row.setAttribute("aria-label", words.filter(Boolean).join(", "));
     row.style.setProperty("--role", member.colour);
     row.children[1].textContent = name;
-    row.children[2].textContent = "";
+    row.children[2].textContent = cut(activity, 60);
+    const image = row.querySelector("img");
+    const wanted = avatarOf(member, 26);
+    if (image?.src === wanted?.src) return;
+    image?.remove();
+    if (wanted) row.append(wanted);
   }
 
   #tabs() {

@@ -1,15 +1,27 @@
 // The plaza: an island on which every member is a cube. The earth and those who stand still are
 // drawn once; with each frame only what has changed, and who hops or walks.
+//
+// While the view is zoomed or moved, the earth and the crowd stay as they were drawn (`drawn`), and
+// the browser scales and moves their canvases. They are drawn again in slices after that.
+//
+// In a crowd no face can be seen. Who speaks then stands in front of it, on one of a few tiles.
 
 import { Bubbles } from "./bubbles.js";
-import { drawCell, drawCube, drawSky, heightOf, themes } from "./cubes.js";
+import { drawCell, drawCube, drawSky, drawTile, faceOf, FACED, heightOf, themes } from "./cubes.js";
 import { Island } from "./island.js";
 import { frames, mayMove } from "./motion.js";
+import { View } from "./view.js";
 
 const AMBIENT = 650; // ms between two little things that happen by themselves
 const LIVELY = 20_000; // ms after an event or a look during which they do
 const DOZE = 12; // after that only one in so many
 const VILLAGE = 60; // members up to whose number they sit where they like
+const FRONT = 24; // half the width of a tile in front of a crowd, in px
+const FRONT_HIGH = 66; // px
+const FRONT_WIDE = 190; // px for each who speaks there
+const NEAR = 36; // half the width of a cell, in px, when a speaker is followed
+const REST = 9000; // ms after the last word, until everything is shown again
+const PAUSE = 120; // ms without a change of the view, before a large island is drawn again
 const MOVING = 60; // cubes that move at once; more are simply drawn where they are
 const SLICE = 2500; // cells that are drawn in one frame
 const HOP = 420; // ms
@@ -27,23 +39,31 @@ export class Plaza {
     this.world = world;
     this.box = document.querySelector("#plaza");
     this.canvases = [...this.box.querySelectorAll("canvas")];
-    [this.earth, this.crowd, this.air] = this.canvases.map((canvas) => canvas.getContext("2d"));
+    [this.sky, this.earth, this.crowd, this.air] = this.canvases.map((each) => each.getContext("2d"));
     this.cellOf = new Map(); // uid → cell
     this.moves = new Map(); // uid → {from, to, began, lasts, kind}
     this.changed = new Set(); // cells
+    this.front = new Map(); // uid of who speaks in front of the crowd → {slot, began}
+    this.whole = { w: 1, cx: 0, cy: 0 }; // how the island fills the box
+    this.drawn = null; // how earth and crowd were drawn: {w, cx, cy}
     this.stirred = Date.now(); // the last event or look
     this.beats = 0;
-    this.building = null; // a generator that draws the crowd anew
+    this.building = null; // a generator that draws earth and crowd
+    this.waiting = null; // until they are drawn
+    this.following = false;
+    this.resting = null;
     this.ask = frames((now) => this.#frame(now));
+    this.view = new View(this.box, () => this.#look());
     this.bubbles = new Bubbles(this, world);
     new ResizeObserver(() => this.#resize()).observe(this.box);
-    night.addEventListener("change", () => this.#build());
+    // Chromium does not always tell of a change that was read before: it is read here only.
+    night.addEventListener("change", ({ matches }) => this.#light(matches));
+    this.#light(night.matches);
     world.addEventListener("whole", () => this.#settle());
     world.addEventListener("change", ({ detail }) => this.#change(detail));
     this.box.addEventListener("click", (event) => {
-      if (event.target.closest("button")) return;
-      const uid = this.#under(event)?.who ?? null;
-      chosen(uid);
+      if (event.target.closest("button, .card") || this.view.dragged) return;
+      chosen(this.#under(event)?.who ?? null);
     });
     this.box.addEventListener("pointermove", (event) => {
       this.stirred = Date.now();
@@ -56,6 +76,81 @@ export class Plaza {
 
   get w() {
     return this.island.w;
+  }
+
+  /** True if the cubes are too small for faces: who speaks comes to the front. */
+  get isCrowd() {
+    return this.w < FACED;
+  }
+
+  /** How many can speak at once. */
+  get slots() {
+    return Math.max(1, Math.min(5, Math.floor(this.box.clientWidth / FRONT_WIDE)));
+  }
+
+  /** Where the top of the cube of somebody who speaks is, in px. */
+  speakerAt(uid) {
+    const stand = this.isCrowd ? this.front.get(uid) : null;
+    if (!stand) return this.topOf(uid);
+    const [x, y] = this.#standAt(stand.slot);
+    return [x, y - FRONT * 1.1];
+  }
+
+  #standAt(slot) {
+    const { clientWidth: width, clientHeight: height } = this.box;
+    const wide = width / this.slots;
+    return [wide * (slot + 0.5), height - FRONT * 1.05];
+  }
+
+  /** Somebody begins to speak. */
+  bringForward(uid) {
+    const taken = new Set([...this.front.values()].map((each) => each.slot));
+    const order = [...Array(this.slots).keys()].sort(
+      (a, b) => Math.abs(a - (this.slots - 1) / 2) - Math.abs(b - (this.slots - 1) / 2),
+    );
+    const slot = this.front.get(uid)?.slot ?? order.find((each) => !taken.has(each)) ?? 0;
+    this.front.set(uid, { slot, began: null });
+    this.#attend(uid);
+    this.ask();
+  }
+
+  /** Somebody has spoken. */
+  sendBack(uid) {
+    if (this.front.delete(uid)) this.ask();
+  }
+
+  /** Follow who speaks, or not. */
+  follow(on) {
+    this.following = on;
+    clearTimeout(this.resting);
+    if (!on) this.view.showAll();
+  }
+
+  #attend(uid) {
+    const cell = this.cellOf.get(uid);
+    if (!this.following || !cell) return;
+    const { w, cx, cy } = this.whole;
+    const at = [cx + (cell.x - cell.y) * w, cy + ((cell.x + cell.y) * w) / 2];
+    this.view.goTo(at, NEAR / w);
+    clearTimeout(this.resting);
+    this.resting = setTimeout(() => this.view.showAll(), REST);
+  }
+
+  /** Where the cubes with faces are that can be seen, and where their faces are: boxes in px. */
+  faces() {
+    const [cubes, faces] = [[], []];
+    if (this.isCrowd) return { cubes, faces };
+    const { clientWidth: width, clientHeight: height } = this.box;
+    for (const [uid, cell] of this.cellOf) {
+      const [x, y] = this.island.point(cell);
+      if (x < 0 || y < 0 || x > width || y > height) continue;
+      const member = this.world.members.get(uid);
+      if (member.status === "offline") continue;
+      faces.push(faceOf(member, x, y, this.w));
+      const [half, high] = [this.w * 0.64, heightOf(member) * this.w];
+      cubes.push({ left: x - half, right: x + half, top: y - high, bottom: y + half / 2 });
+    }
+    return { cubes, faces };
   }
 
   /** Where the top of somebody's cube is, in px; null where they have none. */
@@ -73,8 +168,9 @@ export class Plaza {
     this.#move(uid, "hop");
   }
 
-  #theme() {
-    return night.matches ? themes.dark : themes.light;
+  #light(isNight) {
+    this.theme = isNight ? themes.dark : themes.light;
+    if (this.island) this.#build();
   }
 
   // Where they stand
@@ -88,7 +184,7 @@ export class Plaza {
     let seat = 0;
     for (const group of groups.values()) {
       const seats = this.island.seats.slice(seat, (seat += group.length));
-      const order = members.size > VILLAGE ? byColour(seats) : (a, b) => mixed(a.uid) - mixed(b.uid);
+      const order = members.size > VILLAGE ? byColour(seats, group) : (a, b) => mixed(a.uid) - mixed(b.uid);
       [...group].sort(order).forEach((member, at) => this.#seat(member, seats[at]));
     }
     this.#resize();
@@ -149,7 +245,7 @@ export class Plaza {
     const cell = this.cellOf.get(uid);
     if (!cell) return;
     this.#touch(cell);
-    const dull = !mayMove() || this.moves.size >= MOVING || this.w < 4;
+    const dull = !mayMove() || this.moves.size >= MOVING || this.isCrowd;
     if (dull || this.moves.has(uid)) return;
     const lasts = { walk: WALK, blink: BLINK }[kind] ?? HOP;
     this.moves.set(uid, { from: cell, to: to ?? cell, began: null, lasts, kind });
@@ -169,7 +265,7 @@ export class Plaza {
 
   /** Little things that happen by themselves. */
   #live() {
-    if (!mayMove() || this.w < 4 || document.body.dataset.link !== "live") return;
+    if (!mayMove() || this.isCrowd || document.body.dataset.link !== "live") return;
     const awake = this.world.groups.get("online");
     if (!awake.length) return;
     this.beats += 1;
@@ -191,6 +287,7 @@ export class Plaza {
 
   #walk(uid) {
     const cell = this.cellOf.get(uid);
+    if (!cell || this.bubbles.speaking.has(uid)) return;
     const ways = [[1, 0], [-1, 0], [0, 1], [0, -1]];
     const free = ways
       .map(([x, y]) => this.island.neighbour(cell, x, y))
@@ -208,32 +305,61 @@ export class Plaza {
       canvas.width = Math.round(width * ratio);
       canvas.height = Math.round(height * ratio);
     }
-    for (const ctx of [this.earth, this.crowd, this.air]) ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
+    for (const ctx of [this.sky, this.earth, this.crowd, this.air]) {
+      ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
+    }
     this.ratio = ratio;
-    const narrow = width < 560;
-    this.island.fit(width, height, { top: narrow ? 74 : 84, bottom: 14 });
+    const top = height < 300 ? 52 : width < 560 ? 74 : 84;
+    this.island.fit(width, height, { top, bottom: 14 });
+    if (this.island.w < FACED) this.island.fit(width, height, { top, bottom: FRONT_HIGH });
+    const { w, cx, cy } = this.island;
+    this.whole = { w, cx, cy };
+    this.view.apply(this.island, this.whole);
     this.#build();
     this.bubbles.dirty();
   }
 
+  /** The view has changed. */
+  #look() {
+    this.stirred = Date.now();
+    const wasCrowd = this.isCrowd;
+    this.view.apply(this.island, this.whole);
+    this.box.classList.add("looking"); // without easing
+    clearTimeout(this.waiting);
+    this.building = null;
+    this.waiting = setTimeout(() => {
+      this.box.classList.remove("looking");
+      this.#build();
+    }, PAUSE);
+    if (this.island.cells.length <= SLICE) this.building = this.#draw();
+    if (wasCrowd !== this.isCrowd) this.moves.clear();
+    this.bubbles.dirty();
+    this.ask();
+  }
+
   #build() {
-    this.changed.clear();
     this.building = this.#draw();
     this.ask();
   }
 
   /** Draws earth and crowd on canvases of their own, in slices, and shows them when whole. */
   *#draw() {
-    const theme = this.#theme();
+    this.changed.clear();
+    const { theme } = this;
+    const { clientWidth: width, clientHeight: height } = this.box;
+    const { w, cx, cy } = this.island;
     const [earth, crowd] = [this.#blank(), this.#blank()];
-    drawSky(earth, this.box.clientWidth, this.box.clientHeight, theme);
     let count = 0;
     for (const cell of this.island.byDepth) {
+      const [x, y] = this.island.point(cell);
+      if (x < -2 * w || x > width + 2 * w || y < -2 * w || y > height + 3 * w) continue;
       drawCell(earth, this.island, cell, theme);
       this.#stander(crowd, cell, theme);
       count += 1;
       if (count % SLICE === 0) yield;
     }
+    this.sky.clearRect(0, 0, width, height);
+    drawSky(this.sky, width, height, theme);
     for (const [shown, drawn] of [[this.earth, earth], [this.crowd, crowd]]) {
       shown.save();
       shown.setTransform(1, 0, 0, 1, 0, 0);
@@ -241,6 +367,21 @@ export class Plaza {
       shown.drawImage(drawn.canvas, 0, 0);
       shown.restore();
     }
+    this.drawn = { w, cx, cy };
+  }
+
+  /** Let the browser show earth and crowd as the view is now. True if they are drawn like that. */
+  #align() {
+    const { w, cx, cy } = this.island;
+    const { drawn } = this;
+    const same = drawn && drawn.w === w && drawn.cx === cx && drawn.cy === cy;
+    const by = drawn ? w / drawn.w : 1;
+    const moved = drawn && [cx - drawn.cx * by, cy - drawn.cy * by];
+    const transform = same || !drawn ? "" : `translate(${moved[0]}px, ${moved[1]}px) scale(${by})`;
+    for (const { canvas } of [this.earth, this.crowd]) {
+      if (canvas.style.transform !== transform) canvas.style.transform = transform;
+    }
+    return same;
   }
 
   #blank() {
@@ -256,32 +397,31 @@ export class Plaza {
     if (cell.who === null || this.moves.has(cell.who)) return;
     const member = this.world.members.get(cell.who);
     const [x, y] = this.island.point(cell);
-    drawCube(ctx, member, x, y, this.w, theme);
+    drawCube(ctx, member, x, y, this.w, theme, false, 0, this.isCrowd);
   }
 
   #frame(now) {
-    if (this.building) {
-      if (!this.building.next().done) return true;
-      this.building = null;
-    }
+    if (this.building?.next().done) this.building = null;
     for (const [uid, move] of this.moves) {
       move.began ??= now;
       if (now - move.began < move.lasts) continue;
       this.moves.delete(uid);
       this.changed.add(move.to).add(move.from);
     }
-    this.#redraw();
-    this.#lift(now);
-    return this.moves.size > 0;
+    if (this.#align() && !this.building) this.#redraw();
+    const arriving = this.#lift(now);
+    return this.building !== null || this.moves.size > 0 || arriving;
   }
 
   /** Draw anew where something changed, with all that overlaps it. */
   #redraw() {
     if (this.changed.size > SLICE) return this.#build();
     const { crowd: ctx, w } = this;
-    const theme = this.#theme();
+    const { theme } = this;
+    const { clientWidth: width, clientHeight: height } = this.box;
     for (const cell of this.changed) {
       const [x, y] = this.island.point(cell);
+      if (x < -2 * w || x > width + 2 * w || y < -2 * w || y > height + 2 * w) continue;
       ctx.save();
       ctx.beginPath();
       // Whole pixels: at an edge within one, the cubes that it crosses would get a seam.
@@ -299,10 +439,11 @@ export class Plaza {
     this.changed.clear();
   }
 
+  /** Draws who moves, and who speaks in front. True if one of the latter is still arriving. */
   #lift(now) {
     const { air: ctx, w } = this;
     ctx.clearRect(0, 0, this.box.clientWidth, this.box.clientHeight);
-    const theme = this.#theme();
+    const { theme } = this;
     for (const [uid, move] of this.moves) {
       const member = this.world.members.get(uid);
       const done = Math.min(1, Math.max(0, (now - move.began) / move.lasts));
@@ -315,6 +456,18 @@ export class Plaza {
       const [x, y] = [x1 + (x2 - x1) * eased, y1 + (y2 - y1) * eased];
       drawCube(ctx, member, x, y, w, theme, move.kind === "blink", high);
     }
+    let arriving = false;
+    for (const [uid, stand] of this.isCrowd ? this.front : []) {
+      const member = this.world.members.get(uid);
+      if (!member) continue;
+      stand.began ??= now;
+      const done = mayMove() ? Math.min(1, (now - stand.began) / HOP) : 1;
+      if (done < 1) arriving = true;
+      const [x, y] = this.#standAt(stand.slot);
+      drawTile(ctx, x, y, FRONT, theme);
+      drawCube(ctx, member, x, y, FRONT, theme, false, (1 - done) ** 2 * FRONT * 2);
+    }
+    return arriving;
   }
 
   #under(event) {
@@ -326,11 +479,17 @@ export class Plaza {
   }
 }
 
-/** An order by colour for a crowd. It also sorts these seats, which are a ring of the island, so
- * that members of one colour sit together: a crowd in which everybody sits anywhere is confetti. */
-function byColour(seats) {
-  seats.sort((a, b) => Math.atan2(a.y, a.x) - Math.atan2(b.y, b.x));
-  return (a, b) => hueOf(a.colour) - hueOf(b.colour) || (a.colour < b.colour ? -1 : 1);
+/** An order by the colour of the role for a crowd. It also sorts these seats, which are a ring of the
+ * island, so that members of one role sit together: a crowd in which everybody sits anywhere is
+ * confetti. */
+function byColour(seats, members) {
+  // Around the middle; those with a role in front.
+  const share = members.filter((each) => each.hasRole).length / members.length;
+  const start = Math.PI * (0.25 - share);
+  const angle = ({ x, y }) => (Math.atan2(y, x) - start + 4 * Math.PI) % (2 * Math.PI);
+  seats.sort((a, b) => angle(a) - angle(b));
+  const role = (member) => (member.hasRole ? hueOf(member.colour) : 400); // the others come last
+  return (a, b) => role(a) - role(b) || (a.colour < b.colour ? -1 : 1);
 }
 
 const hues = new Map(); // colour → its hue in degrees; greys come first

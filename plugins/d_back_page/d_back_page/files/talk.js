@@ -2,31 +2,56 @@
 
 import { cut, foreign, made } from "./text.js";
 import { isAbout } from "./world.js";
-import { locale } from "./words.js";
+import { clock, number, say } from "./words.js";
 
 const KEPT = 60;
 const LONGEST = 400; // letters
-
-const clock = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit" });
+const OPEN = "d-back chat"; // in localStorage: if somebody has closed it
+const FLAT = matchMedia("(max-height: 480px)"); // a phone on its side has no room for it
 
 export class Talk {
   constructor(world) {
     this.log = document.querySelector("#talk");
     this.hush = document.querySelector("#hush");
+    this.button = document.querySelector("#talk-open");
+    this.unread = 0;
     this.waiting = [];
     this.due = false;
     this.names = {}; // channel → its name, as far as the operator has named it
     this.channels = new Set(); // the ones that were heard of
+    this.button.addEventListener("click", () => {
+      const isOpen = document.body.classList.contains("mute");
+      localStorage.setItem(OPEN, isOpen ? "open" : "closed");
+      this.#open(isOpen);
+    });
+    const kept = localStorage.getItem(OPEN);
+    this.#open(kept === null ? !FLAT.matches : kept === "open");
     world.addEventListener("whole", () => this.clear());
     world.addEventListener("said", ({ detail }) => this.#hear(detail));
     world.addEventListener("edited", ({ detail }) => this.#edit(detail));
     world.addEventListener("deleted", ({ detail }) => this.#delete(detail));
   }
 
+  #open(isOpen) {
+    document.body.classList.toggle("mute", !isOpen);
+    this.button.setAttribute("aria-expanded", String(isOpen));
+    this.unread = 0;
+    this.#tell();
+    if (isOpen) this.log.scrollTop = this.log.scrollHeight;
+  }
+
+  /** Say on the button how much was said while the chat was closed. */
+  #tell() {
+    const words = this.unread ? say("Chat: {0} new", number(this.unread)) : say("Chat");
+    if (this.button.textContent !== words) this.button.textContent = words;
+  }
+
   /** Another place: what was said is not said here. */
   clear() {
     this.waiting = [];
     this.channels.clear();
+    this.unread = 0;
+    this.#tell();
     this.log.replaceChildren();
     this.hush.hidden = false;
   }
@@ -48,6 +73,7 @@ export class Talk {
     const { name, colour } = member;
     this.waiting.push({ name, colour, message, channel, id, at: new Date() });
     if (this.waiting.length > KEPT) this.waiting.shift();
+    if (document.body.classList.contains("mute")) this.unread += 1;
     if (this.due) return;
     this.due = true;
     requestAnimationFrame(() => this.#write());
@@ -68,6 +94,7 @@ export class Talk {
 
   #write() {
     this.due = false;
+    this.#tell();
     const below = this.log.scrollHeight - this.log.scrollTop - this.log.clientHeight;
     for (const { name, colour, message, channel, id, at } of this.waiting) {
       this.channels.add(channel);

@@ -14,7 +14,28 @@ const GERMAN = {
   "Sent away": "Abgewiesen",
   Chain: "Kette",
   Operator: "Betreiber",
+  Join: "Beitreten",
   "The plaza": "Der Platz",
+  "Arrow keys move the view, plus and minus zoom, 0 shows everything. The members are in the list.":
+    "Pfeiltasten bewegen den Ausschnitt, Plus und Minus vergrößern und verkleinern, 0 zeigt alles. Die Mitglieder stehen in der Liste.",
+  View: "Ansicht",
+  "Zoom in": "Vergrößern",
+  "Zoom out": "Verkleinern",
+  "Show everything": "Alles zeigen",
+  Follow: "Folgen",
+  "Move to who speaks": "Zu denen, die sprechen",
+  Member: "Mitglied",
+  Messages: "Nachrichten",
+  "Chat: {0} new": "Chat: {0} neue",
+  Status: "Status",
+  Activity: "Aktivität",
+  Pronouns: "Pronomen",
+  "Role colour": "Rollenfarbe",
+  none: "keine",
+  "last known: {0}": "zuletzt bekannt: {0}",
+  "{0} since {1} ({2})": "{0} seit {1} ({2})",
+  "{0}, for at least {1} (since this page looks)":
+    "{0}, seit mindestens {1} (so lange sieht diese Seite zu)",
   "Looking who is there": "Mal sehen, wer da ist",
   "Try now": "Jetzt versuchen",
   Chat: "Chat",
@@ -41,6 +62,31 @@ const GERMAN = {
     "Die Verbindung ist unterbrochen. Das ist der Stand von vor {0}.",
   "Not known": "Nicht bekannt",
   "A provider is {0}": "Ein Anbieter ist {0}",
+  Warnings: "Warnungen",
+  "Warnings: {0}": "Warnungen: {0}",
+  starting: "im Start",
+  ready: "bereit",
+  degraded: "gestört",
+  failed: "ausgefallen",
+  answers: "antwortet",
+  waits: "wartet",
+  "beside the chain": "neben der Kette",
+  nobody: "niemand",
+  "for {0}": "seit {0}",
+  "{0} for {1}": "{0} seit {1}",
+  "last state": "letzter Stand",
+  "{0} users, {1} watching": "{0} Benutzer, {1} sehen zu",
+  "tried again in {0}": "neuer Versuch in {0}",
+  "{0} records": "{0} Datensätze",
+  "answered in {0} ms": "Antwort in {0} ms",
+  "{0} of {1} calls failed": "{0} von {1} Aufrufen fehlgeschlagen",
+  "{0} to store": "{0} noch zu speichern",
+  "1 change": "1 Änderung",
+  "{0} changes": "{0} Änderungen",
+  "and {0} more": "und {0} weitere",
+  came: "kam",
+  went: "ging",
+  was: "war",
   "All providers are ready": "Alle Anbieter sind bereit",
   "A closed door": "Eine geschlossene Tür",
   Password: "Passwort",
@@ -96,6 +142,12 @@ export function say(sentence, ...values) {
 export function number(value) {
   return value.toLocaleString(locale);
 }
+
+/** Hours, minutes and seconds. */
+export const long = new Intl.DateTimeFormat(locale, { timeStyle: "medium" });
+
+/** Hours and minutes. */
+export const clock = new Intl.DateTimeFormat(locale, { hour: "2-digit", minute: "2-digit" });
 
 /** Translate what index.html says. Called before anything is added to the document. */
 export function translate() {

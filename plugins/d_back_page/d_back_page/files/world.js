@@ -12,6 +12,7 @@ export const WORDS = {
   offline: say("Offline"),
 };
 const JOURNAL = 4000;
+const CATCHING_UP = 3000; // ms after a lost line, in which changes arrive that happened before
 
 /** The members of the server that the client has joined, in groups by status, each sorted by name.
  * Its events: "whole" (all members were replaced), "change" (detail: member, was), "said" (detail:
@@ -22,8 +23,12 @@ export class World extends EventTarget {
     super();
     this.client = client;
     this.journal = []; // the last changes, with their numbers
+    this.joined = 0; // when, in ms since 1970
     this.reset();
-    client.addEventListener("join", ({ detail }) => detail.resumed || this.reset());
+    client.addEventListener("join", ({ detail }) => {
+      this.joined = Date.now();
+      if (!detail.resumed) this.reset();
+    });
     client.addEventListener("user", ({ detail }) => this.#change(detail));
     client.addEventListener("message", ({ detail }) => this.#hear(detail));
     client.addEventListener("edit", ({ detail }) => this.#tell("edited", detail));
@@ -35,8 +40,9 @@ export class World extends EventTarget {
     this.journal = [];
     this.members = new Map();
     this.groups = new Map(STATUSES.map((status) => [status, []]));
+    const now = Date.now();
     for (const user of this.client.users.values()) {
-      const member = shown(user);
+      const member = { ...shown(user), since: now, isExact: false };
       this.members.set(member.uid, member);
       this.groups.get(member.status).push(member);
     }
@@ -80,6 +86,10 @@ export class World extends EventTarget {
     if (was) this.#unlist(this.members.get(was.uid));
     if (user) {
       member = Object.assign(this.members.get(user.uid) ?? {}, shown(user));
+      if (was?.status !== member.status) {
+        member.since = Date.now(); // in this status, as far as this page has seen it
+        member.isExact = was !== null && member.since - this.joined > CATCHING_UP;
+      }
       this.members.set(member.uid, member);
       const group = this.groups.get(member.status);
       group.splice(place(group, member), 0, member);
@@ -110,13 +120,16 @@ export function isAbout(correction, said) {
 
 /** A user as the page shows it. */
 function shown(user) {
-  const { uid, username, status } = user;
+  const { uid, username, status, extra } = user;
+  const colour = colorOf(user);
   return {
     uid,
     name: username,
     key: folded(username),
     status: STATUSES.includes(status) ? status : "offline",
-    colour: colorOf(user),
+    colour,
+    hasRole: colour === user.roleColor,
+    extra,
   };
 }
 

@@ -140,6 +140,7 @@ def sync(session: nox.Session, *options: str) -> None:
         "uv",
         "sync",
         "--locked",
+        "--group=dev",
         f"--python={session.virtualenv.location}",
         *options,
         env={"UV_PROJECT_ENVIRONMENT": session.virtualenv.location},

@@ -41,6 +41,8 @@ SECURITY = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 PROBES = ("/healthz", "/readyz")
 """Paths without a limit: a load balancer would end the gateway when it is needed most."""
+ROOT = ("/", "")
+"""Paths of a route, and of an application that is mounted, at ``/``."""
 PAGE_PATHS = ("/", "/index.html")
 PAGE = """<!doctype html>
 <html lang="en">
@@ -94,8 +96,13 @@ class Site:
         static_dir = config.gateway.static_dir
         page = [Route(path, _page) for path in PAGE_PATHS]
         rest: ASGIApp = _router(page, _not_found) if static_dir is None else Files(static_dir)
-        for routes in reversed(backend.routes()):
+        provided = backend.routes()
+        for routes in reversed(provided):
             rest = _router(routes, rest)
+        self.has_page = static_dir is not None or any(
+            getattr(route, "path", None) in ROOT for routes in provided for route in routes
+        )
+        """True if ``/`` shows more than the built-in page."""
         app = Starlette(
             routes=[
                 Route("/healthz", _healthz),

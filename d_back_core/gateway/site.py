@@ -65,6 +65,9 @@ class HttpBackend(Protocol):
     def is_ready(self) -> bool:
         """True if the list of servers is known."""
 
+    def provider_problem(self, name: str) -> str:
+        """Return why the provider is not ready, "" if it is; raises `KeyError` without one."""
+
     def health(self) -> bytes:
         """Return the states of the providers as JSON, without anything confidential."""
 
@@ -107,6 +110,7 @@ class Site:
             routes=[
                 Route("/healthz", _healthz),
                 Route("/readyz", self._readyz),
+                Route("/readyz/{provider}", self._provider_readyz),
                 Route("/api/version", _version),
                 Route("/api/health", self._health),
                 Route("/api/servers", self._servers),
@@ -163,8 +167,17 @@ class Site:
             self._admission.release(proxied)
 
     async def _readyz(self, _: Request) -> Response:
-        ready = self._backend.is_ready and self._is_open()
-        return PlainTextResponse("ready\n") if ready else _plain(HTTPStatus.SERVICE_UNAVAILABLE)
+        if not self._is_open():
+            return _readiness("the gateway is stopping")
+        is_ready = self._backend.is_ready
+        return _readiness("" if is_ready else "no provider has listed its servers yet")
+
+    async def _provider_readyz(self, request: Request) -> Response:
+        name = request.path_params["provider"]
+        try:
+            return _readiness(self._backend.provider_problem(name))
+        except KeyError:
+            return _plain(HTTPStatus.NOT_FOUND, "no provider has this name")
 
     async def _health(self, _: Request) -> Response:
         return _json(self._backend.health())
@@ -318,6 +331,12 @@ def _plain(
 ) -> Response:
     text = f"{status.phrase}: {reason}\n" if reason else f"{status.phrase}\n"
     return PlainTextResponse(text, status, headers)
+
+
+def _readiness(problem: str) -> Response:
+    if not problem:
+        return PlainTextResponse("ready\n")
+    return _plain(HTTPStatus.SERVICE_UNAVAILABLE, problem)
 
 
 def _json(body: bytes) -> Response:

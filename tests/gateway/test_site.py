@@ -218,6 +218,7 @@ async def test_a_reload_serves_the_routes_of_the_new_configuration() -> None:
     [
         ([Route("/healthz", page(""))], "path '/healthz' belongs to the gateway"),
         ([Route("/api/mine", page(""))], "path '/api/mine' belongs to the gateway"),
+        ([Route("/readyz/a", page(""))], "path '/readyz/a' belongs to the gateway"),
         ([Mount("/api", routes=[])], "path '/api' belongs to the gateway"),
         ([WebSocketRoute("/x", page(""))], "WebSocketRoute is not a Route or Mount"),
         (None, "routes: TypeError"),

@@ -25,7 +25,7 @@ for version in PYTHONS:  # pyenv's shims run only what it is set to; -p may ask 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv"
 nox.options.reuse_venv = "yes"  # uv sync makes an old environment equal to the lock file again
-nox.options.sessions = ["tests", "lint", "types", "docs", "build"]
+nox.options.sessions = ["tests", "lint", "types", "docs", "release"]
 nox.options.pythons = [CURRENT]  # without -p: once, on the interpreter that runs nox
 
 
@@ -51,7 +51,7 @@ def lint(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def types(session: nox.Session) -> None:
     """Check the types of sources and tests."""
-    sync(session, "--group=bench")
+    sync(session, "--group=dev", "--group=bench")
     session.run("mypy", "noxfile.py", "d_back_core", "tests", "docs/tests", "tools")
     for package in PACKAGES:  # one by one: their test modules may have the same names
         session.run("mypy", str(package))
@@ -59,26 +59,40 @@ def types(session: nox.Session) -> None:
     session.run("pyright", "tests/typing/api.py")
 
 
-@nox.session(python=PYTHONS, reuse_venv=False)
-def build(session: nox.Session) -> None:
-    """Build all wheels into dist/ and serve a client from nothing but these."""
+@nox.session(python=PYTHONS)
+def release(session: nox.Session) -> None:
+    """Build every package into dist/, check it, and install it from an index on this machine.
+
+    ``-- publish`` then uploads it to PyPI; only the commit of the version's tag can be published.
+    """
+    sync(session, "--only-group=release")
+    session.run("python", "-m", "tools.release", "check")
+    if session.posargs == ["publish"]:
+        session.run("python", "-m", "tools.release", "tag")
     shutil.rmtree("dist", ignore_errors=True)
-    session.run("uv", "build", "--wheel", "--all-packages", "--out-dir", "dist")
+    # Each wheel is built from its source distribution, so both are complete.
+    session.run("uv", "build", "--all-packages", "--out-dir", "dist", "--quiet")
     wheels = sorted(Path("dist").glob("*.whl"))
     if len(wheels) != 1 + len(PACKAGES):
         session.error(f"expected the core and {len(PACKAGES)} packages, built {wheels}")
     for wheel in wheels:
         require_py_typed(session, wheel)
-    # The session's environment holds nothing yet, and no source tree is on its path.
-    needed = ("d_back_core-", "d_back_mock-", "d_back_page-")
-    session.install(*(str(wheel) for wheel in wheels if wheel.name.startswith(needed)))
-    session.run("python", "-I", "tests/smoke.py")
+    for example in Path("examples").glob("*/pyproject.toml"):  # these are not published
+        for file in Path("dist").glob(f"{example.parent.name}-*"):
+            file.unlink()
+    files = [str(path) for path in sorted(Path("dist").glob("d_back*"))]
+    session.run("twine", "check", "--strict", *files)
+    session.run("python", "-m", "tools.local_index")
+    notes = session.run("python", "-m", "tools.release", "notes", silent=True)
+    Path("dist/release-notes.md").write_text(str(notes), encoding="utf-8")
+    if session.posargs == ["publish"]:
+        session.run("uv", "publish", *files)
 
 
 @nox.session(python=PYTHONS)
 def docs(session: nox.Session) -> None:
     """Build the documentation's site into site/, in all languages, without a warning."""
-    sync(session, "--group=docs")
+    sync(session, "--group=dev", "--group=docs")
     shutil.rmtree("site", ignore_errors=True)
     for config in ("zensical.toml", "zensical.de.toml"):  # the second goes into the first's site
         session.run("zensical", "build", "--strict", "--clean", f"--config-file={config}")
@@ -95,7 +109,7 @@ def size(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def bench(session: nox.Session) -> None:
     """Measure the gateway against its peers, in one run; what follows -- goes to the bench."""
-    sync(session, "--group=bench")
+    sync(session, "--group=dev", "--group=bench")
     session.run("python", "-m", "bench", *session.posargs)
 
 
@@ -145,13 +159,13 @@ def mutants(session: nox.Session) -> None:
 
 
 def sync(session: nox.Session, *options: str) -> None:
-    """Install every package of the workspace, and the tools, as uv.lock says."""
+    """Install what uv.lock has in the groups; without options every package and tool."""
     session.run_install(
         "uv",
         "sync",
         "--locked",
         f"--python={session.virtualenv.location}",
-        *options,
+        *(options or ("--group=dev",)),
         env={"UV_PROJECT_ENVIRONMENT": session.virtualenv.location},
     )
 

@@ -252,7 +252,7 @@ class ProviderSpec:
 
             return [Route("/club", self.show), Route("/club/door", self.open, methods=["POST"])]
 
-        The gateway's own paths (``/healthz``, ``/readyz`` and those below ``/api/``) are not
+        The gateway's own paths (``/healthz``, ``/readyz``, ``/api`` and those below them) are not
         available, and two providers cannot have the same path. ``Mount("/", app)`` gets every path
         that is left; if it fails or raises ``HTTPException(404)``, what comes after it answers.
 

@@ -1,6 +1,6 @@
 """Start the installed ``d-back`` without any configuration and join its default server.
 
-Run by ``nox -s build`` with the interpreter of an environment that holds only the wheels.
+Run by ``nox -s release`` with the interpreter of an environment that holds only the wheels.
 """
 
 import json

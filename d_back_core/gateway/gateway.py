@@ -44,6 +44,8 @@ the process has no descriptors left."""
 BACKLOG = 4096
 """Connections that the kernel queues until they are accepted. It drops further ones, and such a
 client tries again after a second."""
+EVERY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104  nothing is bound here
+"""Values of ``host`` that no browser can open."""
 FIXED = ("host", "port", "path", "control")
 FIXED_LIMITS = ("message_size", "write_buffer", "handshake_timeout")
 """Keys that take effect at the next start only."""
@@ -146,9 +148,12 @@ class Gateway:
         """The URL that clients connect to."""
         if self._config.path is not None:
             return f"unix:{self._config.path}"
-        host = self._config.host
-        scheme = "ws" if self._tls is None else "wss"
-        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self.port}"
+        return f"ws{self._authority(self._config.host)}"
+
+    def _authority(self, host: str) -> str:
+        """Return what follows ``ws`` or ``http`` in a URL of the gateway."""
+        secure = "" if self._tls is None else "s"
+        return f"{secure}://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     async def check_address(self) -> None:
         """Raise `ConfigError` if it cannot listen. An address that this machine does not have is
@@ -187,6 +192,10 @@ class Gateway:
         if self._config.path is None:
             self._port = self._server.sockets[0].getsockname()[1]
         log.info("listening on %s", self.url)
+        if self._site is not None and self._site.has_page and self._config.path is None:
+            host = self._config.host
+            address = self._authority("localhost" if host in EVERY_ADDRESS else host)
+            log.info("open http%s/ in a browser", address)
 
     async def drain(self) -> None:
         """Refuse new clients, and close the others with 1001, spread over ``drain_time``."""

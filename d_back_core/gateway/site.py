@@ -43,6 +43,8 @@ SECURITY = {"x-content-type-options": "nosniff", "referrer-policy": "no-referrer
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 PROBES = ("/healthz", "/readyz")
 """Paths without a limit: a load balancer would end the gateway when it is needed most."""
+ROOT = ("/", "")
+"""Paths of a route, and of an application that is mounted, at ``/``."""
 PAGE_PATHS = ("/", "/index.html")
 PAGE = """<!doctype html>
 <html lang="en">
@@ -71,6 +73,9 @@ class HttpBackend(Protocol):
     @property
     def is_ready(self) -> bool:
         """True if the list of servers is known."""
+
+    def provider_problem(self, name: str) -> str:
+        """Return why the provider is not ready, "" if it is; raises `KeyError` without one."""
 
     def health(self) -> bytes:
         """Return the states of the providers as JSON, without anything confidential."""
@@ -103,12 +108,18 @@ class Site:
         static_dir = config.gateway.static_dir
         page = [Route(path, _page) for path in PAGE_PATHS]
         rest: ASGIApp = _router(page, _not_found) if static_dir is None else Files(static_dir)
-        for routes in reversed(backend.routes()):
+        provided = backend.routes()
+        for routes in reversed(provided):
             rest = _router(routes, rest)
+        self.has_page = static_dir is not None or any(
+            getattr(route, "path", None) in ROOT for routes in provided for route in routes
+        )
+        """True if ``/`` shows more than the built-in page."""
         app = Starlette(
             routes=[
                 Route("/healthz", _healthz),
                 Route("/readyz", self._readyz),
+                Route("/readyz/{provider}", self._provider_readyz),
                 Route("/api/version", _version),
                 Route("/api/health", self._health),
                 Route("/api/servers", self._servers),
@@ -165,8 +176,17 @@ class Site:
             self._admission.release(proxied)
 
     async def _readyz(self, _: Request) -> Response:
-        ready = self._backend.is_ready and self._is_open()
-        return PlainTextResponse("ready\n") if ready else _plain(HTTPStatus.SERVICE_UNAVAILABLE)
+        if not self._is_open():
+            return _readiness("the gateway is stopping")
+        is_ready = self._backend.is_ready
+        return _readiness("" if is_ready else "no provider has listed its servers yet")
+
+    async def _provider_readyz(self, request: Request) -> Response:
+        name = request.path_params["provider"]
+        try:
+            return _readiness(self._backend.provider_problem(name))
+        except KeyError:
+            return _plain(HTTPStatus.NOT_FOUND, "no provider has this name")
 
     async def _health(self, _: Request) -> Response:
         return _json(self._backend.health())
@@ -320,6 +340,12 @@ def _plain(
 ) -> Response:
     text = f"{status.phrase}: {reason}\n" if reason else f"{status.phrase}\n"
     return PlainTextResponse(text, status, headers)
+
+
+def _readiness(problem: str) -> Response:
+    if not problem:
+        return PlainTextResponse("ready\n")
+    return _plain(HTTPStatus.SERVICE_UNAVAILABLE, problem)
 
 
 def _json(body: bytes) -> Response:

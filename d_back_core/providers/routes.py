@@ -16,8 +16,8 @@ from d_back_core.log_once import LogOnce
 from d_back_core.providers.loader import Plugin
 from d_back_core.providers.supervisor import Supervisor
 
-OWN_PATHS = ("/healthz", "/readyz")
-OWN_FOLDER = "/api/"
+OWN_PATHS = ("/healthz/", "/readyz/", "/api/")
+"""The paths of the gateway, and those below them."""
 
 _parameter = re.compile(r"{[^}]*}")
 
@@ -33,7 +33,7 @@ def check_routes(plugins: Iterable[Plugin], where: str) -> None:
         if not plugin.implements("routes"):
             raise ConfigError(f"{where} '{name}': it does not implement routes")
         for path in _paths(plugin):
-            if path in OWN_PATHS or f"{path}/".startswith(OWN_FOLDER):
+            if f"{path}/".startswith(OWN_PATHS):
                 raise PluginError(f"provider '{name}': path '{path}' belongs to the gateway")
             owner = owners.setdefault(_parameter.sub("{}", path), name)
             if owner != name:

@@ -186,6 +186,14 @@ class Live:
         serving = [supervisors[name] for name in self.config.gateway.http if name in supervisors]
         return [routes_of(each) for each in serving if each.plugin.implements("routes")]
 
+    def provider_problem(self, name: str) -> str:
+        """Return why the provider is not ready, "" if it is; it is public, so without its error.
+
+        Raises `KeyError` if no provider has this name."""
+        provider = {each.name: each for each in self.stats().providers}[name]
+        is_ready = provider.health == "ready"
+        return "" if is_ready else f"{provider.health} for {provider.since:.0f} s"
+
     def health(self) -> bytes:
         """Return the states of the providers as JSON; it is public."""
         return msgspec.json.encode(Health(providers=self.stats().providers))

@@ -330,7 +330,8 @@ def http_paths() -> Iterator[str]:
     backend = WebSocketServer(config=config).live
     site = Site(config, backend, Admission(config, Counter(), Clock()), lambda: True)
     for route in site.routes:
-        yield re.sub(r"{\w+}", "ID", getattr(route, "path", ""))
+        path = getattr(route, "path", "").replace("{provider}", "NAME")
+        yield re.sub(r"{\w+}", "ID", path)
     yield from PAGE_PATHS
 
 

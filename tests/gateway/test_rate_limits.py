@@ -508,11 +508,17 @@ async def test_a_preflight_is_answered() -> None:
 # Readiness and draining
 
 
+def refusal(reason: str) -> bytes:
+    """The body that gives this reason for not being ready."""
+    return f"Service Unavailable: {reason}\n".encode()
+
+
 async def test_it_is_ready_when_the_chain_answers() -> None:
     """While nobody can say what servers there are, it is not."""
     source = ScriptedProvider(None, {})
     async with serving(source) as server:
-        assert (await http(server, "/readyz"))[0] == 503
+        status, _, body = await http(server, "/readyz")
+        assert (status, body) == (503, refusal("no provider has listed its servers yet"))
         source.servers_answer = ONE
         assert source.context is not None
         source.context.degraded("x")
@@ -520,6 +526,24 @@ async def test_it_is_ready_when_the_chain_answers() -> None:
         await server.live.settle()
         assert (await http(server, "/readyz"))[0] == 200
         assert (await http(server, "/healthz"))[0] == 200
+
+
+async def test_a_monitor_can_ask_for_one_provider() -> None:
+    """While it has not recovered the answer is 503, with its health and for how long; the chain
+    goes on, so the gateway stays ready."""
+    clock = ManualClock()
+    source = ScriptedProvider(ONE, {})
+    async with serving(source, clock=clock) as server:
+        assert (await http(server, "/readyz/town"))[::2] == (200, b"ready\n")
+        assert source.context is not None
+        source.context.degraded("a secret of the source")
+        await clock.advance(5)
+        status, _, body = await http(server, "/readyz/town")
+        assert (status, body) == (503, refusal("degraded for 5 s"))
+        assert (await http(server, "/readyz"))[0] == 200
+        source.context.recovered()
+        assert (await http(server, "/readyz/town"))[0] == 200
+        assert (await http(server, "/readyz/nothing"))[0] == 404
 
 
 async def test_clients_are_sent_away_over_the_drain_time() -> None:
@@ -530,7 +554,8 @@ async def test_clients_are_sent_away_over_the_drain_time() -> None:
         clients = [await connect(server.url) for _ in range(2)]
         stopping = asyncio.create_task(server.stop())
         await until(lambda: len(server.connections) <= 1)
-        assert (await http(server, "/readyz"))[0] == 503
+        status, _, body = await http(server, "/readyz")
+        assert (status, body) == (503, refusal("the gateway is stopping"))
         with pytest.raises(InvalidStatus) as refused:
             await connect(server.url)
         assert refused.value.response.status_code == 503

@@ -86,6 +86,26 @@ async def test_a_provider_serves_its_routes() -> None:
         assert answer == (200, "Ada 203.0.113.7")
 
 
+@pytest.mark.parametrize(
+    ("routes", "host", "opened"),
+    [
+        ([Route("/", page("club"))], "localhost", "localhost"),
+        ([Mount("/", page("club"))], "127.0.0.1", "127.0.0.1"),
+        ([Route("/", page("club"))], "0.0.0.0", "localhost"),  # noqa: S104  that is the case
+        ([Route("/club", page("club"))], "localhost", None),
+    ],
+)
+async def test_the_log_names_the_page(
+    routes: list[BaseRoute], host: str, opened: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With an address that a browser can open, if a provider serves a page at /."""
+    caplog.set_level(logging.INFO, "d_back")
+    async with serving(Pages(*routes), host=host) as server:
+        named = [text for text in caplog.messages if text.startswith("open ")]
+        port = server.port
+    assert named == ([] if opened is None else [f"open http://{opened}:{port}/ in a browser"])
+
+
 async def test_methods_are_those_of_the_route() -> None:
     """Others get 405 with what is allowed, and OPTIONS is answered."""
     pages = Pages(Route("/club", page("in"), methods=["POST", "DELETE"]))
@@ -234,6 +254,7 @@ async def test_a_reload_serves_the_routes_of_the_new_configuration() -> None:
     [
         ([Route("/healthz", page(""))], "path '/healthz' belongs to the gateway"),
         ([Route("/api/mine", page(""))], "path '/api/mine' belongs to the gateway"),
+        ([Route("/readyz/a", page(""))], "path '/readyz/a' belongs to the gateway"),
         ([Mount("/api", routes=[])], "path '/api' belongs to the gateway"),
         ([WebSocketRoute("/x", page(""))], "WebSocketRoute is not a Route or Mount"),
         (None, "routes: TypeError"),

@@ -41,11 +41,12 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def lint(session: nox.Session) -> None:
-    """Check style, formatting and the direction of imports."""
+    """Check style, formatting, the direction of imports, and the English of the pages."""
     sync(session)
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
     session.run("lint-imports")
+    session.run("python", "-m", "tools.prose")
 
 
 @nox.session(python=PYTHONS)

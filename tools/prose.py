@@ -55,7 +55,7 @@ def found(path: Path, config: Config) -> Iterator[str]:
     text = CODE.sub(lambda code: re.sub(r"[^\n]", " ", code[0]), path.read_text(encoding="utf-8"))
     for each in LintFile(path, text).lint(config):
         line, column = each.pos
-        yield f"{path.relative_to(ROOT)}:{line - 1}:{column}: {each.check_result.message}"
+        yield f"{path.relative_to(ROOT)}:{line}:{column}: {each.check_result.message}"
 
 
 def main() -> None:
@@ -73,6 +73,7 @@ def main() -> None:
 
 def _checks() -> tuple[Check, ...]:
     from proselint.checks import __register__  # noqa: PLC0415
+
     return (*(each for each in __register__ if not each.path.startswith(OFF)), WORDS)
 
 

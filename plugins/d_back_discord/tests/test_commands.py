@@ -104,7 +104,8 @@ def test_audit_of_rules(typed: Typed, elsewhere: Loopback) -> None:
     hidden = say.member(2, "bob", roles=(QUIET,))
     members = [say.member(1, "ada"), hidden]
     elsewhere.guilds = [club(members=members, member_count=2)]
-    options = f'opt_out_role = "quiet"\nchat = "activity"\nextra = ["avatar", "bot"]\nlisten_channels = ["{SECRET}"]'
+    options = f'opt_out_role = "quiet"\nchat = "activity"\nlisten_channels = ["{SECRET}"]\n'
+    options += 'extra = ["avatar", "bot"]'
     assert typed("audit", options=options).output.splitlines() == [
         f"D-World (dworld, {say.GUILD_ID})",
         "  members: 1 of 2 with name, status and role colour",

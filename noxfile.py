@@ -97,7 +97,7 @@ def docs(session: nox.Session) -> None:
     shutil.rmtree("site", ignore_errors=True)
     for config in ("zensical.toml", "zensical.de.toml"):  # the second goes into the first's site
         session.run("zensical", "build", "--strict", "--clean", f"--config-file={config}")
-    Path("site/de/404.html").unlink()  # what is not found is told by the one at the root
+    Path("site/de/404.html").unlink()  # the one at the root serves both languages
     session.run("pytest", "docs/tests")
 
 

@@ -8,7 +8,7 @@ PING, CLOSE = 0x89, 0x88
 FEW = 4
 """Frames that are faster looked at one by one."""
 SHORT, MEDIUM = 126, 127
-"""What stands in place of the length where two or eight bytes of it follow."""
+"""What stands instead of the length where two or eight bytes of it follow."""
 
 
 class FrameCounter:

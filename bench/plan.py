@@ -11,7 +11,7 @@ class Scale:
     """Counts, and times in seconds."""
 
     rounds: int
-    """Every round starts every server anew; the servers take turns within it."""
+    """Every round starts every server again; the servers take turns within it."""
     columns: tuple[bool, ...]
     """Whether the clients offer permessage-deflate: each a measurement of its own."""
     clients: int
@@ -27,7 +27,7 @@ class Scale:
     join_rate: float = 20.0
     join_time: float
     idle_time: float
-    """In which events come but nobody joins, to tell their cost from the joins'."""
+    """In which events come but no client joins, to tell their cost from the joins'."""
     old_joins: int
     """Joins of d-back 0.0.18, one after another: it cannot keep up with ``join_rate``."""
     event_interval: float = 0.005

@@ -267,6 +267,6 @@ class ProviderSpec:
     def commands(self, group: click.Group) -> None:
         """Add commands below ``d-back NAME``; NAME is the plugin's name.
 
-        A classmethod, called without an instance when ``d-back NAME`` is typed, whether or not the
-        configuration names the plugin. `command_config` returns the provider's configuration.
+        A classmethod, called without an instance when ``d-back NAME`` is typed, also if the
+        configuration does not name it. `command_config` returns the provider's configuration.
         """

@@ -2,28 +2,29 @@
 
     python -m tools.prose
 
-prints a line for each place, and ends with 1 if there is any. Code is left out.
+prints a line for each place, and ends with 1 if there is any. In pages, code is left out. In
+Python files only the words of this project are checked, in comments, docstrings and errors.
 """
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
 from proselint.config import DEFAULT, Config
 from proselint.registry import CheckRegistry
-from proselint.registry.checks import Check, types
+from proselint.registry.checks import Check, CheckFlags, types
 from proselint.registry.checks.engine import Fancy, RegexOptions
 from proselint.tools import LintFile
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("*.md", "docs/en/*.md", "plugins/*/README.md", "compat/*/README.md", "bench/README.md")
+SOURCES = ("d_back_core/**/*.py", "*/*/d_back_*/**/*.py", "tools/*.py", "bench/**/*.py", "*.py")
 PREFERRED = {
     "anew": "again",
     "are told": "receive",
     "everybody": "everyone",
-    "for each of": "per",
     "gets? well": "recovers",
     "in place of": "instead of",
     "is told": "receives",
@@ -46,6 +47,7 @@ WORDS = Check(
     engine=Fancy(RegexOptions(case_insensitive=True)),
     path="words",
     message="'{1}': write {0}.",
+    flags=CheckFlags(allow_quotes=True),
 )
 
 
@@ -62,13 +64,19 @@ def main() -> None:
     """Check all pages."""
     registry = CheckRegistry()
     registry.register_many(_checks())
-    config = Config(max_errors=1000, checks=DEFAULT["checks"] | {"words": True})
-    pages = sorted({path for pattern in PAGES for path in ROOT.glob(pattern)})
-    lines = [line for path in pages for line in found(path, config)]
+    everything = Config(max_errors=1000, checks=DEFAULT["checks"] | {"words": True})
+    words = Config(max_errors=1000, checks={"words": True})
+    pages, sources = _files(PAGES), _files(SOURCES) - {Path(__file__)}
+    lines = [line for path in sorted(pages) for line in found(path, everything)]
+    lines += [line for path in sorted(sources) for line in found(path, words)]
     for line in lines:
         click.echo(line)
-    click.echo(f"{len(pages)} pages, {len(lines)} places")
+    click.echo(f"{len(pages)} pages, {len(sources)} Python files, {len(lines)} places")
     sys.exit(bool(lines))
+
+
+def _files(patterns: Sequence[str]) -> set[Path]:
+    return {path for pattern in patterns for path in ROOT.glob(pattern)}
 
 
 def _checks() -> tuple[Check, ...]:

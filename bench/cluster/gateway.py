@@ -1,5 +1,5 @@
 """A gateway in a process of its own: ``python -m bench.cluster.gateway TABLE``. The provider
-``ticker`` sends events when it is told to, each with the time at which it happened."""
+``ticker`` sends events on command, each with the time at which it happened."""
 
 import asyncio
 import sys

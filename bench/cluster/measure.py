@@ -29,7 +29,7 @@ class Result(Struct):
 
 
 class Crowd:
-    """Clients of one edge; the first of them reads what it is told."""
+    """Clients of one edge; the first of them reads what it receives."""
 
     def __init__(self, url: str) -> None:
         self.url = url

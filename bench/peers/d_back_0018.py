@@ -60,6 +60,6 @@ def _users(count: int) -> dict[str, dict[str, str]]:
 
 
 if __name__ == "__main__":
-    # It prints several lines for every event and join; nobody is to pay for reading them.
+    # It prints several lines for every event and join; reading them must cost no peer anything.
     with open(os.devnull, "w") as nothing, contextlib.redirect_stdout(nothing):  # noqa: PTH123
         asyncio.run(main())

@@ -40,7 +40,7 @@ class Load:
     def __init__(self) -> None:
         self.users, self.servers = map(int, sys.argv[-2:])
         self._next = self.users * self.servers
-        """The first round of numbers is how everybody was at the beginning."""
+        """The first round of numbers is how all users were at the beginning."""
 
     def events(self, count: int) -> Iterator[Presence]:
         """The next ones."""

@@ -37,7 +37,7 @@ class Listener(WSListener):
 
 
 def listener(_: WSUpgradeRequest) -> Listener:
-    """Everybody is welcome."""
+    """Accept every client."""
     return Listener()
 
 

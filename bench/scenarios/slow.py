@@ -12,7 +12,7 @@ REST = 0.5
 ALONE, TOGETHER = "p99 ms without", "p99 ms with 10 that do not read"
 HELD = "MiB per client that does not read"
 GROWTH = "MiB more of each later"
-"""Than when it had filled its buffers: it is told of nothing but goes on missing events."""
+"""Than when it had filled its buffers: it receives nothing, and goes on missing events."""
 
 
 def measure(run: Run) -> Iterator[Sample]:

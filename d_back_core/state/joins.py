@@ -52,7 +52,7 @@ class _Authorized(Struct, frozen=True):
 
     grounds: Grounds
     password: Secret | None
-    """The server's password at that moment, whether or not it was given."""
+    """The server's password at that moment, also if it was not given."""
     revocations: int
     """The number of revocations before the authorization began."""
 

@@ -43,7 +43,7 @@ class Provider:
 
     @hookimpl
     async def start(self, context: Context) -> None:
-        """Ask once, so that a wrong token is told at start and not tried again and again."""
+        """Ask once, so that a wrong token fails at the start and is not tried again and again."""
         token = self._config.token
         self._api = Api(self._config.url, None if token is None else token.reveal())
         try:

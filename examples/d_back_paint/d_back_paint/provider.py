@@ -92,7 +92,7 @@ class Provider:
     async def _read_again(self) -> None:
         try:
             colours = await asyncio.to_thread(read, self._path)
-        except (OSError, ValueError) as error:  # somebody is still writing it
+        except (OSError, ValueError) as error:  # a program is still writing it
             self._log.warning("the colours stay as they are: %s", error)
             return
         for event in changes(self._colours, colours):

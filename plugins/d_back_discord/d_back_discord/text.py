@@ -8,7 +8,7 @@ import discord
 from d_back_discord.channels import Audience
 from d_back_discord.members import Rules
 
-HIDDEN_MEMBER = "@somebody"
+HIDDEN_MEMBER = "@someone"
 """Shown instead of a member who is hidden."""
 HIDDEN_CHANNEL = "#private"
 """Shown instead of a channel that is not for everyone."""

@@ -109,7 +109,7 @@ async def test_mention_of_somebody_hidden(spoken: Any) -> None:  # noqa: ANN401
     world = club(members=[ADA, hidden, EVE], member_count=3)
     said = say.message(ADA, f"Hi <@{say.uid(2)}>", GENERAL)
     assert await spoken(said, guild=world, opt_out_role="quiet") == [
-        ("Hi @somebody", GENERAL, "general")
+        ("Hi @someone", GENERAL, "general")
     ]
 
 

@@ -4,7 +4,7 @@ CHANNEL = "527964146659229701"
 CHANNEL_NAME = "general"
 
 LINES = (
-    "good morning, everybody ☀️",
+    "good morning, everyone ☀️",
     "good evening from the other side of the planet",
     "hello again!",
     "did anybody else see that sunset?",
@@ -24,11 +24,11 @@ LINES = (
     "good luck!!",
     "who moved my cube?",
     "your cube is standing on my cube",
-    "everybody is walking in circles again",
+    "everyone is walking in circles again",
     "I could watch this for hours",
     "the isometric life suits me",
     "is it just me, or is it snowing in here? ❄️",
-    "can somebody review my pull request? it is a short one",
+    "can anyone review my pull request? it is a short one",
     "short, as in four files or as in forty?",
     "looking at it now 👀",
     "looks good to me, one small question inside",

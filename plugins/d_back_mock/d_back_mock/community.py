@@ -22,7 +22,7 @@ NEXT: Mapping[Status, Mapping[Status, int]] = {
 
 
 class Member(NamedTuple):
-    """Who somebody is, and the status that they begin with."""
+    """A member, and the status at the beginning."""
 
     uid: str
     username: str
@@ -40,9 +40,9 @@ class Members(Protocol):
 
 
 class Community:
-    """A server of which somebody is always online; a member who is alone is never offline.
+    """A server of which a member is always online; a member who is alone is never offline.
 
-    At the beginning somebody has to be online.
+    At the beginning a member has to be online.
     """
 
     def __init__(self, server_id: str, server: Server, members: Members) -> None:
@@ -77,7 +77,7 @@ class Community:
         return users
 
     def change(self, random: Random) -> UserChanged:
-        """Somebody's status changes to another one."""
+        """Change the status of one member."""
         size = len(self._members)
         index = random.randrange(size)
         if size > 1 and self._last_online(index):
@@ -90,7 +90,7 @@ class Community:
         return UserChanged(server_id=self.server_id, uid=self._members[index].uid, status=status)
 
     def speak(self, random: Random) -> Message:
-        """Somebody who is there says something else than what was said last."""
+        """Let a member who is there say something else than what was said last."""
         start = random.randrange(len(self._members))
         author = next(index for index in self._from(start) if self._status(index) != "offline")
         self._line = (self._line + random.randrange(1, len(LINES))) % len(LINES)

@@ -37,7 +37,7 @@ _REPOS = (
 
 
 def communities() -> list[Community]:
-    """The demo servers, everybody in the status that they begin with."""
+    """The demo servers, all members in the status at the beginning."""
     return [
         Community(
             "232769614004748288",

@@ -39,13 +39,13 @@ class MockConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     message_interval: Duration = Duration(5)
     """Mean time between two messages in one server; 0: none."""
     users: Annotated[int, Meta(ge=1, le=crowd.MAX_USERS)] | None = None
-    """In place of the demo servers, synthetic ones of that many users each."""
+    """Instead of the demo servers, synthetic ones of that many users each."""
     server_count: Annotated[int, Meta(ge=1, le=MAX_SERVERS)] = 1
     """How many synthetic servers; only with ``users``."""
     authorize: Secret | None = None
     """The one ``discordToken`` that opens protected servers; unset: none does."""
     replay: File | None = None
-    """What ``d-back watch --json`` has written, to be played in place of invented servers."""
+    """What ``d-back watch --json`` has written, to be played instead of invented servers."""
     speed: Annotated[float, Meta(gt=0)] = 1.0
     """How many times as fast as it was recorded; only with ``replay``."""
     repeat: bool = True
@@ -114,7 +114,7 @@ class MockProvider:
 
     @hookimpl
     async def stop(self) -> None:
-        """End the run and its streams; the next start begins the same run anew."""
+        """End the run and its streams; the next start begins the same run again."""
         life, self._life = self._life, None
         if life is not None:
             life.end()

@@ -56,7 +56,7 @@ class Asked(Struct, frozen=True):
 
 
 class Snapshot(Struct, frozen=True):
-    """Everybody who is there."""
+    """All members."""
 
     request: Asked
     users: dict[str, Member]
@@ -86,7 +86,7 @@ class PresenceChanged(Struct, frozen=True, tag="presence"):
 
 
 class Speech(Struct, frozen=True, gc=False):
-    """What somebody said."""
+    """A message."""
 
     uid: str
     message: str
@@ -94,7 +94,7 @@ class Speech(Struct, frozen=True, gc=False):
 
 
 class Said(Struct, frozen=True, tag="message"):
-    """Somebody said something."""
+    """Add a message."""
 
     server: str
     data: Speech

@@ -42,7 +42,7 @@ class Replay:
     """Plays a recording from its first snapshot on, and then again or not.
 
     As in a run, what happens happens when it is taken: what is said of the users agrees with the
-    stream, and up to `MAX_LAG` is made up for where nobody listened.
+    stream, and up to `MAX_LAG` is made up for if no stream was open.
     """
 
     def __init__(

@@ -31,7 +31,7 @@ class Run:
     """All events of all communities, in one order that only the random numbers decide.
 
     An event happens when it is taken, so what the communities say agrees with the stream at
-    every moment, and nothing piles up while nobody listens: up to `MAX_LAG` is then made up for
+    every moment, and nothing piles up while no stream is open: up to `MAX_LAG` is then made up for
     at once, for the rest of the time the run has stood still.
     """
 

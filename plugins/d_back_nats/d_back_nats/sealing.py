@@ -1,6 +1,6 @@
-"""Questions of edges to the origin, readable by nobody else who can read what NATS carries.
+"""Questions of edges to the origin, not readable for others who can read what NATS carries.
 
-A question is sealed to the origin's key, which is made anew at each start and which only who may
+A question is sealed to the origin's key, which is made at each start and which only who may
 write the bucket can publish. It brings a key of its own, made for this one question; who can
 encrypt the answer with that has read the question, so the answer is the origin's.
 """

@@ -79,7 +79,7 @@ def import_command(*, file: Path, provider: str) -> None:
 
 
 def _run(config: PostgresConfig, work: Callable[[Database], Awaitable[T]]) -> T:
-    """Do that with the database; what it cannot do is told in one line."""
+    """Do that with the database; an error is one line."""
 
     async def connected() -> T:
         database = Database(config)

@@ -54,7 +54,7 @@ class PostgresConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     users_columns: UsersColumns = UsersColumns()
     servers_columns: ServersColumns = ServersColumns()
     users_query: str | None = None
-    """In place of the table, a SELECT that gives its columns; it is polled, never recorded to."""
+    """Instead of the table, a SELECT that gives its columns; it is polled, never recorded to."""
     servers_query: str | None = None
     pool_size: Annotated[int, Meta(ge=1, le=100)] = 4
     """Connections at most, beside the one that listens."""

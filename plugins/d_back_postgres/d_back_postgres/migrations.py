@@ -25,7 +25,7 @@ ALONE = "SELECT pg_advisory_xact_lock(hashtext('d-back postgres init'))"
 LOCK_TIMEOUT = "1s"
 """The longest wait for a table that others use: those who come later wait behind it."""
 NOT_WATCHED = frozenset({"last_seen"})
-"""Columns whose change nobody needs to hear of."""
+"""Columns whose changes are not notified."""
 MAY_BE_MISSING = frozenset({"extra"})
 """Columns that tables of an earlier version do not have; a ``?`` marks them for the trigger."""
 

@@ -55,7 +55,7 @@ class Pending:
         self._servers = servers
 
     def notified(self, payload: str) -> None:
-        """Note what a notification of the triggers says; of other tables, or of somebody who
+        """Note what a notification of the triggers says; of other tables, or of a program that
         writes something else on the channel, nothing is."""
         try:
             schema, name, keys = _payload.decode(payload)

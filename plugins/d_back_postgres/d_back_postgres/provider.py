@@ -26,7 +26,7 @@ class _Run(Struct, frozen=True, kw_only=True):
 class PostgresProvider:
     """Servers and users from two tables, live; and, as a recorder, to them.
 
-    Errors are told as `DatabaseError`, in words that name neither user, password nor host.
+    Errors are raised as `DatabaseError`, in words that name neither user, password nor host.
     """
 
     Config = PostgresConfig

@@ -95,7 +95,7 @@ class Relation(Struct, frozen=True, kw_only=True):
     columns: Mapping[str, Column]
     """What is called by the key is in this column; without the key there is none."""
     identity: tuple[str, str] | None
-    """Schema and name of a table; None for a view or a query, which nobody can notify for."""
+    """Schema and name of a table; None for a view or a query, which have no notifications."""
     triggers: bool
     """Whether its changes are notified."""
 

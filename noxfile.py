@@ -98,6 +98,12 @@ def docs(session: nox.Session) -> None:
     for config in ("zensical.toml", "zensical.de.toml"):  # the second goes into the first's site
         session.run("zensical", "build", "--strict", "--clean", f"--config-file={config}")
     Path("site/de/404.html").unlink()  # the one at the root serves both languages
+    single = Path(".cache/single").resolve()
+    session.run("python", "-m", "tools.single_page", str(single))
+    with session.chdir(single):
+        session.run("zensical", "build", "--strict", "--clean", "--config-file=zensical.toml")
+    Path(single, "site/404.html").unlink()
+    shutil.copytree(single / "site", "site/single")
     session.run("pytest", "docs/tests")
 
 

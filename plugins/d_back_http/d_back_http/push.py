@@ -118,7 +118,7 @@ class Push:
                 "invalid_header",
                 f"Idempotency-Key: is longer than {MAX_KEY} characters",
             )
-        body = await _body(request)
+        body = await request.body()
         message = await _converted(body, lambda raw: bodies.message(raw, server_id))
         if self._polling is None or not self._polling.knows(server_id):
             self._check_users(server_id)
@@ -259,23 +259,8 @@ def _json(status: HTTPStatus, content: object, headers: dict[str, str] | None = 
     return Response(msgspec.json.encode(content), status, headers, "application/json")
 
 
-async def _body(request: Request) -> bytes:
-    """Return the body; the gateway bounds it."""
-    try:
-        return await request.body()
-    except HTTPException as error:
-        texts = {
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "is larger than limits.body_size",
-            HTTPStatus.REQUEST_TIMEOUT: "took longer than limits.body_timeout",
-        }
-        status = HTTPStatus(error.status_code)
-        if status not in texts:
-            raise
-        raise Refusal(status, "body_limit", f"the body {texts[status]}") from None
-
-
 async def _decoded(request: Request, decode: Callable[[bytes], T]) -> T:
-    return await _converted(await _body(request), decode)
+    return await _converted(await request.body(), decode)
 
 
 async def _converted(body: bytes, decode: Callable[[bytes], T]) -> T:

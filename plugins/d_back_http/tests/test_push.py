@@ -456,13 +456,10 @@ def pushed_of(server: WebSocketServer) -> tuple[Any, Any]:
 
 
 async def test_a_body_that_is_too_large(serve: Serve, push: Push) -> None:
-    """The limit is the gateway's, and the answer names it."""
+    """The limit is the gateway's, and so is the answer."""
     server = await filled(serve, push, limits={"body_size": 1000})
     many = {f"u{number}": ADA for number in range(100)}
-    status, body = await push(server, "PUT", "/http/1/users", many)
-    assert status == 413
-    if body is not None:  # the length may be refused before any route sees it
-        assert body["error"]["message"] == "the body is larger than limits.body_size"
+    assert await push(server, "PUT", "/http/1/users", many) == (413, None)
 
 
 async def test_a_large_body(serve: Serve, push: Push, join: Join) -> None:

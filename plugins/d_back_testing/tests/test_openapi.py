@@ -11,6 +11,7 @@ import pytest
 from http_line import Line, Reply, line
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from peers import until
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -19,7 +20,7 @@ from websockets.asyncio.client import connect
 from d_back_core import Clock, Server, User, WebSocketServer, hookimpl
 from d_back_core.config import parse
 from d_back_core.gateway.admission import Admission
-from d_back_core.gateway.site import MAX_HEADERS, MAX_TARGET, Site
+from d_back_core.gateway.site import MAX_HEADERS, MAX_TARGET, PROBES, Site
 from d_back_core.providers.health import State
 from d_back_testing import ScriptedProvider
 from d_back_testing.schema import openapi
@@ -59,7 +60,7 @@ class Broken(ScriptedProvider):
 
 @asynccontextmanager
 async def asking(
-    servers: dict[str, Server] | None = SERVERS,
+    servers: dict[str, Server] | Exception | None = SERVERS,
     **limits: Any,  # noqa: ANN401  those of the table
 ) -> AsyncIterator[tuple[WebSocketServer, Line]]:
     """Run a gateway and connect to it. ``limits`` are the keys of that table."""
@@ -79,6 +80,11 @@ async def asking(
 async def asked(client: Line, path: str, *headers: str, method: str = "GET") -> Reply:
     client.ask(path, *headers, method=method)
     return await client.reply(head=method == "HEAD")
+
+
+def concrete(path: str) -> str:
+    """Return a path with names that the gateway knows."""
+    return path.replace("{server}", "one").replace("{provider}", "mine")
 
 
 def resolved(value: Json) -> Json:
@@ -134,13 +140,13 @@ async def test_real_answers_are_as_described(path: str) -> None:
     """GET is answered with 200 and a valid body, HEAD the same without it, OPTIONS with what is
     allowed, and another method with 405."""
     async with asking() as (_, client):
-        concrete = path.replace("{server}", "one")
-        check_operation(await asked(client, concrete), path, 200)
-        head = await asked(client, concrete, method="HEAD")
+        target = concrete(path)
+        check_operation(await asked(client, target), path, 200)
+        head = await asked(client, target, method="HEAD")
         assert (head.status, head.body) == (200, b"")
-        options = await asked(client, concrete, method="OPTIONS")
+        options = await asked(client, target, method="OPTIONS")
         assert (options.status, options.headers["Allow"]) == (204, "GET, HEAD, OPTIONS")
-        refused = await asked(client, concrete, method="POST")
+        refused = await asked(client, target, method="POST")
         assert refused.status == 405
         check(refused, RESPONSES["MethodNotAllowed"])
 
@@ -152,7 +158,7 @@ async def test_a_body_without_a_field_is_not_valid(name: str) -> None:
     """Each field of a real body is required."""
     path = f"/{name}"
     async with asking() as (_, client):
-        body = json.loads((await asked(client, path.replace("{server}", "one"))).body)
+        body = json.loads((await asked(client, concrete(path))).body)
     schema = PATHS[path]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
     validator = Draft202012Validator({**schema, "components": DOCUMENT["components"]})
     for key in body:
@@ -194,26 +200,26 @@ async def test_refused_requests_for_users() -> None:
 async def test_refusals_of_the_gateway(path: str) -> None:
     """Each path refuses what is too large, late or not HTTP, and what a full gateway cannot
     serve, as described."""
-    concrete = path.replace("{server}", "one")
+    target = concrete(path)
     async with asking(body_size=10, handshake_timeout="100ms") as (server, _):
         for status, request in {
-            400: f"GET {concrete} HTTP/1.1\r\nHost: x\r\nContent-Length: -\r\n\r\n",
-            408: f"GET {concrete} HTTP/1.1\r\nHost: x\r\n",
-            413: f"GET {concrete} HTTP/1.1\r\nHost: x\r\nContent-Length: 11\r\n\r\n",
-            414: f"GET {concrete}?{'x' * MAX_TARGET} HTTP/1.1\r\nHost: x\r\n\r\n",
-            426: f"GET {concrete} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n",
-            431: f"GET {concrete} HTTP/1.1\r\nHost: x\r\nX: {'x' * MAX_HEADERS}\r\n\r\n",
+            400: f"GET {target} HTTP/1.1\r\nHost: x\r\nContent-Length: -\r\n\r\n",
+            408: f"GET {target} HTTP/1.1\r\nHost: x\r\n",
+            413: f"GET {target} HTTP/1.1\r\nHost: x\r\nContent-Length: 11\r\n\r\n",
+            414: f"GET {target}?{'x' * MAX_TARGET} HTTP/1.1\r\nHost: x\r\n\r\n",
+            426: f"GET {target} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n",
+            431: f"GET {target} HTTP/1.1\r\nHost: x\r\nX: {'x' * MAX_HEADERS}\r\n\r\n",
         }.items():
             async with line(server) as client:
                 client.send(request.encode())
                 check_operation(await client.reply(), path, status)
     async with asking(connections=1) as (server, _), line(server) as client:
         check_operation(await client.reply(), path, 503)
-    if path.startswith("/api/"):
+    if path not in PROBES:
         async with asking(**PROXIED) as (server, client):
             name, value = CLIENT.split(": ")
             async with connect(server.url, additional_headers={name: value}):
-                reply = await asked(client, concrete, CLIENT)
+                reply = await asked(client, target, CLIENT)
         check_operation(reply, path, 429)
         assert reply.headers["Retry-After"] == "1"
 
@@ -222,6 +228,15 @@ async def test_a_gateway_without_a_list_is_not_ready() -> None:
     """Its answer is the 503 of this path."""
     async with asking(None) as (_, client):
         check_operation(await asked(client, "/readyz"), "/readyz", 503)
+
+
+async def test_readiness_of_a_provider() -> None:
+    """A provider that has failed, and an unknown name, are answered as described."""
+    async with asking(OSError("down")) as (server, client):
+        await until(lambda: server.live.stats().providers[0].health != "ready")
+        path = "/readyz/{provider}"
+        check_operation(await asked(client, "/readyz/mine"), path, 503)
+        check_operation(await asked(client, "/readyz/nobody"), path, 404)
 
 
 async def test_refusals_of_other_paths() -> None:

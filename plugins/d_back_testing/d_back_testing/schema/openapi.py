@@ -66,6 +66,7 @@ def document() -> JsonObject:
                 TEXT,
                 {"503": _response("No list of servers is known yet, or the gateway stops.", TEXT)},
             ),
+            "/readyz/{provider}": _provider(),
             "/api/version": _get("getVersion", "The version of the gateway", _json(Version)),
             "/api/health": _get("getHealth", "The health of every provider", _json(Health)),
             "/api/servers": _get("getServers", "The list of servers", _json(ServerData)),
@@ -101,6 +102,20 @@ def document() -> JsonObject:
     }
 
 
+def _provider() -> JsonObject:
+    operation = _get(
+        "isProviderReady",
+        "True if this provider is ready",
+        TEXT,
+        {
+            "404": _response("No provider has this name.", TEXT),
+            "503": _response("The health of the provider, if it is not ready.", TEXT),
+        },
+    )
+    operation["parameters"] = [_in_path("provider", "The name of the provider.")]
+    return operation
+
+
 def _users() -> JsonObject:
     headers = ("ETag", "Cache-Control", "Vary")
     error = _json(HttpError)
@@ -126,13 +141,7 @@ def _users() -> JsonObject:
     )
     operation["get"]["security"] = [{}, {"password": []}, {"discord": []}]
     operation["parameters"] = [
-        {
-            "name": "server",
-            "in": "path",
-            "required": True,
-            "description": "The public id, the server_id, or `default`.",
-            "schema": {"type": "string", "minLength": 1},
-        },
+        _in_path("server", "The public id, the server_id, or `default`."),
         _header("If-None-Match", "The `ETag` of an earlier answer."),
         _header("Accept-Encoding", "With `gzip` in it the answer may be compressed."),
     ]
@@ -167,6 +176,16 @@ def _response(description: str, content: JsonObject, *headers: str) -> JsonObjec
 
 def _json(kind: type[Struct]) -> JsonObject:
     return {"application/json": {"schema": reference(kind)}}
+
+
+def _in_path(name: str, description: str) -> JsonObject:
+    return {
+        "name": name,
+        "in": "path",
+        "required": True,
+        "description": description,
+        "schema": {"type": "string", "minLength": 1},
+    }
 
 
 def _header(name: str, description: str) -> JsonObject:

@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 SITE = ROOT / "site"
 FENCE = re.compile(r"(^ *```.*?^ *```$)", re.DOTALL | re.MULTILINE)
 HEADING = re.compile(r"^(#+) (.+?)(?: \{ *#([\w-]+) *\})?$", re.MULTILINE)
+NAV = re.compile(r"^nav = \[.*?^\]$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\((?!\w+:)([\w-]+\.md)?(?:#([\w-]+))?\)")
 TITLE = "The documentation on one page"
 
@@ -92,7 +93,8 @@ def _as_section(page: Page, names: set[str]) -> str:
 
     parts = FENCE.split(page.text)
     for number in range(0, len(parts), 2):  # the others are code
-        parts[number] = LINK.sub(link, HEADING.sub(heading, parts[number]))
+        text = LINK.sub(link, HEADING.sub(heading, parts[number]))
+        parts[number] = text.replace('href="', 'href="../')  # of the first page, which is above
     return "".join(parts)
 
 

@@ -102,6 +102,25 @@ def test_the_reference_is_filled() -> None:
         assert {"d_back_core.WebSocketServer", "d_back_core.UserChanged"} <= ids
 
 
+def test_all_pages_are_in_one() -> None:
+    """The single page has every page but the one that is made of docstrings."""
+    project = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]
+    names = {name.removesuffix(".md") for name in named(project["nav"])}
+    assert names - {"reference"} <= page_at(SITE / "single" / "index.html").ids
+
+
+def test_the_texts_for_language_models() -> None:
+    """One lists every page with its first sentence, the other has the text of all of them."""
+    listed = (SITE / "llms.txt").read_text(encoding="utf-8")
+    links = re.findall(r"^- \[.+\]\((.+)/\): \S.+\.$", listed, re.MULTILINE)
+    project = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]
+    names = [name.removesuffix(".md") for name in named(project["nav"])]
+    assert ["index", *links] == names
+    whole = (SITE / "llms-full.txt").read_text(encoding="utf-8")
+    for name in set(names) - {"reference"}:
+        assert (ROOT / "docs" / "en" / f"{name}.md").read_text(encoding="utf-8") in whole
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(SITE)))
 def test_no_request_to_another_host(path: Path) -> None:
     """Nothing that a browser loads with the page lies elsewhere."""

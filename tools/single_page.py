@@ -23,6 +23,7 @@ FENCE = re.compile(r"(^ *```.*?^ *```$)", re.DOTALL | re.MULTILINE)
 HEADING = re.compile(r"^(#+) (.+?)(?: \{ *#([\w-]+) *\})?$", re.MULTILINE)
 NAV = re.compile(r"^nav = \[.*?^\]$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\((?!\w+:)([\w-]+\.md)?(?:#([\w-]+))?\)")
+OTHER = re.compile(r'(href="|\]\((?=[\w.-]+\.json\)))')
 TITLE = "The documentation on one page"
 
 
@@ -94,7 +95,8 @@ def _as_section(page: Page, names: set[str]) -> str:
     parts = FENCE.split(page.text)
     for number in range(0, len(parts), 2):  # the others are code
         text = LINK.sub(link, HEADING.sub(heading, parts[number]))
-        parts[number] = text.replace('href="', 'href="../')  # of the first page, which is above
+        # Other files are beside the first page, which is above.
+        parts[number] = OTHER.sub(r"\1../", text)
     return "".join(parts)
 
 

@@ -100,6 +100,7 @@ def _opened(path: Path, *, read_only: bool = False) -> Iterator[Database]:
     database = Database(path, log)
     try:
         with told(path):
+            database.check_folder()
             if read_only:
                 database.open_read_only()
             else:

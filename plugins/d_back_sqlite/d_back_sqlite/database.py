@@ -86,7 +86,6 @@ class Database:
         """Open the file as it is. One that does not exist reads as one without rows: to make it
         here would make it as the user who only asks."""
         with told(self.path):
-            self.check_folder()
             exists = self.path.exists()
             uri = f"file:{quote(str(self.path))}?mode=ro" if exists else ":memory:"
             self.connection = sqlite3.connect(

@@ -32,7 +32,7 @@ class Store:
 
     async def open(self) -> None:
         """Open the file for this gateway alone; for a probe, open it as it is."""
-        await self._run(self._database.open_read_only if self._probe else self._open)
+        await self._run(self._open)
 
     async def close(self) -> None:
         """Close the file; may be called twice."""
@@ -88,9 +88,12 @@ class Store:
             return await self._worker.run(work)
 
     def _open(self) -> None:
-        if self._config.path is None:  # the folder of an explicit one may be a disk that is away
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._database.check_folder()
+        if self._config.path is not None:  # its folder may be a disk that is not mounted
+            self._database.check_folder()
+        if self._probe:
+            self._database.open_read_only()
+            return
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._owner.acquire()
         self._database.open(replace_corrupt=True)
 

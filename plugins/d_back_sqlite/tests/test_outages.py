@@ -275,6 +275,19 @@ async def test_a_probe_changes_nothing(path: Path, begin: Begin) -> None:
     assert set(await probe.users("1") or {}) == {"7"}
 
 
+async def test_a_probe_before_the_first_start(
+    tmp_path: Path, health: Health, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``d-back check --live`` does not miss the folder that the start will make."""
+    monkeypatch.delenv("STATE_DIRECTORY", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    probe = SqliteProvider(SqliteConfig())
+    await probe.start(health.context(probe=True))
+    assert await probe.servers() == {}
+    await probe.stop()
+    assert files_in(tmp_path) == set()
+
+
 async def test_stop_does_not_wait_for_a_slow_statement(plaza: Path, begin: Begin) -> None:
     """What is under way ends with stop."""
     provider = await begin(plaza)

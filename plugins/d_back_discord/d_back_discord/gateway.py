@@ -20,10 +20,11 @@ from typing import Any, NoReturn, Protocol, Self
 
 import aiohttp
 from discord.http import INTERNAL_API_VERSION
-from msgspec import Struct, json
+from msgspec import Struct
 from yarl import URL
 
 from d_back_core import Clock
+from d_back_discord.frames import Frame, FrameReader, encoded
 
 HEARTBEAT, IDENTIFY, RESUME, REQUEST_MEMBERS = 1, 2, 6, 8
 """Operations that are sent."""
@@ -45,8 +46,6 @@ of a large bot, so one that is late is not the end."""
 MAX_BUSY = 0.005
 """Seconds of work after which other tasks run: frames that are here already are received without
 a suspension, and a large guild's members are hundreds of them."""
-FLUSH = b"\x00\x00\xff\xff"
-"""The end of a whole message in a zlib stream."""
 
 LEAVE, KEEP = 1000, 4000
 """Close codes: the session ends, or it can be resumed."""
@@ -71,15 +70,6 @@ class Session(Struct, kw_only=True):
     """Where to resume; None: where it began."""
 
 
-class _Frame(Struct):
-    """A message of the gateway."""
-
-    op: int
-    d: Any = None
-    s: int | None = None
-    t: str | None = None
-
-
 class ConnectionEndedError(ConnectionError):
     """The connection is over. ``code``: the gateway's close code, if there was one."""
 
@@ -101,8 +91,7 @@ class Gateway:
         self._socket = socket
         self._clock = clock
         self._dispatch = dispatch
-        self._inflate = zlib.decompressobj()
-        self._buffer = bytearray()
+        self._reader = FrameReader()
         self.sequence: int | None = None
         self.established = False
         """True from READY or RESUMED on."""
@@ -205,24 +194,17 @@ class Gateway:
                 await self._socket.close(code=code)
 
     async def _send_now(self, operation: int, fields: object) -> None:
-        await self._socket.send_str(json.encode({"op": operation, "d": fields}).decode())
+        await self._socket.send_str(encoded(operation, fields))
 
     async def _receive(self) -> None:
         message = await self._socket.receive()
         began = time.perf_counter()
         try:
-            match message.type:
-                case aiohttp.WSMsgType.TEXT:
-                    frame = json.decode(message.data, type=_Frame)
-                case aiohttp.WSMsgType.BINARY:
-                    self._buffer += self._inflate.decompress(message.data)
-                    if not message.data.endswith(FLUSH):
-                        return
-                    whole, self._buffer = self._buffer, bytearray()
-                    frame = json.decode(whole, type=_Frame)
-                case _:
-                    self._raise_closed()
-            await self._take(frame)
+            if message.type not in {aiohttp.WSMsgType.TEXT, aiohttp.WSMsgType.BINARY}:
+                self._raise_closed()
+            frame = self._reader.read(message.data)
+            if frame is not None:
+                await self._take(frame)
         except (zlib.error, ValueError, LookupError, TypeError, AttributeError) as error:
             # Not JSON, or not what Discord documents. Of events, only READY raises.
             raise ConnectionEndedError(
@@ -245,7 +227,7 @@ class Gateway:
             f"Discord closed the connection ({code})", code, resumable=resumable
         )
 
-    async def _take(self, frame: _Frame) -> None:
+    async def _take(self, frame: Frame) -> None:
         self._alive = True
         match frame.op:
             case 0:

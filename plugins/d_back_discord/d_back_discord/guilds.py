@@ -22,9 +22,9 @@ SHARD_PATIENCE = 30.0
 
 
 class Guilds:
-    """Makes layers and events of the guilds, members and roles of Discord's client.
+    """Makes layers and events of the guilds of Discord's client.
 
-    The methods of the second half are discord.py's events of the same names.
+    The methods from `connect` on are discord.py's events of the same names.
     """
 
     def __init__(
@@ -138,48 +138,6 @@ class Guilds:
         if before.name != after.name:
             self._around.put(ServerChanged(server_id=layer.server_id, name=after.name))
         layer.sweep()
-
-    def guild_role_update(self, before: discord.Role, after: discord.Role) -> None:
-        layer = self.layer(after.guild)
-        looks = [(role.colour, role.position, role.name) for role in (before, after)]
-        if layer is not None and looks[0] != looks[1]:
-            layer.sweep()
-
-    def guild_role_delete(self, role: discord.Role) -> None:
-        layer = self.layer(role.guild)
-        if layer is not None:
-            layer.sweep()
-
-    def member_join(self, member: discord.Member) -> None:
-        layer = self.layer(member.guild)
-        if layer is not None:
-            layer.join(member)
-
-    def member_update(self, _before: discord.Member, after: discord.Member) -> None:
-        layer = self.layer(after.guild)
-        if layer is not None:
-            layer.refresh(after)
-
-    def presence_update(self, _before: discord.Member, after: discord.Member) -> None:
-        layer = self.layer(after.guild)
-        if layer is not None:
-            layer.refresh(after, presence=True)
-
-    def raw_presence_update(self, presence: discord.RawPresenceUpdateEvent) -> None:
-        layer = self.layer(presence.guild)
-        if layer is not None and layer.guild.get_member(presence.user_id) is None:
-            layer.note(presence.user_id, presence.client_status.raw_status)
-
-    def user_update(self, _before: discord.User, after: discord.User) -> None:
-        for layer in self.layers.values():
-            member = layer.guild.get_member(after.id)
-            if member is not None:
-                layer.refresh(member)
-
-    def raw_member_remove(self, removal: discord.RawMemberRemoveEvent) -> None:
-        layer = self.layers.get(str(removal.guild_id))
-        if layer is not None:
-            layer.remove(removal.user.id)
 
     def _take(self, guild: discord.Guild) -> None:
         server_id = str(guild.id)

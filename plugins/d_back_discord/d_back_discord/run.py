@@ -19,6 +19,7 @@ from d_back_discord.host import Host
 from d_back_discord.identify_budget import IdentifyBudget
 from d_back_discord.info import InfoCommand
 from d_back_discord.layer import Surroundings
+from d_back_discord.member_events import MemberEvents
 from d_back_discord.member_requests import MemberRequests
 from d_back_discord.members import Rules
 from d_back_discord.oauth import Authorization
@@ -32,6 +33,8 @@ GUILD_EVENTS = (
     "guild_remove",
     "guild_unavailable",
     "guild_update",
+)
+MEMBER_EVENTS = (
     "guild_role_update",
     "guild_role_delete",
     "member_join",
@@ -87,7 +90,10 @@ class Run:
         self.access = Access(config, self._authorization, self.guilds, self.stream.put, host.log)
         # discord.py names the shard only if its client has several.
         prefix = "" if bot is not None and not isinstance(bot, AutoShardedBot) else "shard_"
-        self._handlers = {event: getattr(self.guilds, event) for event in GUILD_EVENTS} | {
+        members = MemberEvents(self.guilds)
+        self._handlers = {event: getattr(self.guilds, event) for event in GUILD_EVENTS}
+        self._handlers |= {event: getattr(members, event) for event in MEMBER_EVENTS}
+        self._handlers |= {
             f"{prefix}connect": self.guilds.connect,
             f"{prefix}disconnect": self._health.disconnected,
             f"{prefix}resumed": self._health.resumed,

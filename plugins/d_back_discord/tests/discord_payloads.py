@@ -1,6 +1,6 @@
 """Objects as Discord sends them, after its documentation of API version 10.
 
-Whole objects, with fields that nobody here reads, and one that Discord may add some day.
+Whole objects, with fields that no test reads, and one that Discord may add some day.
 """
 
 from typing import Any, TypeAlias

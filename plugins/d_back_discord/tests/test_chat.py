@@ -97,13 +97,13 @@ async def test_readable(spoken: Any, content: str, shown: str) -> None:  # noqa:
     assert await texts(spoken, content) == [shown]
 
 
-async def test_mention_of_somebody_who_left(spoken: Any) -> None:  # noqa: ANN401
+async def test_mention_of_a_member_who_left(spoken: Any) -> None:  # noqa: ANN401
     """A mention of a user who is no member has the name that came with the message."""
     gone = say.user(say.uid(404), "zoe", global_name="Zoe")
     assert await texts(spoken, f"<@{say.uid(404)}>", mentions=[gone]) == ["@Zoe"]
 
 
-async def test_mention_of_somebody_hidden(spoken: Any) -> None:  # noqa: ANN401
+async def test_mention_of_a_hidden_member(spoken: Any) -> None:  # noqa: ANN401
     """The name of a member who opted out is not shown in what others say."""
     hidden = say.member(2, "bob", global_name="Bob", roles=(QUIET,))
     world = club(members=[ADA, hidden, EVE], member_count=3)
@@ -377,7 +377,7 @@ async def test_edit_without_text(begin: Begin, loopback: Loopback) -> None:
 
 
 async def test_edit_of_hidden_author(begin: Begin, loopback: Loopback) -> None:
-    """The message of somebody who has opted out since is deleted with the edit."""
+    """The message of a member who has opted out since is deleted with the edit."""
     core = await said_before(begin, loopback, opt_out_role="quiet")
     quiet = say.member(1, "ada", roles=(QUIET,))
     await core.happen("MESSAGE_UPDATE", say.message(quiet, "Hello!", GENERAL) | EDITED)

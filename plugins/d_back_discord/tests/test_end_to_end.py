@@ -82,7 +82,7 @@ async def test_login(loopback: Loopback) -> None:
 
 
 async def test_protected(loopback: Loopback) -> None:
-    """A protected server lets in nobody without a login."""
+    """A protected server refuses a client without a login."""
     loopback.guilds = [club()]
     policy = {say.GUILD_ID: {"passworded": True, "alias": "club"}}
     async with configured(loopback, servers=policy) as server:

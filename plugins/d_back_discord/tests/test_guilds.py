@@ -252,7 +252,7 @@ async def test_opt_out_while_all_is_read_again(begin: Begin, loopback: Loopback)
 
 
 async def test_words_of_who_opted_out_meanwhile(begin: Begin, loopback: Loopback) -> None:
-    """A message of somebody who opted out while the connection was lost does not pass."""
+    """A message of a member who opted out while the connection was lost does not pass."""
     core = await opted_out_meanwhile(begin, loopback)
     hidden = say.member(2, "bob", roles=(QUIET,))
     await core.happen("MESSAGE_CREATE", say.message(hidden, "hi", GENERAL))

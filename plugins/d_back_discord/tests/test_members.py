@@ -231,7 +231,7 @@ async def test_ignore_offline(joined: Any) -> None:  # noqa: ANN401
 
 
 async def test_ignore_offline_and_leave(joined: Any) -> None:  # noqa: ANN401
-    """Who was told of as offline is removed when they leave; whom nobody was told of is not."""
+    """A member who was passed on as offline is removed when they leave; another one is not."""
     core = await joined(ignore_offline=True)
     await core.happen("PRESENCE_UPDATE", say.presence(2, "offline", say.GUILD_ID))
     for number, name in ((2, "bob"), (5, "robot")):

@@ -61,13 +61,13 @@ async def test_other_application(served: Any, loopback: Loopback) -> None:  # no
 
 
 @pytest.mark.parametrize("claimed", [2, 404])
-async def test_somebody_else(served: Any, claimed: int) -> None:  # noqa: ANN401
+async def test_another_person(served: Any, claimed: int) -> None:  # noqa: ANN401
     """The token must be of the user who is claimed."""
     assert await asked(await served(), credentials(claimed)) is False
 
 
 async def test_an_empty_claim(served: Any) -> None:  # noqa: ANN401
-    """Who claims to be nobody is not who owns the token."""
+    """A claim without an id is not that of the owner of the token."""
     empty = Credentials(discord_token=TOKEN, discord_user={})
     assert await asked(await served(), empty) is False
 
@@ -103,8 +103,8 @@ async def test_role_lost(served: Any) -> None:  # noqa: ANN401
     assert BLUE != RED
 
 
-async def test_nobody_asks(served: Any, loopback: Loopback) -> None:  # noqa: ANN401
-    """Without a token, or for a server of somebody else, another provider may decide."""
+async def test_no_token(served: Any, loopback: Loopback) -> None:  # noqa: ANN401
+    """Without a token, or for a server of another provider, another provider may decide."""
     core = await served()
     assert await asked(core, Credentials(password="x")) is None
     assert await core.provider.authorize("404", credentials()) is None
@@ -131,7 +131,7 @@ async def test_refusal_is_kept(served: Any, loopback: Loopback) -> None:  # noqa
 
 
 async def test_many_refusals(served: Any, loopback: Loopback) -> None:  # noqa: ANN401
-    """Somebody who tries tokens without end does not get the bot's address banned: Discord is
+    """A client that tries tokens without end does not get the bot's address banned: Discord is
     left alone for a while."""
     core = await served()
     for number in range(MAX_REFUSED + 5):

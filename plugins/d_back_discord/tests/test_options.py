@@ -92,7 +92,7 @@ def test_public_ids() -> None:
 
 
 async def test_overflow() -> None:
-    """What nobody reads in time becomes one reload of everything, then goes on."""
+    """Events that are not read in time become one reload of everything."""
     stream, event = Stream(), ServerRemoved(server_id="1")
     for _ in range(MAX_EVENTS):
         stream.put(event)

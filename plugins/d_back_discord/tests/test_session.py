@@ -167,7 +167,7 @@ async def test_long_rate_limit_at_login(prepare: Prepare, loopback: Loopback) ->
 
 async def test_resume(begin: Begin, loopback: Loopback, caplog: pytest.LogCaptureFixture) -> None:
     """A lost connection is resumed where the gateway says: nothing is missed, nothing is read
-    again, nobody is degraded."""
+    again, and the provider is not degraded."""
     caplog.set_level(*SILENT)
     loopback.guilds = [club()]
     core = await begin()
@@ -536,7 +536,7 @@ async def test_unreadable_event(
 
 
 async def test_unknown_event(begin: Begin, loopback: Loopback) -> None:
-    """Events that nobody knows yet, and members that nobody knows, do no harm."""
+    """An unknown kind of event, and an unknown member, do no harm."""
     loopback.guilds = [club()]
     core = await begin()
     await core.whole()

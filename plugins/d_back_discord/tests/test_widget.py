@@ -143,7 +143,7 @@ async def test_one_request_for_both(provider: WidgetProvider, widgets: Widgets) 
 
 
 async def test_uids_stay(provider: WidgetProvider, widgets: Widgets, clock: ManualClock) -> None:
-    """A uid stays when somebody else goes, and when the address of the avatar changes."""
+    """A uid stays when another member goes, and when the address of the avatar changes."""
     before = await provider.users(say.GUILD_ID) or {}
     widgets.answers[say.GUILD_ID] = widget(person("bob", "dnd", avatar="b"))
     await clock.advance(60)

@@ -21,7 +21,7 @@ from d_back_core.errors import ConfigError, ListenError
 from d_back_core.gateway.admission import Admission
 from d_back_core.gateway.connection import Connection, SharedDeflate
 from d_back_core.gateway.http_protocol import Front
-from d_back_core.gateway.keepalive import Keepalive
+from d_back_core.gateway.keepalive import INTERVAL, Keepalive
 from d_back_core.gateway.listening import (
     UNUSABLE,
     AcceptErrors,
@@ -46,6 +46,8 @@ BACKLOG = 4096
 client tries again after a second."""
 EVERY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104  nothing is bound here
 """Values of ``host`` that no browser can open."""
+FRAMES = 200
+"""Frames that a client may send in an interval of the keepalive, besides two for each message."""
 FIXED = ("host", "port", "path", "control")
 FIXED_LIMITS = ("message_size", "write_buffer", "handshake_timeout")
 """Keys that take effect at the next start only."""
@@ -262,12 +264,15 @@ class Gateway:
         }
 
     def _connection(self, *args: Any, **options: Any) -> Connection:  # noqa: ANN401  the library's
+        limits = self._limits
+        messages = limits.message_burst + limits.messages_per_second * INTERVAL
         return Connection(
             *args,
             **options,
             made=self._connections.add,
             lost=self._lost,
-            max_unsent=self._limits.write_buffer,
+            max_frames=FRAMES + int(2 * messages),
+            max_unsent=limits.write_buffer,
         )
 
     def _lost(self, connection: Connection) -> None:

@@ -325,7 +325,7 @@ class Gateway:
             and (connection.client_address != address)
         ):
             # It came through a proxy, and counts under its own address from now on.
-            refusal = self._admission.claim(address)
+            refusal = self._admission.request(address) or self._admission.claim(address)
             if refusal is None:
                 connection.client_address = address
         if refusal is None:

@@ -39,8 +39,7 @@ CLOSE_TIMEOUT = 2.0
 ABORT_TIMEOUT = 0.5
 PORT_ATTEMPTS = 10
 ACCEPTED_AT_ONCE = 16
-"""Connections that asyncio accepts in one turn of the loop. It logs as many errors per second if
-the process has no descriptors left."""
+"""Connections that asyncio accepts in one turn of the loop."""
 BACKLOG = 4096
 """Connections that the kernel queues until they are accepted. It drops further ones, and such a
 client tries again after a second."""

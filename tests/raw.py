@@ -40,6 +40,12 @@ class Raw:
             stream = stream[2 + stream[1] :]
         return opcodes
 
+    async def closing(self) -> bytes:
+        """The payload of the close frame; frames before it are passed over."""
+        while (frame := await self.frame())[0] != 0x88:
+            pass
+        return frame[2:]
+
     def say(self, opcode: int, payload: bytes) -> None:
         """Send a frame, masked with zeros."""
         self.writer.write(bytes((0x80 | opcode, 0x80 | len(payload))) + bytes(4) + payload)

@@ -24,9 +24,9 @@ from d_back_core.log_once import LogOnce
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 REQUESTS_PER_SECOND, REQUEST_BURST = 50, 500
-"""HTTP requests of one address per second, after so many at once."""
+"""Requests and new connections of one address per second, after so many at once."""
 TOTAL_PER_SECOND, TOTAL_BURST = 2_000, 10_000
-"""HTTP requests of all clients. They leave most of a core to the WebSocket connections."""
+"""Requests of all clients. They leave most of a core to the WebSocket connections."""
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Refusal = tuple[HTTPStatus, str]
@@ -75,7 +75,7 @@ class Admission:
         if self.is_full:
             self._log_limit("connections", "in all")
             return self._refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many connections")
-        refusal = self.claim(address)
+        refusal = self._rate(address) or self.claim(address)
         if refusal is None:
             self._connected += 1
         return refusal
@@ -107,13 +107,16 @@ class Admission:
 
     def request(self, address: str) -> Refusal | None:
         """Count a request, or return why it is refused."""
-        key = limit_key(address)
-        if key is not None and not self._bucket(key, REQUEST_BURST, REQUESTS_PER_SECOND).take():
-            reason = "too many requests of one address"
-            return self._refusal(HTTPStatus.TOO_MANY_REQUESTS, reason)
-        if not self._bucket("", TOTAL_BURST, TOTAL_PER_SECOND).take():
+        refusal = self._rate(address)
+        if refusal is None and not self._bucket("", TOTAL_BURST, TOTAL_PER_SECOND).take():
             return self._refusal(HTTPStatus.SERVICE_UNAVAILABLE, "too many requests")
-        return None
+        return refusal
+
+    def _rate(self, address: str) -> Refusal | None:
+        key = limit_key(address)
+        if key is None or self._bucket(key, REQUEST_BURST, REQUESTS_PER_SECOND).take():
+            return None
+        return self._refusal(HTTPStatus.TOO_MANY_REQUESTS, "too many requests of one address")
 
     def _bucket(self, key: str, burst: int, per_second: float) -> Bucket:
         bucket = self._requests.get(key)

@@ -45,12 +45,15 @@ from websockets.extensions.permessage_deflate import (
     PerMessageDeflate,
     ServerPerMessageDeflateFactory,
 )
-from websockets.protocol import State
+from websockets.frames import CloseCode
+from websockets.protocol import Event, State
 from websockets.typing import ExtensionParameter
 
 from d_back_core.gateway.socket_writes import NO_LIMIT, descriptor, limit_unsent
 
 WINDOW_BITS = 15
+PARSED_AT_ONCE = 4096
+"""Bytes of a client, after which its frames are counted."""
 CHUNK = 65_536
 """Bytes that are passed to the transport at once."""
 MAX_KERNEL_UNSENT = 2 * CHUNK
@@ -75,7 +78,8 @@ class Connection(ServerConnection):
 
     Must be created with the library's ``write_limit`` 0. ``made`` is called when TCP, and TLS if
     configured, is connected; ``lost`` when the connection is lost, also before a WebSocket
-    handshake. A client with more than ``max_unsent`` unsent bytes has fallen behind.
+    handshake. A client with more than ``max_unsent`` unsent bytes has fallen behind. One that
+    sends more than ``max_frames`` between two pings of the keepalive is closed.
     """
 
     # Slots: the library's attributes are just few enough for CPython to share their names
@@ -87,7 +91,9 @@ class Connection(ServerConnection):
         "_made",
         "_queue",
         "client_address",
+        "frames",
         "is_alive",
+        "max_frames",
         "max_unsent",
         "observer",
     )
@@ -97,6 +103,7 @@ class Connection(ServerConnection):
         *args: Any,  # noqa: ANN401  the library's
         made: "Callable[[Connection], None]",
         lost: "Callable[[Connection], None]",
+        max_frames: int,
         max_unsent: int,
         **options: Any,  # noqa: ANN401  the library's
     ) -> None:
@@ -104,10 +111,12 @@ class Connection(ServerConnection):
         self.observer: WriteObserver | None = None
         self.client_address: str | None = None
         """Set when the client is admitted: the address under which it is counted."""
+        self.max_frames = max_frames
         self.max_unsent = max_unsent
+        self.frames = 0
+        """Frames that the client has sent in this interval."""
         self.is_alive = False
-        """True if the client has sent or received something since the keepalive set it to
-        False."""
+        """True if the client has sent or received something in this interval."""
         self._descriptor: int | None = None
         self._made = made
         self._lost = lost
@@ -139,9 +148,28 @@ class Connection(ServerConnection):
         self._lost(self)
 
     def data_received(self, data: bytes) -> None:
-        """Called by asyncio with bytes of the client."""
-        self.is_alive = True
-        super().data_received(data)
+        """Called by asyncio with bytes of the client: up to 40,000 frames at once."""
+        for start in range(0, len(data), PARSED_AT_ONCE):
+            if self.frames > self.max_frames:
+                return
+            self.is_alive = True
+            super().data_received(data[start : start + PARSED_AT_ONCE])
+            if self.frames > self.max_frames and self.protocol.state is State.OPEN:
+                self.protocol.fail(CloseCode.POLICY_VIOLATION, "too many frames")
+                self.send_data()
+
+    def begin_interval(self) -> bool:
+        """Called by the keepalive. Returns False if the client is not alive; one that has sent
+        too many frames is not, whatever it sends."""
+        if self.frames <= self.max_frames:
+            self.frames = 0
+        was_alive, self.is_alive = self.is_alive, False
+        return was_alive
+
+    def process_event(self, event: Event) -> None:
+        """Called by the library with the request, and with each frame."""
+        self.frames += 1
+        super().process_event(event)
 
     def send_data(self) -> None:
         """Called by the library to write its own frames, among them every close frame."""

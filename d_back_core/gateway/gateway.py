@@ -21,7 +21,7 @@ from d_back_core.errors import ConfigError, ListenError
 from d_back_core.gateway.admission import Admission
 from d_back_core.gateway.connection import Connection, SharedDeflate
 from d_back_core.gateway.http_protocol import Front
-from d_back_core.gateway.keepalive import Keepalive
+from d_back_core.gateway.keepalive import INTERVAL, Keepalive
 from d_back_core.gateway.listening import (
     UNUSABLE,
     AcceptErrors,
@@ -39,13 +39,14 @@ CLOSE_TIMEOUT = 2.0
 ABORT_TIMEOUT = 0.5
 PORT_ATTEMPTS = 10
 ACCEPTED_AT_ONCE = 16
-"""Connections that asyncio accepts in one turn of the loop. It logs as many errors per second if
-the process has no descriptors left."""
+"""Connections that asyncio accepts in one turn of the loop."""
 BACKLOG = 4096
 """Connections that the kernel queues until they are accepted. It drops further ones, and such a
 client tries again after a second."""
 EVERY_ADDRESS = ("", "0.0.0.0", "::")  # noqa: S104  nothing is bound here
 """Values of ``host`` that no browser can open."""
+FRAMES = 200
+"""Frames that a client may send in an interval of the keepalive, besides two for each message."""
 FIXED = ("host", "port", "path", "control")
 FIXED_LIMITS = ("message_size", "write_buffer", "handshake_timeout")
 """Keys that take effect at the next start only."""
@@ -262,12 +263,15 @@ class Gateway:
         }
 
     def _connection(self, *args: Any, **options: Any) -> Connection:  # noqa: ANN401  the library's
+        limits = self._limits
+        messages = limits.message_burst + limits.messages_per_second * INTERVAL
         return Connection(
             *args,
             **options,
             made=self._connections.add,
             lost=self._lost,
-            max_unsent=self._limits.write_buffer,
+            max_frames=FRAMES + int(2 * messages),
+            max_unsent=limits.write_buffer,
         )
 
     def _lost(self, connection: Connection) -> None:
@@ -320,7 +324,7 @@ class Gateway:
             and (connection.client_address != address)
         ):
             # It came through a proxy, and counts under its own address from now on.
-            refusal = self._admission.claim(address)
+            refusal = self._admission.request(address) or self._admission.claim(address)
             if refusal is None:
                 connection.client_address = address
         if refusal is None:

@@ -50,6 +50,8 @@ from d_back_core.gateway.connection import Connection
 
 MAX_HEAD = 16_384
 """Bytes of a request's first line and headers."""
+PARSED_AT_ONCE = 4096
+"""Bytes. A header may have three, and costs as much as hundreds."""
 MAX_PIPELINED = 16
 """Requests that wait for the answers before them. What follows them is not read."""
 TLS_SHUTDOWN_TIMEOUT = 2.0
@@ -92,6 +94,8 @@ class Http(HttpToolsProtocol):
         """Bytes of the head that is arriving; None while a body is."""
         self._unread = False
         """True if the answer is sent, and the body is still arriving."""
+        self._dropped = 0
+        """Bytes of an unread body. Above the limit of a body they are not parsed."""
         self._received = b""
 
     @property
@@ -130,10 +134,22 @@ class Http(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._front.idle.pop(self, None)
+        for start in range(0, len(data), PARSED_AT_ONCE):
+            if self.transport.is_closing() or self._dropped > self._front.limits.body_size:
+                return
+            protocol = self.transport.get_protocol()
+            if isinstance(protocol, Connection):  # it is upgraded
+                protocol.data_received(data[start:])
+                return
+            self._parse(data[start : start + PARSED_AT_ONCE])
+
+    def _parse(self, data: bytes) -> None:
         if self._head is not None:
             self._head += len(data)
             if not self.is_answering and self._timer is None:
                 self._start_timer(self._front.limits.handshake_timeout)
+        elif self._unread:
+            self._dropped += len(data)
         self._received = data
         super().data_received(data)
         self._received = b""

@@ -173,8 +173,7 @@ class Session:
         client is ended by its deadline instead."""
         if self.paused:
             return
-        if self.connection.is_alive:
-            self.connection.is_alive = False
+        if self.connection.begin_interval():
             self.write(PING)
         else:
             log.info("client %s: does not answer pings, closing", self.address)

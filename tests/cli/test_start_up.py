@@ -112,8 +112,9 @@ def test_a_start_imports_only_what_it_needs(site: Path) -> None:
 
 
 def test_the_version_is_said_without_any_plugin(site: Path) -> None:
-    """Not even the one that the order names."""
+    """Not even the one that the order names, and without a server."""
     modules, _ = imported(site, "--version")
+    assert not {"starlette", "uvicorn", "websockets"} & modules
     assert "d_back_core.cli.main" in modules
     assert not in_vain(modules)
     assert not {name for name in modules if name.startswith("d_back_test_")}

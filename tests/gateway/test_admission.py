@@ -247,6 +247,41 @@ async def test_r42_requests_of_one_address_have_a_rate() -> None:
         assert await status("/api/version", CLIENT) == 200
 
 
+async def test_r42_upgrades_of_one_address_have_a_rate() -> None:
+    """They count as requests."""
+    clock = ManualClock()
+    table = {"gateway": GATEWAY, "limits": {"trusted_proxies": ["127.0.0.1"]}}
+    visitor = {"X-Forwarded-For": CLIENT}
+    server = WebSocketServer(config=parse(table), clock=clock)
+    async with server, line(server) as client:
+        for _ in range(module.REQUEST_BURST):
+            client.ask("/api/version", f"X-Forwarded-For: {CLIENT}")
+            await client.reply()
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(server.url, additional_headers=visitor)
+        assert refused.value.response.status_code == 429
+        await clock.advance(1)
+        async with connect(server.url, additional_headers=visitor):
+            pass
+
+
+@pytest.mark.usefixtures("counted_loopback")
+async def test_r42_new_connections_of_one_address_have_a_rate() -> None:
+    """A client that sends nothing, or nothing that can be parsed, costs as well."""
+    clock = ManualClock()
+    async with WebSocketServer(config=parse({"gateway": GATEWAY}), clock=clock) as server:
+        for _ in range(module.REQUEST_BURST):
+            async with line(server) as client:
+                client.send(b"x\r\n\r\n")
+                assert (await client.rest()).startswith(b"HTTP/1.1 400 ")
+        async with line(server) as client:
+            assert (await client.rest()).startswith(b"HTTP/1.1 429 ")
+        await clock.advance(1)
+        async with line(server) as client:
+            client.ask("/healthz")
+            assert (await client.reply()).status == 200
+
+
 def test_r42_requests_of_all_have_a_rate() -> None:
     """Of clients on loopback, too, which have no limit of their own."""
     clock = ManualClock()

@@ -180,10 +180,42 @@ async def test_many_pings_are_answered_in_one_write(
             write(octets)
 
         monkeypatch.setattr(connection.transport, "write", counted)
-        client.writer.write((bytes((0x89, 0x84)) + bytes(4) + b"ping") * 1000)
-        for _ in range(1000):
+        client.writer.write((bytes((0x89, 0x84)) + bytes(4) + b"ping") * 300)
+        for _ in range(300):
             assert await client.frame() == b"\x8a\x04ping"
     assert len(writes) < 10
+
+
+@pytest.mark.parametrize("first", [b"\x89\x80", b"\x8a\x80", b"\x00\x80"], ids=lambda b: b.hex())
+async def test_too_many_small_frames_close_with_1008(town: ScriptedProvider, first: bytes) -> None:
+    """Each frame costs as much as a message; pings, pongs and empty fragments have no other
+    limit."""
+    async with asyncio.timeout(PATIENCE), serving(town) as server, raw(server) as client:
+        await client.frame()
+        client.writer.write(b"\x01\x80" + bytes(4) if first == b"\x00\x80" else b"")
+        client.writer.write((first + bytes(4)) * 5000)
+        assert await client.closing() == b"\x03\xf0too many frames"
+        client.writer.write((first + bytes(4)) * 5000)
+        for session in server._run.gateway.sessions:  # noqa: SLF001  no public name
+            session.ping()
+            session.ping()
+        await until(lambda: not server.connections)
+
+
+async def test_a_client_may_send_many_frames_over_time(town: ScriptedProvider) -> None:
+    """They count until the keepalive pings it again."""
+    async with (
+        asyncio.timeout(PATIENCE),
+        serving(town) as server,
+        in_step(server, town) as (client, connection),
+    ):
+        for _ in range(3):
+            for session in server._run.gateway.sessions:  # noqa: SLF001  no public name
+                session.ping()
+            client.writer.write((b"\x89\x80" + bytes(4)) * 300)
+            for _ in range(301):
+                assert await client.frame() in {b"\x89\0", b"\x8a\0"}
+        assert connection.frames == 300
 
 
 class Encrypted(NamedTuple):

@@ -234,6 +234,16 @@ async def test_a_head_that_is_too_large_is_431() -> None:
         assert (await client.reply()).status == 431
 
 
+async def test_r42_a_head_that_is_too_large_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its smallest headers have three bytes, and would take a quarter of a second."""
+    headers: list[bytes] = []
+    monkeypatch.setattr(Http, "on_header", lambda _, name, value: headers.append(name + value))
+    async with serving() as server, line(server) as client:
+        client.send(b"GET / HTTP/1.1\r\n" + b"a:\r\n" * 60_000)
+        assert (await client.rest()).startswith(b"HTTP/1.1 431 ")
+    assert len(headers) < 6000
+
+
 # The body
 
 
@@ -263,6 +273,21 @@ async def test_an_endless_body_is_413() -> None:
             client.send(b"64\r\n" + b"x" * 100 + b"\r\n")
         assert (await client.reply()).status == 413
         assert await client.rest() == b""
+
+
+async def test_r42_an_unread_body_is_parsed_up_to_its_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What exceeds it is dropped, until ``body_timeout`` ends the connection."""
+    pieces: list[bytes] = []
+    monkeypatch.setattr(Http, "on_body", lambda _, body: pieces.append(body))
+    async with serving(body_size=1000, body_timeout="300ms") as server, line(server) as client:
+        client.ask("/healthz", "Transfer-Encoding: chunked", method="POST")
+        assert (await client.reply()).status == 405
+        for _ in range(100):
+            client.send(b"1\r\nx\r\n" * 1000)
+        await client.rest()
+    assert len(pieces) < 2000
 
 
 async def test_a_body_that_does_not_come_is_408() -> None:

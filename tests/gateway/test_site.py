@@ -299,6 +299,7 @@ def files(tmp_path: Path) -> WebSocketServer:
         ("bytes=2-4", 206, b"234"),
         ("bytes=-3", 206, b"789"),
         ("bytes=8-", 206, b"89"),
+        ("bytes=0-0,2-2", 200, b"0123456789"),
         ("bytes=20-30", 416, None),
         ("lines=1-2", 400, None),
     ],

@@ -45,14 +45,14 @@ export class Card {
   #draw() {
     const member = this.world.members.get(this.uid);
     if (!member) return;
-    this.box.dataset.status = member.status;
+    this.head.dataset.status = member.status;
     this.box.style.setProperty("--role", member.colour);
     put(this.name, cut(member.name, 80));
     const avatar = avatarOf(member, 48);
     const before = this.head.querySelector("img");
     if (before?.src !== avatar?.src) {
       before?.remove();
-      if (avatar) this.head.prepend(avatar);
+      if (avatar) this.head.append(avatar);
     }
     const facts = [[say("Status"), this.#status(member)]];
     facts.push([say("Role colour"), member.hasRole ? member.colour : say("none")]);
@@ -76,7 +76,7 @@ export class Card {
     if (this.world.client.state !== "live") return say("last known: {0}", word);
     const ago = span((Date.now() - since) / 1000);
     if (isExact) return say("{0} since {1} ({2})", word, clock.format(since), ago);
-    return say("{0}, for at least {1} (since this page looks)", word, ago);
+    return say("{0} for at least {1}, as long as this page has watched", word, ago);
   }
 }
 

@@ -3,11 +3,20 @@
 import os
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
-from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
-from page_browser import LOST, MEMBERS, ONE, PROTECTED, Visitor, artefacts, club, gateway, visiting
+from page_browser import (
+    LOST,
+    MEMBERS,
+    ONE,
+    PROTECTED,
+    Visitor,
+    artefacts,
+    club,
+    gateway,
+    violations,
+    visiting,
+)
 from playwright.async_api import Browser
 
 from d_back_core import Message, Server, User
@@ -192,7 +201,7 @@ async def test_the_page_speaks_the_language_of_the_browser(
         await visitor.page.get_by_role("button", name="Nicht stören: 1").wait_for()
         assert await visitor.page.evaluate("document.documentElement.lang") == "de"
         await visitor.shot(tmp_path, "german")
-        assert await violations(visitor) == []
+        assert await violations(visitor.page) == []
     async with server_of_club() as other, visiting(browser, other, locale="fr-FR") as visitor:
         await visitor.open()
         await visitor.page.get_by_text("4 members, 3 awake").wait_for()
@@ -267,7 +276,7 @@ async def test_the_lines_for_another_page_are_offered(browser: Browser) -> None:
             f'<script type="module" src="{visitor.url}page/v1/d-back-community.js"></script>\n'
             '<d-back-community server="club"></d-back-community>'
         )
-        assert await violations(visitor) == []
+        assert await violations(visitor.page) == []
 
 
 async def until_active(visitor: Visitor, label: str) -> None:
@@ -311,27 +320,17 @@ async def test_the_rules_of_accessibility_are_kept(browser: Browser, scheme: str
         await visitor.until("document.querySelectorAll('#talk p').length === 1")
         await visitor.page.get_by_role("listbox").focus()
         await visitor.page.keyboard.press("Enter")
-        assert await violations(visitor) == []
+        assert await violations(visitor.page) == []
         await visitor.page.get_by_role("button", name="Chain").click()
         await visitor.page.locator("#answers li").wait_for()
-        assert await violations(visitor) == []
+        assert await violations(visitor.page) == []
         await visitor.page.get_by_label("Server").select_option("pub")
         await visitor.page.get_by_role("dialog").wait_for()
-        assert await violations(visitor) == []
+        assert await violations(visitor.page) == []
         await visitor.page.keyboard.press("Escape")
         await server.stop()
         await visitor.page.get_by_text("The line is down.").first.wait_for()
-        assert await violations(visitor) == []
-
-
-async def violations(visitor: Visitor) -> list[str]:
-    """What axe has found, and where."""
-    found: list[dict[str, Any]] = (await Axe().run(visitor.page)).response["violations"]
-    return [
-        f"{rule['id']}: {node['html'][:120]}: {node['failureSummary']}"
-        for rule in found
-        for node in rule["nodes"]
-    ]
+        assert await violations(visitor.page) == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -1,11 +1,12 @@
-// The card of a member who was picked: in words what the cube shows, and what else is known.
+// The card of a member who was picked: in words what the cube shows, and what else is known. It is not
+// a live region: the option in the list is read out, and its times change all the time.
 
 import { avatarOf } from "./avatars.js";
 import { cut, foreign, made, span } from "./text.js";
 import { clock, say } from "./words.js";
 import { WORDS } from "./world.js";
 
-const EVERY = 10_000; // ms
+const EVERY = 1000; // ms
 const LONGEST = 256; // letters of a text
 const TITLES = { activity: say("Activity"), pronouns: say("Pronouns") };
 
@@ -59,7 +60,6 @@ export class Card {
     for (const [key, text] of Object.entries(member.extra)) {
       if (key !== "avatar") facts.push([TITLES[key] ?? cut(key, 40), cut(text, LONGEST)]);
     }
-    // Only what has changed is set: screen readers read it out.
     const rows = [...this.facts.children];
     facts.forEach(([title, text], at) => {
       const row = rows[at] ?? made("div", {}, made("dt"), made("dd", { dir: "auto" }));

@@ -425,7 +425,7 @@ async def test_picture_of_the_page(
                 "morning, everyone,who moved my tree?,shh, Edsger sleeps" """
         )
         await visitor.until("document.querySelector('#rate').textContent === '3'")
-        await picture(visitor, tmp_path, name)
+        await picture(visitor, tmp_path, f"{name}.png")
 
 
 async def test_picture_of_a_failover(browser: Browser, tmp_path: Path) -> None:
@@ -447,7 +447,7 @@ async def test_picture_of_a_failover(browser: Browser, tmp_path: Path) -> None:
         fail(above, server)
         await visitor.page.locator(".exchange ul").wait_for()
         await visitor.until("document.querySelector('.exchange').getAnimations().length === 0")
-        await picture(visitor, tmp_path, "failover")
+        await picture(visitor, tmp_path, "failover.png")
 
 
 def fail(script: ScriptedProvider, server: WebSocketServer) -> None:
@@ -460,11 +460,42 @@ def fail(script: ScriptedProvider, server: WebSocketServer) -> None:
     script.emit(down)
 
 
-async def picture(visitor: Visitor, folder: Path, name: str) -> None:
+@pytest.mark.parametrize(("language", "hello"), [("en", "Hello"), ("de", "Hallo")])
+async def test_picture_of_a_crowd(
+    browser: Browser, tmp_path: Path, language: str, hello: str
+) -> None:
+    """Two thousand members, three of whom speak, as the page about the providers shows it."""
+    roles = ("#4ecdc4", "#54a0ff", "#9b59b6", "#e8743b", "#ffd166")
+    users = {
+        str(number): User(
+            username=PEOPLE[number % len(PEOPLE)][0],
+            status=("online", "online", "idle", "offline", "dnd", "online")[number % 6],
+            role_color=roles[number % len(roles)] if number % 3 == 0 else "#ffffff",
+        )
+        for number in range(2000)
+    }
+    world = Server(name="D-World", id="dworld", default=True)
+    script = ScriptedProvider({"1": world}, {"1": users})
+    traits = {"locale": language, "viewport": {"width": 1000, "height": 560}}
+    async with (
+        gateway({"discord": script}) as server,
+        visiting(browser, server, reduced_motion="reduce", **traits) as visitor,
+    ):
+        await visitor.open("?view=kiosk")
+        await visitor.until("document.querySelector('#census').textContent.includes('1')")
+        for uid in ("6", "12", "24"):
+            script.emit(Message(server_id="1", uid=uid, message=f"{hello}!", channel="7"))
+        await visitor.until("document.querySelectorAll('.bubble:not(.behind)').length === 3")
+        folder = IMAGES.parent / language / "images"
+        await picture(visitor, tmp_path, "crowd.jpg", folder)
+
+
+async def picture(visitor: Visitor, folder: Path, name: str, images: Path = IMAGES) -> None:
     """Keep a picture; ``D_BACK_IMAGES=1`` makes it the one that the documentation shows."""
     await visitor.drawn()
-    kept = IMAGES if os.environ.get("D_BACK_IMAGES") else artefacts(folder)
+    kept = images if os.environ.get("D_BACK_IMAGES") else artefacts(folder)
     kept.mkdir(parents=True, exist_ok=True)
-    path = kept / f"{name}.png"
-    await visitor.page.screenshot(path=path)
+    path = kept / name
+    quality = 80 if path.suffix == ".jpg" else None
+    await visitor.page.screenshot(path=path, quality=quality)
     assert 10_000 < path.stat().st_size < LARGEST_IMAGE

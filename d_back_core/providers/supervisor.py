@@ -290,6 +290,7 @@ class Supervisor:
             log=logging.getLogger(f"d_back.providers.{self.name}"),
             clock=self._clock,
             probe=self.plugin.probe,
+            # With the number of the run: what a former run reports is about a closed source.
             degraded=partial(self._on_degraded, self._run_number + 1),
             recovered=partial(self._on_recovered, self._run_number + 1),
             stats=self._listener.stats,

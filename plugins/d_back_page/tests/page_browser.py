@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
 from playwright.async_api import Browser, ConsoleMessage, Error, Page, async_playwright
 
 from d_back_core import Secret, Server, User
@@ -217,6 +218,16 @@ async def visiting(
         await visitor.page.context.close()
         raise
     await visitor.leave()
+
+
+async def violations(page: Page) -> list[str]:
+    """What axe has found, and where."""
+    found: list[dict[str, Any]] = (await Axe().run(page)).response["violations"]
+    return [
+        f"{rule['id']}: {node['html'][:120]}: {node['failureSummary']}"
+        for rule in found
+        for node in rule["nodes"]
+    ]
 
 
 async def cut_off(server: WebSocketServer) -> None:

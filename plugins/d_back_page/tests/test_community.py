@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from axe_playwright_python.async_playwright import Axe  # type: ignore[import-untyped]
-from page_browser import MEMBERS, ONE, PATIENCE, artefacts, club, cut_off, gateway
+from page_browser import MEMBERS, ONE, PATIENCE, artefacts, club, cut_off, gateway, violations
 from playwright.async_api import Browser, Page, Route
 
 from d_back_core import (
@@ -94,12 +93,6 @@ async def names(page: Page) -> list[str]:
     """The members that are listed, from top to bottom."""
     found: list[str] = await page.locator("d-back-community li bdi").all_inner_texts()
     return found
-
-
-async def violations(page: Page) -> list[str]:
-    """What axe has found, and where."""
-    found: list[dict[str, Any]] = (await Axe().run(page)).response["violations"]
-    return [f"{rule['id']}: {node['html'][:120]}" for rule in found for node in rule["nodes"]]
 
 
 async def test_members_are_listed_by_status_and_follow_changes(browser: Browser) -> None:

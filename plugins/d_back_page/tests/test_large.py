@@ -1,14 +1,17 @@
-"""Twenty thousand members: how much of them is in the document, and how long frames take."""
+"""From two to twenty thousand members: where things are, how many members are in the document, and
+how long frames take."""
 
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
-from page_browser import ONE, gateway, visiting
+from page_browser import ONE, gateway, violations, visiting
 from playwright.async_api import Browser
 
-from d_back_core import Status, User, UserChanged
+from d_back_core import Message, Status, User, UserChanged
+from d_back_page import PageConfig
 from d_back_testing import ScriptedProvider
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -39,16 +42,68 @@ MEASURED = """async (seconds) => {
 }"""
 
 
-def crowd() -> ScriptedProvider:
+def crowd(size: int = SIZE) -> ScriptedProvider:
     users = {
         str(10**17 + number): User(
             username=f"Member {number:05}",
             status=STATUSES[number % len(STATUSES)],
             role_color=COLOURS[number % 11 % len(COLOURS)],
         )
-        for number in range(SIZE)
+        for number in range(size)
     }
     return ScriptedProvider(ONE, {"1": users})
+
+
+SCREENS: dict[str, tuple[Literal["light", "dark"], int, int]] = {
+    "light": ("light", 1280, 800),
+    "dark": ("dark", 1280, 800),
+    "portrait": ("light", 390, 780),
+    "landscape": ("dark", 844, 390),
+}
+MISPLACED = """() => {
+    const all = document.querySelectorAll("button, select, input, a, .card, #census");
+    const shown = [...all]
+        .map((each) => [each, each.getBoundingClientRect()])
+        .filter(([each, box]) => box.width && !each.closest(".skip, .tall"));
+    const outside = shown.filter(([, { left, top, right, bottom }]) =>
+        left < -1 || top < -1 || right > innerWidth + 1 || bottom > innerHeight + 1);
+    const cut = [...document.querySelectorAll("#groups button, #groups span, .tools, .join")]
+        .filter((each) => each.scrollWidth > each.clientWidth + 1);
+    const { scrollWidth, scrollHeight } = document.documentElement;
+    return [
+        ...outside.map(([each]) => `outside: ${each.outerHTML.slice(0, 80)}`),
+        ...cut.map((each) => `cut: ${each.outerHTML.slice(0, 80)}`),
+        ...(scrollWidth > innerWidth || scrollHeight > innerHeight ? ["the page scrolls"] : []),
+    ];
+}"""
+
+
+@pytest.mark.parametrize("size", [2, 21, 2000, 5000])
+async def test_everything_is_in_sight_with_few_and_with_many(
+    browser: Browser, tmp_path: Path, size: int
+) -> None:
+    """By day and by night, on a phone held either way, in German, whose words are longer: nothing
+    is cut off, no speaker is missing, and axe finds nothing."""
+    script = crowd(size)
+    server = gateway({"club": script}, page=PageConfig(join="https://club.example/"))
+    async with (
+        server,
+        visiting(browser, server, locale="de-DE", reduced_motion="reduce") as visitor,
+    ):
+        for name, (scheme, width, height) in SCREENS.items():
+            await visitor.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            await visitor.page.set_viewport_size({"width": width, "height": height})
+            await visitor.open()
+            await visitor.until("document.querySelectorAll('.member').length > 0")
+            await visitor.page.locator(".member").first.click()
+            for number in range(2):
+                uid = str(10**17 + number)
+                script.emit(Message(server_id="1", uid=uid, message="guten Morgen", channel="7"))
+            bubbles = "document.querySelectorAll('.bubble:not(.behind) .said')"
+            await visitor.until(f"{bubbles}.length === 2")
+            await visitor.shot(tmp_path, f"{size}-{name}")
+            assert await visitor.page.evaluate(MISPLACED) == [], name
+        assert await violations(visitor.page) == []
 
 
 async def stir(script: ScriptedProvider, rate: float) -> None:

@@ -159,7 +159,7 @@ async def test_the_card_of_a_member_says_what_is_known(browser: Browser) -> None
         text = await card.inner_text()
         assert "Plays <b>Go</b>" in text
         assert "#e8743b" in text
-        assert re.search(r"Online, for at least \d+ s", text)
+        assert re.search(r"Online for at least \d+ s", text)
         await card.locator("img").wait_for()
         assert asked  # the picture of the list, or of the card
         await visitor.page.evaluate("Date.now = (now => () => now() + 60_000)(Date.now)")

@@ -71,8 +71,9 @@ export class Bubbles {
         if (status !== "offline") for (const member of group) wanted.add(member.uid);
       }
     }
-    for (const uid of this.speaking.keys()) wanted.delete(uid); // the bubble names them
     for (const uid of [this.picked, this.pointed]) if (members.has(uid)) wanted.add(uid);
+    // The bubble names them; in a crowd it is not where they are.
+    if (!this.plaza.isCrowd) for (const uid of this.speaking.keys()) wanted.delete(uid);
     for (const [uid, tag] of this.named) {
       if (wanted.has(uid)) continue;
       tag.remove();
@@ -83,24 +84,19 @@ export class Bubbles {
       (a, b) => isLoud(b) - isLoud(a) || this.plaza.topOf(b)[1] - this.plaza.topOf(a)[1],
     );
     const { cubes, faces } = this.plaza.faces();
-    const taken = [...this.#furniture(), ...faces];
+    const taken = [...this.#title(), ...faces];
     const bubbles = this.#bubbles(taken, cubes);
     taken.push(...bubbles);
     for (const uid of front) this.#tag(uid, members.get(uid), taken, isLoud(uid));
   }
 
-  /** What else is on the plaza: the title, and who is picked. */
-  #furniture() {
-    const plaza = this.plaza.box;
-    const found = [];
-    for (const each of plaza.querySelectorAll(".title h1, .title p, .card:not([hidden])")) {
-      const { offsetLeft, offsetTop } = each.offsetParent === plaza ? each : each.parentElement;
-      const left = each.offsetParent === plaza ? offsetLeft : offsetLeft + each.offsetLeft;
-      const top = each.offsetParent === plaza ? offsetTop : offsetTop + each.offsetTop;
-      const right = left + (each.matches(".card") ? each.offsetWidth : textWidth(each));
-      found.push({ left, top, right, bottom: top + each.offsetHeight });
-    }
-    return found;
+  /** The title of the plaza. */
+  #title() {
+    const title = this.plaza.box.querySelector(".title");
+    return [...title.children].map((each) => {
+      const [left, top] = [title.offsetLeft + each.offsetLeft, title.offsetTop + each.offsetTop];
+      return boxAt(left, top, [textWidth(each), each.offsetHeight]);
+    });
   }
 
   get #room() {

@@ -1,11 +1,12 @@
-// The card of a member who was picked: in words what the cube shows, and what else is known.
+// The card of a member who was picked: in words what the cube shows, and what else is known. It is not
+// a live region: the option in the list is read out, and its times change all the time.
 
 import { avatarOf } from "./avatars.js";
 import { cut, foreign, made, span } from "./text.js";
 import { clock, say } from "./words.js";
 import { WORDS } from "./world.js";
 
-const EVERY = 10_000; // ms
+const EVERY = 1000; // ms
 const LONGEST = 256; // letters of a text
 const TITLES = { activity: say("Activity"), pronouns: say("Pronouns") };
 
@@ -45,21 +46,20 @@ export class Card {
   #draw() {
     const member = this.world.members.get(this.uid);
     if (!member) return;
-    this.box.dataset.status = member.status;
+    this.head.dataset.status = member.status;
     this.box.style.setProperty("--role", member.colour);
     put(this.name, cut(member.name, 80));
     const avatar = avatarOf(member, 48);
     const before = this.head.querySelector("img");
     if (before?.src !== avatar?.src) {
       before?.remove();
-      if (avatar) this.head.prepend(avatar);
+      if (avatar) this.head.append(avatar);
     }
     const facts = [[say("Status"), this.#status(member)]];
     facts.push([say("Role colour"), member.hasRole ? member.colour : say("none")]);
     for (const [key, text] of Object.entries(member.extra)) {
       if (key !== "avatar") facts.push([TITLES[key] ?? cut(key, 40), cut(text, LONGEST)]);
     }
-    // Only what has changed is set: screen readers read it out.
     const rows = [...this.facts.children];
     facts.forEach(([title, text], at) => {
       const row = rows[at] ?? made("div", {}, made("dt"), made("dd", { dir: "auto" }));
@@ -76,7 +76,7 @@ export class Card {
     if (this.world.client.state !== "live") return say("last known: {0}", word);
     const ago = span((Date.now() - since) / 1000);
     if (isExact) return say("{0} since {1} ({2})", word, clock.format(since), ago);
-    return say("{0}, for at least {1} (since this page looks)", word, ago);
+    return say("{0} for at least {1}, as long as this page has watched", word, ago);
   }
 }
 

@@ -62,7 +62,7 @@ export class Plaza {
     world.addEventListener("whole", () => this.#settle());
     world.addEventListener("change", ({ detail }) => this.#change(detail));
     this.box.addEventListener("click", (event) => {
-      if (event.target.closest("button, .card") || this.view.dragged) return;
+      if (event.target.closest("button") || this.view.dragged) return;
       chosen(this.#under(event)?.who ?? null);
     });
     this.box.addEventListener("pointermove", (event) => {

@@ -97,7 +97,6 @@ export class View {
   }
 
   #wheel(event) {
-    if (event.target.closest(".card")) return;
     event.preventDefault();
     const speed = event.ctrlKey ? 0.01 : event.deltaMode ? 0.05 : 0.0016; // fingers; lines; px
     const factor = Math.exp(-event.deltaY * speed);
@@ -105,7 +104,7 @@ export class View {
   }
 
   #press(event) {
-    if (event.target.closest("button, .card") || event.button) return;
+    if (event.target.closest("button") || event.button) return;
     this.pointers.set(event.pointerId, [event.clientX, event.clientY]);
     this.dragged = this.pointers.size > 1;
   }

@@ -34,8 +34,8 @@ const GERMAN = {
   none: "keine",
   "last known: {0}": "zuletzt bekannt: {0}",
   "{0} since {1} ({2})": "{0} seit {1} ({2})",
-  "{0}, for at least {1} (since this page looks)":
-    "{0}, seit mindestens {1} (so lange sieht diese Seite zu)",
+  "{0} for at least {1}, as long as this page has watched":
+    "{0} seit mindestens {1}, so lange sieht diese Seite zu",
   "Looking who is there": "Mal sehen, wer da ist",
   "Try now": "Jetzt versuchen",
   Chat: "Chat",

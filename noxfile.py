@@ -33,10 +33,19 @@ nox.options.pythons = [CURRENT]  # without -p: once, on the interpreter that run
 def tests(session: nox.Session) -> None:
     """Run the tests of the core and of every plugin; what follows -- goes to pytest.
 
-    A process per core, a file in one of them; ``-- -n 0`` runs all in one.
+    A file runs in one process; ``-- -n 0`` runs all in one.
     """
     sync(session)
-    session.run("pytest", "--numprocesses=auto", "--dist=loadfile", *session.posargs)
+    pytest(session, *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def pythons(session: nox.Session) -> None:
+    """Run the tests that can differ between Pythons, on another one than runs nox."""
+    if session.python == CURRENT:
+        session.skip("`tests` has run all of them on this Python")
+    sync(session)
+    pytest(session, "-m", "not slow and not long", *session.posargs)
 
 
 @nox.session(python=PYTHONS)
@@ -163,6 +172,17 @@ def mutants(session: nox.Session) -> None:
     """Change the core in random places, and see if its tests fail: ``-- --sample 150``."""
     sync(session)
     session.run("python", "-m", "tools.mutants", *session.posargs)
+
+
+def pytest(session: nox.Session, *options: str) -> None:
+    """Run pytest in several processes; what takes long comes first, as tests/conftest.py sorts it.
+
+    There are twice as many as cores: most tests wait for processes, networks and timers. Without
+    bytecode each of the many processes that they start would compile the whole core again.
+    """
+    processes = f"--numprocesses={2 * (os.cpu_count() or 1)}"
+    command = ("pytest", processes, "--dist=loadfile", "--no-loadscope-reorder", *options)
+    session.run(*command, env={"PYTHONDONTWRITEBYTECODE": ""})
 
 
 def sync(session: nox.Session, *options: str) -> None:

@@ -18,6 +18,11 @@ settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCh
 settings.load_profile("busy")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run what takes long first, so that no process of pytest-xdist is the last one to end."""
+    items.sort(key=lambda item: not any(map(item.get_closest_marker, ("slow", "long"))))
+
+
 @pytest.fixture
 async def dial() -> AsyncIterator[Dial]:
     """Connect to a server until the test ends."""

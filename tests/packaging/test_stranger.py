@@ -74,6 +74,15 @@ def test_a_plugin_can_be_tried_without_installing_it(house: Wheelhouse, publishe
     assert "1. stars: plugin stars, fallback" in house.run(*command, "check", cwd=elsewhere)
 
 
+def test_init_names_the_memory_that_is_missing(house: Wheelhouse, published: Path) -> None:
+    """Where d-back-sqlite is not installed, with the command that installs it; the file is
+    valid."""
+    command = ("uv", "run", "d-back", "--config", "first.toml")
+    said = house.run(*command, "init", "--provider", "stars", cwd=published)
+    assert "pip install d-back-sqlite." in said
+    assert "is valid" in house.run(*command, "check", cwd=published)
+
+
 def test_the_author_s_other_commands_work(house: Wheelhouse, published: Path) -> None:
     """The commands of the generated README succeed."""
     for command in ("ruff check", "ruff format", "mypy .", "d-back check --live"):

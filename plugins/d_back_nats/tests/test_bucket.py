@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
     Lines = Callable[[NatsConfig], Awaitable[Line]]
 
+pytestmark = pytest.mark.long
+
 
 def town() -> ScriptedProvider:
     return ScriptedProvider(

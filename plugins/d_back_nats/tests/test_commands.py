@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from conftest import Join, Nats, Origin, Serve, Until
     from nats_nodes import NatsCluster
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
     Lines = Callable[[NatsConfig], Awaitable[Line]]
 
+pytestmark = pytest.mark.long
+
 
 def town(**users: User) -> ScriptedProvider:
     return ScriptedProvider(

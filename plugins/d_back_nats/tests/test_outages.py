@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     Lines = Callable[[NatsConfig], Awaitable[Line]]
 
+pytestmark = pytest.mark.long
+
 
 def town() -> ScriptedProvider:
     return ScriptedProvider({"1": Server(name="Plaza", id="plaza")}, {"1": {"7": ADA, "8": BOB}})

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 
     Lines = Callable[[NatsConfig], Awaitable[Line]]
 
+pytestmark = pytest.mark.long
+
 STREAM = "KV_d-back"
 EVE = User(username="Eve", status="online", role_color="#eeeeee")
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     Lines = Callable[[NatsConfig], Awaitable[Line]]
 
+pytestmark = pytest.mark.long
+
 EVENTS = 10_000
 SOME = 500
 REFUSED = "only origins with `lease` may stand by"

@@ -23,7 +23,7 @@ from d_back_core.embedding.server import WebSocketServer
 from d_back_page import PageConfig
 from d_back_testing import ScriptedProvider
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="session")]
 
 WILD = """
     body * { font-size: 40px !important; color: lime !important; letter-spacing: 9px !important;

@@ -11,7 +11,7 @@ from playwright.async_api import Browser, Route
 from d_back_core import Server, ServerChanged, User, UserChanged
 from d_back_testing import ScriptedProvider
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="session")]
 
 CLOSED = {"1": {"password": "open sesame"}}
 

@@ -9,7 +9,7 @@ from playwright.async_api import Browser
 from d_back_core import Message, Server, User, UserChanged
 from d_back_testing import ScriptedProvider
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="session")]
 
 HTML = '<img src=x onerror="window.owned=1"><script>window.owned=1</script><b>bold</b>'
 HOSTILE = {

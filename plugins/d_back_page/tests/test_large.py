@@ -14,7 +14,7 @@ from d_back_core import Message, Status, User, UserChanged
 from d_back_page import PageConfig
 from d_back_testing import ScriptedProvider
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="session")]
 
 SIZE = 20_000
 STATUSES: tuple[Status, ...] = ("online", "idle", "dnd", "offline", "offline", "online", "idle")

@@ -11,6 +11,8 @@ from starlette.applications import Starlette
 from d_back_page import PageConfig, PageProvider
 from d_back_page.files import MODULES
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[3]
 SOURCE = ROOT / "clients" / "js"
 

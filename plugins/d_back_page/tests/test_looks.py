@@ -23,7 +23,7 @@ from d_back_core import Message, Server, User
 from d_back_core.embedding.server import WebSocketServer
 from d_back_testing import ScriptedProvider
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="session")]
 
 IMAGES = Path(__file__).parents[3] / "docs" / "images"
 LARGEST_IMAGE = 300_000

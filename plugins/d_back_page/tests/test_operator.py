@@ -25,7 +25,7 @@ from d_back_core.embedding.server import WebSocketServer
 from d_back_page import PageConfig
 from d_back_testing import ScriptedProvider
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="session")]
 
 DOWN = RuntimeError("connection to db.internal refused")
 

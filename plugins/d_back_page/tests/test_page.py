@@ -23,7 +23,7 @@ from d_back_core import (
 from d_back_page import PageConfig
 from d_back_testing import ScriptedProvider
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="session")]
 
 
 async def test_members_are_shown_by_status_with_their_colours(browser: Browser) -> None:

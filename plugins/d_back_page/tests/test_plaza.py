@@ -11,7 +11,7 @@ from d_back_core import Message, User, UserChanged
 from d_back_page import PageConfig
 from d_back_testing import ScriptedProvider
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="session")]
 
 SHOWN = "import(new URL('page/app.js', location)).then(({ plaza }) => plaza"
 AVATAR = "https://cdn.discordapp.com/avatars/11/a.png"

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from d_back_core.client import ClientWorld
     from d_back_core.embedding.server import WebSocketServer
 
+pytestmark = pytest.mark.long
+
 WITHIN = 15.0
 """Seconds in which it must be noticed."""
 COLUMNS = "server_id, user_id, username, status, role_color"

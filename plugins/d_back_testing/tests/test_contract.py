@@ -11,6 +11,8 @@ from runs import run
 from d_back_core import hookspecs
 from d_back_testing.contract import ProviderContract, rules
 
+pytestmark = pytest.mark.long
+
 CHECKS = {name for name in dir(ProviderContract) if name.startswith("test_")}
 BAD = """
 import asyncio, threading, time, urllib.request

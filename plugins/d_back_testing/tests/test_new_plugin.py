@@ -19,6 +19,8 @@ from d_back_core.cli import main as cli
 from d_back_core.cli.commands import COMMANDS
 from d_back_testing.new_plugin import FILES, MAX_NAME
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[3]
 LONGEST = "x" * MAX_NAME
 TOO_LONG = f"{LONGEST}x"

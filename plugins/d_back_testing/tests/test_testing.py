@@ -26,6 +26,8 @@ from d_back_testing import (
 from d_back_testing.contract.rules import NOT_MINE
 from d_back_testing.contract.suite import Suite
 
+pytestmark = pytest.mark.long
+
 ONE = {"1": Server(name="One")}
 ADA = {"1": {"7": User(username="Ada")}}
 FIXTURES = '''

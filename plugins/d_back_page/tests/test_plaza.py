@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from page_browser import LOST, ONE, Visitor, club, cut_off, gateway, visiting
-from playwright.async_api import Browser
+from playwright.async_api import Browser, Position
 
 from d_back_core import Message, User, UserChanged
 from d_back_page import PageConfig
@@ -30,7 +30,7 @@ async def until_view(visitor: Visitor, condition: str) -> None:
 
 
 async def test_the_plaza_is_zoomed_and_moved(browser: Browser) -> None:
-    """By buttons, keys, the wheel and a drag, which picks nobody; 0 shows everything again."""
+    """By buttons, keys, the wheel and a drag, which picks no member; 0 shows everything again."""
     server = gateway({"club": club()})
     async with server, visiting(browser, server, reduced_motion="reduce") as visitor:
         await visitor.open()
@@ -94,7 +94,7 @@ def crowd(size: int) -> ScriptedProvider:
 
 
 async def test_in_a_crowd_who_speaks_stands_in_front(browser: Browser, tmp_path: Path) -> None:
-    """At thousands: large, below everybody, each bubble above its author; only roles have
+    """At thousands: large, below all others, each bubble above its author; only roles have
     colours."""
     script = crowd(2000)
     server = gateway({"club": script})
@@ -117,6 +117,9 @@ async def test_in_a_crowd_who_speaks_stands_in_front(browser: Browser, tmp_path:
         assert all(each["y"] > each["lowest"] for each in found)
         assert await visitor.page.evaluate(COLOURS) < MOST_COLOURS
         await visitor.shot(tmp_path, "crowd-speaks")
+        place: Position = {"x": found[1]["x"], "y": found[1]["y"] + 12}
+        await visitor.page.locator("#plaza").click(position=place)
+        await visitor.page.get_by_role("heading", name="Member 6", exact=True).wait_for()
 
 
 MOST_COLOURS = 12
@@ -152,7 +155,11 @@ async def test_the_card_of_a_member_says_what_is_known(browser: Browser) -> None
         asked: list[str] = []
         await visitor.page.route(AVATAR, lambda route: picture(route, asked))
         await visitor.open()
+        await visitor.until("document.querySelectorAll('.member').length === 4")
         await visitor.page.get_by_role("listbox").focus()
+        await visitor.until(
+            "document.querySelector('#members').hasAttribute('aria-activedescendant')"
+        )
         await visitor.page.keyboard.press("Enter")
         card = visitor.page.get_by_role("region", name="Member", exact=True)
         await card.get_by_role("heading", name="Ada").wait_for()

@@ -10,11 +10,11 @@ const SPEAKING = 5; // bubbles at once
 const LONGEST = 120; // letters in a bubble
 const LETTER = 28; // ms for each letter that is typed
 const STAYS = 4200; // ms after the last one
-const NAMED = 60; // members up to whose number everybody's name is shown
+const NAMED = 60; // members up to whose number all names are shown
 const GAP = 10; // px between a bubble and the cube
 const EDGE = 6; // px between a label and the edge of the plaza
 const NICE = 260; // px that a bubble may be away to cover no cube at all
-const TAG = 200; // px that the name of somebody who is picked may be away
+const TAG = 200; // px that the name of a picked member may be away
 
 export class Bubbles {
   constructor(plaza, world) {
@@ -33,13 +33,13 @@ export class Bubbles {
     world.addEventListener("whole", () => this.#clear());
   }
 
-  /** Somebody is picked (null: nobody). */
+  /** A member is picked (null: none). */
   pick(uid) {
     this.picked = uid;
     this.dirty();
   }
 
-  /** The pointer is over somebody (null: nobody). */
+  /** The pointer is over a member (null: none). */
   point(uid) {
     if (uid === this.pointed) return;
     this.pointed = uid;
@@ -104,7 +104,7 @@ export class Bubbles {
     return { left: EDGE, top: EDGE, right: right - EDGE, bottom: bottom - EDGE };
   }
 
-  /** Place all bubbles; one that is in nobody's way stays where it is. Returns their boxes. */
+  /** Place all bubbles; one that covers nothing stays where it is. Returns their boxes. */
   #bubbles(taken, cubes) {
     const room = this.#room;
     const speaking = [...this.speaking].filter(([uid]) => this.plaza.speakerAt(uid));
@@ -190,7 +190,7 @@ export class Bubbles {
   }
 
   #say({ member, message, channel, id }) {
-    if (document.hidden) return; // nobody looks; the log has it
+    if (document.hidden) return; // no one looks; the log has it
     this.#hush(member.uid);
     const most = this.plaza.isCrowd ? this.plaza.slots : SPEAKING;
     while (this.speaking.size >= most) this.#hush(this.speaking.keys().next().value);

@@ -11,7 +11,7 @@ const LONGEST = 256; // letters of a text
 const TITLES = { activity: say("Activity"), pronouns: say("Pronouns") };
 
 export class Card {
-  /** `closed()` is called when somebody closes it. */
+  /** `closed()` is called when the card is closed. */
   constructor(world, closed) {
     this.world = world;
     this.closed = closed;
@@ -34,7 +34,7 @@ export class Card {
     world.client.addEventListener("state", () => this.#draw());
   }
 
-  /** Show somebody; null: nobody. */
+  /** Show a member; null: none. */
   show(uid) {
     clearInterval(this.timer);
     this.uid = this.world.members.has(uid) ? uid : null;

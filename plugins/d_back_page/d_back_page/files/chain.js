@@ -207,7 +207,7 @@ function provider(each, state, using) {
   const health = [say("{0} for {1}", say(each.health), span(each.since))];
   if (each.mode) health.unshift(each.mode);
   if (each.next_retry !== null) health.push(say("tried again in {0}", span(each.next_retry)));
-  const work = [say("{0} records", number(each.records))];
+  const work = [each.records === 1 ? say("1 record") : say("{0} records", number(each.records))];
   if (each.latency !== null) work.push(say("answered in {0} ms", number(Math.round(each.latency * 1000))));
   if (each.failures) {
     work.push(say("{0} of {1} calls failed", number(each.failures), number(each.calls)));

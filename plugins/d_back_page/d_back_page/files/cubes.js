@@ -159,7 +159,7 @@ export function faceOf(member, x, y, w) {
   return { left: x + left * s, right: x + right * s, top, bottom };
 }
 
-/** Which way somebody looks; the same for the same uid. */
+/** Which way a member looks; the same for the same uid. */
 export function looksRight(member) {
   return (member.uid.charCodeAt(member.uid.length - 1) + member.uid.length) % 3 !== 0;
 }
@@ -209,7 +209,7 @@ function shadesOf(colour) {
   return found;
 }
 
-/** How high somebody stands above their cell, in halves of its width. */
+/** How high a member stands above the cell, in halves of its width. */
 export function heightOf(member) {
   return 0.64 * HEIGHTS[member.status];
 }

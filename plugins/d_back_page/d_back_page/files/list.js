@@ -11,7 +11,7 @@ const BEYOND = 6; // rows that are ready above and below what is in sight
 const compact = new Intl.NumberFormat(locale, { notation: "compact", maximumFractionDigits: 1 });
 
 export class List {
-  /** `chosen(uid or null)` is called when somebody is picked. */
+  /** `chosen(uid or null)` is called when a member is picked. */
   constructor(world, chosen) {
     this.world = world;
     this.chosen = chosen;
@@ -44,7 +44,7 @@ export class List {
     world.addEventListener("change", () => this.dirty());
   }
 
-  /** Draw anew with the next frame. */
+  /** Draw again with the next frame. */
   dirty() {
     if (this.due) return;
     this.due = true;
@@ -59,7 +59,7 @@ export class List {
     return this.sections.reduce((sum, section) => sum + section.members.length, 0);
   }
 
-  /** Pick somebody from outside, and show where they are. */
+  /** Pick a member from outside, and show where they are. */
   pick(uid) {
     this.picked = this.active = uid;
     this.#layOut();
@@ -215,9 +215,9 @@ export class List {
       tab.setAttribute("aria-label", label);
       tab.title = WORDS[status];
     }
-    const nobody = this.query && !this.length;
+    const isEmpty = this.query && !this.length;
     this.box.classList.toggle("empty", !this.length);
-    const words = nobody ? say("Nobody here is called “{0}”.", cut(this.find.value.trim(), 40)) : "";
+    const words = isEmpty ? say("Nobody here is called “{0}”.", cut(this.find.value.trim(), 40)) : "";
     if (this.none.textContent !== words) this.none.textContent = words;
   }
 

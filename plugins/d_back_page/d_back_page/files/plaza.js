@@ -88,7 +88,7 @@ export class Plaza {
     return Math.max(1, Math.min(5, Math.floor(this.box.clientWidth / FRONT_WIDE)));
   }
 
-  /** Where the top of the cube of somebody who speaks is, in px. */
+  /** Where the top of the cube of a member who speaks is, in px. */
   speakerAt(uid) {
     const stand = this.isCrowd ? this.front.get(uid) : null;
     if (!stand) return this.topOf(uid);
@@ -102,7 +102,7 @@ export class Plaza {
     return [wide * (slot + 0.5), height - FRONT * 1.05];
   }
 
-  /** Somebody begins to speak. */
+  /** A member begins to speak. */
   bringForward(uid) {
     const taken = new Set([...this.front.values()].map((each) => each.slot));
     const order = [...Array(this.slots).keys()].sort(
@@ -114,7 +114,7 @@ export class Plaza {
     this.ask();
   }
 
-  /** Somebody has spoken. */
+  /** A member has spoken. */
   sendBack(uid) {
     if (this.front.delete(uid)) this.ask();
   }
@@ -153,7 +153,7 @@ export class Plaza {
     return { cubes, faces };
   }
 
-  /** Where the top of somebody's cube is, in px; null where they have none. */
+  /** Where the top of a member's cube is, in px; null if there is none. */
   topOf(uid) {
     const cell = this.cellOf.get(uid);
     const member = this.world.members.get(uid);
@@ -162,7 +162,7 @@ export class Plaza {
     return [x, y - heightOf(member) * this.w - this.w * 0.32];
   }
 
-  /** Draw attention to somebody. */
+  /** Draw attention to a member. */
   nudge(uid) {
     this.stirred = Date.now();
     this.#move(uid, "hop");
@@ -195,7 +195,7 @@ export class Plaza {
     this.cellOf.set(member.uid, cell);
   }
 
-  /** A seat for somebody new. Where to look goes around: what is full stays so for a while. */
+  /** A seat for a new member. Where to look goes around: what is full stays so for a while. */
   #free() {
     const { seats } = this.island;
     for (let tried = 0; tried < seats.length; tried += 1) {
@@ -270,7 +270,7 @@ export class Plaza {
     if (!awake.length) return;
     this.beats += 1;
     if (Date.now() - this.stirred > LIVELY) {
-      // Each frame costs, also in a page that nobody looks at: let one of them blink now and then.
+      // Each frame costs, also if no one looks at the page: let one of them blink now and then.
       const dozing = awake[Math.floor(Math.random() * awake.length)];
       if (this.beats % DOZE === 0) this.#move(dozing.uid, "blink");
       return;
@@ -413,7 +413,7 @@ export class Plaza {
     return this.building !== null || this.moves.size > 0 || arriving;
   }
 
-  /** Draw anew where something changed, with all that overlaps it. */
+  /** Draw again where something has changed, with all that overlaps it. */
   #redraw() {
     if (this.changed.size > SLICE) return this.#build();
     const { crowd: ctx, w } = this;
@@ -473,6 +473,10 @@ export class Plaza {
   #under(event) {
     const box = this.box.getBoundingClientRect();
     const [x, y] = [event.clientX - box.left, event.clientY - box.top];
+    for (const [who, { slot }] of this.isCrowd ? this.front : []) {
+      const [standX, standY] = this.#standAt(slot);
+      if (Math.abs(x - standX) < FRONT && Math.abs(y - standY) < FRONT * 1.1) return { who };
+    }
     // A cube stands on its cell and hides what is behind: look a little lower first.
     const low = this.island.pick(x, y + this.w * 0.45);
     return low?.who ? low : this.island.pick(x, y);
@@ -480,8 +484,7 @@ export class Plaza {
 }
 
 /** An order by the colour of the role for a crowd. It also sorts these seats, which are a ring of the
- * island, so that members of one role sit together: a crowd in which everybody sits anywhere is
- * confetti. */
+ * island, so that members of one role sit together. */
 function byColour(seats, members) {
   // Around the middle; those with a role in front.
   const share = members.filter((each) => each.hasRole).length / members.length;

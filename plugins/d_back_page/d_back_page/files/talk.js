@@ -6,7 +6,7 @@ import { clock, number, say } from "./words.js";
 
 const KEPT = 60;
 const LONGEST = 400; // letters
-const OPEN = "d-back chat"; // in localStorage: if somebody has closed it
+const OPEN = "d-back chat"; // in localStorage: if the visitor has closed it
 const FLAT = matchMedia("(max-height: 480px)"); // a phone on its side has no room for it
 
 export class Talk {

@@ -77,6 +77,7 @@ const GERMAN = {
   "last state": "letzter Stand",
   "{0} users, {1} watching": "{0} Benutzer, {1} sehen zu",
   "tried again in {0}": "neuer Versuch in {0}",
+  "1 record": "1 Datensatz",
   "{0} records": "{0} Datensätze",
   "answered in {0} ms": "Antwort in {0} ms",
   "{0} of {1} calls failed": "{0} von {1} Aufrufen fehlgeschlagen",

@@ -301,8 +301,8 @@ export class CommunityElement extends HTMLElement {
   }
 
   /** The picture stands for the cube. Without it, and if it cannot be loaded, the cube is shown. */
-  #drawAvatar(row, { extra, roleColor }) {
-    const { avatar } = extra;
+  #drawAvatar(row, user) {
+    const { avatar } = user.extra;
     const isShown = this.hasAttribute("avatars") && avatar && URL.canParse(avatar);
     const address = isShown ? new URL(avatar) : null;
     const src = address?.protocol === "https:" ? address.href : undefined;
@@ -314,7 +314,7 @@ export class CommunityElement extends HTMLElement {
       image.addEventListener("error", ({ target }) => (target.hidden = true));
       row.children[1].after(image);
     }
-    image?.style.setProperty("--role", roleColor);
+    image?.style.setProperty("--role", colorOf(user));
   }
 
   #drawJoin(words) {

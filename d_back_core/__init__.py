@@ -33,6 +33,9 @@ from d_back_core.models import (
     UserChanged,
     UserRemoved,
     UserSet,
+    is_extra_key,
+    is_id,
+    is_public_id,
 )
 from d_back_core.providers.loader import command_config
 from d_back_core.secret import Secret
@@ -83,4 +86,7 @@ __all__ = [
     "WebSocketServer",
     "command_config",
     "hookimpl",
+    "is_extra_key",
+    "is_id",
+    "is_public_id",
 ]

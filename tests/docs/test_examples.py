@@ -1,4 +1,4 @@
-"""The two packages in ``examples/`` that others could have published: from wheels, in one chain,
+"""The packages in ``examples/`` that others could have published: from wheels, in one chain,
 and with nothing but the public names."""
 
 import ast
@@ -15,11 +15,12 @@ from wheelhouse import ROOT, Wheelhouse
 
 import d_back_core
 import d_back_testing as testing
+from d_back_core import client
 from d_back_core.client import ClientWorld, connect
 
-EXAMPLES = [ROOT / "examples" / name for name in ("d_back_lobby", "d_back_paint")]
+EXAMPLES = [ROOT / "examples" / name for name in ("d_back_irc", "d_back_lobby", "d_back_paint")]
 FOR_TESTS = {
-    "d_back_core.client": {"connect", "ClientWorld"},
+    "d_back_core.client": {*client.__all__},
     "d_back_testing": {*testing.__all__},
 }
 PUBLIC = {"d_back_core": {*d_back_core.__all__}}

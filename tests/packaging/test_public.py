@@ -37,6 +37,7 @@ NAMES = {
     *("Clock", "Tasks", "Timer"),
     *("Duration", "File", "Secret", "WatchedFile"),
     *("Counters", "Exchange", "ProviderStats", "ServerStats", "Stats"),
+    *("is_extra_key", "is_id", "is_public_id"),
     "WebSocketServer",
 }
 """Every public name of ``d_back_core``; one that is added or taken away is a decision."""

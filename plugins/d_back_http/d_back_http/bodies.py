@@ -2,45 +2,40 @@
 
 import re
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from http import HTTPStatus
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import msgspec
 
-from d_back_core import Message, Server, User
+from d_back_core import (
+    Message,
+    MessageDeleted,
+    MessageEdited,
+    Server,
+    Status,
+    User,
+    is_extra_key,
+    is_id,
+    is_public_id,
+)
 
 MAX_TEXT = 256
 """Characters of a name."""
 MAX_MESSAGE = 4000
 """Characters of a message."""
-STATUSES = ("online", "idle", "dnd", "offline")
-PROTOTYPE_WORDS = frozenset(
-    {
-        "constructor",
-        "toString",
-        "valueOf",
-        "hasOwnProperty",
-        "isPrototypeOf",
-        "propertyIsEnumerable",
-        "toLocaleString",
-        "__proto__",
-        "__defineGetter__",
-        "__defineSetter__",
-        "__lookupGetter__",
-        "__lookupSetter__",
-    }
+STATUSES = get_args(Status)
+ID = (
+    "1 to 64 printable ASCII characters without spaces, and not a property of every JavaScript"
+    " object such as 'constructor'"
 )
-"""Members of JavaScript's ``Object.prototype``: clients cannot use them as keys."""
-ID = "1 to 64 printable ASCII characters without spaces"
+PUBLIC_ID = "1 to 64 letters, digits, _ or -, and not such a property"
 MAX_EXTRA = 8
 """Texts of ``extra``."""
 EXTRA = (
     f"an object of {MAX_EXTRA} texts at most, of {MAX_TEXT} characters at most, by keys of 1 to 32"
     " letters, digits and _"
 )
-_EXTRA_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,31}")
-_ID = re.compile(r"[!-~]{1,64}")
-_PUBLIC_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _ROLE_COLOR = re.compile(r"#[0-9A-Fa-f]{6}")
 _TYPES = {
     dict: "an object",
@@ -89,17 +84,22 @@ def server(body: bytes) -> Server:
 
 def message(body: bytes, server_id: str) -> Message:
     """Return a message of that server."""
-    given = _fields(_object(body), "", MESSAGE)
-    for key in ("uid", "message", "channel"):
-        if given.get(key) is None:
-            raise _wrong(key, "is missing")
-    return Message(
-        server_id=server_id,
-        uid=given["uid"],
-        message=given["message"],
-        channel=given["channel"],
-        channel_name=given.get("channelName"),
-    )
+    given = _required(_fields(_object(body), "", MESSAGE), "uid", "message", "channel")
+    return Message(server_id=server_id, **_attributes(given, MESSAGE_ATTRIBUTES))
+
+
+def edit(body: bytes, server_id: str, message_id: str) -> MessageEdited:
+    """Return the new text of a message of that server."""
+    given = _required(_fields(_object(body), "", EDIT), "uid", "message", "channel")
+    attributes = _attributes(given, MESSAGE_ATTRIBUTES)
+    return MessageEdited(server_id=server_id, id=message_id, **attributes)
+
+
+def deletion(query: Mapping[str, str], server_id: str, message_id: str) -> MessageDeleted:
+    """Return the deletion of a message of that server, in the channel that the query names."""
+    given = _required(_fields(dict(query), "", DELETION), "channel")
+    attributes = _attributes(given, MESSAGE_ATTRIBUTES)
+    return MessageDeleted(server_id=server_id, id=message_id, **attributes)
 
 
 def check_id(value: str, kind: str) -> None:
@@ -143,6 +143,15 @@ def _fields(value: object, where: str, checks: Mapping[str, Check]) -> dict[str,
     return value
 
 
+def _required(given: dict[str, Any], *keys: str) -> dict[str, Any]:
+    for key in keys:
+        if given.get(key) is None:
+            raise _wrong(key, "is missing")
+    if given.get("at") is not None:
+        given["at"] = _time(given["at"])
+    return given
+
+
 def _attributes(given: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
     return {names.get(key, key): value for key, value in given.items()}
 
@@ -170,9 +179,7 @@ def _check_id(value: str, kind: str, field: str | None) -> None:
 
 
 def _id(value: object) -> str | None:
-    if not isinstance(value, str) or not _ID.fullmatch(value):
-        return ID
-    return f"{ID}, not '{value}'" if value in PROTOTYPE_WORDS else None
+    return None if is_id(value) else ID
 
 
 def _text(limit: int) -> Check:
@@ -194,19 +201,31 @@ def _role_color(value: object) -> str | None:
 
 
 def _public_id(value: object) -> str | None:
-    is_valid = isinstance(value, str) and _PUBLIC_ID.fullmatch(value)
-    return None if is_valid else "1 to 64 letters, digits, _ or -"
+    return None if is_public_id(value) else PUBLIC_ID
 
 
 def _flag(value: object) -> str | None:
     return None if isinstance(value, bool) else "true or false"
 
 
+def _at(value: object) -> str | None:
+    expected = "a time with its zone, such as 2026-11-30T20:15:30Z"
+    return None if isinstance(value, str) and _time(value) is not None else expected
+
+
+def _time(value: str) -> datetime | None:
+    try:
+        time = msgspec.convert(value, datetime)
+    except msgspec.ValidationError:
+        return None
+    return time if time.tzinfo is not None else None
+
+
 def _extra(value: object) -> str | None:
     is_valid = (
         isinstance(value, dict)
         and len(value) <= MAX_EXTRA
-        and all(_EXTRA_KEY.fullmatch(key) and key not in PROTOTYPE_WORDS for key in value)
+        and all(map(is_extra_key, value))
         and all(
             isinstance(text, str) and text.strip() and len(text) <= MAX_TEXT
             for text in value.values()
@@ -230,9 +249,12 @@ SERVER: Mapping[str, Check] = {
     "enabled": _flag,
 }
 SERVER_ATTRIBUTES = {"is_default": "default"}
-MESSAGE: Mapping[str, Check] = {
+DELETION: Mapping[str, Check] = {"channel": _id, "channelName": _text(MAX_TEXT)}
+EDIT: Mapping[str, Check] = {
     "uid": _id,
     "message": _text(MAX_MESSAGE),
-    "channel": _id,
-    "channelName": _text(MAX_TEXT),
+    **DELETION,
+    "at": _at,
 }
+MESSAGE: Mapping[str, Check] = {**EDIT, "id": _id}
+MESSAGE_ATTRIBUTES = {"channelName": "channel_name"}

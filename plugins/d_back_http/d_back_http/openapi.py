@@ -6,15 +6,39 @@ not answer, are texts.
 
 from typing import Any
 
-from d_back_http.bodies import MAX_EXTRA, MAX_MESSAGE, MAX_TEXT, PROTOTYPE_WORDS, STATUSES
+from d_back_http.bodies import MAX_EXTRA, MAX_MESSAGE, MAX_TEXT, STATUSES
 
 JsonObject = dict[str, Any]
 
+PROTOTYPE_WORDS = frozenset(
+    {
+        "constructor",
+        "toString",
+        "valueOf",
+        "hasOwnProperty",
+        "isPrototypeOf",
+        "propertyIsEnumerable",
+        "toLocaleString",
+        "__proto__",
+        "__defineGetter__",
+        "__defineSetter__",
+        "__lookupGetter__",
+        "__lookupSetter__",
+    }
+)
+"""Properties of every JavaScript object, which the core accepts nowhere as a key."""
 _NOT_BLANK = r"\S"
 _USABLE: JsonObject = {"not": {"enum": sorted(PROTOTYPE_WORDS)}}
 _ID: JsonObject = {"type": "string", "pattern": "^[!-~]{1,64}$", **_USABLE}
 _FLAG: JsonObject = {"type": ["boolean", "null"]}
 _NAME: JsonObject = {"type": ["string", "null"], "pattern": _NOT_BLANK, "maxLength": MAX_TEXT}
+_CHAT: JsonObject = {
+    "uid": _ID,
+    "message": {"type": "string", "pattern": _NOT_BLANK, "maxLength": MAX_MESSAGE},
+    "channel": _ID,
+    "channelName": _NAME,
+    "at": {"type": ["string", "null"], "format": "date-time"},
+}
 
 
 def _schema(properties: JsonObject, required: list[str] | None = None) -> JsonObject:
@@ -49,21 +73,16 @@ SCHEMAS: JsonObject = {
     "Server": _schema(
         {
             "name": _NAME,
-            "id": {"type": ["string", "null"], "pattern": "^[A-Za-z0-9_-]{1,64}$"},
+            "id": {"type": ["string", "null"], "pattern": "^[A-Za-z0-9_-]{1,64}$", **_USABLE},
             "is_default": _FLAG,
             "passworded": _FLAG,
             "enabled": _FLAG,
         }
     ),
     "Message": _schema(
-        {
-            "uid": _ID,
-            "message": {"type": "string", "pattern": _NOT_BLANK, "maxLength": MAX_MESSAGE},
-            "channel": _ID,
-            "channelName": _NAME,
-        },
-        ["uid", "message", "channel"],
+        _CHAT | {"id": {**_ID, "type": ["string", "null"]}}, ["uid", "message", "channel"]
     ),
+    "MessageEdit": _schema(_CHAT, ["uid", "message", "channel"]),
     "Error": _schema(
         {
             "error": _schema(
@@ -126,10 +145,17 @@ def document(path: str) -> JsonObject:
     """Return the document for routes below that path."""
     server = {"name": "server_id", "in": "path", "required": True, "schema": _ID}
     uid = {"name": "uid", "in": "path", "required": True, "schema": _ID}
+    message = {"name": "message_id", "in": "path", "required": True, "schema": _ID}
+    channel = {"name": "channel", "in": "query", "required": True, "schema": _ID}
+    channel_name = {
+        "name": "channelName",
+        "in": "query",
+        "schema": {"type": "string", "pattern": _NOT_BLANK, "maxLength": MAX_TEXT},
+    }
     key = {
         "name": "Idempotency-Key",
         "in": "header",
-        "description": "A second message with the same key is not sent again.",
+        "description": "A second request with the same key sends nothing.",
         "schema": {"type": "string", "maxLength": 255},
     }
     return {
@@ -160,6 +186,16 @@ def document(path: str) -> JsonObject:
             f"{path}/{{server_id}}/messages": {
                 "parameters": [server, key],
                 "post": _operation("Send a chat message.", "Message", needs_users=True),
+            },
+            f"{path}/{{server_id}}/messages/{{message_id}}": {
+                "parameters": [server, message, key],
+                "patch": _operation(
+                    "Change the text of a chat message.", "MessageEdit", needs_users=True
+                ),
+                "delete": {
+                    **_operation("Delete a chat message.", needs_users=True),
+                    "parameters": [channel, channel_name],
+                },
             },
         },
         "security": [{"source": []}],

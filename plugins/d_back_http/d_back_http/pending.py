@@ -2,13 +2,23 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from typing import TypeAlias
 
-from d_back_core import Event, Message, Reload, UserChanged, UserRemoved
+from d_back_core import (
+    Event,
+    Message,
+    MessageDeleted,
+    MessageEdited,
+    Reload,
+    UserChanged,
+    UserRemoved,
+)
 
 MAX_EVENTS = 1000
 """Events that wait; if there are more, everything is fetched."""
 MAX_MESSAGES = 1000
-"""Messages that wait; more are refused."""
+"""Messages, edits and deletions that wait; more are refused."""
+Chat: TypeAlias = Message | MessageEdited | MessageDeleted
 
 
 class Pending:
@@ -28,18 +38,18 @@ class Pending:
         self._events[key] = event
         if len(self._events) - self._messages > MAX_EVENTS:
             self._events = {
-                each: event for each, event in self._events.items() if isinstance(event, Message)
+                each: event for each, event in self._events.items() if isinstance(event, Chat)
             }
             self._events[_key(Reload())] = Reload()
         self._wanted.set()
 
-    def say(self, message: Message) -> bool:
-        """Add a message; False if too many wait."""
+    def say(self, chat: Chat) -> bool:
+        """Add a message, an edit or a deletion; False if too many wait."""
         if self._messages >= MAX_MESSAGES:
             return False
         self._number += 1
         self._messages += 1
-        self._events["message", self._number] = message
+        self._events["chat", self._number] = chat
         self._wanted.set()
         return True
 

@@ -1,11 +1,13 @@
 """Push: the paths that other programs send to.
 
-    PUT    /http/SERVER             the fields of a server
-    DELETE /http/SERVER             the server and its users
-    PUT    /http/SERVER/users       all users of a server
-    PATCH  /http/SERVER/users/UID   fields of one user
-    DELETE /http/SERVER/users/UID   one user
-    POST   /http/SERVER/messages    a chat message
+    PUT    /http/SERVER               the fields of a server
+    DELETE /http/SERVER               the server and its users
+    PUT    /http/SERVER/users         all users of a server
+    PATCH  /http/SERVER/users/UID     fields of one user
+    DELETE /http/SERVER/users/UID     one user
+    POST   /http/SERVER/messages      a chat message
+    PATCH  /http/SERVER/messages/ID   its new text
+    DELETE /http/SERVER/messages/ID   the message
 
 Every request may be sent again: it then changes nothing. For messages, ``Idempotency-Key`` says
 that two of them are the same.
@@ -28,7 +30,7 @@ from d_back_core import Clock, Event
 from d_back_http import bodies, openapi
 from d_back_http.bodies import Refusal
 from d_back_http.config import HttpConfig, PushSource
-from d_back_http.pending import Pending
+from d_back_http.pending import Chat, Pending
 from d_back_http.polling import Polling
 from d_back_http.pushed import Pushed
 
@@ -73,6 +75,10 @@ class Push:
                 "DELETE": self._delete_user,
             },
             f"{path}/{{server_id}}/messages": {"POST": self._post_message},
+            f"{path}/{{server_id}}/messages/{{message_id}}": {
+                "PATCH": self._patch_message,
+                "DELETE": self._delete_message,
+            },
         }
         routes: list[BaseRoute] = [
             Route(f"{path}/openapi.json", self._openapi, methods=["GET"], name="openapi")
@@ -99,18 +105,39 @@ class Push:
         return self._done(self._pushed.put_users(server_id, users))
 
     async def _patch_user(self, request: Request) -> Response:
-        server_id, uid = self._authorized(request), self._uid(request)
+        server_id, uid = self._authorized(request), self._id(request, "uid")
         changes = await _decoded(request, bodies.user)
         self._check_users(server_id)
         return self._done(self._pushed.patch_user(server_id, uid, changes))
 
     async def _delete_user(self, request: Request) -> Response:
-        server_id, uid = self._authorized(request), self._uid(request)
+        server_id, uid = self._authorized(request), self._id(request, "uid")
         self._check_users(server_id)
         return self._done(self._pushed.remove_user(server_id, uid))
 
     async def _post_message(self, request: Request) -> Response:
         server_id = self._authorized(request)
+        body = await request.body()
+        message = await _converted(body, lambda raw: bodies.message(raw, server_id))
+        return self._said(request, message, body)
+
+    async def _patch_message(self, request: Request) -> Response:
+        server_id, message_id = self._authorized(request), self._id(request, "message_id")
+        body = await request.body()
+        edit = await _converted(body, lambda raw: bodies.edit(raw, server_id, message_id))
+        return self._said(request, edit, body)
+
+    async def _delete_message(self, request: Request) -> Response:
+        server_id, message_id = self._authorized(request), self._id(request, "message_id")
+        deletion = bodies.deletion(request.query_params, server_id, message_id)
+        return self._said(request, deletion, b"")
+
+    def _said(self, request: Request, chat: Chat, body: bytes) -> Response:
+        """Send it to clients, unless it was sent before with the same ``Idempotency-Key``."""
+        server_id = chat.server_id
+        if self._polling is None or not self._polling.knows(server_id):
+            self._check_users(server_id)
+        pending = self._running()
         key = request.headers.get("idempotency-key", "")
         if len(key) > MAX_KEY:
             raise Refusal(
@@ -118,26 +145,21 @@ class Push:
                 "invalid_header",
                 f"Idempotency-Key: is longer than {MAX_KEY} characters",
             )
-        body = await request.body()
-        message = await _converted(body, lambda raw: bodies.message(raw, server_id))
-        if self._polling is None or not self._polling.knows(server_id):
-            self._check_users(server_id)
-        pending = self._running()
-        if key and self._keys.is_known(server_id, key, body):
+        asked = f"{request.method} {request.url}\n".encode() + body
+        if key and self._keys.is_known(server_id, key, asked):
             return Response(status_code=HTTPStatus.NO_CONTENT)
-        if not pending.say(message):
+        if not pending.say(chat):
             raise Refusal(
                 HTTPStatus.TOO_MANY_REQUESTS, "too_many_messages", "too many messages wait"
             )
         if key:
-            self._keys.add(server_id, key, body)
+            self._keys.add(server_id, key, asked)
         return Response(status_code=HTTPStatus.NO_CONTENT)
 
     def _authorized(self, request: Request) -> str:
         """Return the server_id of the path, if the program may push it."""
         name, source = self._source(request.headers.get("authorization", ""))
-        server_id: str = request.path_params["server_id"]
-        bodies.check_id(server_id, "server_id")
+        server_id = self._id(request, "server_id")
         if source.servers and server_id not in source.servers:
             allowed = ", ".join(sorted(source.servers))
             raise Refusal(
@@ -166,10 +188,10 @@ class Push:
         return found[0]
 
     @staticmethod
-    def _uid(request: Request) -> str:
-        uid: str = request.path_params["uid"]
-        bodies.check_id(uid, "uid")
-        return uid
+    def _id(request: Request, kind: str) -> str:
+        value: str = request.path_params[kind]
+        bodies.check_id(value, kind)
+        return value
 
     def _check_users(self, server_id: str) -> None:
         if server_id not in self._pushed.users:
@@ -193,29 +215,29 @@ class Push:
 
 
 class _Keys:
-    """The messages that were sent with an ``Idempotency-Key``."""
+    """The requests about messages that were sent with an ``Idempotency-Key``."""
 
     def __init__(self) -> None:
         self.clock: Clock | None = None
         self._seen: OrderedDict[tuple[str, str], tuple[float, bytes]] = OrderedDict()
 
-    def is_known(self, server_id: str, key: str, body: bytes) -> bool:
-        """True if it was this message. Raises `Refusal` if it was another one."""
+    def is_known(self, server_id: str, key: str, asked: bytes) -> bool:
+        """True if it was this request. Raises `Refusal` if it was another one."""
         now = self._now()
         while self._seen and next(iter(self._seen.values()))[0] < now - KEPT:
             self._seen.popitem(last=False)
         found = self._seen.get((server_id, key))
-        if found is not None and found[1] != blake2b(body).digest():
+        if found is not None and found[1] != blake2b(asked).digest():
             raise Refusal(
                 HTTPStatus.UNPROCESSABLE_ENTITY,
                 "key_reused",
-                "Idempotency-Key: another message was sent with it",
+                "Idempotency-Key: another request was sent with it",
             )
         return found is not None
 
-    def add(self, server_id: str, key: str, body: bytes) -> None:
+    def add(self, server_id: str, key: str, asked: bytes) -> None:
         """Remember it."""
-        self._seen[server_id, key] = (self._now(), blake2b(body).digest())
+        self._seen[server_id, key] = (self._now(), blake2b(asked).digest())
         if len(self._seen) > MAX_KEYS:
             self._seen.popitem(last=False)
 

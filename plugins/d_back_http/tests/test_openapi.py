@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
@@ -45,19 +46,29 @@ async def test_openapi(serve: Serve, push: Push) -> None:
     assert status == 200
     assert document == msgspec.json.decode(msgspec.json.encode(DOCUMENT))
     for path, operations in document["paths"].items():
-        actual = path.replace("{server_id}", "1").replace("{uid}", "7")
+        actual = re.sub(r"{\w+}", "1", path)
         for method in operations.keys() - {"parameters"}:
             answered, _ = await push(server, method.upper(), actual, b"{}")
             assert answered not in {404, 405}
 
 
 def validator_of(name: str) -> Draft202012Validator:
-    return Draft202012Validator({"$ref": f"#/components/schemas/{name}", "components": COMPONENTS})
+    schema = {"$ref": f"#/components/schemas/{name}", "components": COMPONENTS}
+    checker = Draft202012Validator.FORMAT_CHECKER
+    return Draft202012Validator(schema, format_checker=checker)
 
 
 TEXTS: list[object] = ["Ada", "", " ", "x" * 256, "x" * 257, 5, True, None, [], {}]
 IDS: list[object] = ["7", "a b", "constructor", "", "x" * 64, "x" * 65, 7, None]
 FLAGS: list[object] = [True, False, None, 0, "true"]
+CHAT: dict[str, list[object]] = {
+    "uid": IDS,
+    "message": ["hi", "", " ", "x" * 4000, "x" * 4001, None, 5],
+    "channel": IDS,
+    "channelName": TEXTS,
+    "at": ["2026-11-30T20:15:30Z", "2026-11-30T21:15:30.5+01:00", "yesterday", None, 1764533730],
+    "unknown": [1],
+}
 VALUES: dict[str, tuple[Callable[[bytes], object], Json, dict[str, list[object]]]] = {
     "User": (
         bodies.user,
@@ -88,24 +99,15 @@ VALUES: dict[str, tuple[Callable[[bytes], object], Json, dict[str, list[object]]
         {},
         {
             "name": TEXTS,
-            "id": ["plaza", "a-b_C", "a b", "", "x" * 65, None, 7],
+            "id": ["plaza", "a-b_C", "a b", "constructor", "", "x" * 65, None, 7],
             "is_default": FLAGS,
             "passworded": FLAGS,
             "enabled": FLAGS,
             "unknown": [1],
         },
     ),
-    "Message": (
-        lambda body: bodies.message(body, "1"),
-        HELLO,
-        {
-            "uid": IDS,
-            "message": ["hi", "", " ", "x" * 4000, "x" * 4001, None, 5],
-            "channel": IDS,
-            "channelName": TEXTS,
-            "unknown": [1],
-        },
-    ),
+    "Message": (lambda body: bodies.message(body, "1"), HELLO, {**CHAT, "id": [*IDS, None]}),
+    "MessageEdit": (lambda body: bodies.edit(body, "1", "5"), HELLO, {**CHAT, "id": ["5"]}),
 }
 
 
@@ -147,6 +149,7 @@ def test_every_field_is_described() -> None:
         ("User", bodies.USER),
         ("Server", bodies.SERVER),
         ("Message", bodies.MESSAGE),
+        ("MessageEdit", bodies.EDIT),
     ):
         assert list(COMPONENTS["schemas"][name]["properties"]) == list(checks)
 
@@ -176,6 +179,9 @@ async def test_real_answers_are_as_described(serve: Serve) -> None:
     assert await answered(f"PUT {USERS}", b'{"7": %b}' % ada) == (204, "")
     assert await answered(f"PATCH {USER}", ada) == (204, "")
     assert await answered(f"POST {MESSAGE}", msgspec.json.encode(HELLO)) == (204, "")
+    edit = {key: value for key, value in HELLO.items() if key != "id"}
+    assert await answered(f"PATCH {MESSAGE}/7", msgspec.json.encode(edit)) == (204, "")
+    assert await answered(f"DELETE {MESSAGE}/7?channel=1") == (204, "")
     assert await answered(f"PUT {SERVER}", b"nonsense") == (400, json)
     key = f"Idempotency-Key: {'x' * 256}"
     assert await answered(f"POST {MESSAGE}", msgspec.json.encode(HELLO), key) == (400, json)
@@ -199,7 +205,8 @@ def check(method: str, path: str, reply: Reply) -> None:
     status = str(reply.status)
     response = COMPONENTS["responses"].get(status, {"description": "Done."})
     if status not in {"404", "405"}:
-        template = path.replace("/1", "/{server_id}").replace("/7", "/{uid}")
+        template = path.partition("?")[0].replace("/1", "/{server_id}")
+        template = template.replace("messages/7", "messages/{message_id}").replace("/7", "/{uid}")
         operation = DOCUMENT["paths"][template][method.lower()]
         assert status in operation["responses"], (method, path)
     for name in response.get("headers", ()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import subprocess
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +15,7 @@ from d_back_core import ConfigError, models
 from d_back_core.config import parse
 from d_back_core.models import EffectiveUser
 from d_back_core.providers.loader import load
-from d_back_core.wire.protocol import MessageFrame
+from d_back_core.wire.protocol import MessageDeleteFrame, MessageEditFrame, MessageFrame
 from d_back_http import HttpProvider, bodies
 from d_back_http.pending import MAX_MESSAGES, Pending
 
@@ -89,6 +90,34 @@ async def test_messages(serve: Serve, join: Join, push: Push) -> None:
         "Hello",
         "Bye",
     ]
+
+
+async def test_messages_are_edited_and_deleted(serve: Serve, join: Join, push: Push) -> None:
+    """A message with an `id` gets another text, and is deleted, by that id and its channel."""
+    server = await filled(serve, push)
+    world = await join(server)
+    events = world.events()
+    first = asyncio.ensure_future(anext(events))
+    await asyncio.sleep(0)  # it listens from its first step on
+    said = {"uid": "7", "message": "see you", "channel": "1", "at": "2026-11-30T21:15:30+01:00"}
+    late = {**said, "message": "see you soon", "at": "2026-11-30T20:15:42Z"}
+    path = "/http/1/messages"
+    assert await push(server, "POST", path, {**said, "id": "m-5"}) == (204, None)
+    for _ in range(2):
+        answer = await push(server, "PATCH", f"{path}/m-5", late, Idempotency_Key="edit")
+        assert answer == (204, None)
+    status, body = await push(
+        server, "DELETE", f"{path}/m-5?channel=1", None, Idempotency_Key="edit"
+    )
+    assert (status, body["error"]["code"]) == (422, "key_reused")
+    assert await push(server, "DELETE", f"{path}/m-5?channel=1") == (204, None)
+    sent, edited, deleted = await first, await anext(events), await anext(events)
+    assert isinstance(sent, MessageFrame)
+    assert (sent.data.id, sent.data.at) == ("m-5", datetime(2026, 11, 30, 20, 15, 30, tzinfo=UTC))
+    assert isinstance(edited, MessageEditFrame)
+    assert (edited.data.id, edited.data.message) == ("m-5", "see you soon")
+    assert isinstance(deleted, MessageDeleteFrame)
+    assert (deleted.data.id, deleted.data.channel) == ("m-5", "1")
 
 
 async def test_requests_may_be_sent_again(serve: Serve, join: Join, push: Push) -> None:
@@ -251,6 +280,7 @@ def test_wrong_configurations(options: dict[str, Any], text: str) -> None:
 
 LONG = "x" * 257
 TEXT = "a text that is not blank, of "
+TIME = "a time with its zone, such as 2026-11-30T20:15:30Z"
 WRONG: list[tuple[str, str, object, int, str]] = [
     # method, path, body, status, sentence
     ("PUT", "1/users", b"", 400, "the body is empty, expected a JSON object of users by uid"),
@@ -269,7 +299,7 @@ WRONG: list[tuple[str, str, object, int, str]] = [
         "1/users",
         {"constructor": {}},
         422,
-        "'constructor' is not a uid: expected {ID}, not 'constructor'",
+        "'constructor' is not a uid: expected {ID}",
     ),
     ("PUT", "1/users", {"7": []}, 422, "7: is an array, expected an object"),
     ("PUT", "1/users", {"7": None}, 422, "7: is null, expected an object"),
@@ -380,7 +410,7 @@ WRONG: list[tuple[str, str, object, int, str]] = [
         "1/users/__proto__",
         None,
         422,
-        "'__proto__' is not a uid: expected {ID}, not '__proto__'",
+        "'__proto__' is not a uid: expected {ID}",
     ),
     ("PATCH", "a%20b/users/7", {}, 422, "'a b' is not a server_id: expected {ID}"),
     (
@@ -395,8 +425,9 @@ WRONG: list[tuple[str, str, object, int, str]] = [
         "1",
         {"id": "a b"},
         422,
-        "id: 'a b' is not valid, expected 1 to 64 letters, digits, _ or -",
+        "id: 'a b' is not valid, expected {PUBLIC_ID}",
     ),
+    ("PUT", "1", {"id": "valueOf"}, 422, "id: 'valueOf' is not valid, expected {PUBLIC_ID}"),
     ("PUT", "1", {"enabled": "no"}, 422, "enabled: 'no' is not valid, expected true or false"),
     ("PUT", "1", {"passworded": 1}, 422, "passworded: is 1, expected true or false"),
     ("POST", "1/messages", {}, 422, "uid: is missing"),
@@ -414,6 +445,51 @@ WRONG: list[tuple[str, str, object, int, str]] = [
         {"uid": "7", "message": "x", "channel": "main room"},
         422,
         "channel: 'main room' is not valid, expected {ID}",
+    ),
+    (
+        "POST",
+        "1/messages",
+        {"uid": "7", "message": "x", "channel": "1", "id": "a b"},
+        422,
+        "id: 'a b' is not valid, expected {ID}",
+    ),
+    (
+        "POST",
+        "1/messages",
+        {"uid": "7", "message": "x", "channel": "1", "at": "2026-11-30T20:15:30"},
+        422,
+        "at: '2026-11-30T20:15:30' is not valid, expected {TIME}",
+    ),
+    (
+        "POST",
+        "1/messages",
+        {"uid": "7", "message": "x", "channel": "1", "at": 1764533730},
+        422,
+        "at: is 1764533730, expected {TIME}",
+    ),
+    (
+        "PATCH",
+        "1/messages/5",
+        {"uid": "7", "message": "x", "channel": "1", "id": "5"},
+        422,
+        "id: is not a known field (known: uid, message, channel, channelName, at)",
+    ),
+    ("PATCH", "1/messages/5", {"uid": "7", "channel": "1"}, 422, "message: is missing"),
+    ("PATCH", "1/messages/a%20b", {}, 422, "'a b' is not a message_id: expected {ID}"),
+    ("DELETE", "1/messages/5", None, 422, "channel: is missing"),
+    (
+        "DELETE",
+        "1/messages/5?channel=main%20room",
+        None,
+        422,
+        "channel: 'main room' is not valid, expected {ID}",
+    ),
+    (
+        "DELETE",
+        "1/messages/5?room=1",
+        None,
+        422,
+        "room: is not a known field (known: channel, channelName)",
     ),
     ("POST", "1/users", {}, 405, "POST is not possible here (possible: PUT)"),
     ("PUT", "1/users/7", {}, 405, "PUT is not possible here (possible: PATCH, DELETE)"),
@@ -437,7 +513,8 @@ async def test_wrong_requests(
     answered, content = await push(server, method, f"/http/{path}", body)
     error = content["error"]
     sentence = sentence.replace("{ID}", bodies.ID).replace("{TEXT}", TEXT)
-    sentence = sentence.replace("{EXTRA}", bodies.EXTRA)
+    sentence = sentence.replace("{EXTRA}", bodies.EXTRA).replace("{TIME}", TIME)
+    sentence = sentence.replace("{PUBLIC_ID}", bodies.PUBLIC_ID)
     expected = re.escape(sentence).replace("…", ".*")
     assert re.fullmatch(expected, error["message"]), error["message"]
     assert answered == status
@@ -481,6 +558,5 @@ async def test_too_many_messages_wait() -> None:
 
 def test_the_limits_are_those_of_the_core() -> None:
     """What the core would drop in silence is refused with a sentence, and nothing else is."""
-    assert bodies.PROTOTYPE_WORDS == models.PROTOTYPE_WORDS
     assert set(bodies.STATUSES) == models.STATUSES
     assert (bodies.MAX_EXTRA, bodies.MAX_TEXT) == (models.MAX_EXTRA, models.MAX_EXTRA_LENGTH)

@@ -87,6 +87,7 @@ class Connection(ServerConnection):
     __slots__ = (
         "_buffered",
         "_descriptor",
+        "_held",
         "_lost",
         "_made",
         "_queue",
@@ -118,6 +119,8 @@ class Connection(ServerConnection):
         self.is_alive = False
         """True if the client has sent or received something in this interval."""
         self._descriptor: int | None = None
+        self._held: bytes | None = b""
+        """What has come behind the request; None after `begin`."""
         self._made = made
         self._lost = lost
         self._buffered = False
@@ -150,6 +153,9 @@ class Connection(ServerConnection):
     def data_received(self, data: bytes) -> None:
         """Called by asyncio with bytes of the client: up to 40,000 frames at once."""
         for start in range(0, len(data), PARSED_AT_ONCE):
+            if self._held is not None and self.request is not None:
+                self._held += data[start:]
+                return
             if self.frames > self.max_frames:
                 return
             self.is_alive = True
@@ -157,6 +163,15 @@ class Connection(ServerConnection):
             if self.frames > self.max_frames and self.protocol.state is State.OPEN:
                 self.protocol.fail(CloseCode.POLICY_VIOLATION, "too many frames")
                 self.send_data()
+
+    def begin(self) -> None:
+        """Read what the client has sent: its handshake has succeeded.
+
+        The library would have read frames before, and ended the connection without an answer if
+        they were wrong.
+        """
+        held, self._held = self._held, None
+        self.data_received(held or b"")
 
     def begin_interval(self) -> bool:
         """Called by the keepalive. Returns False if the client is not alive; one that has sent

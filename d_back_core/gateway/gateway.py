@@ -305,6 +305,7 @@ class Gateway:
         session = Session(connection, backend, clock, address, limits)
         self.sessions.add(session)
         self._keepalive.add(session)
+        connection.begin()
         self._backend.counters.sessions += 1
         try:
             await RequestHandler(session, backend, clock, limits).run()

@@ -187,7 +187,12 @@ class Http(HttpToolsProtocol):
     # From uvicorn
 
     def handle_websocket_upgrade(self) -> None:
-        if self.is_answering:  # the answers under way come first, and then the end
+        # The answers under way come first, and then the end. A body would be taken for frames.
+        has_body = any(
+            name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
+            for name, value in self.headers
+        )
+        if self.is_answering or has_body:
             self.send_400_response("")
             return
         error = sys.exception()

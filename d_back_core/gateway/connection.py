@@ -53,7 +53,8 @@ from d_back_core.gateway.socket_writes import NO_LIMIT, descriptor, limit_unsent
 
 WINDOW_BITS = 15
 PARSED_AT_ONCE = 4096
-"""Bytes of a client, after which its frames are counted."""
+"""Bytes of a client, after which its frames are counted, or the size of its head is checked. A
+frame may have six bytes, and a header three."""
 CHUNK = 65_536
 """Bytes that are passed to the transport at once."""
 MAX_KERNEL_UNSENT = 2 * CHUNK

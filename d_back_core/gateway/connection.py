@@ -53,7 +53,8 @@ from d_back_core.gateway.socket_writes import NO_LIMIT, descriptor, limit_unsent
 
 WINDOW_BITS = 15
 PARSED_AT_ONCE = 4096
-"""Bytes of a client, after which its frames are counted."""
+"""Bytes of a client, after which its frames are counted, or the size of its head is checked. A
+frame may have six bytes, and a header three."""
 CHUNK = 65_536
 """Bytes that are passed to the transport at once."""
 MAX_KERNEL_UNSENT = 2 * CHUNK
@@ -87,6 +88,7 @@ class Connection(ServerConnection):
     __slots__ = (
         "_buffered",
         "_descriptor",
+        "_held",
         "_lost",
         "_made",
         "_queue",
@@ -118,6 +120,8 @@ class Connection(ServerConnection):
         self.is_alive = False
         """True if the client has sent or received something in this interval."""
         self._descriptor: int | None = None
+        self._held: bytes | None = b""
+        """What has come behind the request; None after `begin`."""
         self._made = made
         self._lost = lost
         self._buffered = False
@@ -150,6 +154,9 @@ class Connection(ServerConnection):
     def data_received(self, data: bytes) -> None:
         """Called by asyncio with bytes of the client: up to 40,000 frames at once."""
         for start in range(0, len(data), PARSED_AT_ONCE):
+            if self._held is not None and self.request is not None:
+                self._held += data[start:]
+                return
             if self.frames > self.max_frames:
                 return
             self.is_alive = True
@@ -157,6 +164,15 @@ class Connection(ServerConnection):
             if self.frames > self.max_frames and self.protocol.state is State.OPEN:
                 self.protocol.fail(CloseCode.POLICY_VIOLATION, "too many frames")
                 self.send_data()
+
+    def begin(self) -> None:
+        """Read what the client has sent: its handshake has succeeded.
+
+        The library would have read frames before, and ended the connection without an answer if
+        they were wrong.
+        """
+        held, self._held = self._held, None
+        self.data_received(held or b"")
 
     def begin_interval(self) -> bool:
         """Called by the keepalive. Returns False if the client is not alive; one that has sent

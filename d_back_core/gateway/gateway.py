@@ -20,7 +20,7 @@ from d_back_core.config.reading import problem_of
 from d_back_core.errors import ConfigError, ListenError
 from d_back_core.gateway.admission import Admission
 from d_back_core.gateway.connection import Connection, SharedDeflate
-from d_back_core.gateway.http_protocol import Front
+from d_back_core.gateway.http_protocol import CLOSE_TIMEOUT, Front
 from d_back_core.gateway.keepalive import INTERVAL, Keepalive
 from d_back_core.gateway.listening import (
     UNUSABLE,
@@ -35,7 +35,6 @@ from d_back_core.gateway.requests import RequestHandler
 from d_back_core.gateway.session import Session, SessionBackend
 from d_back_core.gateway.site import HttpBackend, Site
 
-CLOSE_TIMEOUT = 2.0
 ABORT_TIMEOUT = 0.5
 PORT_ATTEMPTS = 10
 ACCEPTED_AT_ONCE = 16
@@ -305,6 +304,7 @@ class Gateway:
         session = Session(connection, backend, clock, address, limits)
         self.sessions.add(session)
         self._keepalive.add(session)
+        connection.begin()
         self._backend.counters.sessions += 1
         try:
             await RequestHandler(session, backend, clock, limits).run()

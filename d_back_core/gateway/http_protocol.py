@@ -46,16 +46,14 @@ from uvicorn.server import ServerState
 
 from d_back_core.config import LimitsConfig
 from d_back_core.gateway.admission import Admission
-from d_back_core.gateway.connection import Connection
+from d_back_core.gateway.connection import PARSED_AT_ONCE, Connection
 
 MAX_HEAD = 16_384
 """Bytes of a request's first line and headers."""
-PARSED_AT_ONCE = 4096
-"""Bytes. A header may have three, and costs as much as hundreds."""
 MAX_PIPELINED = 16
 """Requests that wait for the answers before them. What follows them is not read."""
-TLS_SHUTDOWN_TIMEOUT = 2.0
-"""Seconds."""
+CLOSE_TIMEOUT = 2.0
+"""Seconds for the end of a WebSocket connection, and of TLS."""
 SERVER = b"d-back"
 
 _request_line = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ ")
@@ -187,7 +185,12 @@ class Http(HttpToolsProtocol):
     # From uvicorn
 
     def handle_websocket_upgrade(self) -> None:
-        if self.is_answering:  # the answers under way come first, and then the end
+        # The answers under way come first, and then the end. A body would be taken for frames.
+        has_body = any(
+            name == b"transfer-encoding" or (name == b"content-length" and value != b"0")
+            for name, value in self.headers
+        )
+        if self.is_answering or has_body:
             self.send_400_response("")
             return
         error = sys.exception()
@@ -351,7 +354,7 @@ class _TlsHandshake(asyncio.Protocol):
                 sock,
                 ssl=self._tls,
                 ssl_handshake_timeout=self._front.limits.handshake_timeout,
-                ssl_shutdown_timeout=TLS_SHUTDOWN_TIMEOUT,
+                ssl_shutdown_timeout=CLOSE_TIMEOUT,
             )
         except OSError:
             pass

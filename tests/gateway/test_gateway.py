@@ -27,6 +27,12 @@ from d_back_core.embedding.server import WebSocketServer
 from d_back_testing import ScriptedProvider
 
 PATIENCE = 60.0
+UPGRADE = (
+    "Upgrade: websocket",
+    "Connection: upgrade",
+    "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
+    "Sec-WebSocket-Version: 13",
+)
 PAGES = ["/", "/index.html", "/healthz", "/nothing"]
 
 
@@ -170,6 +176,10 @@ async def test_other_methods_are_not_allowed(method: str) -> None:
         ("GET / HTTP/1.1", ("Upgrade: websocket",), 426),
         ("GET / HTTP/1.1", ("Upgrade: x", "Upgrade: websocket", "Connection: upgrade"), 426),
         ("GET / HTTP/1.1", ("Upgrade: websocket", "Connection: upgrade"), 400),
+        ("GET / HTTP/1.1", (*UPGRADE, "Content-Length: 5"), 400),
+        ("GET / HTTP/1.1", (*UPGRADE, "Transfer-Encoding: chunked"), 400),
+        ("POST / HTTP/1.1", UPGRADE, 405),
+        ("POST / HTTP/1.1", (*UPGRADE, "Content-Length: 0"), 405),
         (f"GET /{'a' * 10_000} HTTP/1.1", (), 414),
         (f"GET /{'a/' * 3000} HTTP/1.1", (), 404),
     ],

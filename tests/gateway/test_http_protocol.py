@@ -417,6 +417,25 @@ async def test_frames_may_come_together_with_the_handshake() -> None:
         await until(lambda: server.live.counters.joins)
 
 
+async def test_r41_a_refused_upgrade_is_answered_whatever_follows() -> None:
+    """Bytes behind it are not read as frames."""
+    config = parse({"gateway": {"port": 0, "origins": ["https://zone.example"]}})
+    async with WebSocketServer(config=config) as server, line(server) as client:
+        client.send(REQUEST + b"Origin: https://evil.example\r\n\r\n")
+        client.ask("/healthz")
+        assert (await client.rest()).startswith(b"HTTP/1.1 403 ")
+
+
+async def test_r41_wrong_frames_behind_a_handshake_do_not_replace_its_answer() -> None:
+    """101 comes first, and then the end."""
+    async with serving() as server, line(server) as client:
+        client.send(REQUEST + b"\r\n")
+        client.ask("/healthz")
+        answer = await client.rest()
+        assert answer.startswith(b"HTTP/1.1 101 ")
+        assert b"\x03\xea" in answer  # 1002
+
+
 # The end
 
 

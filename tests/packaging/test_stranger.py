@@ -83,6 +83,18 @@ def test_init_names_the_memory_that_is_missing(house: Wheelhouse, published: Pat
     assert "is valid" in house.run(*command, "check", cwd=published)
 
 
+@pytest.mark.usefixtures("published")
+def test_the_other_shapes_load_and_answer(house: Wheelhouse) -> None:
+    """In an environment with both, each answers in the configuration that is written for it."""
+    author = house.folder / "author" / "bin"
+    for shape in ("polled", "push"):
+        house.run(author / "d-back", "new-plugin", f"stars-{shape}", "--shape", shape)
+        folder = house.folder / f"d-back-stars-{shape}"
+        house.run("uv", "pip", "install", "--python", author / "python", "--editable", folder)
+        said = house.run(author / "d-back", "check", "--live", cwd=folder)
+        assert f"stars-{shape}" in said
+
+
 def test_the_author_s_other_commands_work(house: Wheelhouse, published: Path) -> None:
     """The commands of the generated README succeed."""
     for command in ("ruff check", "ruff format", "mypy .", "d-back check --live"):

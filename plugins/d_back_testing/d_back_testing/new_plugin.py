@@ -23,37 +23,55 @@ FILES = {
     ".gitignore": "gitignore",
     "LICENSE": "LICENSE",
     "README.md": "README.md",
-    "d-back.toml": "d-back.toml",
     "pyproject.toml": "pyproject.toml",
     "$module/__init__.py": "init.py",
-    "$module/provider.py": "provider.py",
     "$module/py.typed": "py.typed",
-    "tests/test_provider.py": "test_provider.py",
 }
 """The path of each generated file, and its template in ``skeleton/``."""
+FILES_OF_SHAPE = {
+    "d-back.toml": "d-back.toml",
+    "$module/provider.py": "provider.py",
+    "tests/test_provider.py": "test_provider.py",
+}
+"""The same for those in ``skeleton/SHAPE/``, which also has ``usage.md``, a part of the README."""
+SHAPES = {
+    "polled": ["msgspec>=0.19"],
+    "streaming": ["msgspec>=0.19"],
+    "push": ["msgspec>=0.19", "starlette>=0.40"],
+}
+"""What a provider can be, and what it depends on besides the core."""
 
 
 @click.command("new-plugin")
 @click.argument("name")
+@click.option(
+    "--shape",
+    type=click.Choice([*SHAPES]),
+    default="streaming",
+    show_default=True,
+    help="polled: d-back asks the source again and again; streaming: it has a connection that"
+    " tells of changes; push: it sends its data to d-back over HTTP.",
+)
 @click.option("--dir", "folder", metavar="DIR", help="The new folder [default: ./d-back-NAME].")
 @click.pass_context
-def new_plugin(ctx: click.Context, /, *, name: str, folder: str | None) -> None:
+def new_plugin(ctx: click.Context, /, *, name: str, shape: str, folder: str | None) -> None:
     """Write the package of a new provider plugin, which works and passes its tests.
 
     NAME is its name in d-back.toml.
     """
     root = ctx.find_root()
     commands = root.command.list_commands(root) if isinstance(root.command, click.Group) else []
-    values = _values(plugin_name(name, commands))
+    values = _values(plugin_name(name, commands), shape)
     target = Path(folder or values["distribution"])
     _require_empty(target)
-    skeleton = files(__package__) / "skeleton"
+    values["usage"] = Template(_template(f"{shape}/usage.md")).substitute(values)
+    sources = FILES | {place: f"{shape}/{source}" for place, source in FILES_OF_SHAPE.items()}
     target.mkdir(parents=True, exist_ok=True)
-    for place, source in FILES.items():
+    for place, source in sources.items():
         path = target / Template(place).substitute(values)
         path.parent.mkdir(parents=True, exist_ok=True)
-        text = (skeleton / f"{source}.in").read_text(encoding="utf-8")
-        path.write_text(Template(text).substitute(values), encoding="utf-8")
+        text = Template(_template(source)).substitute(values)
+        path.write_text(text, encoding="utf-8")
     click.echo(Template(NEXT).substitute(values, folder=target))
 
 
@@ -82,11 +100,18 @@ def plugin_name(text: str, commands: list[str]) -> str:
     return name
 
 
-def _values(name: str) -> dict[str, str]:
+def _template(source: str) -> str:
+    skeleton = files(__package__) / "skeleton"
+    return skeleton.joinpath(f"{source}.in").read_text(encoding="utf-8")
+
+
+def _values(name: str, shape: str) -> dict[str, str]:
     """Return the values of the placeholders in the skeleton."""
     distribution = PREFIX + name
     author = _author() or f"The authors of {distribution}"
     core = version(CORE)
+    bounds = f">={core},<{int(core.split('.')[0]) + 1}"
+    dependencies = [f"{CORE}{bounds}", *SHAPES[shape]]
     return {
         "name": name,
         "distribution": distribution,
@@ -95,7 +120,9 @@ def _values(name: str) -> dict[str, str]:
         "author": author,
         "author_in_toml": json.dumps(author, ensure_ascii=False),
         "year": str(datetime.now(UTC).year),
-        "bounds": f">={core},<{int(core.split('.')[0]) + 1}",
+        "bounds": bounds,
+        "dependencies": "\n".join(f'    "{each}",' for each in dependencies),
+        "tools": "d-back-testing mypy pytest-asyncio ruff",
     }
 
 

@@ -1,6 +1,8 @@
 """``d-back new-plugin``: the generated package, the name, and errors."""
 
 import ast
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -17,7 +19,8 @@ import d_back_testing
 from d_back_core import HOOK_VERSION
 from d_back_core.cli import main as cli
 from d_back_core.cli.commands import COMMANDS
-from d_back_testing.new_plugin import FILES, MAX_NAME
+from d_back_core.config import parse
+from d_back_testing.new_plugin import FILES, FILES_OF_SHAPE, MAX_NAME, SHAPES
 
 pytestmark = pytest.mark.long
 
@@ -56,9 +59,10 @@ def files_in(folder: Path) -> set[str]:
 # The package
 
 
-def test_it_writes_a_whole_package() -> None:
+@pytest.mark.parametrize("shape", SHAPES)
+def test_it_writes_a_whole_package(shape: str) -> None:
     """Each template of the skeleton becomes one file, and there is no other file."""
-    folder = written("club")
+    folder = written("club", "--shape", shape)
     assert files_in(folder) == {
         ".github/workflows/ci.yml",
         ".gitignore",
@@ -72,12 +76,15 @@ def test_it_writes_a_whole_package() -> None:
         "tests/test_provider.py",
     }
     skeleton = Path(d_back_testing.__file__).parent / "skeleton"
-    assert {path.stem for path in skeleton.iterdir()} == set(FILES.values())
+    assert {path.stem for path in skeleton.iterdir()} == {*FILES.values(), *SHAPES}
+    of_shape = {path.stem for path in (skeleton / shape).iterdir()}
+    assert of_shape == {*FILES_OF_SHAPE.values(), "usage.md"}
 
 
-def test_no_placeholder_is_left() -> None:
+@pytest.mark.parametrize("shape", SHAPES)
+def test_no_placeholder_is_left(shape: str) -> None:
     """Only the workflow, which has expressions, contains a dollar sign."""
-    folder = written("club")
+    folder = written("club", "--shape", shape)
     texts = {name: (folder / name).read_text(encoding="utf-8") for name in files_in(folder)}
     assert {name for name, text in texts.items() if "$" in text} == {".github/workflows/ci.yml"}
 
@@ -140,23 +147,86 @@ def test_the_workflow_runs_the_commands_of_the_readme() -> None:
     assert jobs["publish"]["needs"] == "test"
 
 
-@pytest.mark.parametrize("name", ["a", "club", "7tv", f"{LONGEST[:24]}-{LONGEST[:25]}", LONGEST])
-def test_it_passes_its_own_checks_and_ours(name: str) -> None:
-    """Style, formatting and types are correct for short and long names."""
-    folder = written(name)
-    tool = [sys.executable, "-m"]
-    ours = f"--config={ROOT / 'pyproject.toml'}"
-    for command in (
-        [*tool, "ruff", "check", "."],
-        [*tool, "ruff", "format", "--check", "."],
-        [*tool, "ruff", "check", ours, "."],
-        [*tool, "ruff", "format", "--check", ours, "."],
-        [*tool, "mypy", "--strict", "."],
-    ):
-        done = subprocess.run(  # noqa: S603
-            command, cwd=folder, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
+def run(folder: Path, *command: str) -> str:
+    """What a Python tool prints in that folder, which it can import from; it must succeed."""
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", *command],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder.absolute())},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("name", ["a", "7tv", f"{LONGEST[:24]}-{LONGEST[:25]}", LONGEST])
+def test_its_style_is_correct(name: str, shape: str) -> None:
+    """Style and formatting are its own and ours, for short and long names."""
+    folder = written(name, "--shape", shape)
+    for options in ((), (f"--config={ROOT / 'pyproject.toml'}",)):
+        run(folder, "ruff", "check", *options, ".")
+        run(folder, "ruff", "format", "--check", *options, ".")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_each_shape_passes_its_own_tests(shape: str) -> None:
+    """Its types are correct, by its own `mypy .`, and its tests pass: the contract among them."""
+    folder = written("club", "--shape", shape)
+    run(folder, "mypy", ".")
+    done = run(folder, "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist")
+    assert " passed" in done
+    assert "failed" not in done
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_readme_has_the_keys(shape: str) -> None:
+    """All keys of the provider are in the table of the README, and no other."""
+    folder = written("club", "--shape", shape)
+    readme = (folder / "README.md").read_text()
+    listed = re.findall(r"^\| `(\w+)` \|", readme, re.MULTILINE)
+    tree = ast.parse((folder / "d_back_club/provider.py").read_text())
+    (options,) = (
+        node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Options"
+    )
+    keys = [
+        str(ast.unparse(node.target)) for node in options.body if isinstance(node, ast.AnnAssign)
+    ]
+    assert sorted(listed) == sorted(keys)
+    for block in re.findall(r"```toml\n(.*?)```", readme, re.DOTALL):
+        parse(tomllib.loads(block))
+
+
+def test_pip_without_groups_is_enough() -> None:
+    """The README installs the tools by their names: the pip of Python 3.11 knows no groups."""
+    folder = written("club")
+    group = tomllib.loads((folder / "pyproject.toml").read_text())["dependency-groups"]["dev"]
+    tools = [re.match(r"[\w-]+", each) for each in group]
+    names = " ".join(found[0] for found in tools if found is not None)
+    readme = (folder / "README.md").read_text()
+    assert f"    pip install --editable . {names}\n" in readme
+    assert "--group" not in readme
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_its_links_lead_to_the_documentation(shape: str) -> None:
+    """Whatever it links in our repository is a page, and not the source of the core."""
+    folder = written("club", "--shape", shape)
+    texts = [path.read_text() for path in folder.rglob("*.*") if path.suffix in {".md", ".py"}]
+    linked = re.findall(r"d-zone-org/d-back/blob/main/([\w/.-]+\w)", "".join(texts))
+    assert "docs/en/hooks.md" in linked
+    for path in linked:
+        assert path.startswith("docs/en/")
+        assert (ROOT / path).is_file(), path
+
+
+def test_an_unknown_shape_is_refused() -> None:
+    """The error names those that there are."""
+    done = new_plugin("club", "--shape", "round")
+    assert done.exit_code == 2
+    assert "'polled', 'streaming', 'push'" in done.output
 
 
 # docs/en/writing-a-plugin.md

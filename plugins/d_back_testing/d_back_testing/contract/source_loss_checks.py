@@ -236,11 +236,12 @@ class _Connection:
         return all(await self._answers())
 
     async def _answers(self) -> list[bool]:
-        """For each hook, if it returns data."""
+        """For each server, if its users are returned. Without any, if the list is: it may come
+        from the configuration, and so stay while the source is lost."""
         harness = self._harness
         asked: list[dict[str, str]] = [{"server_id": each} for each in self._known]
         answers = [await _answer(harness, "users", **each) for each in asked]
-        if harness.implements("servers"):
+        if not answers and harness.implements("servers"):
             answers.append(await _answer(harness, "servers"))
         return [answer is not None for answer in answers]
 

@@ -3,6 +3,7 @@ fixtures; and the documentation of all of them."""
 
 import asyncio
 import logging
+import os
 import socket
 import subprocess
 import sys
@@ -210,14 +211,33 @@ def section_table(heading: str) -> list[list[str]]:
     return found
 
 
-def test_the_documented_tests_pass(tmp_path: Path) -> None:
-    """The tests of the page pass on the package that the page about hooks shows."""
+@pytest.fixture
+def documented(tmp_path: Path) -> Path:
+    """The package of the page about hooks, with its tests and those of this page."""
     for block in [*blocks("hooks.md", "python"), *blocks("testing.md", "python")]:
         assert block.title is not None, block.text
         path = tmp_path / block.title
         path.parent.mkdir(exist_ok=True)
         path.write_text(block.text)
-    outcomes = run(tmp_path, "--asyncio-mode=auto")
+    return tmp_path
+
+
+def test_the_documented_tests_have_types(documented: Path) -> None:
+    """mypy, strict as in a generated package, has nothing to say about the pages."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "."],
+        cwd=documented,
+        env=os.environ | {"MYPYPATH": "tests"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_documented_tests_pass(documented: Path) -> None:
+    """The tests of the page pass on the package that the page about hooks shows."""
+    outcomes = run(documented, "--asyncio-mode=auto")
     failures = {name: text for name, (outcome, text) in outcomes.items() if outcome == "failure"}
     assert failures == {}
     passed = [name for name, (outcome, _) in outcomes.items() if outcome == "passed"]

@@ -172,10 +172,15 @@ def test_its_style_is_correct(name: str, shape: str) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
+def test_the_types_of_each_shape_are_correct(shape: str) -> None:
+    """Its own `mypy .`, which is strict, has nothing to say."""
+    run(written("club", "--shape", shape), "mypy", ".")
+
+
+@pytest.mark.parametrize("shape", SHAPES)
 def test_each_shape_passes_its_own_tests(shape: str) -> None:
-    """Its types are correct, by its own `mypy .`, and its tests pass: the contract among them."""
+    """Its tests pass, and the contract is among them."""
     folder = written("club", "--shape", shape)
-    run(folder, "mypy", ".")
     done = run(folder, "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist")
     assert " passed" in done
     assert "failed" not in done

@@ -95,6 +95,7 @@ def logged() -> list[str]:
     return [re.sub(r"^(INFO|WARNING) +", "", line) for line in text.splitlines()]
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 async def test_the_outage_of_the_page(tmp_path: Path, loopback: Loopback) -> None:
     """Discord is killed, and the world goes on; it is back, and the world corrects itself; the

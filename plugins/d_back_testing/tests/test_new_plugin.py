@@ -171,12 +171,14 @@ def test_its_style_is_correct(name: str, shape: str) -> None:
         run(folder, "ruff", "format", "--check", *options, ".")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_types_of_each_shape_are_correct(shape: str) -> None:
     """Its own `mypy .`, which is strict, has nothing to say."""
     run(written("club", "--shape", shape), "mypy", ".")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("shape", SHAPES)
 def test_each_shape_passes_its_own_tests(shape: str) -> None:
     """Its tests pass, and the contract is among them."""

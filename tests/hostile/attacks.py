@@ -219,6 +219,7 @@ async def wrong_request(target: Target) -> None:
         [
             request("/" + "x" * 10_000),
             request("/", *(b"X-%d: %s" % (n, b"y" * 100) for n in range(1000))),
+            request("/", *([b"a:"] * 60_000)),
             request("/", method="BREW"),
             request("/", method="POST") + b"x=1",
             request("/", b"Transfer-Encoding: chunked", method="POST") + b"zz\r\n",
@@ -237,14 +238,18 @@ async def wrong_request(target: Target) -> None:
 
 async def large_body(target: Target) -> None:
     """A body that is too large, announced, or in chunks without an end."""
+    path = dice.choice(["/echo", "/healthz"])
+    size, piece = dice.choice(
+        [
+            (b"Content-Length: 9999999999", bytes(16_384)),
+            (b"Transfer-Encoding: chunked", b"4000\r\n" + bytes(0x4000) + b"\r\n"),
+            (b"Transfer-Encoding: chunked", b"1\r\nx\r\n" * 3000),
+        ]
+    )
     async with target.tcp() as client:
-        if dice.random() < 0.5:
-            await client.send(request("/echo", b"Content-Length: 9999999999", method="POST"))
-            await client.send(bytes(1_000_000))
-        else:
-            await client.send(request("/echo", b"Transfer-Encoding: chunked", method="POST"))
-            for _ in range(100):
-                await client.send(b"4000\r\n" + bytes(0x4000) + b"\r\n")
+        await client.send(request(path, size, method="POST"))
+        for _ in range(100):
+            await client.send(piece)
         await client.rest()
 
 
@@ -280,6 +285,8 @@ async def wrong_frame(target: Target) -> None:
             frame(0x81, b"x" * 200_000),
             frame(0x01, b"x") + frame(0x00, b"x") * 20_000,
             frame(0x89, b"ping") * 20_000,
+            b"\x89\x80\0\0\0\0" * 40_000,  # pings of six bytes
+            b"\x01\x80\0\0\0\0" + b"\0\x80\0\0\0\0" * 40_000,  # empty fragments
             frame(0xF1, b"x"),
             frame(0xC1, packed.removesuffix(b"\0\0\xff\xff")),
             frame(0x88, b"\x03"),

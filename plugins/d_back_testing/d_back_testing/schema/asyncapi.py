@@ -29,7 +29,7 @@ CLOSE_CODES = {
         "connect again with `resume`, with growing waits",
     ),
     1007: ("a text message was not UTF-8", "fix the client"),
-    1008: ("too many refused messages", "do not reconnect automatically"),
+    1008: ("too many refused messages, or frames", "do not reconnect automatically"),
     1009: ("a message was larger than `limits.message_size`", "fix the client"),
     1011: (
         "an error in the gateway, or a ping was not answered within 20 seconds",

@@ -187,7 +187,7 @@ def _function_around(path: Path, line: int) -> str | None:
     def look_into(parent: ast.AST, prefix: str) -> None:
         nonlocal found
         for node in ast.iter_child_nodes(parent):
-            name = prefix + getattr(node, "name", "")
+            name = prefix + (getattr(node, "name", "") or "")  # `case _` has None
             match node:
                 case ast.ClassDef():
                     look_into(node, f"{name}.")

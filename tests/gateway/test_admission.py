@@ -108,6 +108,7 @@ async def test_r43_a_refused_origin_is_logged_once(caplog: pytest.LogCaptureFixt
         for _ in range(3):
             with pytest.raises(InvalidStatus, match="403"):
                 await connect(server.url, origin=Origin("https://evil.example"))
+        assert server.live.counters.rejections["this origin may not connect"] == 3
     lines = [each.getMessage() for each in caplog.records if "evil" in each.getMessage()]
     [line] = lines
     assert line.endswith(

@@ -559,6 +559,7 @@ async def test_clients_are_sent_away_over_the_drain_time() -> None:
         with pytest.raises(InvalidStatus) as refused:
             await connect(server.url)
         assert refused.value.response.status_code == 503
+        assert server.live.counters.rejections["shutting down"] == 1
         assert not stopping.done()
         await clock.advance(5)
         await clock.advance(5)

@@ -339,7 +339,7 @@ async def test_watch_says_nothing_of_other_files(tmp_path: Path) -> None:
     async with running(tmp_path, "--watch") as (process, _), asyncio.timeout(PATIENCE):
         other.write_text("before")
         file.write_text(FIRST)
-        assert "applied " in (await process.stderr.readline()).decode()
+        await line_with(process, "applied ")
         other.write_text("after")
         file.write_text("[chain]\norder = 3\n")
         assert "is unchanged" in (await process.stderr.readline()).decode()

@@ -7,8 +7,9 @@ raises when it is lost. Nothing here reconnects: d-back keeps the last state, ca
 
 import re
 from collections.abc import AsyncIterator, Mapping
+from typing import Annotated
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from d_back_core import Context, Event, Secret, Server, User, hookimpl, is_id
 from d_back_irc.channels import Channels
@@ -23,7 +24,7 @@ class Options(Struct, frozen=True, kw_only=True):
     """The table of the provider in d-back.toml."""
 
     host: str
-    channels: tuple[str, ...]
+    channels: Annotated[tuple[str, ...], Meta(examples=[["#plaza"]])]
     """The channels whose members are shown, such as ``#plaza``; all are one server of d-back."""
     port: int = 6697
     tls: bool = True

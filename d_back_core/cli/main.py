@@ -16,6 +16,7 @@ import click
 from msgspec import structs
 
 from d_back_core import config as configuration
+from d_back_core.cli.allocator import return_freed_memory
 from d_back_core.cli.log_format import formatter
 from d_back_core.cli.reloading import Reloader
 from d_back_core.embedding.server import WebSocketServer
@@ -191,6 +192,7 @@ def main(
     )
     ctx.obj = lambda: load(source(ctx))
     if ctx.invoked_subcommand is None:
+        return_freed_memory()
         started = source(ctx)
         server = WebSocketServer(config=load(started))
         _occupy_standard_streams()

@@ -3,16 +3,16 @@
 import asyncio
 import os
 import shutil
-import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import pytest
 import trustme
 from docs_pages import ROOT
+from ports import free_ports
 
 PACKAGING = ROOT / "packaging"
 PATIENCE = 30.0
@@ -139,15 +139,6 @@ PROXIES = [
     pytest.param(caddy, id="caddy", marks=needs("caddy")),
     pytest.param(haproxy, id="haproxy", marks=needs("haproxy")),
 ]
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports at which nobody listens; to be asked for when all others listen."""
-    with ExitStack() as held:
-        found = [held.enter_context(socket.socket()) for _ in range(count)]
-        for each in found:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in found]
 
 
 def _filled(name: str, *replacements: tuple[str, str]) -> str:

@@ -204,6 +204,7 @@ class Gateway:
         for session in sessions if self._config.drain_time else ():
             session.start_closing()
             await self._clock.sleep(self._config.drain_time / len(sessions))
+        await self._front.finish()
 
     async def stop(self) -> None:
         """Stop listening and close all connections with 1001; may be called twice."""

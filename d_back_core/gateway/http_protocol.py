@@ -54,6 +54,8 @@ MAX_PIPELINED = 16
 """Requests that wait for the answers before them. What follows them is not read."""
 CLOSE_TIMEOUT = 2.0
 """Seconds for the end of a WebSocket connection, and of TLS."""
+FINISH_TIMEOUT = 1.0
+"""Seconds for the end of requests that are answered."""
 SERVER = b"d-back"
 
 _request_line = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+ ")
@@ -293,6 +295,8 @@ class Http(HttpToolsProtocol):
             if self.transport.is_closing():
                 raise asyncio.CancelledError
             await send(message)
+            if self._task is not None and not self.is_answering:
+                self._front.answered.add(self._task)
 
         try:
             await asyncio.sleep(0)  # a client that leaves at once is noticed only then
@@ -304,6 +308,8 @@ class Http(HttpToolsProtocol):
         except Exception:  # a failed request must not end the others
             log.exception("request %s %r failed", scope["method"], scope["path"][:200])
         finally:
+            if self._task is not None:
+                self._front.answered.discard(self._task)
             self._task = None
             if self.transport.is_closing():
                 # Else uvicorn answers 500, and uvloop raises if a closed transport is written to.
@@ -388,6 +394,8 @@ class Front:
         self.closed = False
         self.emptied = asyncio.Event()
         """Set when it is closed and no connection is left."""
+        self.answered: set[asyncio.Task[Any]] = set()
+        """The tasks of requests that are answered, and close what they have opened."""
         self.idle: dict[Http, None] = {}
         """The kept connections without a request, the longest idle first."""
         self.config = UvicornConfig(
@@ -449,6 +457,11 @@ class Front:
         """Set ``emptied`` if it is."""
         if self.closed and not self.state.connections:
             self.emptied.set()
+
+    async def finish(self) -> None:
+        """Let the requests end that are answered: cancelled, they would leave files open."""
+        if self.answered:
+            await asyncio.wait(self.answered, timeout=FINISH_TIMEOUT)
 
     async def end(self) -> None:
         """Abort what is left."""

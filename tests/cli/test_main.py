@@ -16,6 +16,7 @@ import click
 import pytest
 from importlib_metadata import distributions, entry_points, version
 from operating import PATIENCE, Operator, posix
+from ports import free_port
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -51,13 +52,6 @@ def joined(url: str) -> Iterator[tuple[ClientConnection, dict[str, Any]]]:
         frame = json.loads(client.recv(PATIENCE))
         assert frame["type"] == "server-join"
         yield client, frame["data"]
-
-
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 # Words

@@ -14,6 +14,7 @@ from http_line import PATIENCE, line
 from peers import until
 from raw import REQUEST
 from sample_users import ADA, ONE
+from starlette.background import BackgroundTask
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
@@ -41,6 +42,7 @@ class Town(ScriptedProvider):
     def routes(self) -> Sequence[BaseRoute]:
         return [
             Route("/wait/{name}", self._wait),
+            Route("/after", self._after),
             Route("/echo", self._echo, methods=["POST"]),
             Route("/stream", self._flood),
         ]
@@ -54,6 +56,14 @@ class Town(ScriptedProvider):
             self.cancelled.append(name)
             raise
         return PlainTextResponse(name)
+
+    async def _after(self, _: Request) -> Response:
+        return PlainTextResponse("a", background=BackgroundTask(self._close))
+
+    async def _close(self) -> None:
+        self.asked.append("close")
+        await self.released.wait()
+        self.asked.append("closed")
 
     async def _echo(self, request: Request) -> Response:
         return Response(await request.body())
@@ -77,6 +87,18 @@ def serving(town: Town | None = None, **limits: Any) -> WebSocketServer:  # noqa
         }
     )
     return WebSocketServer(config=config, providers={"town": town or Town()})
+
+
+async def test_what_has_answered_closes_its_files_when_the_gateway_stops() -> None:
+    """The task of a request that is answered is not cancelled at once."""
+    town = Town()
+    async with serving(town) as server:
+        async with line(server) as client:
+            client.ask("/after")
+            assert (await client.reply()).body == b"a"
+        await until(lambda: town.asked == ["close"])
+        asyncio.get_running_loop().call_later(0.1, town.released.set)
+    assert town.asked == ["close", "closed"]
 
 
 # Kept connections

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 import yaml
 from docs_pages import DOCS, ROOT, all_blocks, blocks
+from ports import free_ports
 from prometheus_client import CollectorRegistry, ProcessCollector
-from proxies import HOST, PACKAGING, PROXIES, Door, Proxy, free_ports, needs, nginx
+from proxies import HOST, PACKAGING, PROXIES, Door, Proxy, needs, nginx
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from wheelhouse import Wheelhouse

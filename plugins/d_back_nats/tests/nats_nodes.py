@@ -4,7 +4,6 @@ import asyncio
 import logging
 import shutil
 import signal
-import socket
 import subprocess
 import sysconfig
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Self
 
 import nats.js.errors
+from ports import free_port
 
 from d_back_core import User
 from d_back_core.embedding.server import WebSocketServer
@@ -29,13 +29,6 @@ BINARY = Path(sysconfig.get_path("scripts"), "nats-server")
 LOG = logging.getLogger("d_back.providers.nats")
 ADA = User(username="Ada", status="online", role_color="#aaaaaa")
 BOB = User(username="Bob", status="idle", role_color="#bbbbbb")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Node:

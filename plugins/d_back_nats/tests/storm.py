@@ -13,7 +13,8 @@ from time import perf_counter
 from typing import Any, Self
 
 import msgspec
-from nats_nodes import LOG, PATIENCE, NatsCluster, free_port, users_of
+from nats_nodes import LOG, PATIENCE, NatsCluster, users_of
+from ports import free_port
 from websockets.exceptions import WebSocketException
 
 from d_back_core import DBackError, User

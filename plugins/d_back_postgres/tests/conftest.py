@@ -5,7 +5,6 @@ import logging
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import warnings
@@ -19,6 +18,7 @@ from urllib.parse import urlsplit, urlunsplit
 import asyncpg
 import pytest
 from joined_clients import PATIENCE, Join, join
+from ports import free_port
 
 from d_back_core import Clock, Context, Secret
 from d_back_core.config import parse
@@ -169,13 +169,6 @@ class OtherCluster:
 
     def program(self, name: str) -> Path:
         return Path(shutil.which(name) or pytest.skip(f"there is no {name}"))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="session")

@@ -34,6 +34,13 @@ def test_configuration() -> None:
     assert list(config.names) == ["discord", "sqlite"]
 
 
+def test_the_transcript_is_that_of_the_docs() -> None:
+    """Which a test plays."""
+    (block,) = re.findall(r"```text\n(.*?)```", README, re.DOTALL)
+    played = (ROOT / "docs/en/chain.md").read_text(encoding="utf-8")
+    assert set(block.splitlines()) <= set(played.splitlines())
+
+
 def test_commands() -> None:
     """The commands are known."""
     blocks = "".join(re.findall(r"```sh\n(.*?)```", README, re.DOTALL))

@@ -362,7 +362,7 @@ class _TlsHandshake(asyncio.Protocol):
                 ssl_handshake_timeout=self._front.limits.handshake_timeout,
                 ssl_shutdown_timeout=CLOSE_TIMEOUT,
             )
-        except OSError:
+        except OSError:  # the client has left, or its handshake failed; the socket is closed
             pass
         finally:
             if http.transport is None:

@@ -3,6 +3,7 @@
 Errors name the file, table, key and value, and the nearest valid one.
 """
 
+import inspect
 import logging
 import os
 import re
@@ -274,6 +275,9 @@ def schema() -> dict[str, Any]:
     described = msgspec.json.schema(_Tables, schema_hook=shapes.__getitem__)
     provider = described["$defs"][ProviderConfig.__name__]
     del provider["additionalProperties"], provider["required"]
+    for definition in described["$defs"].values():
+        if "description" in definition:  # a docstring; Python 3.13 has removed its indentation
+            definition["description"] = inspect.cleandoc(definition["description"])
     return described
 
 

@@ -101,7 +101,7 @@ class Provider:
 
     @hookimpl
     async def events(self) -> AsyncIterator[Event]:
-        """Who comes, goes, and takes another nick, and what is said. Raises when the connection is
+        """Members who come, go, and take another nick, and messages. Raises when the connection is
         lost."""
         connection, channels = self._connection, self._channels
         if connection is None or channels is None:

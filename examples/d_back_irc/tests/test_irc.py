@@ -127,7 +127,7 @@ async def test_another_nick_is_another_user(ircd: Ircd, gateway: RunningGateway)
 
 @needs_ngircd
 async def test_messages_become_chat(ircd: Ircd, gateway: RunningGateway) -> None:
-    """Clients receive what is said in the channels, without formatting, and no requests to
+    """Clients receive the messages of the channels, without formatting, and no requests to
     programs."""
     world = await gateway.join()
     ada = await ircd.join("Ada")

@@ -16,7 +16,7 @@ from d_back_core.config import parse
 from d_back_core.models import EffectiveUser
 from d_back_core.providers.loader import load
 from d_back_core.wire.protocol import MessageDeleteFrame, MessageEditFrame, MessageFrame
-from d_back_http import HttpProvider, bodies
+from d_back_http import HttpProvider, bodies, openapi
 from d_back_http.pending import MAX_MESSAGES, Pending
 
 if TYPE_CHECKING:
@@ -559,4 +559,5 @@ async def test_too_many_messages_wait() -> None:
 def test_the_limits_are_those_of_the_core() -> None:
     """What the core would drop in silence is refused with a sentence, and nothing else is."""
     assert set(bodies.STATUSES) == models.STATUSES
+    assert openapi.PROTOTYPE_WORDS == models.PROTOTYPE_WORDS
     assert (bodies.MAX_EXTRA, bodies.MAX_TEXT) == (models.MAX_EXTRA, models.MAX_EXTRA_LENGTH)

@@ -1,4 +1,4 @@
-// What floats above the plaza: names, what is said, and who is picked. No label covers another one
+// What floats above the plaza: names, messages, and the picked member. No label covers another one
 // or a face; a name without room is not shown, and of two bubbles that have not, the newer one is.
 
 import { cut, foreign, made, split } from "./text.js";

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 
 from msgspec import UNSET
 from nats.aio.msg import Msg
+from nats.errors import NoRespondersError
 
 from d_back_core import (
     Context,
@@ -201,9 +202,10 @@ class Edge:
                 self._subjects.authorize, question.sealed, timeout=ANSWER_TIMEOUT
             )
         except (*FAILURES, NatsError) as error:
+            is_absent = isinstance(error, NoRespondersError)
+            reason = "none is connected" if is_absent else describe_error(error)
             self._context.log.warning(
-                "the origin does not answer who may join (%s); the answer is no",
-                describe_error(error),
+                "the origin does not answer who may join (%s); the answer is no", reason
             )
             return False
         return question.is_yes(answer.data)

@@ -161,6 +161,15 @@ async def keys_of(line: Line, bucket: str = "d-back") -> dict[str, bytes]:
     return found
 
 
+async def flushed(line: Line) -> None:
+    """Return when the server has read what was sent over that connection.
+
+    Twice: nats-py sends a PING at once, and may still hold the commands before it.
+    """
+    await line.client.flush()
+    await line.client.flush()
+
+
 async def revision_of(line: Line, bucket: str = "d-back") -> int:
     """The last revision of the bucket."""
     return (await line.js.stream_info(f"KV_{bucket}")).state.last_seq

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-from nats_nodes import ADA, BOB, health_of, keys_of, unwritten
+from nats_nodes import ADA, BOB, flushed, health_of, keys_of, unwritten
 
 from d_back_core import (
     Message,
@@ -76,7 +76,7 @@ async def test_only_the_public_state_leaves(
 
     await line.client.subscribe("$KV.>", cb=note)
     await line.client.subscribe("d-back.>", cb=note)
-    await line.client.flush()
+    await flushed(line)
     policy = {"password": "MARK-1", "ignore_users": ["8"], "ignore_channels": ["MARK-2"]}
     server = await origin(cluster, source, servers={"1": policy})
     await until(lambda: unwritten(server) == 0)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
-from nats_nodes import ADA, BOB, chat_of, provider_of, revision_of
+from nats_nodes import ADA, BOB, chat_of, flushed, provider_of, revision_of
 
 from d_back_core import (
     Event,
@@ -152,7 +152,7 @@ async def test_nobody_speaks_before_they_are_there(
     for uid, text, after in (("9", "hi", revision + 1), ("7", "hello", 0)):
         chat = ChatValue(channel="2", uid=uid, message=text, after=after)
         await line.client.publish("d-back.d-back.chat.1", encoded(chat))
-    await line.client.flush()
+    await flushed(line)
     user = encoded(UserValue(username="Cid", status="online"))
     await (await line.js.key_value("d-back")).put("users.1.9", user)
     await until(lambda: chat_of(heard) == ["hi", "hello"])

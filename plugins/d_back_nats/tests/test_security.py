@@ -17,7 +17,7 @@ import pytest
 import trustme
 from msgspec import structs
 from nats.errors import Error as ClientError
-from nats_nodes import ADA, BOB, LOG, NatsCluster, provider_of, unwritten
+from nats_nodes import ADA, BOB, LOG, NatsCluster, flushed, provider_of, unwritten
 
 from d_back_core import Credentials, Secret, Server, UserChanged, WatchedFile
 from d_back_nats import NatsConfig, NatsTls
@@ -130,11 +130,11 @@ async def test_an_edge_can_write_nothing(
         heard.append(message)
 
     await edge.client.subscribe("d-back.d-back.authorize", cb=note)
-    await edge.client.flush()
+    await flushed(edge)
     other = await lines(config_of(cluster, **EDGE))
     await other.client.publish("d-back.d-back.authorize", b"x")
-    await other.client.flush()
-    await edge.client.flush()
+    await flushed(other)
+    await flushed(edge)
     assert heard == []
 
 

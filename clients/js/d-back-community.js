@@ -25,7 +25,7 @@ const WORDS = {
     lost: "Connection lost. Trying again …",
     waiting: "This community is not available now.",
     protected: "This community is protected.",
-    empty: "Nobody is online.",
+    empty: "No member is online.",
   },
   de: {
     online: "Online",

@@ -1,5 +1,5 @@
 """What the browser tests share: a gateway with scripted providers, and visitors in a real
-Chromium who may speak to nobody else and whose console must stay silent."""
+Chromium that may reach no other host and whose console must stay silent."""
 
 import asyncio
 import os
@@ -99,7 +99,7 @@ def gateway(
 
 
 class Visitor:
-    """Somebody with the page open. `leave` fails where the page misbehaved meanwhile."""
+    """A visitor with the page open. `leave` fails where the page misbehaved meanwhile."""
 
     def __init__(self, page: Page, server: WebSocketServer) -> None:
         self.page = page
@@ -209,7 +209,7 @@ async def visiting(
     server: WebSocketServer,
     **context: Any,  # noqa: ANN401  those of Browser.new_context
 ) -> AsyncIterator[Visitor]:
-    """Somebody whose browser has these traits; it must behave until the block ends."""
+    """A visitor whose browser has these traits; it must behave until the block ends."""
     context.setdefault("viewport", {"width": 1280, "height": 800})
     visitor = Visitor(await (await browser.new_context(**context)).new_page(), server)
     try:

@@ -1,4 +1,4 @@
-"""``<d-back-community>`` on pages of other sites: strict ones, wild ones, and for everybody."""
+"""``<d-back-community>`` on pages of other sites: strict ones, wild ones, and for everyone."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -286,7 +286,7 @@ async def test_its_words_follow_the_page_and_the_browser(browser: Browser) -> No
 
 
 async def test_it_says_what_is_wrong(browser: Browser) -> None:
-    """A protected community, one that does not exist, and one in which nobody is online."""
+    """A protected community, one that does not exist, and one without a member online."""
     servers = {**ONE, "2": Server(name="The pub", id="pub"), "3": Server(name="Void", id="void")}
     script = ScriptedProvider(servers, {"1": MEMBERS, "2": MEMBERS, "3": {}})
     body = "".join(
@@ -299,7 +299,7 @@ async def test_it_says_what_is_wrong(browser: Browser) -> None:
     ):
         await page.get_by_text("This community is protected.").wait_for()
         await page.get_by_text("This community is not available now.").wait_for()
-        await page.get_by_text("Nobody is online.").wait_for()
+        await page.get_by_text("No member is online.").wait_for()
 
 
 async def test_a_frame_shows_one_server(browser: Browser, tmp_path: Path) -> None:

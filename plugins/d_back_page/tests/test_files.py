@@ -98,7 +98,7 @@ async def test_what_the_client_has_is_not_sent_again() -> None:
 def test_nothing_is_asked_of_anybody_else() -> None:
     """No file names an address elsewhere, but for Discord's login and what is a name only."""
     allowed = {
-        "https://discord.com/oauth2/authorize",  # where somebody who logs in goes
+        "https://discord.com/oauth2/authorize",  # where a visitor who logs in goes
         "http://www.w3.org/2000/svg",  # a namespace
     }
     found = set()

@@ -29,7 +29,7 @@ HOSTILE = {
 
 
 def hostile() -> ScriptedProvider:
-    """Everybody in it means harm, and so does the server."""
+    """Everyone in it means harm, and so does the server."""
     users = {
         str(number): User(username=text, status="online", role_color="#e8743b")
         for number, text in enumerate(HOSTILE.values(), 1)
@@ -95,7 +95,7 @@ async def test_hostile_messages_are_texts(browser: Browser, tmp_path: Path) -> N
         await visitor.shot(tmp_path, "hostile-messages")
 
 
-async def test_an_override_turns_nobody_else_around(browser: Browser) -> None:
+async def test_an_override_turns_no_other_text_around(browser: Browser) -> None:
     """What stands after a name with an unclosed override is where it always is."""
     script = ScriptedProvider(ONE, {"1": {"1": User(username="\u202egnp", status="online")}})
     async with gateway({"club": script}) as server, visiting(browser, server) as visitor:

@@ -127,7 +127,7 @@ async def test_twenty_thousand_members_live_in_a_small_document(
     async with gateway({"club": script}) as server, visiting(browser, server) as visitor:
         await visitor.open()
         await visitor.until("document.querySelectorAll('.member').length > 5")
-        assert await visitor.text("#census") == "20,000 members, 14,286 awake"
+        assert await visitor.text("#census") == "20,000 members, 14,286 online"
         await visitor.shot(tmp_path, "crowd")
         resting = await visitor.page.evaluate(MEASURED, 2)
         stirring = asyncio.create_task(stir(script, 300))
@@ -144,7 +144,7 @@ async def test_twenty_thousand_members_live_in_a_small_document(
 
 
 async def test_the_last_of_twenty_thousand_is_reached_and_found(browser: Browser) -> None:
-    """With one key, with the search; and screen readers are told of how many."""
+    """With one key, with the search; and screen readers say how many."""
     async with gateway({"club": crowd()}) as server, visiting(browser, server) as visitor:
         await visitor.open()
         await visitor.until("document.querySelectorAll('.member').length > 5")
@@ -161,7 +161,7 @@ async def test_the_last_of_twenty_thousand_is_reached_and_found(browser: Browser
 
 
 async def test_the_plaza_grows_for_who_comes_later(browser: Browser) -> None:
-    """More than it was laid out for find a place, and nobody loses theirs."""
+    """More than it was laid out for find a place, and no member loses theirs."""
     script = ScriptedProvider(ONE, {"1": {}})
     async with gateway({"club": script}) as server, visiting(browser, server) as visitor:
         visitor.tolerated = None

@@ -1,4 +1,4 @@
-"""How the page is for everybody: phones, the dark, the keyboard, screen readers, contrast."""
+"""How the page is for everyone: phones, the dark, the keyboard, screen readers, contrast."""
 
 import os
 import re
@@ -67,7 +67,7 @@ async def test_fingers_find_what_they_aim_at(browser: Browser) -> None:
 
 
 async def test_the_dark_is_followed(browser: Browser) -> None:
-    """Also when it falls while somebody looks, on the plaza too."""
+    """Also when it falls while the visitor looks, on the plaza too."""
     server = gateway({"club": club()})
     async with server, visiting(browser, server, color_scheme="light") as visitor:
         visitor.tolerated = re.compile("willReadFrequently")
@@ -146,7 +146,7 @@ async def test_the_list_is_walked_with_the_keyboard(browser: Browser) -> None:
 
 
 async def test_motion_has_a_switch(browser: Browser) -> None:
-    """It follows the system until somebody chooses, and the choice stays."""
+    """It follows the system until the visitor chooses, and the choice stays."""
     server = gateway({"club": club()})
     async with server, visiting(browser, server, reduced_motion="reduce") as visitor:
         await visitor.open()
@@ -195,7 +195,7 @@ async def test_the_page_speaks_the_language_of_the_browser(
     server = gateway({"club": club()})
     async with server, visiting(browser, server, locale="de-CH") as visitor:
         await visitor.open()
-        await visitor.page.get_by_text("4 Mitglieder, 3 wach").wait_for()
+        await visitor.page.get_by_text("4 Mitglieder, 3 online").wait_for()
         await visitor.page.get_by_placeholder("Mitglied suchen").wait_for()
         await visitor.page.get_by_role("button", name="Nicht stören: 1").wait_for()
         assert await visitor.page.evaluate("document.documentElement.lang") == "de"
@@ -203,7 +203,7 @@ async def test_the_page_speaks_the_language_of_the_browser(
         assert await violations(visitor.page) == []
     async with server_of_club() as other, visiting(browser, other, locale="fr-FR") as visitor:
         await visitor.open()
-        await visitor.page.get_by_text("4 members, 3 awake").wait_for()
+        await visitor.page.get_by_text("4 members, 3 online").wait_for()
 
 
 def server_of_club() -> WebSocketServer:
@@ -215,7 +215,7 @@ async def test_a_wall_screen_shows_nothing_but_the_plaza(browser: Browser, tmp_p
     server = gateway({"club": club()})
     async with server, visiting(browser, server) as visitor:
         await visitor.open("?view=kiosk")
-        await visitor.page.get_by_text("4 members, 3 awake").wait_for()
+        await visitor.page.get_by_text("4 members, 3 online").wait_for()
         box = await visitor.page.locator("#plaza").bounding_box()
         assert box == {"x": 0, "y": 0, "width": 1280, "height": 800}
         shown = "button:visible, select:visible, input:visible, #members:visible"
@@ -224,7 +224,7 @@ async def test_a_wall_screen_shows_nothing_but_the_plaza(browser: Browser, tmp_p
 
 
 async def test_labels_hide_neither_each_other_nor_a_face(browser: Browser) -> None:
-    """Five who speak at once, everybody's name: none covers another one, or a face."""
+    """Five who speak at once, everyone's name: none covers another one, or a face."""
     script = town()
     server = gateway({"club": script})
     async with server, visiting(browser, server, reduced_motion="reduce") as visitor:
@@ -305,7 +305,7 @@ async def test_a_panel_that_closes_gives_the_focus_back(browser: Browser) -> Non
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_the_rules_of_accessibility_are_kept(browser: Browser, scheme: str) -> None:
-    """Axe finds nothing: with the chain open, with a closed door, and while the line is down."""
+    """Axe finds nothing: with the chain open, at a protected server, without a connection."""
     servers = {**ONE, "2": Server(name="The pub", id="pub")}
     script = ScriptedProvider(servers, {"1": MEMBERS, "2": {}})
     server = gateway({"club": script}, policies={"2": {"password": "sesame"}}, page=PROTECTED)
@@ -328,7 +328,7 @@ async def test_the_rules_of_accessibility_are_kept(browser: Browser, scheme: str
         assert await violations(visitor.page) == []
         await visitor.page.keyboard.press("Escape")
         await server.stop()
-        await visitor.page.get_by_text("The line is down.").first.wait_for()
+        await visitor.page.get_by_text("The connection is lost.").first.wait_for()
         assert await violations(visitor.page) == []
 
 

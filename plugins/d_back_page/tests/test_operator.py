@@ -99,7 +99,7 @@ async def test_a_token_opens_the_panel(browser: Browser) -> None:
         keys = visitor.page.get_by_role("dialog", name="For the operator")
         await keys.get_by_label("Token").fill("something-else-entirely")
         await keys.get_by_role("button", name="Open").click()
-        await keys.get_by_text("That is not the token.").wait_for()
+        await keys.get_by_text("The token is wrong.").wait_for()
         await keys.get_by_label("Token").fill(TOKEN)
         await keys.get_by_role("button", name="Open").click()
         await visitor.page.locator("#answers li").get_by_text("club", exact=True).wait_for()
@@ -201,7 +201,7 @@ async def test_a_page_of_another_site_cannot_read_the_chain(browser: Browser) ->
 
 
 async def test_others_are_told_of_no_hidden_server_and_no_error() -> None:
-    """What everybody may read says neither."""
+    """What everyone may read says neither."""
     servers = {**ONE, "2": Server(name="Lair", id="lair", enabled=False)}
     script = ScriptedProvider(servers, {"1": MEMBERS, "2": MEMBERS})
     async with gateway({"club": script}, page=PROTECTED) as server:
@@ -223,13 +223,13 @@ async def test_a_token_that_could_be_guessed_is_refused(token: str) -> None:
 
 
 async def test_a_hash_is_no_token() -> None:
-    """Nobody could offer it."""
+    """No visitor could offer it."""
     with pytest.raises(ValueError, match="got a hash"):
         PageConfig(token=Secret("scrypt$16384$salt$8$1$" + "x" * 88))
 
 
 async def test_after_a_lost_line_the_panel_says_that_it_does_not_know(browser: Browser) -> None:
-    """What it shows may be wrong by then; once the line is back, it says so no more."""
+    """What it shows may be wrong by then; once the connection is back, it no longer says so."""
     script = club()
     async with (
         gateway({"club": script}, page=PROTECTED) as server,
@@ -243,7 +243,7 @@ async def test_after_a_lost_line_the_panel_says_that_it_does_not_know(browser: B
         await visitor.page.locator("#answers li").wait_for()
         assert not await visitor.page.locator("#chain-stale").is_visible()
         await server.stop()
-        await visitor.page.get_by_text("This is what was known").wait_for()
+        await visitor.page.locator("#chain-stale", has_text="This was the state").wait_for()
         assert await opener.get_attribute("data-health") == "unknown"
         async with gateway({"club": club()}, port=server.port, page=PROTECTED):
             await visitor.page.locator("#chain-stale").wait_for(state="hidden")

@@ -27,21 +27,21 @@ pytestmark = [pytest.mark.long, pytest.mark.asyncio(loop_scope="session")]
 
 
 async def test_members_are_shown_by_status_with_their_colours(browser: Browser) -> None:
-    """The default server is joined; each group is told with its number."""
+    """The default server is joined; each group has its number."""
     async with gateway({"club": club()}) as server, visiting(browser, server) as visitor:
         await visitor.open()
         await visitor.until_rows(
             ("Ada", "online"), ("Bob", "idle"), ("Cid", "dnd"), ("Dot", "offline")
         )
         assert await visitor.text("#name") == "The club"
-        assert await visitor.text("#census") == "4 members, 3 awake"
+        assert await visitor.text("#census") == "4 members, 3 online"
         labels = await visitor.page.locator("#groups button").evaluate_all(
             "(tabs) => tabs.map((tab) => tab.ariaLabel)"
         )
         assert labels == ["Online: 1", "Idle: 1", "Do not disturb: 1", "Offline: 1"]
         ada = visitor.page.locator(".member", has_text="Ada")
         assert await ada.evaluate("(row) => row.style.getPropertyValue('--role')") == "#e8743b"
-        assert await visitor.page.title() == "The club: 3 awake"
+        assert await visitor.page.title() == "The club: 3 online"
         assert visitor.page.url.endswith("/?s=club")
 
 
@@ -71,7 +71,7 @@ SEEN = """([colour, wanted]) => {
 
 
 async def test_changes_arrive_live(browser: Browser) -> None:
-    """Somebody comes, changes, and goes; nothing is reloaded."""
+    """A member comes, changes, and goes; nothing is reloaded."""
     script = club()
     async with gateway({"club": script}) as server, visiting(browser, server) as visitor:
         await visitor.open()
@@ -178,7 +178,7 @@ async def test_the_list_of_servers_follows_its_updates(browser: Browser) -> None
         script.emit(ServerChanged(server_id="2", name="The pub"))
         await visitor.until(LISTED, "The club, The pub")
         script.emit(ServerChanged(server_id="2", name="The bar", passworded=True))
-        await visitor.until(LISTED, "The club, The bar (closed)")
+        await visitor.until(LISTED, "The club, The bar (protected)")
         script.emit(ServerRemoved(server_id="2"))
         await visitor.until(LISTED, "The club")
 
@@ -236,7 +236,7 @@ async def test_a_server_that_is_gone_leads_to_the_default_one(browser: Browser) 
         await visitor.page.get_by_text("There is no such server any more.").wait_for()
 
 
-async def test_the_search_finds_and_says_when_nobody_is_found(browser: Browser) -> None:
+async def test_the_search_finds_and_says_when_no_member_is_found(browser: Browser) -> None:
     """Upper and lower case are the same; the slash leads there."""
     async with gateway({"club": club()}) as server, visiting(browser, server) as visitor:
         await visitor.open()
@@ -245,7 +245,7 @@ async def test_the_search_finds_and_says_when_nobody_is_found(browser: Browser) 
         await visitor.until_rows(("Bob", "idle"))
         await visitor.page.keyboard.type("xx")
         await visitor.until_rows()
-        assert await visitor.text("#none") == "Nobody here is called “bOxx”."
+        assert await visitor.text("#none") == "No member is called “bOxx”."
         await visitor.page.get_by_label("Find a member").fill("")
         await visitor.until("document.querySelectorAll('.member').length === 4")
 
@@ -257,14 +257,14 @@ async def test_an_empty_server_and_no_server_are_said_to_be(
     script = ScriptedProvider(ONE, {"1": {}})
     async with gateway({"club": script}) as server, visiting(browser, server) as visitor:
         await visitor.open()
-        await visitor.page.get_by_text("Nobody lives here yet.").wait_for()
+        await visitor.page.get_by_text("No members yet.").wait_for()
         await visitor.shot(tmp_path, "empty")
     async with (
         gateway({"club": ScriptedProvider({})}) as server,
         visiting(browser, server) as visitor,
     ):
         await visitor.page.goto(visitor.url)
-        await visitor.page.get_by_text("No server has opened yet.").wait_for()
+        await visitor.page.get_by_text("No server yet.").wait_for()
 
 
 async def test_a_lost_line_is_resumed(browser: Browser) -> None:
@@ -276,7 +276,7 @@ async def test_a_lost_line_is_resumed(browser: Browser) -> None:
         await visitor.page.evaluate(STATES)
         await cut_off(server)
         script.emit(UserChanged(server_id="1", uid="12", status="online"))
-        await visitor.page.get_by_text("Back again; nothing was missed.").wait_for()
+        await visitor.page.get_by_text("Connected again; nothing was missed.").wait_for()
         await visitor.until_rows(
             ("Ada", "online"), ("Bob", "online"), ("Cid", "dnd"), ("Dot", "offline")
         )
@@ -318,7 +318,7 @@ async def test_a_gap_in_the_numbers_is_no_wrong_picture(browser: Browser) -> Non
         assert (server.live.counters.joins, server.live.counters.resumes) == (2, 0)
 
 
-async def test_a_gateway_that_was_restarted_is_joined_anew(
+async def test_a_gateway_that_was_restarted_is_joined_again(
     browser: Browser, tmp_path: Path
 ) -> None:
     """Meanwhile the page says since when it knows nothing new; then it shows the new state."""
@@ -327,7 +327,7 @@ async def test_a_gateway_that_was_restarted_is_joined_anew(
         await visitor.open()
         await server.stop()
         await visitor.page.get_by_text(
-            re.compile("The line is down.*This is how it was")
+            re.compile("The connection is lost.*This was the state")
         ).wait_for()
         assert len(await visitor.rows()) == 4
         assert await visitor.text("#link span") == "Lost"
@@ -346,7 +346,7 @@ async def test_who_was_sent_away_comes_back_only_when_told_to(browser: Browser) 
         await visitor.open()
         (connection,) = server.connections
         await connection.close(1008, "too many refused messages")
-        await visitor.page.get_by_text("The gateway has sent this page away.").wait_for()
+        await visitor.page.get_by_text("The gateway has refused this page.").wait_for()
         assert not server.connections
         await visitor.page.get_by_role("button", name="Try now").click()
         await visitor.until("document.body.dataset.link === 'live'")

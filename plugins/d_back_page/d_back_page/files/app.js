@@ -5,7 +5,7 @@ import "./start.js";
 
 import { Card } from "./card.js";
 import { Chain } from "./chain.js";
-import { Door } from "./door.js";
+import { AccessDialog } from "./access.js";
 import { offerEmbedding } from "./embed.js";
 import { List } from "./list.js";
 import { Plaza } from "./plaza.js";
@@ -27,8 +27,8 @@ const find = (selector) => document.querySelector(selector);
 const address = new URL(".", location.href);
 address.search = address.hash = "";
 const begin =
-  Door.returned() ?? new URLSearchParams(location.search).get("s") ?? localStorage.getItem(LAST);
-const link = connect(address, { server: begin, ...Door.credentials() });
+  AccessDialog.returned() ?? new URLSearchParams(location.search).get("s") ?? localStorage.getItem(LAST);
+const link = connect(address, { server: begin, ...AccessDialog.credentials() });
 const world = new World(link);
 const list = new List(world, picked);
 /** For tests: a canvas does not tell where things are. */
@@ -42,15 +42,15 @@ const card = new Card(world, () => {
 });
 const spark = new Spark();
 const talk = new Talk(world);
-const door = new Door(link);
+const access = new AccessDialog(link);
 const chain = new Chain(world, link, ({ channels }) => talk.rename(channels));
 
-door.left = () => (world.epoch ? showPicked() : join(null));
+access.left = () => (world.epoch ? showPicked() : join(null));
 
 let homeless = false; // there is a gateway, and no server in it that is open
 
 function join(publicId) {
-  link.join(publicId, door.credentials(publicId));
+  link.join(publicId, access.credentials(publicId));
 }
 
 function picked(uid) {
@@ -69,7 +69,7 @@ function showServers() {
   select.replaceChildren(
     ...servers.map((server) => {
       const name = cut(server.name, 50);
-      const words = server.passworded ? say("{0} (closed)", name) : name;
+      const words = server.passworded ? say("{0} (protected)", name) : name;
       return made("option", { value: server.id }, words);
     }),
   );
@@ -94,7 +94,7 @@ link.addEventListener("join", ({ detail }) => {
   history.replaceState(null, "", at);
   localStorage.setItem(LAST, world.publicId);
   showPicked();
-  if (detail.resumed) toast(say("Back again; nothing was missed."));
+  if (detail.resumed) toast(say("Connected again; nothing was missed."));
   else spark.clear();
   showCensus();
   showScene();
@@ -105,13 +105,13 @@ link.addEventListener("error", ({ detail: { code, message, server: refused, answ
   switch (code) {
     case "unauthorized":
     case "authentication_failed":
-      door.ask(refused, name ?? refused ?? say("This server"));
+      access.ask(refused, name ?? refused ?? say("This server"));
       if (answers && !world.epoch && [...link.servers.values()].some((each) => !each.passworded)) {
-        join(null); // something to see behind the door, which also tells the client id
+        join(null); // something to see behind the dialog; it also tells the client id
       }
       break;
     case "rate_limited":
-      if (answers) door.ask(refused, name ?? say("This server"), message);
+      if (answers) access.ask(refused, name ?? say("This server"), message);
       else toast(message);
       break;
     case "unknown_server":
@@ -143,12 +143,12 @@ function showCensus() {
   requestAnimationFrame(() => {
     census = false;
     const { size } = world.members;
-    const { awake } = world;
-    const words = size === 1 ? "1 member, {1} awake" : "{0} members, {1} awake";
+    const { online } = world;
+    const words = size === 1 ? "1 member, {1} online" : "{0} members, {1} online";
     find("#name").replaceChildren(foreign(world.name || BRAND, 40));
-    find("#census").textContent = world.epoch ? say(words, number(size), number(awake)) : "";
+    find("#census").textContent = world.epoch ? say(words, number(size), number(online)) : "";
     document.title = world.epoch
-      ? say("{0}: {1} awake", cut(world.name, 40), number(awake))
+      ? say("{0}: {1} online", cut(world.name, 40), number(online))
       : BRAND;
     showScene();
   });
@@ -158,10 +158,10 @@ function showScene() {
   const note = find("#scene-note");
   let words = "";
   if (link.state === "live" && world.epoch && !world.members.size) {
-    words = say("Nobody lives here yet.");
+    words = say("No members yet.");
   }
   else if (homeless) {
-    words = say("No server has opened yet. The gateway is there, and waits for a provider.");
+    words = say("No server yet. The gateway runs and waits for a provider.");
   }
   note.hidden = !words;
   if (note.textContent !== words) note.textContent = words;
@@ -180,7 +180,7 @@ function showFollow(on) {
   plaza.follow(on);
 }
 
-follow.title = say("Move to who speaks");
+follow.title = say("Move to members who speak");
 follow.addEventListener("click", () => showFollow(follow.getAttribute("aria-pressed") === "false"));
 if (new URLSearchParams(location.search).has("follow")) showFollow(true);
 
@@ -192,7 +192,7 @@ const STATES = {
   waiting: "Waiting",
   lost: "Lost",
   offline: "Offline",
-  refused: "Sent away",
+  refused: "Refused",
 };
 
 function showState() {
@@ -215,14 +215,14 @@ function showDowntime() {
   box.hidden = homeless || !(down || (link.state === "connecting" && link.failures > 0));
   if (box.hidden) return;
   const since = heardBefore
-    ? say(" This is how it was {0} ago.", span((Date.now() - heardBefore) / 1000))
+    ? say(" This was the state {0} ago.", span((Date.now() - heardBefore) / 1000))
     : "";
   const wait = link.retryAt ? Math.max(0, Math.ceil((link.retryAt - Date.now()) / 1000)) : null;
   const words = {
     offline: say("This device is offline."),
-    refused: say("The gateway has sent this page away."),
-    connecting: say("The line is down. Trying now…"),
-    lost: say("The line is down. Trying again in {0} s.", wait),
+    refused: say("The gateway has refused this page."),
+    connecting: say("The connection is lost. Trying now…"),
+    lost: say("The connection is lost. Trying again in {0} s.", wait),
   }[link.state];
   find("#downtime-words").textContent = words + since;
   find("#retry").hidden = link.state === "connecting";

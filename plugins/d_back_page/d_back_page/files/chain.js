@@ -97,7 +97,7 @@ export class Chain {
     this.panel.classList.toggle("stale", doubtful);
     if (!doubtful) return;
     const ago = span((Date.now() - this.known) / 1000);
-    note.textContent = say("The connection is down. This is what was known {0} ago.", ago);
+    note.textContent = say("The connection is lost. This was the state {0} ago.", ago);
     this.opener.dataset.health = "unknown";
     this.opener.title = say("Not known");
   }
@@ -127,7 +127,7 @@ export class Chain {
   }
 
   #answer(server) {
-    const who = server.providers.length ? server.providers.join(" + ") : say("nobody");
+    const who = server.providers.length ? server.providers.join(" + ") : say("no provider");
     const line = made("li", {}, made("b", {}, foreign(this.#nameOf(server.server_id), 40)));
     const since = say("for {0}", span(server.since));
     line.append(" ", made("span", { class: "who" }, who), ` ${since}`);
@@ -145,8 +145,8 @@ export class Chain {
     const known = this.world.between(exchange.epoch, exchange.first, exchange.last);
     const at = new Date(Date.now() - exchange.age * 1000);
     const entry = made("li", { class: "exchange" });
-    const from = exchange.before.join(" + ") || say("nobody");
-    const to = exchange.after.join(" + ") || say("nobody");
+    const from = exchange.before.join(" + ") || say("no provider");
+    const to = exchange.after.join(" + ") || say("no provider");
     const time = made("time", { datetime: at.toISOString() }, long.format(at));
     const head = made("p", {}, time, " ", foreign(this.#nameOf(server.server_id), 40), " ");
     const [lost, who] = [made("span", { class: "who lost" }, from), made("span", { class: "who" }, to)];
@@ -189,7 +189,7 @@ export class Chain {
       this.#show(true);
     } else {
       this.token = null;
-      this.#askToken(say("That is not the token."));
+      this.#askToken(say("The token is wrong."));
     }
   }
 }

@@ -13,7 +13,7 @@ const KEY = 4096;
 export const keyOf = (x, y) => (x + KEY) * 2 * KEY + (y + KEY);
 
 /** An island on which at least `wanted` people have a seat. Larger islands have the same first
- * cells: nobody moves when one grows. */
+ * cells: no member moves when one grows. */
 export class Island {
   constructor(wanted) {
     const isVillage = wanted < VILLAGE;

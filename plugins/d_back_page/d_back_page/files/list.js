@@ -217,7 +217,7 @@ export class List {
     }
     const isEmpty = this.query && !this.length;
     this.box.classList.toggle("empty", !this.length);
-    const words = isEmpty ? say("Nobody here is called “{0}”.", cut(this.find.value.trim(), 40)) : "";
+    const words = isEmpty ? say("No member is called “{0}”.", cut(this.find.value.trim(), 40)) : "";
     if (this.none.textContent !== words) this.none.textContent = words;
   }
 

@@ -266,18 +266,18 @@ export class Plaza {
   /** Little things that happen by themselves. */
   #live() {
     if (!mayMove() || this.isCrowd || document.body.dataset.link !== "live") return;
-    const awake = this.world.groups.get("online");
-    if (!awake.length) return;
+    const online = this.world.groups.get("online");
+    if (!online.length) return;
     this.beats += 1;
     if (Date.now() - this.stirred > LIVELY) {
       // Each frame costs, also if no one looks at the page: let one of them blink now and then.
-      const dozing = awake[Math.floor(Math.random() * awake.length)];
+      const dozing = online[Math.floor(Math.random() * online.length)];
       if (this.beats % DOZE === 0) this.#move(dozing.uid, "blink");
       return;
     }
-    const many = Math.min(5, Math.ceil(awake.length / 14));
+    const many = Math.min(5, Math.ceil(online.length / 14));
     for (let each = 0; each < many; each += 1) {
-      const member = awake[Math.floor(Math.random() * awake.length)];
+      const member = online[Math.floor(Math.random() * online.length)];
       const dice = Math.random();
       if (dice < 0.35) this.#move(member.uid, "blink");
       else if (dice < 0.55) this.#move(member.uid, "hop");

@@ -1,7 +1,7 @@
 // Texts of strangers: cut by what people see as one letter, never by what a computer does.
 
 const letters = new Intl.Segmenter(undefined, { granularity: "grapheme" });
-const LONGEST_LETTER = 8; // code units; more is a pile of marks, or somebody's joke
+const LONGEST_LETTER = 8; // code units; more is a pile of marks
 
 /** At most `most` letters of a text, and an ellipsis where that is not all of it. */
 export function cut(text, most) {
@@ -41,7 +41,7 @@ export function made(name, attributes = {}, ...children) {
   return element;
 }
 
-/** A stranger's text, which may turn its own direction but nobody else's. */
+/** Text of a user: it may turn its own direction, not that of the text around it. */
 export function foreign(text, most) {
   return made("bdi", {}, cut(text, most));
 }

@@ -72,7 +72,7 @@ export class World extends EventTarget {
     return this.journal.filter((each) => first <= each.seq && each.seq <= last);
   }
 
-  get awake() {
+  get online() {
     return this.members.size - this.groups.get("offline").length;
   }
 

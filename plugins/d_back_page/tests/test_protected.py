@@ -1,4 +1,4 @@
-"""Closed servers: passwords, and the login at Discord."""
+"""Protected servers: passwords, and the login at Discord."""
 
 import re
 from pathlib import Path
@@ -17,29 +17,29 @@ CLOSED = {"1": {"password": "open sesame"}}
 
 
 async def test_a_password_is_asked_for(browser: Browser, tmp_path: Path) -> None:
-    """A wrong one is refused with a word, the right one opens."""
+    """A wrong one is refused, the right one lets the visitor in."""
     server = gateway({"club": club()}, policies=CLOSED)
     async with server, visiting(browser, server) as visitor:
         await visitor.page.goto(f"{visitor.url}?s=club")
-        door = visitor.page.get_by_role("dialog", name="A closed door")
-        await door.wait_for()
-        await visitor.shot(tmp_path, "door")
-        assert not await door.get_by_role("button", name="Log in with Discord").is_visible()
+        dialog = visitor.page.get_by_role("dialog", name="Access required")
+        await dialog.wait_for()
+        await visitor.shot(tmp_path, "access")
+        assert not await dialog.get_by_role("button", name="Log in with Discord").is_visible()
         await visitor.page.keyboard.type("wrong")
         await visitor.page.keyboard.press("Enter")
-        await door.get_by_text("That did not open it.").wait_for()
+        await dialog.get_by_text("Access was refused.").wait_for()
         assert await visitor.rows() == []
-        await door.get_by_label("Password").fill("open sesame")
-        await door.get_by_role("button", name="Knock").click()
+        await dialog.get_by_label("Password").fill("open sesame")
+        await dialog.get_by_role("button", name="Join").click()
         await visitor.until("document.querySelectorAll('.member').length === 4")
-        assert not await door.is_visible()
+        assert not await dialog.is_visible()
         assert "sesame" not in visitor.page.url
         kept = "JSON.stringify(localStorage) + JSON.stringify(sessionStorage)"
         assert "sesame" not in await visitor.page.evaluate(kept)
 
 
 async def test_who_does_not_know_it_may_go_elsewhere(browser: Browser) -> None:
-    """Behind the door the default server is to be seen, and stays."""
+    """The page shows the default server behind the dialog, and keeps it."""
     servers = {**ONE, "2": Server(name="The pub", id="pub")}
     script = ScriptedProvider(
         servers, {"1": MEMBERS, "2": {"21": User(username="Fay", status="online")}}
@@ -55,22 +55,22 @@ async def test_who_does_not_know_it_may_go_elsewhere(browser: Browser) -> None:
 
 
 async def test_a_password_that_was_refused_is_not_tried_again(browser: Browser) -> None:
-    """Each try counts against the address: the next time somebody is asked first."""
+    """Each try counts against the address: the next time the visitor is asked first."""
     servers = {**ONE, "2": Server(name="The pub", id="pub")}
     script = ScriptedProvider(servers, {"1": MEMBERS, "2": {}})
     server = gateway({"club": script}, policies={"2": {"password": "sesame"}})
     async with server, visiting(browser, server) as visitor:
         await visitor.open()
         await visitor.page.get_by_label("Server").select_option("pub")
-        door = visitor.page.get_by_role("dialog")
-        await door.get_by_label("Password").fill("wrong")
+        dialog = visitor.page.get_by_role("dialog")
+        await dialog.get_by_label("Password").fill("wrong")
         await visitor.page.keyboard.press("Enter")
-        await door.get_by_text("That did not open it.").wait_for()
+        await dialog.get_by_text("Access was refused.").wait_for()
         await visitor.page.keyboard.press("Escape")
         script.offered.clear()
         await visitor.page.get_by_label("Server").select_option("pub")
-        await door.wait_for()
-        assert not await door.get_by_text("That did not open it.").is_visible()
+        await dialog.wait_for()
+        assert not await dialog.get_by_text("Access was refused.").is_visible()
         assert [offered.password for offered, _ in script.offered] == [None]
 
 
@@ -80,7 +80,7 @@ async def test_a_server_that_closes_asks_who_is_in_it(browser: Browser) -> None:
     async with gateway({"club": script}) as server, visiting(browser, server) as visitor:
         await visitor.open()
         script.emit(ServerChanged(server_id="1", passworded=True))
-        await visitor.page.get_by_role("dialog", name="A closed door").wait_for()
+        await visitor.page.get_by_role("dialog", name="Access required").wait_for()
         script.authorize_answer = True
         await visitor.page.keyboard.type("anything")
         await visitor.page.keyboard.press("Enter")
@@ -92,7 +92,7 @@ async def test_a_server_that_closes_asks_who_is_in_it(browser: Browser) -> None:
 
 
 async def test_who_is_shut_out_does_not_look_at_a_still_picture(browser: Browser) -> None:
-    """Somebody who does not know the password of a server that closed is led to the open one."""
+    """A visitor without the password of a server that became protected comes to the open one."""
     servers = {**ONE, "2": Server(name="The pub", id="pub")}
     script = ScriptedProvider(
         servers, {"1": MEMBERS, "2": {"21": User(username="Fay", status="online")}}
@@ -150,11 +150,11 @@ async def test_discord_sends_people_back_with_a_token(browser: Browser) -> None:
 
 
 async def test_a_token_that_was_not_asked_for_is_not_used(browser: Browser) -> None:
-    """Somebody else's link with a token in it logs nobody in (RFC 6749, 10.12)."""
+    """A link with a foreign token logs no visitor in (RFC 6749, 10.12)."""
     script = closed_by_discord()
     server = gateway({"club": script})
     async with server, visiting(browser, server) as visitor:
         await visitor.page.goto(f"{visitor.url}?s=club#access_token=theirs&state=guessed")
-        await visitor.page.get_by_role("dialog", name="A closed door").wait_for()
+        await visitor.page.get_by_role("dialog", name="Access required").wait_for()
         assert all(each.discord_token is None for each, _ in script.offered)
         assert "theirs" not in visitor.page.url

@@ -1,4 +1,4 @@
-// Closed servers: a password, or a login at Discord (the OAuth2 implicit grant, which comes back
+// Protected servers: a password, or a login at Discord (the OAuth2 implicit grant, which comes back
 // to this page with a token in the fragment). Passwords stay in memory, a token in this tab.
 
 import { cut } from "./text.js";
@@ -8,34 +8,34 @@ const AUTHORIZE = "https://discord.com/oauth2/authorize";
 const TOKEN = "d-back token";
 const TRIP = "d-back trip";
 
-export class Door {
+export class AccessDialog {
   constructor(link) {
     this.link = link;
-    this.dialog = document.querySelector("#door");
-    this.words = document.querySelector("#door-words");
-    this.error = document.querySelector("#door-error");
+    this.dialog = document.querySelector("#access");
+    this.words = document.querySelector("#access-words");
+    this.error = document.querySelector("#access-error");
     this.password = document.querySelector("#password");
-    this.discord = document.querySelector("#door-discord");
+    this.discord = document.querySelector("#access-discord");
     this.passwords = new Map(); // public id → password
     this.wanted = null;
-    this.left = () => {}; // called when somebody does not want in any more
-    document.querySelector("#door-form").addEventListener("submit", (event) => this.#knock(event));
-    document.querySelector("#door-leave").addEventListener("click", () => this.#leave());
+    this.left = () => {}; // called when the visitor gives up
+    document.querySelector("#access-form").addEventListener("submit", (event) => this.#join(event));
+    document.querySelector("#access-leave").addEventListener("click", () => this.#leave());
     this.dialog.addEventListener("cancel", (event) => {
       event.preventDefault();
       this.#leave();
     });
     this.discord.addEventListener("click", () => this.#logIn());
-    this.clientId = null; // the last one heard of: a closed server does not tell its own
+    this.clientId = null; // the last one heard of: a protected server does not tell its own
     for (const type of ["servers", "join", "clientid"]) {
       link.addEventListener(type, () => this.#offer());
     }
   }
 
-  /** What is known to open that server. */
+  /** The credentials for that server. */
   credentials(publicId) {
     const password = this.passwords.get(publicId);
-    return password === undefined ? Door.credentials() : { password };
+    return password === undefined ? AccessDialog.credentials() : { password };
   }
 
   /** The token of a login in this tab. */
@@ -45,7 +45,7 @@ export class Door {
     return {};
   }
 
-  /** Ask for what opens that server; `complaint` says why what was tried did not. */
+  /** Ask for credentials; `complaint` says why the last ones were refused. */
   ask(publicId, name, complaint) {
     this.wanted = publicId;
     const tried = this.passwords.has(publicId) || kept(TOKEN) !== null;
@@ -53,15 +53,15 @@ export class Door {
     this.words.replaceChildren();
     const bold = document.createElement("bdi");
     bold.textContent = cut(name, 60);
-    this.words.append(bold, say(" is not open to everybody."));
-    this.error.textContent = complaint ?? (tried ? say("That did not open it.") : "");
+    this.words.append(bold, say(" is protected."));
+    this.error.textContent = complaint ?? (tried ? say("Access was refused.") : "");
     this.#offer();
     if (!this.dialog.open) this.dialog.showModal();
     this.password.value = "";
     this.password.focus();
   }
 
-  /** Back from Discord: the public id that somebody was on the way to, or null. */
+  /** Back from Discord: the public id that the visitor wanted to join, or null. */
   static returned() {
     const found = new URLSearchParams(location.hash.slice(1));
     const trip = kept(TRIP);
@@ -80,7 +80,7 @@ export class Door {
     this.discord.hidden = !this.clientId;
   }
 
-  #knock(event) {
+  #join(event) {
     event.preventDefault();
     if (!this.password.value) return;
     this.passwords.set(this.wanted, this.password.value);

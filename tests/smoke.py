@@ -56,13 +56,13 @@ def address(server: subprocess.Popen[str]) -> str:
 
 
 def join(url: str) -> None:
-    """Ask for the default server and expect somebody to be there."""
+    """Ask for the default server and expect users in it."""
     with connect(url, open_timeout=PATIENCE) as client:
         expect("server-list", json.loads(client.recv(PATIENCE)))
         client.send(json.dumps({"type": "connect", "data": {"server": "default"}}))
         joined = expect("server-join", json.loads(client.recv(PATIENCE)))
         if not joined["data"]["users"]:
-            raise SystemExit(f"nobody is there: {joined}")
+            raise SystemExit(f"no users: {joined}")
 
 
 def see(url: str) -> None:

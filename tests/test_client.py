@@ -136,7 +136,7 @@ async def test_until_raises_where_it_can_no_longer_hold() -> None:
 
 
 async def test_events_are_folded_before_they_are_told() -> None:
-    """Whoever is told of a frame sees the world with it."""
+    """A caller that gets a frame sees the world with it."""
     provider = town()
     async with serving(provider) as server, connect(server.url) as world:
         provider.emit(
@@ -390,7 +390,7 @@ async def test_some_ends_are_final(code: int, *, reconnect: bool) -> None:
 async def test_a_gateway_that_started_anew_is_joined_anew() -> None:
     """Its worlds have other epochs: the snapshot replaces the copy."""
     connections = 0
-    anew = {**JOIN["data"], "epoch": "f", "seq": 0, "users": {"9": CY}}
+    again = {**JOIN["data"], "epoch": "f", "seq": 0, "users": {"9": CY}}
 
     async def act(connection: ServerConnection, _: object) -> None:
         nonlocal connections
@@ -398,7 +398,7 @@ async def test_a_gateway_that_started_anew_is_joined_anew() -> None:
         if connections == 1:
             await say(connection, JOIN, presence(4, username="Ada", roleColor="#000000"))
             await connection.close(1001)
-        await say(connection, JOIN | {"data": anew})
+        await say(connection, JOIN | {"data": again})
 
     async with acting(act) as url, connect(url) as world:
         await soon(world.until(lambda world: world.epoch == "f"))
@@ -476,7 +476,7 @@ async def test_it_says_whether_it_is_connected() -> None:
 
 
 async def test_a_server_that_is_gone_is_waited_for() -> None:
-    """It is joined anew when it is there again."""
+    """It is joined again when it is back."""
     provider = town()
     ear = Ear()
     async with serving(provider) as server, connect(server.url, "plaza", listener=ear) as world:
@@ -490,7 +490,7 @@ async def test_a_server_that_is_gone_is_waited_for() -> None:
 
 
 async def until_refused(server: WebSocketServer, code: str) -> None:
-    while not server.live.counters.refusals[code]:  # noqa: ASYNC110  nobody tells of it
+    while not server.live.counters.refusals[code]:  # noqa: ASYNC110  there is no event
         await asyncio.sleep(0)
 
 

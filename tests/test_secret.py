@@ -118,7 +118,7 @@ BAD_HASHES = {
 
 @pytest.mark.parametrize("text", BAD_HASHES.values(), ids=BAD_HASHES)
 def test_a_hash_that_cannot_be_verified_is_refused(text: str) -> None:
-    """It would lock everybody out; the error does not quote it."""
+    """It would lock everyone out; the error does not quote it."""
     with pytest.raises(ValueError, match=r"^is not a valid hash"):
         Secret(text).check_hash()
 

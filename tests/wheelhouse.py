@@ -21,7 +21,7 @@ OURS = ("UV_LOCKED", "UV_FROZEN", "UV_PROJECT", "UV_WORKING", "VIRTUAL_ENV", "PY
 
 
 class Wheelhouse:
-    """A folder of wheels, and the commands of somebody who has only these."""
+    """A folder of wheels, and the commands of a user who has only these."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

@@ -20,7 +20,10 @@ from proselint.tools import LintFile
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("*.md", "docs/en/*.md", "plugins/*/README.md", "compat/*/README.md", "bench/README.md")
-SOURCES = ("d_back_core/**/*.py", "*/*/d_back_*/**/*.py", "tools/*.py", "bench/**/*.py", "*.py")
+SOURCES = (
+    *("d_back_core/**/*.py", "*/*/d_back_*/**/*.py", "tools/*.py", "bench/**/*.py", "*.py"),
+    *("tests/**/*.py", "*/*/tests/**/*.py", "docs/tests/**/*.py"),
+)
 PREFERRED = {
     "anew": "again",
     "are told": "receive",
@@ -35,6 +38,7 @@ PREFERRED = {
     "somebody": "a noun, such as “a member”",
     "whether or not": "if",
     "whither": "where",
+    "whoever": "a noun, such as “a client that”",
 }
 """Words that readers whose first language is not English may not know, or not understand at once →
 what to write instead."""

@@ -59,7 +59,7 @@ async def test_every_field_names_its_provider_and_what_lost() -> None:
 
 
 async def test_a_default_has_no_provider() -> None:
-    """What nobody supplies is marked as the default."""
+    """What no provider supplies is marked as the default."""
     providers = {"town": ScriptedProvider(ONE, {"1": {"7": User()}})}
     async with served(providers) as gateway:
         await gateway.connect_and_join()
@@ -78,7 +78,7 @@ async def test_servers_name_whose_users_they_show() -> None:
 
 
 async def test_a_server_that_nobody_watches_is_not_held() -> None:
-    """Its users are not counted, as nobody was asked for them."""
+    """Its users are not counted, as no provider was asked for them."""
     async with served(chain(), tables=TABLES) as gateway:
         [server] = explain(gateway.live).servers
     assert server.users is None
@@ -210,7 +210,7 @@ async def test_a_left_over_control_socket_is_replaced(tmp_path: Path) -> None:
     """A process that was killed does not keep the next one from starting."""
     path = tmp_path / "c"
     leftover = await asyncio.start_unix_server(lambda *_: None, path=str(path))
-    # What a killed process leaves: the file, and nobody who listens.
+    # What a killed process leaves: the file, and no listener.
     path.rename(tmp_path / "kept")
     leftover.close()
     await leftover.wait_closed()
@@ -391,8 +391,8 @@ async def test_check_prints_json_and_tabs(tmp_path: Path) -> None:
     ("toml", "sentence"),
     [
         (
-            "[servers.docs]\nignore_users = ['nobody-of-this-name']\n",
-            "servers.docs.ignore_users 'nobody-of-this-name': matches no uid",
+            "[servers.docs]\nignore_users = ['no-such-uid']\n",
+            "servers.docs.ignore_users 'no-such-uid': matches no uid",
         ),
         (
             "[gateway]\nextra = ['activity', 'activty']\n",

@@ -244,7 +244,7 @@ def test_explain_names_all_suppliers_of_a_field() -> None:
 
 
 def test_rank_is_the_winner_s_place() -> None:
-    """Whom nobody supplies comes last."""
+    """A user that no layer supplies comes last."""
     layers = servers(
         merging("a"),
         merging("b"),

@@ -361,7 +361,7 @@ def test_r6_one_provider_s_no_does_not_open_what_another_one_closed() -> None:
 
 @pytest.mark.parametrize("disabling", ["a", "b"])
 def test_r6_a_server_that_a_provider_disables_is_not_there(disabling: str) -> None:
-    """Whoever of them says so, for as long as its layer is in use; the other's yes does not
+    """Whichever of them says so, for as long as its layer is in use; the other's yes does not
     matter."""
     listing = ServerList({}, Changes())
     layers = {name: {"1": Server(enabled=name != disabling), "2": Server()} for name in "ab"}

@@ -31,7 +31,7 @@ def taken(there: World) -> list[tuple[int, WorldChange]]:
 
 
 def test_a_new_user_is_introduced_with_everything() -> None:
-    """A client needs all four fields to draw somebody."""
+    """A client needs all four fields to draw a user."""
     there = world()
     there.put("1", ADA)
     introduced = Presence(
@@ -67,7 +67,7 @@ def test_a_user_who_is_gone_is_removed() -> None:
 
 
 def test_what_changes_nothing_makes_no_delta() -> None:
-    """The same user again, nobody again, and the same world again."""
+    """The same user again, no user again, and the same world again."""
     there = world(ADA)
     there.put("1", change(ADA))
     there.put("9", None)
@@ -111,7 +111,7 @@ def test_chat_takes_a_number_too() -> None:
     "there", [world(), world(change(ADA, status="offline"), hide_offline=True)]
 )
 def test_chat_of_somebody_who_is_not_shown_is_not_sent(there: World) -> None:
-    """d-zone would drop it: there is nobody to say it."""
+    """d-zone would drop it: there is no user who said it."""
     assert not there.say(HELLO)
     assert there.take() == []
     assert there.seq == 0
@@ -152,7 +152,7 @@ def test_r13_coming_online_sends_all_four_fields() -> None:
 
 
 def test_r13_what_happens_to_a_hidden_user_is_not_told() -> None:
-    """A new name of somebody who is not shown, or a new user who is offline."""
+    """A new name of a user who is not shown, or a new user who is offline."""
     there = world(BOB, hide_offline=True)
     there.put("2", change(BOB, username="Robert"))
     there.put("3", EffectiveUser("3", "Cleo", "offline", "#ffffff"))
@@ -195,7 +195,7 @@ def test_r13_who_was_shown_again_is_removed_for_all() -> None:
 
 
 def test_r13_a_hidden_user_who_went_and_came_is_not_removed_twice() -> None:
-    """The second time nobody was told of the user."""
+    """The second time no client knew the user."""
     there = world(ADA, hide_offline=True)
     there.put("1", change(ADA, status="offline"))
     there.put("1", None)
@@ -206,8 +206,8 @@ def test_r13_a_hidden_user_who_went_and_came_is_not_removed_twice() -> None:
 
 
 def test_r13_having_been_hidden_is_forgotten_with_the_user() -> None:
-    """Hidden, shown again, removed: when the same user comes back offline, and goes, nobody was
-    told of that."""
+    """Hidden, shown again, removed: when the same user comes back offline, and goes, no client
+    hears of it."""
     there = world(ADA, hide_offline=True)
     for user in (change(ADA, status="offline"), ADA, None):
         there.put("1", user)
@@ -219,7 +219,7 @@ def test_r13_having_been_hidden_is_forgotten_with_the_user() -> None:
 
 @dataclass
 class Client:
-    """A session that folds what it is told, as a browser does."""
+    """A session that folds what it receives, as a browser does."""
 
     view: dict[str, EffectiveUser]
     seq: int
@@ -242,7 +242,7 @@ class Client:
         before = dict(self.view)
         match delta.change:
             case Message(uid=uid):
-                assert uid in self.view, "chat of somebody unknown"
+                assert uid in self.view, "chat of an unknown user"
                 return
             case Removal(uid=uid):
                 self.view.pop(uid, None)
@@ -334,7 +334,7 @@ def test_replayed_deltas_make_the_world(
 def test_r13_replayed_deltas_make_the_world_that_is_shown(
     users: Mapping[str, EffectiveUser], acts: list[Act | None]
 ) -> None:
-    """With hidden users too: a client sees everybody who is online, and beside them only some
+    """With hidden users too: a client sees everyone who is online, and beside them only some
     who are still there and whom it saw go offline."""
     there = World("s", users, hide_offline=True)
     for client in played(there, acts):
@@ -354,8 +354,8 @@ HIDE: st.SearchStrategy[Act | None] = st.booleans().map(
 def test_r13_hiding_may_begin_and_end_while_clients_are_there(
     users: Mapping[str, EffectiveUser], acts: list[Act | None]
 ) -> None:
-    """Whoever is online, or not hidden any more, is seen as they are; nobody is seen who is
-    gone."""
+    """Users who are online, or not hidden any more, are seen as they are; users who are gone are
+    not seen."""
     there = World("s", users)
     for client in played(there, acts, told_twice=True):
         assert_sees(client, there)
@@ -407,7 +407,7 @@ def test_r48_what_a_resuming_client_missed_has_all_fields() -> None:
 
 
 def test_r31_the_history_reaches_as_far_back_as_it_is_long() -> None:
-    """One delta more, and a client has to join anew; a number of the future never was ours."""
+    """One delta more, and a client has to join again; a number of the future never was ours."""
     there = World("s", {}, history=2)
     for name in ("a", "b", "c"):
         there.put("1", change(ADA, username=name))

@@ -166,7 +166,7 @@ def test_values_are_toml(value: object) -> None:
     assert tomllib.loads(f"key = {toml(value)}")["key"] == value
 
 
-# What it is told
+# Its answers
 
 
 @needs_mock

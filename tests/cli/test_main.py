@@ -183,7 +183,7 @@ def test_hash_password_makes_what_a_configuration_takes(operator: Operator) -> N
 
 
 def test_hash_password_wants_the_same_twice(operator: Operator) -> None:
-    """A slip would lock everybody out; without more to read it gives up."""
+    """A slip would lock everyone out; without more to read it gives up."""
     done = operator.run("hash-password", typed="one\ntwo\n")
     assert "do not match" in done.stdout + done.stderr
     assert "scrypt$" not in done.stdout
@@ -210,7 +210,7 @@ def test_an_unknown_command_is_refused(operator: Operator, word: str) -> None:
 
 @contextmanager
 def taken_port() -> Iterator[int]:
-    """A port on which somebody else listens."""
+    """A port on which another program listens."""
     with closing(socket.socket()) as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -314,7 +314,7 @@ def test_a_wrong_flag_is_a_usage_error(club: Operator, arguments: tuple[str, ...
 
 @needs_mock
 def test_it_runs_out_of_the_box(operator: Operator) -> None:
-    """Without any configuration somebody is there to look at."""
+    """Without any configuration there are users to look at."""
     with operator.serving("--port", "0") as gateway:
         with joined(gateway.url) as (_, welcome):
             assert welcome["users"]
@@ -344,7 +344,7 @@ def test_the_user_s_folder_is_looked_into(operator: Operator) -> None:
 @posix
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_in_good_order(club: Operator, number: signal.Signals) -> None:
-    """Clients are told that it goes away, providers are stopped, and it was no failure."""
+    """Clients get 1001, providers are stopped, and the status is 0."""
     with club.serving("--port", "0") as gateway, joined(gateway.url) as (client, _):
         rest = gateway.end(number, within=5)
         with pytest.raises(ConnectionClosed) as closed:
@@ -359,7 +359,7 @@ def test_a_signal_ends_it_in_good_order(club: Operator, number: signal.Signals) 
 
 @posix
 def test_a_signal_before_it_listens_ends_it_too(operator: Operator) -> None:
-    """A provider that does not come up holds nobody."""
+    """A provider that does not come up delays no one else."""
     operator.install(
         "slow",
         "import sys\nfrom asyncio import Event\nfrom d_back_core import hookimpl\n"
@@ -420,7 +420,7 @@ _UnixSelectorEventLoop.add_signal_handler = refuse
 _UnixSelectorEventLoop.remove_signal_handler = lambda *arguments: False
 cli.find_spec = lambda name: None
 sys.platform = "win32"
-signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs the tests may ignore it
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the parent of the tests may ignore it
 sys.exit(cli.main())
 """
 """The gateway as Windows has it: without uvloop, on a loop that takes no signals."""
@@ -491,7 +491,7 @@ def test_the_log_tells_no_secret(operator: Operator) -> None:
 
 
 def awaited(url: str, process: subprocess.Popen[str]) -> tuple[ClientConnection, dict[str, Any]]:
-    """Join as soon as somebody listens there."""
+    """Join as soon as a process listens there."""
     while process.poll() is None:
         with suppress(OSError), joined(url) as (client, welcome):
             return client, welcome

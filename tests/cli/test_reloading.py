@@ -261,7 +261,7 @@ def test_a_closed_terminal_ends_what_it_started(operator: Operator, nohup: bool)
 
     def take_terminal() -> None:
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-        # In either case: whoever runs the tests may ignore the signal, too.
+        # In either case: the parent of the tests may ignore the signal, too.
         signal.signal(signal.SIGHUP, signal.SIG_IGN if nohup else signal.SIG_DFL)
 
     process = subprocess.Popen(

@@ -637,7 +637,7 @@ def test_r12_an_alias_is_a_public_id(alias: str) -> None:
 
 
 def test_r12_a_server_s_own_id_is_a_possible_alias() -> None:
-    """It is nobody else's."""
+    """Only its owner may read it."""
     assert read("servers.1.alias = '1'").servers["1"].alias == "1"
 
 
@@ -819,7 +819,7 @@ def test_a_secret_is_written_as_it_is() -> None:
 def test_a_secret_that_is_not_utf_8_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It could match nothing; not a byte of it is told."""
+    """It could match nothing; no byte of it is printed."""
     path = tmp_path / "secret"
     path.write_bytes(b"hunter\xe9")
     wanted = f"d-back.toml: servers.1.password: '{path}' is not UTF-8"
@@ -846,15 +846,15 @@ MISPLACED = {
     "a broken hash": "servers.1.password = 'scrypt${}'",
     "beside a misspelt key": "servers.1 = {{ password = '{}', alais = 'a' }}",
     "under a misspelt key": "servers.1.pasword = '{}'",
-    "in place of a policy": "servers.password = '{}'",
-    "in place of a provider": "providers.token = '{}'",
-    "in place of all providers": "providers = '{}'",
+    "instead of a policy": "servers.password = '{}'",
+    "instead of a provider": "providers.token = '{}'",
+    "instead of all providers": "providers = '{}'",
     "in no table": "token = '{}'",
     "a plugin's list": "providers.club.token = ['{}']",
     "a plugin's misspelt key": "providers.club.tokn = '{}'",
     "within a plugin's table": "providers.club.pool = {{ dsn = '{}', pool-size = 'x' }}",
     "within a plugin's misspelt table": "providers.club.pool = {{ dsn = '{}', pool_size = 1 }}",
-    "in place of a plugin's table": "providers.club.pool = '{}'",
+    "instead of a plugin's table": "providers.club.pool = '{}'",
     "beside what is missing": "providers.club.pool = {{ pool-size = 1, dns = '{}' }}",
 }
 

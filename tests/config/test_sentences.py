@@ -222,7 +222,7 @@ COMMANDS: dict[tuple[str, ...], str] = {
 def test_a_wrong_command_line_is_named_with_its_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], sentence: str
 ) -> None:
-    """A flag is not blamed on the file, and an option in the wrong place is told its place."""
+    """A flag is not blamed on the file, and the error names the place of a misplaced option."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folder").mkdir()
     done = CliRunner().invoke(main, arguments)

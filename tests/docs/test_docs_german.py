@@ -76,7 +76,7 @@ def test_headings(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_blocks(name: str) -> None:
-    """A page has the same code, byte for byte, save for comments."""
+    """A page has the same code, byte for byte, except for comments."""
     english, german = (
         [
             (block.language, block.title, COMMENT.sub("", block.text))

@@ -128,7 +128,7 @@ async def test_the_rows_are_what_clients_get(server: WebSocketServer, dial: Dial
 async def test_a_changed_row_shows_at_the_next_join(
     server: WebSocketServer, database: Database, dial: Dial
 ) -> None:
-    """The table is read again when somebody joins, and who is joined gets the difference."""
+    """The table is read again when a client joins, and joined clients get the difference."""
     first = await dial(server)
     await first.join("1")
     await database.rows("UPDATE users SET status = 'dnd' WHERE user_id = '7'")
@@ -140,7 +140,7 @@ async def test_a_changed_row_shows_at_the_next_join(
 async def test_a_lost_table_leaves_clients_what_they_have(
     server: WebSocketServer, database: Database, dial: Dial
 ) -> None:
-    """A query that fails empties nobody's world."""
+    """A query that fails empties no client's world."""
     first = await dial(server)
     before = await first.join("1")
     await database.rows("ALTER TABLE users RENAME TO lost")

@@ -229,7 +229,7 @@ async def test_invisible_is_offline(dial: Dial) -> None:
 # A callback that fails
 
 
-@pytest.mark.parametrize("answer", [OSError("lost"), [ADA], "nobody", {"7": "Ada"}, 5])
+@pytest.mark.parametrize("answer", [OSError("lost"), [ADA], "text", {"7": "Ada"}, 5])
 async def test_a_failing_callback_leaves_the_joined_their_world(
     answer: object, dial: Dial, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -299,7 +299,7 @@ async def test_a_hanging_callback_delays_a_join_by_its_timeout_once(
 
 
 async def test_joins_at_the_same_time_share_one_call(dial: Dial) -> None:
-    """While the callback is being asked, whoever joins waits for the same answer, whatever
+    """While the callback is being asked, clients that join wait for the same answer, whatever
     happens to other providers."""
     asked, answer, below = [], asyncio.Event(), ScriptedProvider()
 
@@ -335,7 +335,7 @@ async def test_the_list_is_asked_for_when_a_client_connects(dial: Dial) -> None:
 
 
 async def test_a_client_id_is_asked_for_at_every_join(dial: Dial) -> None:
-    """What on_get_client_id says now is what the next join gets, and who is joined is told."""
+    """What on_get_client_id says now is what the next join gets, and joined clients receive it."""
     ids = ["200", "100"]
     server = serving(always({"7": ADA}))
     server.on_get_client_id(lambda server_id: ids.pop())  # noqa: ARG005
@@ -491,7 +491,7 @@ async def test_r1_the_layer_of_an_empty_dictionary_is_held(dial: Dial) -> None:
 
 async def test_without_a_user_callback_broadcasts_lie_over_the_others(dial: Dial) -> None:
     """A program that registers nothing, as with the mock of d-back 0.0.x, changes the users of
-    whoever brings them, adds its own, and lets them talk."""
+    whichever provider brings them, adds its own, and lets them talk."""
     below = ScriptedProvider(
         {"1": Server(name="Plaza")}, {"1": {"9": User(username="Cy", status="dnd")}}
     )
@@ -668,7 +668,7 @@ async def test_r24_only_a_true_of_the_validation_lets_in(
     verdict: object, joins: object, dial: Dial
 ) -> None:
     """on_validate_discord_user gets the token, the claimed user and the server_id, and decides,
-    whoever brings the server; everything that is not True is a no."""
+    whichever provider brings the server; everything that is not True is a no."""
     asked = []
 
     async def validate(token: str, user_info: dict[str, Any], server_id: str) -> Any:  # noqa: ANN401

@@ -1,4 +1,4 @@
-"""The server as an object in somebody else's program: its life, its address, its names."""
+"""The server as an object in another program: its life, its address, its names."""
 
 import asyncio
 import errno
@@ -58,7 +58,7 @@ async def answers(server: WebSocketServer, port: int | None = None) -> bool:
 
 @pytest.mark.parametrize("method", ["start", "run_forever"])
 async def test_it_serves_until_it_is_stopped(method: str) -> None:
-    """Both start and run_forever return when stop is called, not before; nobody listens then."""
+    """Both start and run_forever return when stop is called, not before, and close the port."""
     server = serving()
     task = asyncio.create_task(getattr(server, method)())
     await until(lambda: server.port != 0)

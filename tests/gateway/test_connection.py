@@ -92,7 +92,7 @@ async def test_the_headers_of_a_request_are_not_kept(town: ScriptedProvider) -> 
 
 @pytest.mark.parametrize("first", ["server", "client", "both"])
 async def test_r28_nothing_follows_a_close_frame(town: ScriptedProvider, first: str) -> None:
-    """Whoever closes first: what happens meanwhile is not sent any more."""
+    """Whichever side closes first, what happens meanwhile is not sent any more."""
     async with (
         asyncio.timeout(PATIENCE),
         serving(town) as server,
@@ -118,7 +118,7 @@ async def test_r28_nothing_follows_a_close_frame(town: ScriptedProvider, first: 
 async def test_a_lost_connection_gives_its_descriptor_up_while_it_is_its_own(
     town: ScriptedProvider,
 ) -> None:
-    """Another connection can get the number only after that: nobody hears what is not theirs."""
+    """Another connection can get the number only after that: no client gets another's frames."""
     async with (
         asyncio.timeout(PATIENCE),
         serving(town) as server,

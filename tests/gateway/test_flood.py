@@ -132,7 +132,7 @@ async def fragments(server: WebSocketServer) -> None:
 
 
 async def pings(server: WebSocketServer) -> None:
-    """50,000 pings, whose pongs nobody reads until all are sent."""
+    """50,000 pings, whose pongs are not read until all are sent."""
     async with upgraded(server) as (reader, writer):
         try:
             async with asyncio.timeout(5):

@@ -1,6 +1,6 @@
-"""Whatever a client sends, everybody else is served as if nothing had happened.
+"""Whatever a client sends, everyone else is served as if nothing had happened.
 
-After each attack the same holds: the attacker, or whoever comes next, can join; a bystander who
+After each attack the same holds: the attacker, or the next client, can join; a bystander who
 was connected all the time got what happened and nothing else; no task is left; nothing is logged
 as an error; and no credential that was offered is in any frame or log record.
 """
@@ -96,7 +96,7 @@ def is_garden(frame: Frame) -> bool:
 
 @pytest.fixture
 async def ground(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Ground]:
-    """A gateway with an open and a protected server, and somebody who has joined the open one."""
+    """A gateway with an open and a protected server, and a client that has joined the open one."""
     caplog.set_level(logging.INFO)
     provider = ScriptedProvider(
         {

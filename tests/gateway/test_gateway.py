@@ -155,7 +155,7 @@ async def test_the_version_is_that_of_the_distribution() -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "get", "BREW"])
 async def test_other_methods_are_not_allowed(method: str) -> None:
-    """They get 405, and are told what is allowed."""
+    """They get 405 with the allowed methods."""
     async with serving() as server:
         reply = await ask(server, "/", method=method)
         assert (reply.status, reply.headers["Allow"]) == (405, "GET, HEAD, OPTIONS")
@@ -202,7 +202,7 @@ async def test_odd_requests_are_answered(
 async def test_what_is_no_http_is_dropped(
     dial: Dial, nonsense: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The connection ends, nothing is logged as an error, and everybody else is served."""
+    """The connection ends, nothing is logged as an error, and everyone else is served."""
     async with serving() as server:
         reader, writer = await asyncio.open_connection("localhost", server.port)
         writer.write(nonsense)
@@ -449,7 +449,7 @@ async def test_a_repeated_origin_is_refused() -> None:
 
 
 async def test_origins_are_for_websockets_only() -> None:
-    """Pages are for everybody."""
+    """Pages are for everyone."""
     async with serving(origins=["https://example.org"]) as server:
         assert (await ask(server, "/", "Origin: https://evil.test")).status == 200
 
@@ -489,7 +489,7 @@ async def test_tls_serves_websockets_and_pages(certified: Certified) -> None:
 
 
 async def test_tls_answers_nothing_in_plain_text(certified: Certified) -> None:
-    """A client that does not encrypt gets no answer, and disturbs nobody."""
+    """A client that does not encrypt gets no answer, and disturbs no other client."""
     async with serving(tls={"cert": certified.cert, "key": certified.key}) as server:
         assert b"HTTP" not in await raw(server, b"GET / HTTP/1.1\r\n\r\n")
         assert (await ask(server, "/", tls=certified.trusting)).status == 200
@@ -512,7 +512,7 @@ async def test_a_tls_handshake_has_the_time_limit_of_any_other(certified: Certif
 
 
 async def test_stop_does_not_wait_for_a_tls_handshake(certified: Certified) -> None:
-    """And whoever completes it afterwards gets nothing but the end of the connection."""
+    """And a client that completes it afterwards gets nothing but the end of the connection."""
     table = {
         "gateway": {"port": 0, "tls": {"cert": certified.cert, "key": certified.key}},
         "chain": {"order": ["a"]},
@@ -570,7 +570,7 @@ async def test_a_port_in_use_is_an_error_of_the_configuration(dial: Dial) -> Non
 async def test_a_host_that_is_not_ours_is_an_error_of_the_configuration(
     host: str, port: int
 ) -> None:
-    """Whether it cannot be resolved or belongs to somebody else."""
+    """Whether it cannot be resolved or belongs to another program."""
     with pytest.raises(ConfigError, match=rf"gateway\.host '{host}': is not an? "):
         await serving(host=host, port=port).start()
 
@@ -589,7 +589,7 @@ def families() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("host", "address"), families())
 async def test_port_0_is_one_port_on_every_address(host: str, address: str) -> None:
-    """A free port is taken once, for IPv4 and IPv6 alike: the port is what clients are told."""
+    """A free port is taken once, for IPv4 and IPv6 alike: the one in the URL."""
     async with serving(host=host) as server:
         assert server.port > 0
         _, writer = await asyncio.open_connection(address, server.port)
@@ -628,7 +628,7 @@ async def test_stop_tells_the_clients_and_leaves_nothing(dial: Dial) -> None:
 
 
 async def test_start_serves_until_stop() -> None:
-    """It returns once stop is through, whoever calls it."""
+    """It returns once stop is through, for each caller."""
     server = serving()
     running = asyncio.create_task(server.start())
     await until(lambda: server.port)
@@ -681,7 +681,7 @@ async def test_stop_during_start_leaves_nothing() -> None:
 
 @pytest.mark.parametrize("said", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\n"])
 async def test_stop_does_not_wait_for_who_says_nothing(said: bytes) -> None:
-    """A TCP connection without a whole request holds up nobody."""
+    """A TCP connection without a whole request holds up no other client."""
     async with serving() as server:
         reader, writer = await asyncio.open_connection("localhost", server.port)
         writer.write(said)

@@ -37,7 +37,7 @@ async def test_r32_a_client_that_does_not_answer_its_ping_is_ended() -> None:
 
 @pytest.mark.parametrize(("opcode", "payload"), [(10, b""), (1, b'{"type":"connect"}')])
 async def test_r32_a_sign_of_life_keeps_a_client(opcode: int, payload: bytes) -> None:
-    """Whoever answers, or says anything else, stays, however long nothing happens."""
+    """A client that answers, or says anything else, stays, however long nothing happens."""
     async with (
         asyncio.timeout(PATIENCE),
         served({"town": ScriptedProvider(ONE, {"1": {"7": ADA}})}) as gateway,

@@ -116,7 +116,7 @@ async def test_a_unix_socket_is_for_its_user_only(tmp_path: Path, key: str) -> N
 @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o757])
 @pytest.mark.parametrize("key", ["path", "control"])
 async def test_a_folder_of_everybody_is_refused(tmp_path: Path, key: str, mode: int) -> None:
-    """Another user could put a socket in place of ours."""
+    """Another user could put a socket where ours was."""
     os.chmod(tmp_path, mode)  # noqa: PTH101  pathlib's is refused in coroutines
     server, _ = serving(port=0, **{key: str(tmp_path / "socket")})
     reason = "other users can write to its folder"

@@ -86,7 +86,7 @@ async def test_a_message_that_is_too_large_ends_the_session() -> None:
 
 
 async def test_messages_over_the_rate_are_refused() -> None:
-    """After the burst each one is told, and the connection stays for a while."""
+    """After the burst each one gets an error, and the connection stays for a while."""
     clock = ManualClock()
     limits = {"message_burst": 2, "messages_per_second": 1}
     async with serving(clock=clock, limits=limits) as server, connect(server.url) as client:
@@ -321,7 +321,7 @@ async def test_a_proxy_may_write_a_port(written: str) -> None:
 
 
 def test_a_proxy_that_is_no_address_is_an_error() -> None:
-    """The operator is told which."""
+    """The log says which."""
     with pytest.raises(ConfigError, match=r"limits\.trusted_proxies 'proxy'"):
         serving(limits={"trusted_proxies": ["proxy"]})
 
@@ -389,7 +389,7 @@ async def test_r33_chat_of_a_channel_has_a_rate() -> None:
 
 
 async def test_servers_are_listed() -> None:
-    """As clients are told of them, protected ones too."""
+    """As clients receive them, protected ones too."""
     async with serving() as server:
         status, head, body = await http(server, "/api/servers")
     assert status == 200
@@ -514,7 +514,7 @@ def refusal(reason: str) -> bytes:
 
 
 async def test_it_is_ready_when_the_chain_answers() -> None:
-    """While nobody can say what servers there are, it is not."""
+    """While no provider can say what servers there are, it is not."""
     source = ScriptedProvider(None, {})
     async with serving(source) as server:
         status, _, body = await http(server, "/readyz")
@@ -547,7 +547,7 @@ async def test_a_monitor_can_ask_for_one_provider() -> None:
 
 
 async def test_clients_are_sent_away_over_the_drain_time() -> None:
-    """One after the other, with 1001, while nobody new is let in and /readyz says so."""
+    """One after the other, with 1001, while no new client is let in and /readyz says so."""
     clock = ManualClock()
     gateway = {"port": 0, "drain_time": "10s"}
     async with serving(clock=clock, gateway=gateway) as server:
@@ -573,7 +573,7 @@ async def test_clients_are_sent_away_over_the_drain_time() -> None:
 
 
 async def test_it_listens_on_a_unix_socket(tmp_path: Path) -> None:
-    """In place of host and port."""
+    """Instead of host and port."""
     path = str(tmp_path / "socket")
     async with serving(gateway={"path": path}), unix_connect(path) as client:
         assert (await answer(client, {"type": "connect"}))["type"] == "server-join"
@@ -629,7 +629,7 @@ async def test_tls_that_a_reload_adds_is_said_to_wait_for_the_next_start(
 
 
 def test_a_certificate_that_cannot_be_read_is_an_error() -> None:
-    """The operator is told which files."""
+    """The log says which files."""
     tls = Tls(cert=File("/nowhere/cert"), key=File("/nowhere/key"))
     config = parse({"chain": {"order": ["town"]}})
     broken = type(config)(gateway=GatewayConfig(tls=tls), chain=config.chain)

@@ -178,7 +178,7 @@ async def test_an_alias_is_the_public_id(dial: Dial) -> None:
 
 
 async def test_a_join_brings_everybody_in_full(dial: Dial) -> None:
-    """server-join has all four fields of every user, with defaults for what nobody said."""
+    """server-join has all four fields of every user, with defaults for what no provider said."""
     async with serving(town()) as server:
         joined = await (await dial(server)).join("plaza")
         assert joined.pop("epoch")
@@ -191,7 +191,7 @@ async def test_a_join_brings_everybody_in_full(dial: Dial) -> None:
 
 
 async def test_the_default_is_an_open_server(dial: Dial) -> None:
-    """A protected server is not the default, whoever says so; the first open one is."""
+    """A protected server is not the default, whichever provider says so; the first open one is."""
     provider = ScriptedProvider(
         {
             "1": Server(name="Vault", default=True, passworded=True),
@@ -336,7 +336,7 @@ async def test_only_known_users_are_deleted(dial: Dial) -> None:
 
 
 async def test_chat_of_known_users_is_passed_on(dial: Dial) -> None:
-    """A message goes to everybody who joined, word for word."""
+    """A message goes to everyone who joined, word for word."""
     provider = town()
     async with serving(provider) as server:
         peer = await dial(server)
@@ -459,7 +459,7 @@ async def test_words_that_freeze_d_zone_are_broken(dial: Dial) -> None:
 
 
 async def test_nothing_is_sent_before_the_join(dial: Dial) -> None:
-    """A client that has joined nothing hears of nobody: d-zone would throw at a message."""
+    """A client that has joined nothing hears of no user: d-zone would throw at a message."""
     provider = town()
     async with serving(provider) as server:
         await (await dial(server)).join("plaza")
@@ -698,7 +698,7 @@ async def test_a_protected_servers_users_are_told_to_who_joined(dial: Dial) -> N
 async def test_a_wrong_message_is_an_error_and_the_connection_stays(
     dial: Dial, frame: str | bytes, refusal: tuple[str, str]
 ) -> None:
-    """Whatever is wrong is told with a code, and the next message counts again."""
+    """Each mistake gets an error with a code, and the next message counts again."""
     async with serving(town()) as server:
         peer = await dial(server)
         await peer.connection.send(frame)
@@ -739,8 +739,8 @@ async def test_a_wrong_message_leaves_the_subscription(dial: Dial) -> None:
     ],
 )
 async def test_who_goes_on_being_refused_is_closed(dial: Dial, message: str) -> None:
-    """Refused again and again, a client is told each time and then closed with 1008; nobody
-    else notices."""
+    """Refused again and again, a client gets an error each time and is then closed with 1008;
+    other clients notice nothing."""
     async with serving(town(), s333={"password": "pw"}) as server:
         other = await dial(server)
         await other.join()
@@ -928,7 +928,7 @@ async def test_r25_a_server_that_goes_is_told_and_left(
 
 
 async def test_r25_a_server_that_comes_back_can_be_joined_again(dial: Dial) -> None:
-    """Everybody gets the list with it, and a join works."""
+    """Everyone gets the list with it, and a join works."""
     provider = town()
     async with serving(provider) as server:
         peer = await dial(server)
@@ -942,7 +942,7 @@ async def test_r25_a_server_that_comes_back_can_be_joined_again(dial: Dial) -> N
 
 
 async def test_r25_a_server_that_becomes_protected_turns_its_sessions_out(dial: Dial) -> None:
-    """They get an error and hear no more of it, and whoever asks is refused."""
+    """They get an error and hear no more of it, and a client that asks is refused."""
     provider = town()
     async with serving(provider) as server:
         peer = await dial(server)
@@ -960,7 +960,7 @@ async def test_r25_a_server_that_becomes_protected_turns_its_sessions_out(dial: 
 
 
 async def test_r25_authorized_sessions_of_a_protected_server_stay(dial: Dial) -> None:
-    """A change of the list that protects nothing anew turns nobody out."""
+    """A change of the list that protects no further server removes no client."""
     provider = town()
     async with serving(provider, s333={"password": "pw"}) as server:
         peer = await dial(server)

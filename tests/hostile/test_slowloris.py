@@ -89,7 +89,7 @@ async def slow_body(client: Line) -> None:
 
 
 async def slow_unread_body(client: Line) -> None:
-    """A body that nobody needs, sent behind the answer."""
+    """A body that is not needed, sent behind the answer."""
     client.ask("/healthz", "Content-Length: 1000", method="POST")
     await drip(client, b"x" * 1000)
 

@@ -124,7 +124,7 @@ async def serving(site: Site) -> AsyncIterator[WebSocketServer]:
 
 @pytest.mark.parametrize("proxy", PROXIES)
 async def test_r41_nothing_is_smuggled_past_a_proxy(proxy: Proxy, tmp_path: Path) -> None:
-    """Whoever asks next gets their own answer, on all the connections that the proxy keeps."""
+    """The next client gets its own answer, on all the connections that the proxy keeps."""
     site = Site()
     async with serving(site) as server, proxy(tmp_path, server.port) as door:
         for name, octets in AMBIGUOUS.items():

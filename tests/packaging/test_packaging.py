@@ -305,7 +305,7 @@ async def test_proxies(proxy: Proxy, tmp_path: Path) -> None:
             assert json.loads(await client.recv())["type"] == "server-list"
             await client.send('{"type": "connect"}')
             assert "7" in json.loads(await client.recv())["data"]["users"]
-        # Both claim to come from a third, which is let in once: nobody believes them.
+        # Both claim to come from a third, which is let in once: neither is believed.
         async with (
             visit(door, "203.0.113.8", source="127.0.0.2"),
             visit(door, "203.0.113.8", source="127.0.0.3"),

@@ -67,7 +67,7 @@ def _try(
         if report.differences:
             text = "\n    ".join([repr(program), *report.differences[:5]])
             smallest = min(smallest or text, text, key=len)
-        assert not report.differences  # how hypothesis is told of it
+        assert not report.differences  # so that hypothesis learns of it
 
     try:
         kept()

@@ -115,7 +115,7 @@ def settled(
             hidden = policy.ignore_users
             worlds[key] = world and {uid: u for uid, u in world.items() if uid not in hidden}
         elif not policy.enabled:
-            exists[key] = bool(exists[key])  # nobody sees the difference
+            exists[key] = bool(exists[key])  # no client sees the difference
     protectors = {key: _protectors(key, before, layers) for key in policies}
     unclear = before.unclear
     if disorder.health or disorder.reloads:

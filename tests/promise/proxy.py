@@ -105,7 +105,7 @@ class Proxy:
 
 
 def small_send_buffers(port: int) -> None:
-    """Let the kernel buffer little for whoever connects to this port of this process."""
+    """Let the kernel buffer little for connections to this port of this process."""
     for number in range(1024):
         with contextlib.suppress(OSError):
             if stat.S_ISSOCK(os.fstat(number).st_mode):

@@ -361,7 +361,7 @@ class Run:
                 yield f"{len(wrong)} users are wrong: {re.sub('x{9,}', 'x…', example)}"
 
     def _wrong_record(self) -> Iterator[str]:
-        """R22: a recorder has everybody who is there, and nobody else once all sources answer."""
+        """R22: a recorder has all users, and no others once all sources answer."""
         recorder, layers = self._chain.recorder, self._chain.layers()
         if recorder is None:
             return

@@ -138,7 +138,7 @@ def test_two_distributions_may_not_bring_the_same_name(packages: Packages) -> No
 
 
 def test_a_constructor_s_config_error_is_the_operator_s(packages: Packages) -> None:
-    """It is told at the provider's table."""
+    """The error names the provider's table."""
     source = (
         "class Provider:\n"
         "    def __init__(self, config):\n"

@@ -1,5 +1,5 @@
-"""What is wrong with an installed plugin is told in one line that names distribution, entry point,
-file and remedy; by the gateway, by its commands, and by ``d-back plugins --all``."""
+"""What is wrong with an installed plugin is reported in one line that names distribution,
+entry point, file and remedy; by the gateway, by its commands, and by ``d-back plugins --all``."""
 
 import ast
 import json
@@ -290,7 +290,7 @@ def d_back_loads(name: str) -> bool:
 
 @pytest.mark.parametrize("kind", ["classmethod", "staticmethod"])
 def test_r36_a_mark_that_is_lost_is_told(packages: Packages, kind: str) -> None:
-    """Above ``@classmethod`` it marks what nobody calls."""
+    """Above ``@classmethod`` it marks what is never called."""
     method = "@hookimpl\n    @{}\n    async def users({}server_id): pass\n"
     first = "cls, " if kind == "classmethod" else ""
     packages.install("club", f"{NO_HOOKS}    {method.format(kind, first)}")
@@ -523,7 +523,7 @@ def test_plugins_all_shows_two_of_one_name(folder: Packages) -> None:
 
 
 def test_plugins_all_shows_what_no_group_finds(folder: Packages) -> None:
-    """An entry point whose group is misspelt is brought by nobody else's command."""
+    """An entry point whose group is misspelt is brought by no other plugin's command."""
     folder.install("club")
     info = folder.folder / "d_back_club-1.0.dist-info" / "entry_points.txt"
     info.write_text("[d-back.provider]\nclub = d_back_test_club:Provider\n")

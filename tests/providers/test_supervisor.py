@@ -262,7 +262,7 @@ async def test_r17_a_changed_table_stops_the_old_keeps_its_layer_and_swaps_at_th
 
 @pytest.mark.parametrize("mode", ["merge", "enrich"])
 async def test_r17_a_changed_overlay_keeps_its_layer_until_its_snapshot(mode: str) -> None:
-    """Nobody stands in for it meanwhile, and nothing of it is missing."""
+    """No provider stands in for it meanwhile, and nothing of it is missing."""
     a, b = club(), ScriptedProvider(ONE, {"1": {"7": User(role_color="#123456"), "8": BOB}})
     async with served({"b": b, "a": a}, tables={"b": {"mode": mode}}) as gateway:
         client = await gateway.connect_and_join()
@@ -726,7 +726,7 @@ async def test_a_failure_is_one_line_in_the_log(caplog: pytest.LogCaptureFixture
 async def test_a_call_that_blocks_the_event_loop_is_named(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Everybody waited for it: the operator should know for whom."""
+    """Everyone waited for it: the operator should know for whom."""
     a = club()
     async with served({"a": a}) as gateway:
         monkeypatch.setattr(blocking, "TOO_LONG", 0.0)
@@ -753,7 +753,7 @@ Odd = Callable[["OddProvider"], "asyncio.Future[object] | Any"]
 
 
 class OddProvider:
-    """Does something odd in one hook, and is well otherwise."""
+    """Does something odd in one hook, and is ready otherwise."""
 
     def __init__(self, hook: str, odd: Callable[["OddProvider"], Any]) -> None:
         self.calls: list[str] = []

@@ -100,7 +100,7 @@ async def test_r24_any_other_password_is_refused(
 async def test_r24_joins_that_supersede_each_other_verify_one_password_at_a_time(
     dial: Dial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A flood of guesses occupies one thread, not all of them: everybody else can still join."""
+    """A flood of guesses occupies one thread, not all of them: everyone else can still join."""
     matches, running, most = Secret.matches, 0, 0
 
     def counted(secret: Secret, password: str) -> bool:
@@ -154,7 +154,7 @@ async def test_r24_guesses_have_threads_of_their_own(
 async def test_r24_passwords_that_wait_to_be_verified_are_bounded(
     dial: Dial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Further clients are told to come again later, and the first ones are answered."""
+    """Further clients get `unavailable`, and the first ones are answered."""
     monkeypatch.setattr(access, "MAX_VERIFYING", 3)
     async with serving(town(), policy={"password": hash_password("open sesame")}) as server:
         peers = [await dial(server) for _ in range(8)]
@@ -311,7 +311,7 @@ async def test_a_refusal_speaks_as_0_0_18_did(
     refusal: tuple[str, str],
     answer: bool | Exception | None,  # noqa: FBT001  pytest passes it by name
 ) -> None:
-    """Who offered a Discord login is told that it failed; anybody else, that one is needed."""
+    """After a refused Discord login the error says so; without one, that it is needed."""
     provider = town()
     provider.authorize_answer = answer
     async with serving(provider) as server:
@@ -478,7 +478,7 @@ async def test_r35_guesses_from_elsewhere_are_limited_by_the_clients_address() -
 
 
 async def test_r35_a_provider_knows_which_servers_are_held(dial: Dial) -> None:
-    """A server is held while somebody watches it, and for a while after that."""
+    """A server is held while a client watches it, and for a while after that."""
     provider, clock = town(), ManualClock()
     async with serving(provider, clock=clock) as server:
         assert provider.context is not None
@@ -493,11 +493,11 @@ async def test_r35_a_provider_knows_which_servers_are_held(dial: Dial) -> None:
         assert provider.context.holds("222")
 
 
-# What a refused client is told
+# What a refused client receives
 
 
 class Listed:
-    """Lists a protected server, and authorizes nobody."""
+    """Lists a protected server, and authorizes no client."""
 
     @hookimpl
     async def servers(self) -> dict[str, Server]:
@@ -547,7 +547,7 @@ async def test_r34_the_error_fits_the_kind_of_protection(
 
 
 async def test_r34_a_password_of_a_callback_is_asked_for(dial: Dial) -> None:
-    """Without a function that validates people, nobody is sent to Discord."""
+    """Without a function that validates people, no client is sent to Discord."""
     server = WebSocketServer(0)
     server.on_get_server_data(
         lambda _: {"333": {"name": "Vault", "id": "vault", "passworded": True, "password": "x"}}

@@ -24,7 +24,7 @@ REVOKED = AccessRevoked(server_id="1", person="5")
 
 
 def granting(grant: Grant = GRANT) -> ScriptedProvider:
-    """A provider that lets everybody into its protected server, by that grant."""
+    """A provider that lets everyone into its protected server, by that grant."""
     provider = ScriptedProvider(VAULT, USERS)
     provider.authorize_answer = grant
     return provider
@@ -240,8 +240,8 @@ async def test_r25_a_plain_yes_holds_as_long_as_the_client_stays() -> None:
 
 
 async def test_r25_a_reload_asks_about_people_whom_a_changed_provider_has_let_in() -> None:
-    """It may decide by other rules now; a provider that is not configured any more lets nobody
-    stay."""
+    """It may decide by other rules now; a provider that is not configured any more lets no
+    client stay."""
     other = ScriptedProvider(VAULT, USERS)
     given = {"a": granting(), "b": other}
     async with served(given, chain={"order": ["a", "b"]}) as gateway:

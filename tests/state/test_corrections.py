@@ -196,7 +196,7 @@ async def test_r11_what_was_sent_before_a_reload_is_taken_back(
 
 
 async def test_r11_an_edit_of_an_author_who_is_not_shown_takes_the_message_back() -> None:
-    """Nobody is left to say the new text."""
+    """The user who could say the new text is gone."""
     frames = await heard(said("hello"), UserRemoved(server_id="1", uid="7"), edited("hi"))
     assert shape(frames) == [("say", "m1", "hello"), ("delete", "m1")]
 

@@ -26,7 +26,7 @@ def better() -> ScriptedProvider:
 
 
 def lesser() -> ScriptedProvider:
-    """The one below it: it sees Ada in another status, and Cid in place of Bob."""
+    """The one below it: it sees Ada in another status, and Cid instead of Bob."""
     return ScriptedProvider(ONE, {"1": {"7": OTHER_ADA, "9": CID}})
 
 
@@ -166,7 +166,7 @@ async def test_r7_a_stale_state_is_replaced_at_once_by_whoever_comes() -> None:
 
 
 async def test_r7_a_stale_state_is_refreshed_at_once_when_its_provider_is_back() -> None:
-    """Nobody else answers, so there is no reason to wait."""
+    """No other provider answers, so there is no reason to wait."""
     a = better()
     async with served({"a": a}) as gateway:
         client = await gateway.connect_and_join()
@@ -517,7 +517,7 @@ async def test_r18_a_provider_that_hangs_is_left_after_its_timeout() -> None:
 
 
 async def test_r18_a_call_that_takes_too_long_is_cancelled() -> None:
-    """The provider need not go on with what nobody waits for."""
+    """The provider need not go on with what no caller waits for."""
     a = better()
     async with served({"a": a}) as gateway:
         await gateway.connect_and_join()
@@ -540,7 +540,7 @@ async def test_r18_a_failed_provider_is_not_asked_before_its_retry() -> None:
 
 
 async def test_r18_a_provider_that_does_not_start_is_not_asked() -> None:
-    """Neither by a join nor when it says that it is well: it has not started."""
+    """Neither by a join nor when it reports that it is ready: it has not started."""
     a, b = better(), lesser()
     a.start_answer = DOWN
     async with served({"a": a, "b": b}) as gateway:

@@ -1,4 +1,4 @@
-"""Who answered for a server, one after the other, as operators are told."""
+"""The providers of a server, one after the other, as the log says it."""
 
 from sample_users import ADA, BOB, ONE
 
@@ -34,7 +34,7 @@ async def test_an_exchange_names_who_answered_and_the_deltas_it_brought() -> Non
 
 
 async def test_errors_are_told_of_those_that_are_not_ready() -> None:
-    """A provider that is well again has none."""
+    """A provider that is ready again has none."""
     above, below = town(a=ADA), town(b=BOB)
     async with served({"above": above, "below": below}) as gateway:
         await gateway.connect_and_join()

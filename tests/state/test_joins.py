@@ -42,19 +42,19 @@ class Town(ScriptedProvider):
             }
         )
         uids = [f"c{number}" for number in range(crowd)]
-        everybody = {uid: User(username=uid, status="idle") for uid in uids}
-        self.people = {server_id: dict(everybody) for server_id in SERVERS}
+        everyone = {uid: User(username=uid, status="idle") for uid in uids}
+        self.people = {server_id: dict(everyone) for server_id in SERVERS}
         self.pace = pace
 
     def put(self, server_id: str, uid: str, user: User) -> None:
-        """Somebody came or changed."""
+        """A user came or changed."""
         self.people[server_id][uid] = user
         self.emit(
             UserChanged(server_id=server_id, uid=uid, username=user.username, status=user.status)
         )
 
     def drop(self, server_id: str, uid: str) -> None:
-        """Somebody went."""
+        """A user went."""
         self.people[server_id].pop(uid, None)
         self.emit(UserRemoved(server_id=server_id, uid=uid))
 
@@ -82,7 +82,7 @@ def serving(town: Town) -> WebSocketServer:
 
 
 async def turns(count: int) -> None:
-    """Let the loop turn so often."""
+    """Let the loop turn that many times."""
     for _ in range(count):
         await asyncio.sleep(0)
 
@@ -95,7 +95,7 @@ class History:
         self._states: dict[tuple[str, int], dict[str, Any]] = {}
 
     def compare(self, epoch: str, seq: int, users: dict[str, Any], frame: Frame | None) -> None:
-        """Raise where somebody else was told something else."""
+        """Raise where another session got something else."""
         at = (epoch, seq)
         assert self._states.setdefault(at, users) == users
         if frame is not None:
@@ -250,7 +250,7 @@ async def test_r30_a_crowd_is_told_one_and_the_same_story(
 async def live_through(
     story: list[Step], before: list[Step], town: Town, dial: Dial, *, warm: bool
 ) -> None:
-    """Let it happen, and compare what everybody was told."""
+    """Let it happen, and compare what everyone was told."""
     history = History()
     async with serving(town) as server:
         witnesses = [Follower(await dial(server), history) for _ in SERVERS]

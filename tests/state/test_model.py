@@ -139,10 +139,10 @@ class Model:
         self.eager = eager
         self.list = InUse()
         self.held: dict[str, InUse] = {}
-        """The servers that somebody joined, or all where they are eager."""
+        """The servers that a client joined, or all where they are eager."""
 
     def settle(self) -> None:
-        """All that takes time is over: whoever is well has answered, whoever is not is lost."""
+        """All that takes time is over: healthy providers have answered, the others are lost."""
         self.list = self.chosen(self.list, None)
         self.relist()
         for server_id, in_use in self.held.items():
@@ -157,7 +157,7 @@ class Model:
                 self.hold(server_id)
 
     def hold(self, server_id: str) -> None:
-        """Somebody watches it from now on."""
+        """A client watches it from now on."""
         if server_id not in self.held:
             self.held[server_id] = self.chosen(InUse(), server_id)
 
@@ -208,7 +208,7 @@ class Model:
     def lost(
         self, before: InUse, answers: dict[Link, Records], server_id: str | None
     ) -> dict[Link, Records]:
-        """The layers in use that nobody brings any more. One whose provider has another mode
+        """The layers in use that no provider brings any more. One whose provider has another mode
         or filter now has it here too, as long as it has a place in the chain of that server."""
         places = {
             link.name: link
@@ -592,7 +592,7 @@ class Run:
         if relists:
             self.model.relist()
             await self.gateway.advance(0)
-            if self.model.held.keys() - before:  # somebody is being asked
+            if self.model.held.keys() - before:  # a provider is being asked
                 self.stable = False
 
     def tell(self, each: News) -> None:  # noqa: C901  a case for each kind of news
@@ -718,7 +718,7 @@ class Run:
             self.model.hold(server_id)
 
     async def answer(self, visitor: Visitor) -> ServerJoin | Error:
-        """What comes of a join; all time passes if somebody who is asked hangs."""
+        """What comes of a join; all time passes if a provider that is asked hangs."""
         for seconds in (0, 0, 0, ALL_TIMERS, 0):
             await self.gateway.advance(seconds)
             for frame in await visitor.client.new_frames():
@@ -737,7 +737,7 @@ class Run:
             return
         await self.gateway.advance(ALL_TIMERS)
         await self.watch()
-        for server_id in self.missed & self.model.held.keys():  # it begins anew
+        for server_id in self.missed & self.model.held.keys():  # it starts again
             del self.model.held[server_id]
         self.model.settle()
         self.stable = True

@@ -17,7 +17,7 @@ FIELDS = ("username", "status", "role_color")
 
 
 def shown(uid: str, user: User) -> EffectiveUser:
-    """The user as a client sees it if nobody else says anything of it."""
+    """The user as a client sees it if no other provider says anything of it."""
     assert isinstance(user.username, str)
     assert isinstance(user.role_color, str)
     assert user.status is not UNSET
@@ -65,7 +65,7 @@ async def test_enrich_supplies_fields_and_adds_nobody() -> None:
 
 
 async def test_enrich_waits_for_somebody_to_enrich() -> None:
-    """What it said of a user counts as soon as somebody else adds that user."""
+    """What it said of a user counts as soon as another provider adds that user."""
     a, b = script({}), script({"8": User(role_color="#123456")})
     async with served({"a": a, "b": b}, tables={"b": mode("enrich")}) as gateway:
         client = await gateway.connect_and_join()
@@ -123,7 +123,7 @@ async def test_another_mode_reaches_the_clients_as_deltas() -> None:
 
 
 async def test_r7_another_mode_leaves_no_gap() -> None:
-    """Who stood for a server stays, as it was, until whoever is to do so now has answered."""
+    """The former provider of a server stays, as it was, until the next one has answered."""
     a = script({"7": ADA, "8": BOB})
     b = ScriptedProvider(ONE, {"1": {"7": User(username="Ann"), "9": CID}})
     async with served({"a": a, "b": b}) as gateway:

@@ -78,7 +78,7 @@ def users_of(changes: list[Change]) -> dict[str, User | None]:
 
 
 async def test_r22_a_recorded_server_is_eager() -> None:
-    """A recorder is given the users of a server that nobody has joined."""
+    """A recorder is given the users of a server that no client has joined."""
     recorder = Recorder()
     async with gateway_of(town(), recorder) as gateway:
         await gateway.settle()
@@ -203,7 +203,7 @@ async def test_r21_a_recorder_hears_only_of_the_layers_above_it() -> None:
 
 
 def test_r21_a_recorder_at_the_top_of_the_order_is_an_error() -> None:
-    """There is nobody above it whom it could remember."""
+    """There is no provider above it that it could remember."""
     with pytest.raises(ConfigError, match=r"'postgres': is first in chain\.order"):
         parse({"chain": {"order": ["postgres", "mock"], "recorders": ["postgres"]}})
 

@@ -158,7 +158,7 @@ async def test_a_new_provider_is_started() -> None:
 
 
 async def test_r25_a_server_that_becomes_protected_turns_its_clients_out() -> None:
-    """They are told why, stay connected, and can join again with the password."""
+    """They receive the reason, stay connected, and can join again with the password."""
     async with served(providers()) as gateway:
         client = await gateway.connect_and_join()
         policies = {"1": {"password": "open sesame"}}
@@ -172,7 +172,7 @@ async def test_r25_a_server_that_becomes_protected_turns_its_clients_out() -> No
 
 @pytest.mark.parametrize("change", ["changed", "removed"])
 async def test_r25_a_changed_password_turns_out_who_joined_with_the_old_one(change: str) -> None:
-    """They are told `unauthorized` and stay connected; a person whom a provider admitted stays."""
+    """They receive `unauthorized` and stay connected; a person whom a provider admitted stays."""
     given = {"a": ScriptedProvider(ONE, {"1": {"7": ADA}})}
     given["a"].authorize_answer = True
     old: dict[str, Any] = {"1": {"passworded": True, "password": "open sesame"}}
@@ -216,8 +216,8 @@ async def test_an_invalid_configuration_changes_nothing() -> None:
     given = providers()
     async with served(given) as gateway:
         client = await gateway.connect_and_join()
-        with pytest.raises(ConfigError, match="'nobody': is not installed"):
-            await gateway.server.reload(configured(["nobody", "a"]))
+        with pytest.raises(ConfigError, match="'missing': is not installed"):
+            await gateway.server.reload(configured(["missing", "a"]))
         unreal = GatewayConfig(static_dir=File("/nowhere"))
         config = structs.replace(gateway.server.config, gateway=unreal)
         with pytest.raises(ConfigError, match="is not a directory"):

@@ -325,10 +325,10 @@ async def test_an_answer_of_none_after_a_layer_lets_the_next_one_speak() -> None
         assert client.users.keys() == {"7", "9"}
 
 
-@pytest.mark.parametrize("other", ["somebody else", "nobody else"])
+@pytest.mark.parametrize("other", ["another user", "no user"])
 async def test_r8_one_that_could_not_say_for_a_while_is_back_with_its_reload(other: str) -> None:
     """It is not asked before that, and not forgotten."""
-    a, b = club(), ScriptedProvider(ONE, {"1": {"9": CID} if other == "somebody else" else None})
+    a, b = club(), ScriptedProvider(ONE, {"1": {"9": CID} if other == "another user" else None})
     async with served({"a": a, "b": b}) as gateway:
         client = await gateway.connect_and_join()
         good, a.users_answers["1"] = a.users_answers["1"], None
@@ -336,7 +336,7 @@ async def test_r8_one_that_could_not_say_for_a_while_is_back_with_its_reload(oth
         await gateway.settle()
         asked = fetches(a)
         assert b.context is not None
-        b.context.degraded("this makes everybody decide again")
+        b.context.degraded("this makes everyone decide again")
         b.context.recovered()
         await gateway.advance(10)
         assert fetches(a) == asked
@@ -399,7 +399,7 @@ async def test_r15_an_answer_of_a_former_run_is_discarded() -> None:
 
 
 async def test_r15_an_answer_for_a_server_that_was_let_go_is_discarded() -> None:
-    """Whoever comes next gets an answer of their own."""
+    """The next client gets an answer of its own."""
     a = club()
     async with served({"a": a}, chain={"idle": "1s"}) as gateway:
         a.ignores_cancellation = True
@@ -533,12 +533,12 @@ async def left(gateway: RunningGateway, client: ManualClient) -> None:
     """Let the client go, and wait until the gateway knows."""
     await client.connection.close()
     async with asyncio.timeout(RECEIVE_TIMEOUT):
-        while gateway.live.stats().sessions:  # noqa: ASYNC110  nobody tells
+        while gateway.live.stats().sessions:  # noqa: ASYNC110  there is no event
             await asyncio.sleep(0)
 
 
 async def test_a_server_that_nobody_watches_is_kept_for_a_while() -> None:
-    """Who comes back soon finds it warm; after that its layers are fetched anew."""
+    """A client that comes back soon finds it warm; after that its layers are fetched again."""
     a = club()
     async with served({"a": a}) as gateway:
         await left(gateway, await gateway.connect_and_join())
@@ -552,7 +552,7 @@ async def test_a_server_that_nobody_watches_is_kept_for_a_while() -> None:
 
 
 async def test_a_server_that_is_being_joined_is_not_let_go() -> None:
-    """Its idle time runs out while somebody's join is under way: they get what happens next."""
+    """Its idle time runs out while a join is under way: they get what happens next."""
     a = ScriptedProvider({"1": Server(name="One", passworded=True)}, {"1": {"7": ADA}})
     a.authorize_answer = True
     async with served({"a": a}) as gateway:
@@ -582,7 +582,7 @@ async def test_an_eager_server_is_held_from_the_start() -> None:
 
 
 async def test_events_of_a_server_that_nobody_watches_are_dropped() -> None:
-    """Also chat; whoever joins gets it fetched whole."""
+    """Also chat; for a client that joins it is fetched whole."""
     a = club()
     async with served({"a": a}) as gateway:
         events: list[Event] = [

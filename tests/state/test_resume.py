@@ -128,7 +128,7 @@ async def test_a_resume_that_is_none_is_an_error(known: Any) -> None:  # noqa: A
 
 
 def test_the_epoch_is_random() -> None:
-    """Two incarnations of a world are told apart."""
+    """Two incarnations of a world are distinguished."""
     assert World("1", {}).epoch != World("1", {}).epoch
 
 

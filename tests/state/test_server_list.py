@@ -1,4 +1,4 @@
-"""The list of servers as clients are told of it: which providers count, which server is the
+"""The list of servers as clients receive it: which providers count, which server is the
 default, and what closes one (R3, R6, R25)."""
 
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ async def lose(gateway: RunningGateway, script: ScriptedProvider) -> None:
 
 
 async def is_protected(gateway: RunningGateway, server_id: str = "1") -> bool:
-    """Whether it says so in the list, and lets nobody in."""
+    """Whether it says so in the list, and lets no client in."""
     client = await gateway.connect()
     await client.ask(server_id)
     frame = await client.receive()
@@ -234,7 +234,7 @@ async def test_r3_without_an_open_server_the_default_join_is_refused_and_ended()
 
 
 async def test_r3_the_default_moves_away_from_a_server_that_becomes_protected() -> None:
-    """Whoever asks for the default one next comes into an open one."""
+    """A client that asks for the default one next gets an open one."""
     a = ScriptedProvider(listing("1", "2"), USERS)
     async with served({"a": a}) as gateway:
         client = await gateway.connect()
@@ -512,7 +512,7 @@ async def test_r25_users_of_a_server_that_becomes_protected_are_not_told() -> No
 
 
 async def test_r24_who_was_asked_decides_only_where_it_contributes() -> None:
-    """A provider that says nothing of the server lets nobody in, and is not asked."""
+    """A provider that says nothing of the server lets no client in, and is not asked."""
     a, b = ScriptedProvider(guarded(), {"1": {"7": ADA}}), ScriptedProvider(ONE, {"1": {"7": BOB}})
     b.authorize_answer = True
     async with served({"a": a, "b": b}) as gateway:
@@ -525,7 +525,7 @@ async def test_r24_who_was_asked_decides_only_where_it_contributes() -> None:
 
 
 async def test_a_list_that_cannot_be_had_at_the_start_comes_later() -> None:
-    """Clients that are connected are told; until then there is nothing to join."""
+    """Connected clients receive it; until then there is nothing to join."""
     a = ScriptedProvider(DOWN, USERS)
     async with served({"a": a}) as gateway:
         client = await gateway.connect()

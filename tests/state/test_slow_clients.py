@@ -40,7 +40,7 @@ def town() -> ScriptedProvider:
 
 
 class Sleeper:
-    """A client that reads only when it is told to, over a socket with the smallest buffers."""
+    """A client that reads only on demand, over a socket with the smallest buffers."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.world = ClientWorld()
@@ -293,7 +293,7 @@ async def test_a_removal_that_was_held_is_a_delete(town: ScriptedProvider) -> No
 async def test_r29_where_nothing_of_interest_was_missed_the_number_is_told(
     town: ScriptedProvider,
 ) -> None:
-    """Somebody came and went: an unasked resumed takes the place of that."""
+    """A user came and went: an unasked `resumed` replaces both."""
     async with (
         asyncio.timeout(TIMEOUT),
         serving(town) as server,
@@ -348,7 +348,7 @@ async def test_who_stays_behind_is_ended(town: ScriptedProvider) -> None:
 
 
 async def test_who_catches_up_in_time_is_not_ended(town: ScriptedProvider) -> None:
-    """The time begins anew with each stall."""
+    """The time starts again with each stall."""
     clock = ManualClock()
     async with (
         asyncio.timeout(TIMEOUT),

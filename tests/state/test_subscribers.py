@@ -79,7 +79,7 @@ class Story:
         self._chance = random.Random(seed)  # noqa: S311  no secret
 
     def happen(self) -> None:
-        """Somebody comes, falls out of step, may get into step again, or goes."""
+        """A session comes, falls out of step, may get into step again, or goes."""
         match self._chance.randrange(4):
             case 0:
                 client = Client()
@@ -147,7 +147,7 @@ def test_a_socket_that_is_full_gets_the_rest_by_the_plain_way() -> None:
 
 
 def test_what_only_some_may_hear_goes_to_these_and_leaves_all_direct() -> None:
-    """A removal of somebody whom only earlier sessions were told of."""
+    """A removal of a user whom only earlier sessions know."""
     audience = Subscribers(Counters())
     early, late = Client(), Client()
     audience.join(early, joined_at=0, position=0)

@@ -37,7 +37,7 @@ async def names(folder: Path, order: str) -> dict[str, str]:
 
 
 async def test_the_order_in_the_file_decides_every_field(tmp_path: Path) -> None:
-    """Whoever stands first supplies what both know; what only one knows is there in both."""
+    """The first of them supplies what both know; what only one knows is there in both orders."""
     pytest.importorskip("d_back_mock")
     a, b = await names(tmp_path, '"a"'), await names(tmp_path, '"b"')
     shared = a.keys() & b.keys()

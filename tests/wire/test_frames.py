@@ -26,7 +26,7 @@ def test_a_stored_part_stands_before_any_other(size: int) -> None:
 
 
 def test_a_short_message_is_not_compressed() -> None:
-    """It is the same frame for everybody."""
+    """It is the same frame for everyone."""
     framed = Framed.of(b"x" * (WORTH_DEFLATING - 1))
     assert framed.fit(deflate=True) == framed.fit(deflate=False)
 

@@ -1,4 +1,4 @@
-"""The wire: what clients may say, and what they are told."""
+"""The wire: what clients may send, and what they receive."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -191,7 +191,7 @@ def test_broken_frames_are_refused_in_the_words_of_0_0_18(
     ],
 )
 def test_wrong_shapes_are_refused_with_the_place(frame: str) -> None:
-    """A known type with a field of the wrong type is told which field that is."""
+    """A known type with a field of the wrong type gets an error that names the field."""
     error = refused(frame.encode())
     assert error.code == "invalid_message"
     assert str(error).startswith("Invalid message: ")

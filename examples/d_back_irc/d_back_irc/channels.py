@@ -25,7 +25,7 @@ REFUSALS = {"403", "405", "471", "473", "474", "475", "476", "477", "489"}
 class Channels:
     """The members of some channels, as one server of d-back.
 
-    A uid is the nick in lower case: whoever takes another nick is another user.
+    A uid is the nick in lower case: a person who takes another nick is another user.
     """
 
     def __init__(self, server_id: str, channels: Collection[str]) -> None:

@@ -98,7 +98,7 @@ async def restarted(gateway: RunningGateway) -> None:
 
 @needs_ngircd
 async def test_clients_see_who_comes_and_goes(ircd: Ircd, gateway: RunningGateway) -> None:
-    """Whoever joins a channel appears, and disappears with the last one that they leave."""
+    """A person who joins a channel appears, and disappears with the last channel they leave."""
     world = await gateway.join()
     assert nicks(world) == set()  # the provider itself is not shown
     ada = await ircd.join("Ada")

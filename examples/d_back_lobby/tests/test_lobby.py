@@ -135,7 +135,7 @@ async def test_what_has_not_changed_is_not_sent_again(
 
 
 async def test_a_private_room_is_protected(gateway: RunningGateway) -> None:
-    """Nobody vouches for anybody, so nobody is let in."""
+    """No provider vouches for a client, so none is let in."""
     async with connect(gateway.url, "lounge") as world:
         protected = {each.id: each.passworded for each in world.servers.values()}
     assert protected == {"lounge": False, "arena": True}

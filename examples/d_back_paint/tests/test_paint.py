@@ -68,7 +68,7 @@ class TestContract(ProviderContract):
 
 
 async def test_colours_lie_over_those_of_others(gateway: RunningGateway) -> None:
-    """And add nobody: the one with uid 99 is not there."""
+    """And add no user: there is none with uid 99."""
     world = await gateway.join("the-club")
     assert colours(world) == {"Ada": "#ff0000", "Bob": "#ffffff"}
 

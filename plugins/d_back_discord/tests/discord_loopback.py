@@ -243,14 +243,14 @@ class Loopback:
             return _error(401, "401: Unauthorized")
         user_id, application_id = self.people[token]
         if path == "/users/@me":
-            return _json(user(user_id, "somebody") | {"locale": "de", "flags": 0})
+            return _json(user(user_id, "ada") | {"locale": "de", "flags": 0})
         if path == "/oauth2/@me":
             return _json(
                 {
                     "application": {"id": application_id, "name": "an app", "flags": 0},
                     "scopes": ["identify"],
                     "expires": "2099-01-01T00:00:00+00:00",
-                    "user": user(user_id, "somebody"),
+                    "user": user(user_id, "ada"),
                 }
             )
         return _error(404, "404: Not Found")

@@ -117,7 +117,7 @@ def test_audit_of_rules(typed: Typed, elsewhere: Loopback) -> None:
 
 
 def test_audit_without_guilds(typed: Typed) -> None:
-    """A bot that is nowhere yet is told how to get somewhere."""
+    """A bot without a guild gets the link that invites it."""
     assert typed("audit").output == "no guild: invite the bot with `d-back discord invite`\n"
 
 

@@ -179,7 +179,7 @@ async def test_guild_unavailable(
     begin: Begin, loopback: Loopback, caplog: pytest.LogCaptureFixture
 ) -> None:
     """While a guild is unavailable its users are not known, the server stays
-    in the list, and the operator is told in one line."""
+    in the list, and the log says so in one line."""
     loopback.guilds = [club()]
     core = await begin()
     await core.whole()

@@ -132,7 +132,7 @@ async def test_role_deleted(joined: Any) -> None:  # noqa: ANN401
 
 
 async def test_many_recoloured(begin: Begin, loopback: Loopback) -> None:
-    """A role of very many members is one reload in place of an event for each."""
+    """A role of very many members is one reload instead of an event for each."""
     crowd = [say.member(number, f"user{number}", roles=(RED,)) for number in range(100, 1300)]
     loopback.guilds = [
         say.guild(
@@ -178,7 +178,7 @@ async def test_ban(joined: Any) -> None:  # noqa: ANN401
 
 
 async def test_ignore_users(joined: Any) -> None:  # noqa: ANN401
-    """An ignored user is not there, and nothing that happens to them is told."""
+    """An ignored user is not there, and has no events."""
     core = await joined(ignore_users=frozenset({say.uid(2)}))
     assert say.uid(2) not in await core.users()
     await core.happen("PRESENCE_UPDATE", say.presence(2, "dnd", say.GUILD_ID))
@@ -218,7 +218,7 @@ async def test_roles(joined: Any, named: str) -> None:  # noqa: ANN401
 
 
 async def test_ignore_offline(joined: Any) -> None:  # noqa: ANN401
-    """Offline members are left out; going offline is told as a status, coming online as a whole
+    """Offline members are left out; going offline is sent as a status, coming online as a whole
     user."""
     core = await joined(ignore_offline=True)
     assert set(await core.users()) == {say.uid(1), say.uid(2)}

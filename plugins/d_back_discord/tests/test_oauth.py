@@ -18,7 +18,7 @@ ADDRESS = "192.0.2.1"
 
 
 def credentials(number: int | None = 1, token: str = TOKEN) -> Credentials:
-    claimed = None if number is None else {"id": say.uid(number), "username": "whoever"}
+    claimed = None if number is None else {"id": say.uid(number), "username": "ada"}
     return Credentials(discord_token=token, discord_user=claimed)
 
 
@@ -55,7 +55,7 @@ async def test_member(served: Any, loopback: Loopback) -> None:  # noqa: ANN401
 
 
 async def test_other_application(served: Any, loopback: Loopback) -> None:  # noqa: ANN401
-    """A token that was issued to another application is refused, whoever's it is."""
+    """A token that was issued to another application is refused, whichever user it belongs to."""
     loopback.people["phished"] = say.uid(1), "990000000000000009"
     assert await asked(await served(), credentials(token="phished")) is False
 

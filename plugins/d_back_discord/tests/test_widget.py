@@ -153,7 +153,7 @@ async def test_uids_stay(provider: WidgetProvider, widgets: Widgets, clock: Manu
 
 
 async def test_same_names(provider: WidgetProvider, widgets: Widgets) -> None:
-    """Members of the same name are told apart by their avatars."""
+    """Members of the same name are distinguished by their avatars."""
     twins = person("ada", avatar="a"), person("ada", avatar="b")
     widgets.answers[say.GUILD_ID] = widget(*twins)
     assert len(await provider.users(say.GUILD_ID) or {}) == 2

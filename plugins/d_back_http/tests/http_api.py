@@ -27,7 +27,7 @@ class Api:
         self.headers: dict[str, str] = {}
         """Of every answer, besides."""
         self.raw: bytes | None = None
-        """Answered in place of JSON."""
+        """Answered instead of JSON."""
         self.requests: list[web.Request] = []
         self.statuses: list[int] = []
         self.port = 0

@@ -141,7 +141,7 @@ class MockProvider:
         """Whether the demo token is offered.
 
         None where there is nothing to compare with: without a configured token, and for every
-        server that is not protected here. Whoever else contributes decides then.
+        server that is not protected here. The other providers of the server decide then.
         """
         token = self._config.authorize
         server = None if self._life is None else self._life.servers().get(server_id)

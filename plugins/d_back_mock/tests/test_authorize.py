@@ -40,7 +40,7 @@ async def test_anything_else(begin: Begin, offered: Credentials) -> None:
 
 @pytest.mark.parametrize("token", ["", "None", "***", "demo-token"])
 async def test_without_a_token(begin: Begin, token: str) -> None:
-    """Without a configured token it is left to others, who let nobody in by default."""
+    """Without a configured token other providers decide; by default they let no client in."""
     provider = await begin()
     assert await provider.authorize(PROTECTED, Credentials(discord_token=token)) is None
 

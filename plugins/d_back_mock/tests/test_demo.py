@@ -78,7 +78,7 @@ async def test_records_are_complete(begin: Begin, server_id: str) -> None:
 
 
 async def test_unknown_server(begin: Begin) -> None:
-    """A server of somebody else's is left to the other providers."""
+    """A server of another provider is left to that provider."""
     provider = await begin()
     assert await provider.users("1") is None
 

@@ -52,7 +52,7 @@ async def test_everybody_changes(begin: Begin, listen: Listen) -> None:
 
 
 async def test_somebody_is_online(begin: Begin, listen: Listen) -> None:
-    """Where there is company, somebody is online at every moment."""
+    """With several members, one is online at every moment."""
     provider = await begin(seed=1, users=2, server_count=20, message_interval=0.0)
     for _ in range(500):
         await listen(provider, 1)
@@ -112,7 +112,7 @@ async def test_channel(begin: Begin, listen: Listen) -> None:
 
 
 async def test_authors_are_there(begin: Begin, listen: Listen) -> None:
-    """Nobody speaks who is offline."""
+    """No member speaks while offline."""
     provider = await begin(seed=1)
     statuses = {uid: user.status for uid, user in (await provider.users(REPOS) or {}).items()}
     for event in await listen(provider, HOUR):

@@ -105,7 +105,7 @@ def test_refused(load_toml: Load, options: str, sentence: str) -> None:
 
 
 def test_hashed_token(load_toml: Load) -> None:
-    """A hash is refused: it would be compared as the token, so whoever reads it could enter."""
+    """A hash is refused: it would be compared as the token, so every reader of it could join."""
     hashed = f"scrypt$16384$salt$8$1${'A' * 86}=="
     with pytest.raises(ConfigError, match="authorize: expected the token itself") as caught:
         load_toml(f"[providers.mock]\nauthorize = '{hashed}'")

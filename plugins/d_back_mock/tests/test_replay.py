@@ -252,7 +252,7 @@ async def test_the_list_goes_along(day: Day) -> None:
 
 
 async def test_a_protected_server_stays_protected(day: Day) -> None:
-    """The demo token opens it; without one, nobody of ours decides."""
+    """The demo token opens it; without one, the mock does not decide."""
     day.write(listed(0), joined(0, BOB, server="vault"))
     provider = await day.play(authorize=Secret("x"))
     right, wrong = (Credentials(discord_token=token) for token in ("x", "y"))
@@ -308,7 +308,7 @@ async def test_it_stays_as_it_was_at_the_end(day: Day, advance: Advance) -> None
 
 
 async def test_nothing_piles_up(day: Day, advance: Advance) -> None:
-    """After an hour in which nobody listened, ten seconds are made up for."""
+    """After an hour without a listener, ten seconds are made up for."""
     day.write(listed(0), joined(0, ADA), *(said(second, "hi") for second in range(1, 3600)))
     await day.play(repeat=False)
     await advance(3600)
@@ -390,7 +390,7 @@ async def test_a_line_that_is_none_names_its_number(day: Day, line: str, sentenc
 
 
 async def test_a_file_without_a_snapshot_does_not_start(day: Day) -> None:
-    """There would be nobody."""
+    """There would be no user."""
     day.write(listed(0))
     with pytest.raises(ValueError, match=r"day\.jsonl': there is no snapshot in it"):
         await day.play()

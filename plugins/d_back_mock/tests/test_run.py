@@ -94,7 +94,7 @@ async def test_seed_is_logged(
 
 
 async def test_pace_of_the_listener(begin: Begin, advance: Advance, listen: Listen) -> None:
-    """The run is the same for whoever listens on time, late, or with gaps."""
+    """The run is the same for a listener that is on time, late, or has gaps."""
     punctual = await listen(await begin(seed=7), 600)
     provider = await begin(seed=7)
     halting = []
@@ -106,7 +106,7 @@ async def test_pace_of_the_listener(begin: Begin, advance: Advance, listen: List
 
 
 async def test_nothing_is_lost_between(begin: Begin, advance: Advance, listen: Listen) -> None:
-    """What happens after the start and before somebody listens is made up for at once."""
+    """What happens after the start and before the first listener is made up for at once."""
     punctual = await listen(await begin(seed=7), 8)
     provider = await begin(seed=7)
     await advance(8)
@@ -115,7 +115,7 @@ async def test_nothing_is_lost_between(begin: Begin, advance: Advance, listen: L
 
 
 async def test_no_backlog(begin: Begin, advance: Advance, listen: Listen) -> None:
-    """After an hour in which nobody listened, no more than 10 s are made up for."""
+    """After an hour without a listener, no more than 10 s are made up for."""
     provider = await begin(seed=7)
     await advance(HOUR)
     late = await listen(provider, 0)
@@ -165,7 +165,7 @@ async def test_stop_ends_the_stream(
 
 
 async def test_restart(begin: Begin, listen: Listen, context: Context) -> None:
-    """After stop and start the same instance begins its run anew, users included."""
+    """After stop and start the same instance begins its run again, users included."""
     provider = await begin(users=20)
     (server_id,) = await provider.servers() or {}
     users = await provider.users(server_id)

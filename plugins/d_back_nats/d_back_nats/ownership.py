@@ -100,7 +100,7 @@ class Ownership:
             state = await bucket.state(line, self._subjects)
             owner, revision, age = await self._owner(line, state)
             if state.created == self._created and revision < self._stored_at:
-                # Whoever wrote the record after us did so at a higher revision.
+                # An origin that wrote the record after us did so at a higher revision.
                 self._stored_at = 0
                 raise BucketChangedError("the bucket was purged, or restored from a backup")
             is_ours = owner is not None and owner.run == self._value.run

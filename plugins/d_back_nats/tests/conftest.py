@@ -57,7 +57,7 @@ async def nats(folder: Path) -> AsyncIterator[Nats]:
 
 @pytest.fixture
 async def lines() -> AsyncIterator[Callable[[NatsConfig], Awaitable[Line]]]:
-    """Connections of somebody else."""
+    """Connections of another program."""
     opened: list[Line] = []
 
     async def line(config: NatsConfig) -> Line:

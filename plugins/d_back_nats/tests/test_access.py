@@ -1,4 +1,4 @@
-"""Who may join at an edge is decided by the origin, and nobody between the two learns anything."""
+"""The origin decides who may join at an edge; no program between the two learns a credential."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def test_the_origins_providers_decide_and_learn_the_address(
 async def test_guesses_through_edges_are_counted_together(
     nats: Nats, origin: Origin, serve: Serve
 ) -> None:
-    """Whoever guesses at one edge is made to wait at the others too; other addresses are not."""
+    """An address that guesses at one edge has to wait at the others; other addresses do not."""
     cluster = await nats()
     server = await origin(cluster, vault(), servers={"1": {"password": "open sesame"}})
     one, other = provider_of(await serve(cluster)), provider_of(await serve(cluster))
@@ -103,7 +103,7 @@ async def test_who_listens_to_everything_reads_no_credential(
 async def test_a_forged_answer_is_a_no(
     nats: Nats, origin: Origin, serve: Serve, lines: Lines
 ) -> None:
-    """Who answers in the origin's place, without having read the question, lets nobody in."""
+    """An answer in the origin's name, without having read the question, lets no client in."""
     cluster = await nats()
     server = await origin(cluster, vault())
     edge = provider_of(await serve(cluster))
@@ -144,7 +144,7 @@ async def test_without_an_origin_the_answer_is_no(
 async def test_what_is_no_question_is_not_answered(
     nats: Nats, origin: Origin, lines: Lines
 ) -> None:
-    """Whatever somebody else sends to the origin is dropped, and the next question answered."""
+    """What another program sends to the origin is dropped, and the next question answered."""
     cluster = await nats()
     await origin(cluster, vault(), servers={"1": {"password": "open sesame"}})
     line = await lines(NatsConfig(urls=cluster.urls))

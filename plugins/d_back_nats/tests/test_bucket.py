@@ -145,7 +145,7 @@ async def test_what_a_dead_origin_left_is_purged(
     kv = await line.js.key_value("d-back")
     await kv.put("users.1.gone", b"{}")
     await kv.put("users.9.7", b"{}")
-    await kv.put("notes", b"of somebody else")
+    await kv.put("notes", b"of another program")
     server = await origin(
         cluster, ScriptedProvider({"1": Server(name="Plaza")}, {"1": {"7": ADA}})
     )

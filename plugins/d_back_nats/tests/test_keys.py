@@ -54,7 +54,7 @@ def test_snowflakes_stay_readable() -> None:
     ["", "origin", "users", "users.1", "users..7", "users.1.7.8", "users.1.=2a", "users.=.7"],
 )
 def test_keys_of_others_are_nothing_of_ours(key: str) -> None:
-    """What somebody else has put into the bucket is left alone."""
+    """What another program has put into the bucket is left alone."""
     assert place_of(key) is None
 
 

@@ -114,7 +114,7 @@ async def test_a_standby_reads_along_and_writes_nothing(
     assert not leads(second)
     assert health_of(second) == "ready"
     assert b"Ada" in (await keys_of(line))["users.1.7"]
-    await first.stop()  # gives the lease back: nobody waits for a minute
+    await first.stop()  # gives the lease back: the next origin does not wait for a minute
 
     async def is_its() -> bool:
         keys = await keys_of(line)
@@ -182,7 +182,7 @@ async def test_r49_writes_of_others_before_a_batch_are_noticed(
 
 
 async def test_a_batch_of_which_a_part_is_lost_ends_there(nats: Nats, lines: Lines) -> None:
-    """What came before the lost part is taken, what comes after it is not, and it is told."""
+    """What came before the lost part is taken, what comes after it is not, and is reported."""
     cluster = await nats()
     line = await lines(NatsConfig(urls=cluster.urls))
     await line.js.create_key_value(bucket="b")

@@ -118,7 +118,7 @@ async def test_an_edge_starts_before_nats(
 async def test_a_bucket_that_is_made_anew(
     nats: Nats, origin: Origin, serve: Serve, join: Join, lines: Lines
 ) -> None:
-    """Where somebody deletes the bucket, the origin makes it again, and edges begin anew."""
+    """The origin creates a deleted bucket again, and edges read it from the start."""
     cluster, source = await nats(), town()
     await origin(cluster, source)
     world = await join(await serve(cluster))
@@ -163,7 +163,7 @@ async def test_stop_may_be_called_twice(nats: Nats, origin: Origin, serve: Serve
 
 
 class Kept:
-    """A sink that notes what it is told."""
+    """A sink that notes what it gets."""
 
     def __init__(self) -> None:
         self.told: list[object] = []

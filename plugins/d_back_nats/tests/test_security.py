@@ -183,7 +183,7 @@ async def test_tls_with_certificates_on_both_sides(
 async def test_a_server_of_another_authority_is_refused(
     encrypted: NatsCluster, folder: Path
 ) -> None:
-    """Nobody is talked to whose certificate cannot be verified."""
+    """No server is used whose certificate cannot be verified."""
     with pytest.raises(NatsError, match="TLS failed"):
         await connected(secure(encrypted, folder, trusting=False), "test", LOG)
 
@@ -255,7 +255,7 @@ async def test_a_credentials_file(folder: Path) -> None:
     [(None, "credentials: No such file or directory"), ("", "not a .creds file")],
 )
 async def test_credentials_that_are_none(folder: Path, text: str | None, message: str) -> None:
-    """A file that is not there, or holds something else, is told, and is not waited for."""
+    """A file that is not there, or holds something else, is reported, and is not waited for."""
     path = folder / "user.creds"
     if text is not None:
         path.write_text(text)

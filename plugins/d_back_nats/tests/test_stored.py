@@ -378,7 +378,7 @@ async def test_r49_a_removal_that_a_purge_hides_reaches_edges(
 async def test_r49_clients_keep_their_servers_while_a_new_bucket_is_filled(
     nats: Nats, origin: Origin, serve: Serve, join: Join, *, lines: Lines, until: Until
 ) -> None:
-    """A bucket that nobody has filled is a reason to be degraded, not a list without servers."""
+    """An empty bucket is a reason to be degraded, not a list without servers."""
     cluster = await nats()
     server = await origin(cluster, town())
     await whole(server, until)

@@ -49,7 +49,7 @@ async def storm(nats: Nats, folder: Path) -> AsyncIterator[Storm]:
 
 
 async def test_nothing_dies(storm: Storm) -> None:
-    """All that happens reaches everybody, each change once."""
+    """All that happens reaches everyone, each change once."""
     await storm.rage(EVENTS)
     await storm.calm()
     assert all(audience.frames > 1000 for audience in storm.audience)
@@ -83,7 +83,7 @@ async def test_all_nodes_die(storm: Storm) -> None:
 
 
 async def test_the_origin_dies(storm: Storm) -> None:
-    """What happened while it was dead, removals among it, is told by the next one."""
+    """What happened while it was dead, removals among it, is reported by the next one."""
     await storm.rage(EVENTS // 3)
     storm.origins[0].kill()
     await storm.rage(EVENTS // 3)

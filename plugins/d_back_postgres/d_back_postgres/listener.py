@@ -67,8 +67,8 @@ class Listener:
             self.connected = False
             self._context.degraded(LOST)
             connection = await self._again()
-            # LISTEN is committed: what changes from here on is notified, so that whoever reads
-            # now misses nothing.
+            # LISTEN is committed: changes from here on are notified, and a caller that reads now
+            # misses none.
             self.connected = True
             self._resumed()
 

@@ -71,7 +71,7 @@ class PostgresProvider:
 
     @hookimpl
     async def servers(self) -> dict[str, Server] | None:
-        """All servers; disabled ones say so, so that they are gone whoever else has them."""
+        """All servers; disabled ones say so, and are hidden even if another provider has them."""
         if self._run is None:
             return None
         with told():

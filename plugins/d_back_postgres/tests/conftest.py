@@ -98,7 +98,7 @@ class OwnCluster:
     async def start(self) -> None:
         # The backends of one that was killed end by themselves; until then it cannot start.
         async with asyncio.timeout(PATIENCE):
-            while not await self._started():  # noqa: ASYNC110  it tells nobody
+            while not await self._started():  # noqa: ASYNC110  there is no event
                 await asyncio.sleep(0.02)
 
     def freeze(self) -> None:
@@ -130,7 +130,7 @@ class OwnCluster:
                     host=str(self._folder), port=self._port, user="postgres", database="postgres"
                 )
             except (OSError, asyncpg.PostgresError):
-                await asyncio.sleep(0.02)  # it tells nobody that it is ready
+                await asyncio.sleep(0.02)  # there is no event
                 continue
             await connection.close()
             self._process = process
@@ -180,7 +180,7 @@ def cluster() -> Iterator[Cluster]:
         yield other
         asyncio.run(_dropped(other))
         return
-    # Not pytest's own folder: a server that root starts runs as somebody else.
+    # Not pytest's own folder: a server that root starts runs as another user.
     folder = Path(tempfile.mkdtemp(prefix="d-back-postgres-"))
     own = OwnCluster(folder)
     try:
@@ -249,7 +249,7 @@ async def empty_dsn(cluster: Cluster) -> str:
 
 @pytest.fixture
 async def sql(dsn: str) -> AsyncIterator["Connection"]:
-    """Somebody else's connection to the database."""
+    """Another program's connection to the database."""
     async with connected(dsn) as connection:
         yield connection
 

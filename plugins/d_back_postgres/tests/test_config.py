@@ -1,4 +1,4 @@
-"""What can be wrong in ``[providers.postgres]`` is told before anything is connected."""
+"""What can be wrong in ``[providers.postgres]`` is reported before anything is connected."""
 
 from __future__ import annotations
 
@@ -114,5 +114,5 @@ def test_certificates_of_the_system() -> None:
 
 
 def test_the_dsn_is_in_no_repr() -> None:
-    """Whoever prints the configuration prints no secret."""
+    """A printed configuration shows no secret."""
     assert "hunter2" not in repr(PostgresConfig(dsn=Secret(DSN)))

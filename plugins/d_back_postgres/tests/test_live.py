@@ -38,7 +38,7 @@ class Stream:
         """What comes of all that was committed so far."""
         events = []
         for server_id in ("first-mark", "second-mark"):
-            # What is told in one go with the first mark may come behind it, but not behind the
+            # What is notified together with the first mark may come behind it, but not behind the
             # second, which is another change.
             await sql.execute("INSERT INTO servers (server_id) VALUES ($1)", server_id)
             while not is_of(event := await self.next(), server_id):
@@ -138,7 +138,7 @@ async def test_what_changes_while_none_is_answered_is_not_lost(
 
 @pytest.mark.usefixtures("plaza")
 async def test_only_what_counts_is_told(dsn: str, sql: Connection, begin: Begin) -> None:
-    """A statement that changes nothing, or only last_seen, or a server that nobody asked for, is
+    """A statement that changes nothing, or only last_seen, or a server that was not asked for, is
     silent."""
     provider = await begin(dsn)
     await provider.servers()

@@ -152,7 +152,7 @@ async def test_wrong_password(
     *,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The login that is refused is told once, without user or password; a password that is put
+    """A refused login is reported once, without user or password; a password that is put
     right is noticed."""
     del cluster
     caplog.set_level(logging.DEBUG)
@@ -187,7 +187,7 @@ async def test_wrong_password(
 async def test_a_dsn_that_leads_nowhere(
     empty_dsn: str, begin: Begin, change: tuple[str, str], message: str
 ) -> None:
-    """Each is told apart, and no part of the DSN is in the error or in what caused it."""
+    """Each has its own text, and no part of the DSN is in the error or in what caused it."""
     wrong = empty_dsn.replace(*change)
     with pytest.raises(DatabaseError) as raised:
         await begin(wrong)
@@ -247,7 +247,7 @@ async def test_statement_timeout(dsn: str, sql: Connection, begin: Begin) -> Non
 async def test_a_refetch_that_fails_is_asked_again_by_the_core(
     dsn: str, sql: Connection, begin: Begin
 ) -> None:
-    """Keys that cannot be read are told as a Reload, so that nothing is lost."""
+    """Keys that cannot be read become a Reload, so that nothing is lost."""
     provider = await begin(dsn, statement_timeout=0.1)
     await provider.users("1")
     events = provider.events()

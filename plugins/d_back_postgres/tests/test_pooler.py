@@ -169,7 +169,7 @@ async def test_several_at_once(pooler: Pooler, begin: Begin) -> None:
 
 @pytest.mark.usefixtures("plaza")
 async def test_it_polls(pooler: Pooler, sql: Connection, serve: Serve, join: Join) -> None:
-    """As nobody can listen through it, ``refresh`` brings what changes."""
+    """As LISTEN does not work through it, ``refresh`` brings what changes."""
     server = await serve(pooler.dsn, transaction_pooler=True, refresh="50ms")
     world = await join(server)
     await sql.execute("UPDATE users SET status = 'dnd'")

@@ -115,7 +115,7 @@ async def test_flags_of_other_types(
     unreadable: str | None,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Numbers and words are read as flags; a guard that cannot be read lets nobody in, and is
+    """Numbers and words are read as flags; an unreadable `passworded` lets no client in, and is
     reported once with its column (R5). A recorder writes them back in the same type."""
     for column in ("passworded", "is_default", "enabled"):
         await sql.execute(f"ALTER TABLE servers ALTER {column} TYPE {kind} USING NULL")
@@ -216,7 +216,7 @@ async def test_bigint_lookups_use_the_index(dsn: str, sql: Connection, begin: Be
 
 
 async def test_whole_queries(dsn: str, sql: Connection, serve: Serve, join: Join) -> None:
-    """In place of tables there may be queries; a semicolon or a comment at the end is harmless."""
+    """Queries may replace tables; a semicolon or a comment at the end is harmless."""
     await sql.execute("CREATE TABLE people (id int, nick text, away bool)")
     await sql.execute("INSERT INTO people VALUES (7, 'Ada', false), (8, 'Bo', true)")
     world = await join(

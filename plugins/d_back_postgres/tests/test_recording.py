@@ -165,7 +165,7 @@ async def test_keep_offline(dsn: str, sql: Connection, begin: Begin) -> None:
 
 
 async def test_last_seen(dsn: str, sql: Connection, begin: Begin) -> None:
-    """It moves while somebody is not offline, and stands still from then on."""
+    """It moves while the user is not offline, and stands still from then on."""
     provider = await begin(dsn)
     await provider.record([said("7")])
     first = await seen(sql, "7")
@@ -183,7 +183,7 @@ async def test_last_seen(dsn: str, sql: Connection, begin: Begin) -> None:
 async def test_values_that_no_table_can_hold(
     dsn: str, sql: Connection, begin: Begin, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One record that the table refuses does not keep the others out; it is told once. A NUL,
+    """One record that the table refuses does not keep the others out; it is reported once. A NUL,
     which no text of PostgreSQL holds, is left out."""
     await sql.execute("ALTER TABLE users ADD CHECK (username <> 'Mallory')")
     provider = await begin(dsn)

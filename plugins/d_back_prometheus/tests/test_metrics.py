@@ -119,7 +119,7 @@ async def test_it_can_be_started_again(town: ScriptedProvider) -> None:
 
 
 def test_a_path_that_cannot_be_is_an_error() -> None:
-    """A path without its slash is told to the operator."""
+    """A path without its slash is reported to the operator."""
     config = parse(
         CONFIG | {"chain": {"order": ["mock"]}, "providers": {"prometheus": {"path": "x"}}}
     )

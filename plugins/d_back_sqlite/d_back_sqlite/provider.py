@@ -53,7 +53,7 @@ class SqliteProvider:
 
     @hookimpl
     async def servers(self) -> dict[str, Server] | None:
-        """All servers; disabled ones say so, so that they are gone whoever else has them."""
+        """All servers; disabled ones say so, and are hidden even if another provider has them."""
         return None if self._changes is None else await self._changes.servers()
 
     @hookimpl

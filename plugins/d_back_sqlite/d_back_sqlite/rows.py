@@ -17,7 +17,7 @@ ALL_USERS = f"SELECT server_id, user_id, {', '.join(USER_FIELDS)} FROM users"  #
 
 
 def servers(connection: sqlite3.Connection) -> dict[str, Server]:
-    """Return all servers, disabled ones included: so they are hidden whoever else has them."""
+    """Return all servers. Disabled ones, too: they hide those of other providers."""
     return {
         server_id: Server(
             name=name,

@@ -211,7 +211,7 @@ async def test_a_folder_in_its_place(tmp_path: Path, begin: Begin) -> None:
 
 
 async def test_only_its_owner_reads_the_file(path: Path, begin: Begin) -> None:
-    """Names of members are nobody else's."""
+    """Only the gateway's user can read the names of members."""
     provider = await begin(path)
     await provider.record([listed(), said("7")])
     modes = {each.name: each.stat().st_mode & 0o077 for each in path.parent.iterdir()}
@@ -336,8 +336,8 @@ class Gateway:
 
 
 async def test_killed_in_a_storm(path: Path, serve: Serve, join: Join, until: Until) -> None:
-    """After each SIGKILL the file is whole, nobody owns it, and the next gateway records into it;
-    one without the source shows what was stored last."""
+    """After each SIGKILL the file is whole and free, and the next gateway records into it; one
+    without the source shows what was stored last."""
     random = Random(7)  # noqa: S311  must be repeatable, guards nothing
     for seed in range(3):
         gateway = await asyncio.to_thread(Gateway, path, seed)

@@ -310,7 +310,7 @@ DEFECTS = [
         """
     @hookimpl
     async def start(self, context):
-        if not self.source.there: raise ConfigError("host: nobody answers")
+        if not self.source.there: raise ConfigError("host: no answer")
         await super().start(context)
 """,
     ),
@@ -769,7 +769,7 @@ DEFECTS = [
         """
     @hookimpl
     async def start(self, context):
-        if not self.source.there: raise ConfigError("host: nobody answers")
+        if not self.source.there: raise ConfigError("host: no answer")
         await super().start(context)
 """,
     ),
@@ -1002,7 +1002,7 @@ KNOWN = {"UserSet", "UserRemoved", "ServerSet", "ClientIdChanged", "Snapshot"}
         """
     @hookimpl
     async def start(self, context):
-        raise ConnectionError(f"{self.config.token.reveal()}@localhost: nobody answers")
+        raise ConnectionError(f"{self.config.token.reveal()}@localhost: no answer")
 """,
     ),
     Defect(

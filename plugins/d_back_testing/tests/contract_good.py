@@ -108,7 +108,7 @@ class Good:
         self.log = context.log
         await asyncio.sleep(0)
         if not self.source.there:
-            raise ConnectionError("nobody answers")
+            raise ConnectionError("no answer")
         self.queue = asyncio.Queue()
         self.source.listeners.append(self.queue)
         if not context.probe:
@@ -221,12 +221,12 @@ class Polled:
     @hookimpl
     async def servers(self) -> dict[str, Server] | None:
         if not self.source.there:
-            raise ConnectionError("nobody answers")
+            raise ConnectionError("no answer")
         return {"1": Server(name="One")}
 
     @hookimpl
     async def users(self, server_id: str) -> dict[str, User] | None:
         if not self.source.there:
-            raise ConnectionError("nobody answers")
+            raise ConnectionError("no answer")
         members = self.source.members.get(server_id)
         return None if members is None else dict(members)

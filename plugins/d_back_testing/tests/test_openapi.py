@@ -236,7 +236,7 @@ async def test_readiness_of_a_provider() -> None:
         await until(lambda: server.live.stats().providers[0].health != "ready")
         path = "/readyz/{provider}"
         check_operation(await asked(client, "/readyz/mine"), path, 503)
-        check_operation(await asked(client, "/readyz/nobody"), path, 404)
+        check_operation(await asked(client, "/readyz/unknown"), path, 404)
 
 
 async def test_refusals_of_other_paths() -> None:

@@ -38,7 +38,7 @@ class Suite:
     """A server whose users the provider knows, if `servers` does not list one."""
     every_server: ClassVar[bool] = False
     """True if the provider answers the same for any server, known or not: it supplies colors for
-    whoever is there."""
+    all users."""
     options: ClassVar[Mapping[str, Any]] = {}
     """The provider's table of d-back.toml, if ``Config`` requires keys."""
     secrets: ClassVar[Sequence[str]] = ()

@@ -32,28 +32,32 @@ class Policy(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """``[servers.ID]``: the operator's rules for one server."""
 
     alias: str | None = None
-    """The public id of the server, ``[A-Za-z0-9_-]{1,64}``."""
+    """The public id, which clients use: 1 to 64 of ``A-Z a-z 0-9 _ -``, not ``default`` or
+    ``null``. Unset: the provider's, else the name in ASCII (``Straße`` becomes ``strasse``)."""
     default: bool = False
-    """Clients that name no server join this one. At most one server may be the default."""
+    """Clients that name no server join this one; at most one server may set it."""
     enabled: bool = True
-    """``false`` removes the server."""
+    """``false`` hides the server."""
     passworded: bool = False
-    """Joins must be authorized: by the password, or by a provider that knows the person."""
+    """The server is protected: a provider must authorize each join. If no provider does, no client
+    can join."""
     password: Secret | None = None
-    """Clients that send it may join; the server is then protected. Plain, or from
-    ``d-back hash-password``."""
+    """Protects the server, and opens it to clients that send it. Plain, or the output of ``d-back
+    hash-password``."""
     eager: bool = False
-    """Keep the server's users in memory from the start, also without clients."""
+    """Keep the server in memory from the start, not only while a client watches it."""
     hide_offline: bool = False
     """Leave out offline users when a client joins."""
     ignore_users: Annotated[frozenset[str], NAMES["user"]] = frozenset()
-    """uids of users who are never shown."""
+    """Uids of users who are never shown."""
     ignore_channels: Annotated[frozenset[str], NAMES["channel"]] = frozenset()
-    """Ids or names (``#general`` or ``general``) of channels whose chat is not shown."""
+    """Ids or names of channels whose chat is not shown; ``#general`` is the same as
+    ``general``."""
     listen_channels: Annotated[frozenset[str] | None, NAMES["channel"]] = None
-    """Ids or names of the channels whose chat is shown. Default: all channels."""
+    """Ids or names of the only channels whose chat is shown. Unset: all."""
     extra: Annotated[frozenset[str] | None, NAMES["text"]] = None
-    """Keys of ``User.extra`` that clients receive. Default: those of ``gateway.extra``."""
+    """Keys of extra texts that clients of this server receive. Unset: those of
+    ``gateway.extra``."""
 
     @property
     def protects(self) -> bool:

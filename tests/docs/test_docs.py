@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_origin
+from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin
 
 import click
 import httpx
@@ -56,7 +56,6 @@ from d_back_core import (
     MessageDeleted,
     MessageEdited,
     ProviderStats,
-    Secret,
     Server,
     ServerChanged,
     User,
@@ -67,11 +66,10 @@ from d_back_core import (
 )
 from d_back_core import config as configuration
 from d_back_core.chain.layers import Mode
-from d_back_core.chain.policy import Policy
 from d_back_core.cli import commands
 from d_back_core.cli import main as cli
 from d_back_core.client import FINAL_CODES, connect
-from d_back_core.config.decoding import Duration, File, Timeout, decode
+from d_back_core.config.decoding import decode
 from d_back_core.config.loading import ENVIRONMENT
 from d_back_core.errors import ErrorCode
 from d_back_core.gateway import gateway, session
@@ -82,6 +80,7 @@ from d_back_core.providers.health import KEPT, State
 from d_back_core.providers.plugin_checks import hooks_specified
 from d_back_core.wire import protocol
 from d_back_testing import ManualClock, ScriptedProvider
+from tools.reference import TABLES
 
 Json: TypeAlias = dict[str, Any]
 
@@ -336,48 +335,6 @@ def http_paths() -> Iterator[str]:
 
 
 # The configuration
-
-TABLES: dict[str, type[Struct]] = {
-    "`[gateway]`": configuration.GatewayConfig,
-    "`gateway.tls`": configuration.Tls,
-    "`[limits]`": configuration.LimitsConfig,
-    "`[chain]`": configuration.ChainConfig,
-    "`[providers.NAME]`": configuration.ProviderConfig,
-    "`[servers.ID]`": Policy,
-}
-WORDS: dict[object, str] = {
-    bool: "true or false",
-    int: "whole number",
-    float: "number",
-    str: "text",
-    Duration: "duration",
-    Timeout: "duration > 0",
-    File: "path",
-    Secret: "secret",
-}
-
-
-def in_words(hint: object) -> str:
-    """A type as the page calls it."""
-    if struct_in(hint) is not None:
-        return "table"
-    origin, args = get_origin(hint), [each for each in get_args(hint) if each is not type(None)]
-    if origin in {Union, UnionType, Annotated}:
-        return in_words(args[0])
-    if origin is Literal:
-        return "one of " + ", ".join(f'`"{choice}"`' for choice in args)
-    if origin in {tuple, frozenset}:
-        choices = in_words(args[0]).removeprefix("one of ")
-        return "list of texts" if choices == "text" else f"list of {choices}"
-    return WORDS[hint]
-
-
-@pytest.mark.parametrize(("heading", "kind"), TABLES.items())
-def test_keys(heading: str, kind: type[Struct]) -> None:
-    """Each key of the configuration is in its table, with its type."""
-    (table,) = tables(sections("configuration.md")[heading])
-    described = {row[0].strip("`"): row[1] for row in table}
-    assert described == {field.encode_name: in_words(field.type) for field in structs.fields(kind)}
 
 
 @pytest.mark.parametrize(("heading", "kind"), TABLES.items())

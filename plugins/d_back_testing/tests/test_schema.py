@@ -127,3 +127,16 @@ def test_r34_the_schema_has_the_ranges_of_the_values(field: str) -> None:
         data = {"uid": "7", "status": "idle", field: value}
         frame = {"type": "presence", "server": "1", "seq": 0, "data": data}
         assert validator.is_valid(frame) is bool(is_valid(value)), value
+
+
+def test_the_schema_of_the_configuration_has_a_text_for_each_key() -> None:
+    """Editors show it beside the key: the one that the documentation has, too."""
+    definitions = printed("config")["$defs"]
+    del definitions["_Tables"]
+    keys = [key for each in definitions.values() for key in each["properties"].values()]
+    assert keys
+    assert all(key.get("description", "").endswith(".") for key in keys)
+    assert not any("description" in choice for key in keys for choice in key.get("anyOf", ()))
+    assert definitions["LimitsConfig"]["properties"]["body_size"]["description"] == (
+        "Bytes of the body of an HTTP request; more get 413."
+    )

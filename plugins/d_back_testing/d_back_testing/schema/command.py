@@ -7,13 +7,12 @@ from typing import Any
 
 import click
 
-from d_back_core import config
 from d_back_core.wire import protocol
-from d_back_testing.schema import asyncapi, openapi
+from d_back_testing.schema import asyncapi, configuration, openapi
 
 DOCUMENTS: Mapping[str, Callable[[], Mapping[str, Any]]] = {
     "asyncapi": asyncapi.document,
-    "config": config.schema,
+    "config": configuration.document,
     "openapi": openapi.document,
     "protocol": protocol.schema,
 }

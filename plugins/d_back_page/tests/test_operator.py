@@ -65,9 +65,9 @@ async def test_a_failover_is_shown_as_it_happens(browser: Browser, tmp_path: Pat
             r"The club\s+discord\s+→\s+postgres\s+3 changes", await exchange.inner_text()
         )
         assert await exchange.locator("ul li").all_inner_texts() == [
-            "Dot went",
+            "Dot left",
             "Bob Idle → Online",
-            "Eve came, Do not disturb",
+            "Eve joined, Do not disturb",
         ]
         assert await states(visitor) == {"discord": "waits", "postgres": "answers"}
         await visitor.page.get_by_text("connection to db.internal refused").wait_for()

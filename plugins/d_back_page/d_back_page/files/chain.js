@@ -226,8 +226,8 @@ function provider(each, state, using) {
 
 function delta({ was, now }) {
   const name = foreign((now ?? was).name, 40);
-  if (!was) return made("li", { class: "came" }, name, ` ${say("came")}, ${WORDS[now.status]}`);
-  if (!now) return made("li", { class: "went" }, name, ` ${say("went")}`);
+  if (!was) return made("li", { class: "came" }, name, ` ${say("joined")}, ${WORDS[now.status]}`);
+  if (!now) return made("li", { class: "went" }, name, ` ${say("left")}`);
   const changes = [];
   if (was.status !== now.status) changes.push(`${WORDS[was.status]} → ${WORDS[now.status]}`);
   if (was.colour !== now.colour) changes.push(`${was.colour} → ${now.colour}`);

@@ -173,7 +173,7 @@ async def _running(folder: Path, door: Door, *command: str) -> AsyncIterator[Doo
         async with asyncio.timeout(PATIENCE):
             while not await _answers(door):
                 assert process.returncode is None, "the proxy has ended"
-                await asyncio.sleep(0.05)  # there is no event
+                await asyncio.sleep(0.05)  # it has no event
         yield door
     finally:
         if process.returncode is None:

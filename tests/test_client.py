@@ -490,7 +490,7 @@ async def test_a_server_that_is_gone_is_waited_for() -> None:
 
 
 async def until_refused(server: WebSocketServer, code: str) -> None:
-    while not server.live.counters.refusals[code]:  # noqa: ASYNC110  there is no event
+    while not server.live.counters.refusals[code]:  # noqa: ASYNC110  it has no event
         await asyncio.sleep(0)
 
 

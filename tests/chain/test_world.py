@@ -111,7 +111,7 @@ def test_chat_takes_a_number_too() -> None:
     "there", [world(), world(change(ADA, status="offline"), hide_offline=True)]
 )
 def test_chat_of_somebody_who_is_not_shown_is_not_sent(there: World) -> None:
-    """d-zone would drop it: there is no user who said it."""
+    """d-zone would drop it: its author is unknown."""
     assert not there.say(HELLO)
     assert there.take() == []
     assert there.seq == 0

@@ -166,7 +166,7 @@ async def test_r7_a_stale_state_is_replaced_at_once_by_whoever_comes() -> None:
 
 
 async def test_r7_a_stale_state_is_refreshed_at_once_when_its_provider_is_back() -> None:
-    """No other provider answers, so there is no reason to wait."""
+    """No other provider answers, so it does not wait."""
     a = better()
     async with served({"a": a}) as gateway:
         client = await gateway.connect_and_join()

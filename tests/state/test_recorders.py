@@ -203,7 +203,7 @@ async def test_r21_a_recorder_hears_only_of_the_layers_above_it() -> None:
 
 
 def test_r21_a_recorder_at_the_top_of_the_order_is_an_error() -> None:
-    """There is no provider above it that it could remember."""
+    """It has no provider above it whose state it could store."""
     with pytest.raises(ConfigError, match=r"'postgres': is first in chain\.order"):
         parse({"chain": {"order": ["postgres", "mock"], "recorders": ["postgres"]}})
 

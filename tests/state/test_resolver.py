@@ -533,7 +533,7 @@ async def left(gateway: RunningGateway, client: ManualClient) -> None:
     """Let the client go, and wait until the gateway knows."""
     await client.connection.close()
     async with asyncio.timeout(RECEIVE_TIMEOUT):
-        while gateway.live.stats().sessions:  # noqa: ASYNC110  there is no event
+        while gateway.live.stats().sessions:  # noqa: ASYNC110  it has no event
             await asyncio.sleep(0)
 
 

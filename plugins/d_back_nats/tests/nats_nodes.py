@@ -122,7 +122,7 @@ class NatsCluster:
         """Return when JetStream answers; not ``whole``: when a login is taken."""
         config = config or NatsConfig(urls=self.urls)
         async with asyncio.timeout(PATIENCE):
-            while not await self._answers(config, whole=whole):  # noqa: ASYNC110  there is no event
+            while not await self._answers(config, whole=whole):  # noqa: ASYNC110  it has no event
                 await asyncio.sleep(0.05)
 
     async def _answers(self, config: NatsConfig, *, whole: bool) -> bool:

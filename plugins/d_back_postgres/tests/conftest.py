@@ -98,7 +98,7 @@ class OwnCluster:
     async def start(self) -> None:
         # The backends of one that was killed end by themselves; until then it cannot start.
         async with asyncio.timeout(PATIENCE):
-            while not await self._started():  # noqa: ASYNC110  there is no event
+            while not await self._started():  # noqa: ASYNC110  it has no event
                 await asyncio.sleep(0.02)
 
     def freeze(self) -> None:
@@ -130,7 +130,7 @@ class OwnCluster:
                     host=str(self._folder), port=self._port, user="postgres", database="postgres"
                 )
             except (OSError, asyncpg.PostgresError):
-                await asyncio.sleep(0.02)  # there is no event
+                await asyncio.sleep(0.02)  # it has no event
                 continue
             await connection.close()
             self._process = process

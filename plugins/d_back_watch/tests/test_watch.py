@@ -201,7 +201,7 @@ async def test_a_signal_ends_a_blocked_write() -> None:
 async def until(condition: Callable[[], object]) -> None:
     """Return when the condition holds."""
     async with asyncio.timeout(PATIENCE):
-        while not condition():  # noqa: ASYNC110  there is no event
+        while not condition():  # noqa: ASYNC110  it has no event
             await asyncio.sleep(0)
 
 

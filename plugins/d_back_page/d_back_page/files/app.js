@@ -3,9 +3,9 @@
 // Before the others: they add words of their own to the document.
 import "./start.js";
 
+import { AccessDialog } from "./access.js";
 import { Card } from "./card.js";
 import { Chain } from "./chain.js";
-import { AccessDialog } from "./access.js";
 import { offerEmbedding } from "./embed.js";
 import { List } from "./list.js";
 import { Plaza } from "./plaza.js";
@@ -27,7 +27,9 @@ const find = (selector) => document.querySelector(selector);
 const address = new URL(".", location.href);
 address.search = address.hash = "";
 const begin =
-  AccessDialog.returned() ?? new URLSearchParams(location.search).get("s") ?? localStorage.getItem(LAST);
+  AccessDialog.returned() ??
+  new URLSearchParams(location.search).get("s") ??
+  localStorage.getItem(LAST);
 const link = connect(address, { server: begin, ...AccessDialog.credentials() });
 const world = new World(link);
 const list = new List(world, picked);

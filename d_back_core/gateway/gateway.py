@@ -5,6 +5,7 @@ import errno
 import logging
 import socket
 import ssl
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -187,10 +188,10 @@ class Gateway:
                 fitting,
             )
         self._accept_errors.start()
-        self._server = await self._listen()
-        set_backlog(self._server.sockets, BACKLOG)
+        sockets = await self._listen()
+        set_backlog(sockets, BACKLOG)
         if self._config.path is None:
-            self._port = self._server.sockets[0].getsockname()[1]
+            self._port = sockets[0].getsockname()[1]
         log.info("listening on %s", self.url)
         if self._site is not None and self._site.has_page and self._config.path is None:
             host = self._config.host
@@ -228,20 +229,30 @@ class Gateway:
         await asyncio.wait([closed], timeout=ABORT_TIMEOUT)
         closed.cancel()
 
-    async def _listen(self) -> Server:
+    async def _listen(self) -> Sequence[socket.socket]:
         for attempt in range(1, PORT_ATTEMPTS + 1):
             try:
-                if self._socket_file is not None:
-                    sock = self._socket_file.bind()
-                    return await unix_serve(self._serve, sock=sock, **self._options())
-                port = self._config.port or await free_port(self._hosts[0])
-                hosts: Any = self._hosts  # asyncio takes several, but the library's type does not
-                return await serve(self._serve, hosts, port, **self._options())
+                self._server = await self._bound()
+                await self._server.start_serving()  # cancelled here, `stop` closes the sockets
             except OSError as error:
+                if self._server is not None:  # another process began to listen after `_bound`
+                    self._server.close()
+                    await self._server.wait_closed()
                 taken = error.errno == errno.EADDRINUSE
                 if self._config.port or not taken or attempt == PORT_ATTEMPTS:
                     raise ListenError(self._cannot_listen(error), error) from error
+            else:
+                return self._server.sockets
         raise AssertionError("unreachable")
+
+    async def _bound(self) -> Server:
+        """Return a server that has its sockets, and does not accept connections yet."""
+        if self._socket_file is not None:
+            sock = self._socket_file.bind()
+            return await unix_serve(self._serve, sock=sock, **self._options())
+        port = self._config.port or await free_port(self._hosts[0])
+        hosts: Any = self._hosts  # asyncio takes several, but the library's type does not
+        return await serve(self._serve, hosts, port, **self._options())
 
     def _options(self) -> dict[str, Any]:
         # The library logs every failed handshake of any client with a traceback.
@@ -258,6 +269,7 @@ class Gateway:
             "open_timeout": self._limits.handshake_timeout,
             "close_timeout": CLOSE_TIMEOUT,
             "backlog": ACCEPTED_AT_ONCE,
+            "start_serving": False,
             "server_header": "d-back",
             "logger": logger,
         }

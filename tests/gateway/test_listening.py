@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from operating import posix
+from peers import PATIENCE
 from sample_users import ADA, ONE
 
 from d_back_core import ConfigError
@@ -25,6 +26,12 @@ def serving(**gateway: object) -> tuple[WebSocketServer, ScriptedProvider]:
     provider = ScriptedProvider(ONE, {"1": {"7": ADA}})
     config = parse({"gateway": gateway, "chain": {"order": ["a"]}})
     return WebSocketServer(config=config, providers={"a": provider}), provider
+
+
+def accepts(port: int) -> bool:
+    """Whether a connection to that port of the loopback address succeeds."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 @pytest.fixture
@@ -62,6 +69,45 @@ async def test_a_host_without_any_address_of_the_machine_is_an_error() -> None:
     with pytest.raises(ConfigError, match=f"host '{ABSENT}': is not an address of this machine"):
         await server.start()
     assert not provider.calls
+
+
+async def test_a_start_that_is_cancelled_frees_the_port() -> None:
+    """The stop that follows closes the sockets of a start that had only just begun to listen."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    server, _ = serving(host="127.0.0.1", port=port)
+    gateway = server._run.gateway  # noqa: SLF001  to cancel its start alone
+    starting = asyncio.create_task(gateway.start())
+    async with asyncio.timeout(PATIENCE):
+        while not accepts(port):  # noqa: ASYNC110  in each turn of the loop
+            await asyncio.sleep(0)
+    starting.cancel()
+    await asyncio.wait([starting])
+    assert starting.cancelled()
+    await gateway.stop()
+    assert not accepts(port)
+
+
+async def test_a_port_that_another_process_begins_to_listen_on_is_in_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both may bind it, as long as neither of them listens; the sockets are closed."""
+    loop = asyncio.get_running_loop()
+    create_server = loop.create_server
+
+    async def overtaken(*args: Any, **options: Any) -> asyncio.Server:  # noqa: ANN401  as it
+        bound = await create_server(*args, **options)
+        other.listen()
+        return bound
+
+    monkeypatch.setattr(loop, "create_server", overtaken)
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", 0))
+        port = other.getsockname()[1]
+        server, _ = serving(host="127.0.0.1", port=port)
+        with pytest.raises(ConfigError, match=rf"gateway\.port '{port}': is in use"):
+            await server.start()
 
 
 @posix

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -68,8 +69,8 @@ def needs(program: str) -> pytest.MarkDecorator:
 
 
 @asynccontextmanager
-async def nginx(folder: Path, upstream: int) -> AsyncIterator[Door]:
-    """nginx, over TLS."""
+async def nginx(folder: Path, upstream: int, instead: str = "") -> AsyncIterator[Door]:
+    """nginx, over TLS; ``instead`` replaces the block of the upstream, if it is given."""
     tls, chain, key = _certified(folder)
     port, plain = free_ports(2)
     site = _filled(
@@ -82,6 +83,10 @@ async def nginx(folder: Path, upstream: int) -> AsyncIterator[Door]:
         ("/etc/letsencrypt/live/zone.example/fullchain.pem", str(chain)),
         ("/etc/letsencrypt/live/zone.example/privkey.pem", str(key)),
     )
+    if instead:
+        site = re.sub(
+            r"^upstream .*?^}\n", lambda _: instead, site, flags=re.DOTALL | re.MULTILINE
+        )
     bodies = "".join(
         f"{kind}_temp_path {folder / kind};\n"
         for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")

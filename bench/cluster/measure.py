@@ -3,9 +3,12 @@ edge, and what two edges carry that one does not."""
 
 import argparse
 import asyncio
+import os
 import statistics
 import time
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import msgspec
 from msgspec import Struct
@@ -16,6 +19,10 @@ from d_back_core.wire import protocol
 
 CONNECT = msgspec.json.encode(protocol.Connect(data=protocol.ConnectRequest()))
 WARM_UP = 100
+NICENESS = 10
+"""Of the clients: they run in what the servers leave of the cores."""
+ADDRESSES = 200
+"""Addresses of the clients, of which nginx gives each edge some."""
 
 
 class Result(Struct):
@@ -26,6 +33,8 @@ class Result(Struct):
     deliveries: int
     cpu: list[float]
     """Seconds of each edge."""
+    proxy_cpu: float
+    """Seconds of nginx."""
 
 
 class Crowd:
@@ -39,8 +48,11 @@ class Crowd:
         self._connections: list[ClientConnection] = []
 
     async def join(self, count: int) -> None:
-        for _ in range(count):
-            connection = await connect(self.url, max_size=None, compression=None)
+        for number in range(count):
+            address = (f"127.0.1.{1 + number % ADDRESSES}", 0)
+            connection = await connect(
+                self.url, max_size=None, compression=None, local_addr=address
+            )
             await connection.send(CONNECT, text=True)
             while b'"server-join"' not in await connection.recv(decode=False):
                 pass
@@ -67,30 +79,42 @@ class Crowd:
                 self.latencies.append((now - int(str(told.data.username))) / 1e6)
 
 
-async def run(nodes: int, edges: int, clients: int, events: int, rate: float) -> Result:
+def measured(nodes: int, edges: int, options: argparse.Namespace) -> Result:
+    """Return the result of one run, in this process, which has low priority from then on."""
+    return asyncio.run(run(nodes, edges, options))
+
+
+async def run(nodes: int, edges: int, options: argparse.Namespace) -> Result:
     """So many clients over so many edges, while so much happens."""
+    events, rate = options.events, options.rate
     async with Machines() as machines:
         machines.nats(nodes)
         chain = {"order": ["ticker"], "recorders": ["nats"]}
         origin, url = machines.gateway("origin", chain, {}, module="bench.cluster.gateway")
         await machines.client(url)
-        started = [machines.edge(f"edge{number}") for number in range(edges)]
-        crowds = []
-        for _, edge_url in started:
+        processes, urls = zip(*(machines.edge(f"edge{n}") for n in range(edges)), strict=True)
+        for edge_url in urls:
             await machines.client(edge_url)
-            crowds.append(Crowd(edge_url))
-            await crowds[-1].join(clients // edges)
+        if options.nginx:
+            proxy, url = machines.nginx(urls)
+            await machines.client(url)
+            processes, urls = (*processes, proxy), (url,) * edges
+        crowds = [Crowd(each) for each in urls]
+        for crowd in crowds:
+            await crowd.join(options.clients // edges)
+        os.nice(NICENESS)  # now that the servers run, which would inherit it
         await _events(origin, crowds, WARM_UP, rate)
-        before = [process.cpu for process, _ in started]
+        before = [process.cpu for process in processes]
         for crowd in crowds:
             crowd.latencies.clear()
             crowd.received = 0
         await _events(origin, crowds, events, rate)
-        cpu = [process.cpu - was for (process, _), was in zip(started, before, strict=True)]
+        cpu = [process.cpu - was for process, was in zip(processes, before, strict=True)]
         for crowd in crowds:
             await crowd.leave()
         latencies = [each for crowd in crowds for each in crowd.latencies]
-        return Result(latencies, sum(crowd.received for crowd in crowds), cpu)
+        received = sum(crowd.received for crowd in crowds)
+        return Result(latencies, received, cpu[:edges], sum(cpu[edges:]))
 
 
 async def _events(origin: Process, crowds: Sequence[Crowd], events: int, rate: float) -> None:
@@ -108,19 +132,28 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=100)
     parser.add_argument("--events", type=int, default=1000)
     parser.add_argument("--rate", type=float, default=50.0, help="events per second")
+    parser.add_argument("--nginx", action="store_true", help="nginx in front of the edges")
     options = parser.parse_args()
+    # A process for each run: a low priority stays low, and the servers would inherit it.
+    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
+        _compare(pool, options)
+
+
+def _compare(pool: ProcessPoolExecutor, options: argparse.Namespace) -> None:
     say = print
     say(f"{options.clients} clients, {options.events} events at {options.rate:g} a second")
     say("nodes  edges    p50 ms    p99 ms   deliveries per second of the busiest edge's CPU")
     capacity = {}
     for nodes, edges in ((1, 1), (1, 2), (3, 1)):
-        result = asyncio.run(run(nodes, edges, options.clients, options.events, options.rate))
+        result = pool.submit(measured, nodes, edges, options).result()
         quantiles = statistics.quantiles(result.latencies, n=100)
         capacity[nodes, edges] = result.deliveries / max(result.cpu)
         say(
             f"{nodes:>5}  {edges:>5}  {quantiles[49]:>8.2f}  {quantiles[98]:>8.2f}"
             f"   {capacity[nodes, edges]:,.0f}"
         )
+        if options.nginx:
+            say(f"       nginx: {result.proxy_cpu / result.deliveries * 1e6:.1f} µs a delivery")
     say(f"two edges against one: {capacity[1, 2] / capacity[1, 1]:.2f}")
 
 

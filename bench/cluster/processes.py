@@ -118,6 +118,23 @@ class Machines:
         """An edge, and where it listens."""
         return self.gateway(name, {"order": ["nats"]}, {}, module="bench.cluster.gateway")
 
+    def nginx(self, urls: Sequence[str]) -> tuple[Process, str]:
+        """A proxy in front of these edges as in the guide, without TLS, and where it listens."""
+        port = free_port()
+        upstream = "".join(f" server {url.removeprefix('ws://')} max_fails=0;" for url in urls)
+        conf = self._folder / "nginx.conf"
+        conf.write_text(
+            f"pid {self._folder}/nginx.pid; daemon off; master_process off; error_log stderr;\n"
+            f"worker_rlimit_nofile 65536; events {{ worker_connections 32768; }}\n"
+            f"http {{ access_log off; {_temporary(self._folder)}\n"
+            f"upstream d_back {{ hash $remote_addr;{upstream} keepalive 16; }}\n"
+            f"server {{ listen 127.0.0.1:{port}; location / {{ proxy_pass http://d_back;\n"
+            "proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade;\n"
+            "proxy_set_header Connection upgrade; proxy_buffering off; } } }\n"
+        )
+        command: list[str | Path] = ["nginx", "-e", "stderr", "-p", self._folder, "-c", conf]
+        return self._run("nginx", command), f"ws://127.0.0.1:{port}"
+
     async def client(self, url: str) -> ClientWorld:
         """A client, as soon as it can join."""
         async with asyncio.timeout(PATIENCE):
@@ -132,3 +149,8 @@ class Machines:
         process = Process(name, command, self._folder / f"{name}.{self._count}.log")
         self._stack.callback(process.kill)
         return process
+
+
+def _temporary(folder: Path) -> str:
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    return " ".join(f"{kind}_temp_path {folder}/{kind};" for kind in kinds)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,8 @@ from d_back_nats.records import decoded_user
 
 PATIENCE = 60.0
 """Seconds after which what a test waits for is taken for lost."""
+GUIDE = Path(__file__).parents[3] / "docs" / "en" / "cluster.md"
+PASSWORDS = {"ORIGIN_PASSWORD": "o-MARK", "EDGE_PASSWORD": "e-MARK"}
 BINARY = Path(sysconfig.get_path("scripts"), "nats-server")
 LOG = logging.getLogger("d_back.providers.nats")
 ADA = User(username="Ada", status="online", role_color="#aaaaaa")
@@ -138,6 +141,16 @@ class NatsCluster:
         finally:
             await line.close()
         return True
+
+
+def guide_users() -> str:
+    """The users of the configuration that the documentation gives."""
+    block = re.search(r"```conf\n# nats.conf\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    assert block is not None
+    text = block[1]
+    for name, password in PASSWORDS.items():
+        text = text.replace(f"${name}", password)
+    return text[text.index("authorization") :]
 
 
 def chat_of(frames: Sequence[protocol.ServerMessage]) -> list[str]:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import os
-import re
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import nats.js.errors
@@ -17,7 +15,17 @@ import pytest
 import trustme
 from msgspec import structs
 from nats.errors import Error as ClientError
-from nats_nodes import ADA, BOB, LOG, NatsCluster, flushed, provider_of, unwritten
+from nats_nodes import (
+    ADA,
+    BOB,
+    LOG,
+    PASSWORDS,
+    NatsCluster,
+    flushed,
+    guide_users,
+    provider_of,
+    unwritten,
+)
 
 from d_back_core import Credentials, Secret, Server, UserChanged, WatchedFile
 from d_back_nats import NatsConfig, NatsTls
@@ -27,6 +35,7 @@ from d_back_testing import ScriptedProvider
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
 
     from conftest import Join, Origin, Serve, Until
 
@@ -34,20 +43,12 @@ if TYPE_CHECKING:
 
     Lines = Callable[[NatsConfig], Awaitable[Line]]
 
-GUIDE = Path(__file__).parents[3] / "docs" / "en" / "cluster.md"
-PASSWORDS = {"ORIGIN_PASSWORD": "o-MARK", "EDGE_PASSWORD": "e-MARK"}
-ORIGIN: dict[str, Any] = {"user": "origin", "password": "o-MARK"}
-EDGE: dict[str, Any] = {"user": "edge", "password": "e-MARK", "inbox": "_INBOX_edge"}
-
-
-def guide_users() -> str:
-    """The users of the configuration that the documentation gives."""
-    block = re.search(r"```conf\n# nats.conf\n(.*?)```", GUIDE.read_text(), re.DOTALL)
-    assert block is not None
-    text = block[1]
-    for name, password in PASSWORDS.items():
-        text = text.replace(f"${name}", password)
-    return text[text.index("authorization") :]
+ORIGIN: dict[str, Any] = {"user": "origin", "password": PASSWORDS["ORIGIN_PASSWORD"]}
+EDGE: dict[str, Any] = {
+    "user": "edge",
+    "password": PASSWORDS["EDGE_PASSWORD"],
+    "inbox": "_INBOX_edge",
+}
 
 
 def town() -> ScriptedProvider:

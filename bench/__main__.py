@@ -26,7 +26,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.rounds:
         scale = replace(scale, rounds=options.rounds, growth_rounds=options.rounds)
     if options.quick:
-        notes.append("--quick: smaller than the targets mean; of joins and growth it says little")
+        notes.append(
+            "--quick: smaller than the targets mean; it says little of those that need the size"
+        )
     run = Run(scale=scale, contestants=contestants, notes=notes)
     left_out = len(notes)
     samples: list[Sample] = []
@@ -43,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="smaller, in less than a minute")
+    parser.add_argument("--quick", action="store_true", help="smaller, in some two minutes")
     parser.add_argument(
         "--scenario", action="append", choices=list(SCENARIOS), help="only this; may be repeated"
     )

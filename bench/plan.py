@@ -40,6 +40,19 @@ class Scale:
     growth_servers: tuple[int, int]
     growth_deliveries: int
     """At each of the two sizes."""
+    cold_users: tuple[int, int]
+    lists: int
+    """Requests of one kind, of the server with ``join_users``."""
+    changed_lists: int
+    """Requests that need a new snapshot: the gateway pauses between two of these."""
+    crowd_interval: float = 0.010
+    """Between two events for the larger of ``growth_clients``."""
+    crowd_time: float
+    awaited_clients: int
+    awaited_broadcasts: int
+    awaited_cpu: float
+    starts: int
+    """Of each command, in every round."""
 
 
 FULL = Scale(
@@ -59,6 +72,14 @@ FULL = Scale(
     growth_clients=(100, 10_000),
     growth_servers=(10, 10_000),
     growth_deliveries=100_000,
+    cold_users=(100_000, 500_000),
+    lists=40,
+    changed_lists=3,
+    crowd_time=10.0,
+    awaited_clients=200,
+    awaited_broadcasts=1_000,
+    awaited_cpu=1.0,
+    starts=5,
 )
 QUICK = Scale(
     rounds=1,
@@ -77,6 +98,14 @@ QUICK = Scale(
     growth_clients=(50, 500),
     growth_servers=(10, 200),
     growth_deliveries=5_000,
+    cold_users=(5_000, 20_000),
+    lists=5,
+    changed_lists=1,
+    crowd_time=1.0,
+    awaited_clients=20,
+    awaited_broadcasts=100,
+    awaited_cpu=0.1,
+    starts=2,
 )
 
 

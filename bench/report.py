@@ -34,7 +34,7 @@ def judgement(found: Sequence[Verdict]) -> Iterator[str]:
     """A line for every target."""
     words = {True: "reached", False: "MISSED", None: "-"}
     for each in found:
-        yield f"{words[each.reached]:8} {each.target:58} {each.measured:20} {each.server}"
+        yield f"{words[each.reached]:8} {each.target:66} {each.measured:20} {each.server}"
 
 
 def as_json(run: Run, samples: Sequence[Sample], found: Sequence[Verdict]) -> str:

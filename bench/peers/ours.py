@@ -1,4 +1,8 @@
-"""Our gateway, the whole of it, with one provider; ``--uvloop`` runs it on that."""
+"""Our gateway, the whole of it, with one provider; ``--uvloop`` runs it on that.
+
+``--prepared``: the provider makes its records before the server starts, so that a join includes
+nothing of the provider's.
+"""
 
 import asyncio
 import sys
@@ -17,6 +21,7 @@ class Provider:
     def __init__(self, load: Load) -> None:
         self._load = load
         self._stream: asyncio.Queue[Event] = asyncio.Queue()
+        self._prepared = _users(load.users) if "--prepared" in sys.argv else None
 
     async def burst(self, count: int) -> None:
         """Put so many events into the stream at once."""
@@ -34,16 +39,20 @@ class Provider:
 
     @hookimpl
     async def users(self, server_id: str) -> Mapping[str, User]:  # noqa: ARG002  all alike
-        status = cast("Status", STATUSES[0])
-        return {
-            uid(number): User(username=f"User {number}", status=status, role_color="#3498db")
-            for number in range(self._load.users)
-        }
+        return self._prepared or _users(self._load.users)
 
     @hookimpl
     async def events(self) -> AsyncIterator[Event]:
         while True:
             yield await self._stream.get()
+
+
+def _users(count: int) -> dict[str, User]:
+    status = cast("Status", STATUSES[0])
+    return {
+        uid(number): User(username=f"User {number}", status=status, role_color="#3498db")
+        for number in range(count)
+    }
 
 
 def _changed(event: Presence) -> UserChanged:

@@ -14,6 +14,7 @@ MAX_WAITING = 8
 """Joins under way at once; of d-back 0.0.18, one."""
 TIMEOUT = 120.0
 COST = "CPU ms/join"
+P99 = "p99 ms"
 
 
 def measure(run: Run) -> Iterator[Sample]:
@@ -37,7 +38,7 @@ def _one(scale: Scale, turn: Turn) -> Iterator[Sample]:
     yield turn.sample(COST, used / len(times) / 1e6)
     yield turn.sample("events' CPU ms/s", idle / 1e6)
     yield turn.sample("p50 ms", percentile(times, 0.50) * 1e3)
-    yield turn.sample("p99 ms", percentile(times, 0.99) * 1e3)
+    yield turn.sample(P99, percentile(times, 0.99) * 1e3)
 
 
 def _live(scale: Scale, turn: Turn, *, seconds: float, joins: int, most: int) -> list[float]:

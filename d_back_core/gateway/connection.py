@@ -4,9 +4,9 @@ There are two ways to write such frames:
 
 - `Connection.write` passes them to the asyncio transport. `Connection.write_shared` does so in
   pieces, each when the transport has sent the one before: a transport may copy what it buffers,
-  and a snapshot would be copied for every client that has not read it yet. What is written
-  meanwhile waits in the same queue, also the library's own frames. The kernel buffers little of
-  it, for the same reason.
+  and a snapshot would be copied for every client that has not read it yet. Before each piece the
+  kernel takes what it can without the transport. What is written meanwhile waits in the same
+  queue, also the library's own frames. The kernel buffers little of it, for the same reason.
 - A caller writes to `Connection.descriptor` itself, for many connections in one loop
   (`socket_writes`). This is a *direct write*.
 
@@ -49,7 +49,7 @@ from websockets.frames import CloseCode
 from websockets.protocol import Event, State
 from websockets.typing import ExtensionParameter
 
-from d_back_core.gateway.socket_writes import NO_LIMIT, descriptor, limit_unsent
+from d_back_core.gateway.socket_writes import NO_LIMIT, descriptor, limit_unsent, write_all
 
 WINDOW_BITS = 15
 PARSED_AT_ONCE = 4096
@@ -281,6 +281,11 @@ class Connection(ServerConnection):
             return
         while queue and not self._buffered and not self.transport.is_closing():
             part = queue.popleft()
+            if self._descriptor is not None:
+                # First what the kernel takes: the transport would copy it. A close frame cannot
+                # have been sent yet, whatever the state: it waits for the end of the queue.
+                short = write_all((self._descriptor,), part)
+                part = part[short.get(self._descriptor, len(part)) :]
             if len(part) > CHUNK:
                 queue.appendleft(part[CHUNK:])
             self.transport.write(part[:CHUNK])

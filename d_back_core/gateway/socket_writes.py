@@ -43,7 +43,7 @@ def limit_unsent(transport: asyncio.BaseTransport, size: int) -> None:
             connection.setsockopt(socket.IPPROTO_TCP, option, size)
 
 
-def write_all(descriptors: Iterable[int], frames: bytes) -> dict[int, int]:
+def write_all(descriptors: Iterable[int], frames: bytes | memoryview) -> dict[int, int]:
     """Write the bytes to each of the non-blocking sockets.
 
     Return descriptor → number of bytes written, for the sockets that did not accept all of them.

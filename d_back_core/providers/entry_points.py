@@ -11,12 +11,15 @@ from functools import reduce
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import click
-from importlib_metadata import EntryPoint, entry_points
 from msgspec import Struct
 
 from d_back_core.errors import PluginError, described, nearest
+
+if TYPE_CHECKING:
+    from importlib_metadata import EntryPoint, EntryPoints
 
 GROUP = "d_back.providers"
 COMMAND_GROUP = "d_back.commands"
@@ -27,7 +30,7 @@ class InstalledPlugin(Struct, frozen=True):
     """An installed plugin or stand-alone command; not imported yet."""
 
     name: str
-    entry_point: EntryPoint
+    entry_point: "EntryPoint"
 
     @property
     def distribution(self) -> str:
@@ -98,11 +101,17 @@ def installed() -> dict[str, list[InstalledPlugin]]:
 
 def _in_group(group: str) -> dict[str, list[InstalledPlugin]]:
     found: dict[str, list[InstalledPlugin]] = {}
-    for entry_point in entry_points(group=group):
+    for entry_point in _entry_points().select(group=group):
         found.setdefault(entry_point.name, []).append(
             InstalledPlugin(entry_point.name, entry_point)
         )
     return dict(sorted(found.items()))
+
+
+def _entry_points() -> "EntryPoints":
+    from importlib_metadata import entry_points  # noqa: PLC0415  20 ms; `--version` needs none
+
+    return entry_points()
 
 
 def installed_commands() -> dict[str, list[InstalledPlugin]]:
@@ -126,7 +135,7 @@ def only(candidates: Sequence[InstalledPlugin]) -> InstalledPlugin:
 
 def misplaced() -> Iterator[PluginError]:
     """Yield an error for every entry point whose group is probably a misspelling of ours."""
-    for entry_point in entry_points():
+    for entry_point in _entry_points():
         group = entry_point.group
         looks_like_ours = group.replace("-", "_").lower().startswith("d_back")
         if looks_like_ours and group not in {GROUP, COMMAND_GROUP}:

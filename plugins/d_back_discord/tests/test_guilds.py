@@ -114,6 +114,30 @@ async def test_join_and_leave_while_chunks_come(begin: Begin, loopback: Loopback
     assert say.uid(5) not in users
 
 
+async def test_newcomer_with_a_presence_while_chunks_come(
+    begin: Begin, loopback: Loopback
+) -> None:
+    """A status that came before a member who joins while the members come is kept, also when
+    all members are compared later."""
+    role = say.role(say.snowflake(1), "red", color=0xFF0000)
+    loopback.guilds = [say.guild(members=crowd(10), roles=[role], member_count=LARGE)]
+    loopback.members[say.GUILD_ID] = crowd()
+    loopback.hold_members = True
+    core = await begin()
+    await until(lambda: loopback.member_requests)
+    await core.happen("PRESENCE_UPDATE", say.presence(LARGE + 1, "idle", say.GUILD_ID))
+    newcomer = say.member(LARGE + 1, "late", roles=(role["id"],)) | {"guild_id": say.GUILD_ID}
+    await core.happen("GUILD_MEMBER_ADD", newcomer)
+    await loopback.release_members()
+    assert (await core.whole())[say.uid(LARGE + 1)].status == "idle"
+    blue = say.role(role["id"], "red", color=0x0000FF)
+    await core.happen("GUILD_ROLE_UPDATE", {"guild_id": say.GUILD_ID, "role": blue})
+    await until(lambda: core.events)
+    assert (await core.users())[say.uid(LARGE + 1)] == User(
+        username="late", status="idle", role_color="#0000ff"
+    )
+
+
 async def test_new_session_while_chunks_come(begin: Begin, loopback: Loopback) -> None:
     """A session that ends while the members come leaves no half of them: they are asked for
     again."""

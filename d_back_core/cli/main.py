@@ -1,6 +1,7 @@
 """The command line: ``d-back`` without a command runs the gateway."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -195,6 +196,7 @@ def main(
         return_freed_memory()
         started = source(ctx)
         server = WebSocketServer(config=load(started))
+        gc.freeze()  # collections need not look at what is imported: it stays
         _occupy_standard_streams()
         with (
             suppress(KeyboardInterrupt),  # on Windows, which has no signal handlers

@@ -35,6 +35,20 @@ class Provider:
         return {"1": Server(name="The club")}
 """
 
+COUNTING = """
+import gc
+import logging
+from d_back_core import hookimpl
+
+
+class Provider:
+    def __init__(self, config): pass
+
+    @hookimpl
+    async def start(self, context):
+        logging.getLogger("club").warning("%d objects are collected", len(gc.get_objects()))
+"""
+
 
 def install(site: Path, name: str, source: str) -> None:
     """A distribution ``d-back-NAME`` with a plugin of that name."""
@@ -109,6 +123,15 @@ def test_a_start_imports_only_what_it_needs(site: Path) -> None:
     assert modules >= NEEDED
     assert not in_vain(modules)
     assert not {"d_back_test_with_discord", "d_back_test_with_asyncpg"} & modules
+
+
+def test_collections_leave_out_what_is_imported(site: Path) -> None:
+    """A full garbage collection looks only at what was made since the imports."""
+    (site / "d_back_test_club.py").write_text(COUNTING)
+    _, said = imported(site, "--port", "0")
+    count = re.search(r"(\d+) objects are collected", said)
+    assert count is not None
+    assert int(count[1]) < 10_000
 
 
 def test_the_version_is_said_without_any_plugin(site: Path) -> None:

@@ -9,11 +9,11 @@ from typing import Any
 
 import discord
 from discord.http import HTTPClient, Route
-from discord.state import AutoShardedConnectionState
 from yarl import URL
 
 from d_back_discord.config import DiscordConfig
 from d_back_discord.gateway import DEFAULT_URL, Gateway
+from d_back_discord.state import OwnState
 
 MAX_RATE_LIMIT = 30.0
 
@@ -34,56 +34,6 @@ class DirectedHTTP(HTTPClient):
         if route.url.startswith(Route.BASE):
             route.url = self._api_url + route.url.removeprefix(Route.BASE)
         return await super().request(route, **options)
-
-
-class OwnState(AutoShardedConnectionState["OwnClient"]):
-    """discord.py's state of all shards. It reports each guild when it comes: `MemberRequests`
-    asks for the members."""
-
-    def parse_ready(self, data: Any) -> None:  # noqa: ANN401  discord.py's
-        """Begin the session of one shard, with its guilds instead of those of the one before."""
-        shard = data["shard"][0]
-        self.clear_chunk_requests(shard)
-        for guild in [guild for guild in self.guilds if guild.shard_id == shard]:
-            self._remove_guild(guild)
-        super().parse_ready(data)
-        # discord.py waits, in two tasks, until no more guilds come, and only then reports them.
-        self._ready_tasks.pop(shard).cancel()
-        del self._ready_states[shard]
-        if self._ready_task is not None:
-            self._ready_task.cancel()
-            self._ready_task = None
-
-    def parse_guild_member_update(self, data: Any) -> None:  # noqa: ANN401  discord.py's
-        """Take in a member; discord.py dispatches no event for one who was not known before."""
-        guild, user_id = self._get_guild(int(data["guild_id"])), int(data["user"]["id"])
-        known = guild is not None and guild.get_member(user_id) is not None
-        super().parse_guild_member_update(data)
-        member = None if guild is None or known else guild.get_member(user_id)
-        if member is not None:
-            self.dispatch("member_join", member)
-
-    def parse_guild_members_chunk(self, data: Any) -> None:  # noqa: ANN401  discord.py's
-        """Take in members; the presences among them also of members who are known already."""
-        guild = self._get_guild(int(data["guild_id"]))
-        presences = data.get("presences") or ()
-        known = (
-            []
-            if guild is None
-            else [
-                (member, each)
-                for each in presences
-                if (member := guild.get_member(int(each["user"]["id"]))) is not None
-            ]
-        )
-        super().parse_guild_members_chunk(data)
-        for member, presence in known:
-            raw = discord.RawPresenceUpdateEvent(data=presence, state=self)
-            member._presence_update(raw, presence["user"])  # noqa: SLF001  as discord.py does
-
-    def parse_rate_limited(self, data: Any) -> None:  # noqa: ANN401  any JSON
-        """Dispatch it: discord.py does not know this event."""
-        self.dispatch("rate_limited", data)
 
 
 class OwnClient(discord.Client):

@@ -159,16 +159,16 @@ class Layer:
 
     async def _fill(self, *, ask: bool) -> None:
         guild = self.guild
-        ids = await self._asked(guild) if ask else [member.id for member in guild.members]
-        if ids is None or not self._around.current(guild):
-            return
+        members = await self._around.requests.members(guild) if ask else [*guild.members]
+        if members is None or not self._around.current(guild):
+            return  # the session is over
         self._swept = True
-        self._correct_statuses(guild, ids)
+        self._correct_statuses(guild)
         users = self._next if self._next is not None else {}
-        for count, member_id in enumerate(ids, 1):
-            member = guild.get_member(member_id)
+        for count, each in enumerate(members, 1):
+            member = guild.get_member(each.id)
             if member is not None:
-                self._put(users, str(member_id), self._shown(member))
+                self._put(users, str(member.id), self._shown(member))
             if count % SLICE == 0:
                 await asyncio.sleep(0)
         self._users, self._next = users, None
@@ -177,16 +177,11 @@ class Layer:
         self._around.log.info("guild '%s' is whole: %d shown", guild.name, len(self._users))
         self._around.put(Reload(server_id=self.server_id))
 
-    async def _asked(self, guild: discord.Guild) -> list[int] | None:
-        """Ask Discord for the ids of all members; None: the session is over."""
-        members = await self._around.requests.members(guild)
-        return None if members is None else [member.id for member in members]
-
-    def _correct_statuses(self, guild: discord.Guild, ids: list[int]) -> None:
+    def _correct_statuses(self, guild: discord.Guild) -> None:
         """Keep only the statuses that Discord's client cannot know. A guild that was unavailable
         comes with all members who are online: the others have gone offline."""
-        if self._statuses:
-            for member_id in self._statuses.keys() - set(ids):
+        for member_id in [*self._statuses]:
+            if guild.get_member(member_id) is None:
                 del self._statuses[member_id]
         if (guild.member_count or 0) <= MAX_PRESENCES:
             for member_id, before in self._left_online.items():
@@ -196,7 +191,7 @@ class Layer:
     async def _sweep(self) -> None:
         self._swept = True
         changes = 0
-        for count, member in enumerate(list(self.guild.members), 1):
+        for count, member in enumerate([*self.guild.members], 1):
             event = None
             if self.guild.get_member(member.id) is not None:
                 event = self._changed(str(member.id), self._shown(member))

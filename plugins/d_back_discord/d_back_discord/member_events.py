@@ -46,6 +46,8 @@ class MemberEvents:
         for layer in self._guilds.layers.values():
             member = layer.guild.get_member(after.id)
             if member is not None:
+                # Private: in our own client each member has a user of their own.
+                member._user = after  # noqa: SLF001
                 layer.refresh(member)
 
     def raw_member_remove(self, removal: discord.RawMemberRemoveEvent) -> None:

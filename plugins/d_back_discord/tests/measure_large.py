@@ -133,6 +133,7 @@ async def main(pipe: Connection) -> None:
         degraded=_print,
         recovered=lambda: None,
     )
+    gc.freeze()  # as `d-back` does
     steps.measure()
     before, began = _resident(), time.perf_counter()
     await provider.start(context)

@@ -1,9 +1,12 @@
 """Guilds come, go, change their name, and are unavailable for a while."""
 
+import gc
 import logging
 
+import discord
 import discord_payloads as say
 import pytest
+from discord.utils import SnowflakeList
 from discord_core import Begin, Core, until
 from discord_loopback import Loopback
 from discord_worlds import ADA, BOB, EVE, GENERAL, QUIET, club, update
@@ -24,8 +27,14 @@ CLUB = Server(name="D-World", id="dworld", client_id=say.APPLICATION_ID)
 LARGE = 600
 
 
-def crowd(count: int = LARGE) -> list[say.Payload]:
-    return [say.member(number, f"user{number}") for number in range(1, count + 1)]
+def crowd(count: int = LARGE, roles: tuple[str, ...] = ()) -> list[say.Payload]:
+    return [say.member(number, f"user{number}", roles=roles) for number in range(1, count + 1)]
+
+
+def parts() -> int:
+    """The number of statuses and lists of roles that discord.py holds."""
+    kinds = discord.ClientStatus, SnowflakeList
+    return sum(isinstance(each, kinds) for each in gc.get_objects())
 
 
 async def test_guild(begin: Begin, loopback: Loopback) -> None:
@@ -112,6 +121,51 @@ async def test_join_and_leave_while_chunks_come(begin: Begin, loopback: Loopback
     users = await core.whole()
     assert say.uid(LARGE + 1) in users
     assert say.uid(5) not in users
+
+
+async def test_newcomer_with_a_presence_while_chunks_come(
+    begin: Begin, loopback: Loopback
+) -> None:
+    """A status that came before a member who joins while the members come is kept, also when
+    all members are compared later."""
+    role = say.role(say.snowflake(1), "red", color=0xFF0000)
+    loopback.guilds = [say.guild(members=crowd(10), roles=[role], member_count=LARGE)]
+    loopback.members[say.GUILD_ID] = crowd()
+    loopback.hold_members = True
+    core = await begin()
+    await until(lambda: loopback.member_requests)
+    await core.happen("PRESENCE_UPDATE", say.presence(LARGE + 1, "idle", say.GUILD_ID))
+    newcomer = say.member(LARGE + 1, "late", roles=(role["id"],)) | {"guild_id": say.GUILD_ID}
+    await core.happen("GUILD_MEMBER_ADD", newcomer)
+    await loopback.release_members()
+    assert (await core.whole())[say.uid(LARGE + 1)].status == "idle"
+    blue = say.role(role["id"], "red", color=0x0000FF)
+    await core.happen("GUILD_ROLE_UPDATE", {"guild_id": say.GUILD_ID, "role": blue})
+    await until(lambda: core.events)
+    assert (await core.users())[say.uid(LARGE + 1)] == User(
+        username="late", status="idle", role_color="#0000ff"
+    )
+
+
+async def test_members_share_what_is_equal(begin: Begin, loopback: Loopback) -> None:
+    """Members of a large guild share one status while they are offline, and one list of roles
+    each set of them; a member who comes online or loses a role changes alone."""
+    role = say.role(say.snowflake(1), "red", color=0xFF0000)
+    loopback.guilds = [say.guild(members=[], roles=[role], member_count=LARGE)]
+    loopback.members[say.GUILD_ID] = crowd(roles=(role["id"], say.snowflake(2)))
+    before = parts()
+    core = await begin()
+    users = await core.whole()
+    assert len(users) == LARGE
+    assert parts() - before < 20
+    await core.happen("PRESENCE_UPDATE", say.presence(1, "idle", say.GUILD_ID))
+    bare = say.member(2, "user2") | {"guild_id": say.GUILD_ID}
+    await core.happen("GUILD_MEMBER_UPDATE", bare)
+    await until(lambda: len(core.events) == 2)
+    changed = await core.users()
+    assert changed.pop(say.uid(1)).status == "idle"
+    assert changed.pop(say.uid(2)).role_color == "#ffffff"
+    assert set(changed.values()) == {users[uid] for uid in changed}
 
 
 async def test_new_session_while_chunks_come(begin: Begin, loopback: Loopback) -> None:

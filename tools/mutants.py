@@ -15,6 +15,7 @@ command for all modules, does not remove statements, and takes no sample.
 """
 
 import ast
+import hashlib
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,7 @@ from typing import NamedTuple
 
 import click
 import msgspec
+from msgspec import Struct
 
 from tools import calls
 from tools.calls import Calls
@@ -203,15 +205,37 @@ def _function_around(path: Path, line: int) -> str | None:
     return found
 
 
+class Measured(Struct):
+    """What each test calls, of these sources."""
+
+    sources: str
+    """A digest. With tests that are gone since, pytest runs none, and each change would count as
+    found."""
+    tests: list[Calls]
+
+
 def measured(copy: TreeCopy, known: Path | None) -> list[Calls]:
     """Return what each test calls; from the file if it exists, else it is written."""
+    sources = digest()
     if known is not None and known.exists():
-        return msgspec.json.decode(known.read_bytes(), type=list[Calls])
+        kept = msgspec.json.decode(known.read_bytes(), type=Measured)
+        if kept.sources != sources:
+            raise click.UsageError(f"--calls '{known}': is of other sources (delete the file)")
+        return kept.tests
     click.echo(copy.run_unchanged(TESTS, ["-p", "tools.calls"]))
-    content = (copy.folder / calls.OUTPUT).read_bytes()
+    tests = msgspec.json.decode((copy.folder / calls.OUTPUT).read_bytes(), type=list[Calls])
     if known is not None:
-        known.write_bytes(content)
-    return msgspec.json.decode(content, type=list[Calls])
+        known.write_bytes(msgspec.json.encode(Measured(sources, tests)))
+    return tests
+
+
+def digest() -> str:
+    """Return a digest of the core and its tests."""
+    found = hashlib.sha256()
+    for folder in ("d_back_core", "tests", "plugins/d_back_testing"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            found.update(f"{path.relative_to(ROOT)}\n".encode() + path.read_bytes())
+    return found.hexdigest()
 
 
 def all_mutations() -> list[Mutation]:

@@ -58,9 +58,9 @@ class NatsConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     inbox: str = "_INBOX"
     """What subjects for answers begin with."""
     replicas: Annotated[int, Meta(ge=1, le=5)] = 1
-    """Servers that keep the bucket: 3 survive the loss of one. Only the origin's counts."""
+    """Servers that store the bucket: with 3, one may be lost. Only the origin's is used."""
     storage: Literal["file", "memory"] = "file"
-    """Where they keep it. Only the origin's counts."""
+    """Where they store it. Only the origin's is used."""
     lease: Duration | None = None
     """Time until a silent origin loses the bucket; with it, other origins stand by. Unset: there
     is one origin."""

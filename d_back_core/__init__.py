@@ -13,6 +13,7 @@ from d_back_core.errors import ConfigError, DBackError, JoinError, PluginError, 
 from d_back_core.hookspecs import HOOK_VERSION, Context, hookimpl
 from d_back_core.models import (
     UNSET,
+    AccessChanged,
     AccessRevoked,
     Change,
     Credentials,
@@ -45,6 +46,7 @@ from d_back_core.tasks import Tasks
 __all__ = [
     "HOOK_VERSION",
     "UNSET",
+    "AccessChanged",
     "AccessRevoked",
     "Change",
     "Clock",

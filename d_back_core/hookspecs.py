@@ -80,6 +80,10 @@ async def _deny(server_id: str, credentials: Credentials, address: str) -> bool:
     return False
 
 
+async def _unknown(server_id: str, person: str) -> None:
+    pass
+
+
 def _holds_none(server_id: str) -> bool:  # noqa: ARG001
     return False
 
@@ -122,11 +126,18 @@ class Context(Struct, frozen=True, kw_only=True):
     recovered: Callable[[], None]
     """Report that the source is there again. Everything of the provider is fetched again, and
     each layer counts as current with its new answer."""
-    authorize: Callable[[str, Credentials, str], Awaitable[bool]] = _deny
-    """``await authorize(server_id, credentials, address)``: return True if a client at that
-    address may join that server with these credentials. It is decided exactly as for a client of
-    this gateway, with the same limit of attempts per address. False for an unknown server. Never
-    raises."""
+    authorize: Callable[[str, Credentials, str], Awaitable[bool | Grant]] = _deny
+    """``await authorize(server_id, credentials, address)``: return True or a `Grant` if a client
+    at that address may join that server with these credentials. It is decided exactly as for a
+    client of this gateway, with the same limit of attempts per address. False for an unknown
+    server. Never raises.
+
+    A `Grant` is an access that can end. Whoever keeps it calls `reauthorize` with its ``person``
+    before it expires; recorders with ``records = "public"`` receive `AccessChanged`."""
+    reauthorize: Callable[[str, str], Awaitable[bool | None]] = _unknown
+    """``await reauthorize(server_id, person)``: return True if the access that `authorize` gave
+    by that `Grant` still holds, also after a restart of this process; None if that cannot be said
+    now. Never raises."""
     gauge: Callable[[str, float], None] = _ignore
     """``gauge(name, value)``: publish a current number, for `ProviderStats.gauges` and metrics.
     ``name`` is a few words such as ``reconnects``, one of a fixed set: no id, no user data."""

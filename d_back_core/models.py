@@ -222,6 +222,16 @@ class Snapshot(Struct, frozen=True, kw_only=True):
     """uids, or server_ids."""
 
 
+class AccessChanged(Struct, frozen=True, kw_only=True, gc=False):
+    """For a recorder that answers other processes with `Context.authorize`: access that it gave
+    for that server may have ended."""
+
+    server_id: str
+    person: str | None = None
+    """This one has ended: the ``person`` of its `Grant`. None: any may have, as the operator's
+    rules have changed; ask `Context.reauthorize`."""
+
+
 Change: TypeAlias = (
     UserSet
     | UserRemoved
@@ -231,6 +241,7 @@ Change: TypeAlias = (
     | Message
     | MessageEdited
     | MessageDeleted
+    | AccessChanged
 )
 """What a recorder receives."""
 

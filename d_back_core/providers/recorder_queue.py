@@ -17,6 +17,7 @@ from d_back_core.chain.world import corrected, message_key
 from d_back_core.clock import Clock
 from d_back_core.errors import ProviderError
 from d_back_core.models import (
+    AccessChanged,
     Change,
     Chat,
     Message,
@@ -45,8 +46,8 @@ log = logging.getLogger("d_back.queue")
 
 
 class RecorderQueue:
-    """One recorder's queue, bounded by the number of users and servers: of each only the newest
-    state waits, however long. Chat is bounded by number and age (R23)."""
+    """One recorder's queue, bounded by the number of users, servers and people who lost access:
+    of each only the newest state waits, however long. Chat is bounded by number and age (R23)."""
 
     def __init__(
         self, supervisor: Supervisor, link: Link, above: str | None, clock: Clock
@@ -189,6 +190,8 @@ def _key(change: Change) -> Key | None:
             return "server", change.server_id
         case Snapshot():
             return "complete", change.server_id
+        case AccessChanged():
+            return "access", change.server_id, change.person
         case Message(id=None):
             return None
         case Message() | MessageEdited() | MessageDeleted():

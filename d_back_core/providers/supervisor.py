@@ -32,7 +32,7 @@ from d_back_core.clock import Clock
 from d_back_core.config import ChainConfig, ProviderConfig
 from d_back_core.errors import ConfigError, ProviderError, one_line
 from d_back_core.hookspecs import Context
-from d_back_core.models import Credentials, Event
+from d_back_core.models import Credentials, Event, Grant
 from d_back_core.providers.blocking import TimedAwaitable
 from d_back_core.providers.health import KEPT, Health
 from d_back_core.providers.loader import Plugin
@@ -77,8 +77,13 @@ class ProviderListener(Protocol):
     def holds(self, server_id: str) -> bool:
         """Return True if events about the users of that server are wanted."""
 
-    async def authorize(self, server_id: str, credentials: Credentials, address: str) -> bool:
-        """Return True if that client may join that server."""
+    async def authorize(
+        self, server_id: str, credentials: Credentials, address: str
+    ) -> Grant | bool:
+        """Return by what that client may join that server, or False."""
+
+    async def reauthorize(self, server_id: str, person: str) -> bool | None:
+        """Return True if that grant of `authorize` still holds; None: it cannot be said now."""
 
 
 class Supervisor:
@@ -296,6 +301,7 @@ class Supervisor:
             stats=self._listener.stats,
             problems=self._listener.problems,
             authorize=self._listener.authorize,
+            reauthorize=self._listener.reauthorize,
             holds=self._listener.holds,
             gauge=self.gauges.__setitem__,
             unresolved=self._on_unresolved,

@@ -14,6 +14,8 @@ A join awaits more than its authorization. A grant that is revoked meanwhile mus
 session in: the join compares `Admissions.revocations` from before the authorization.
 """
 
+import hashlib
+import hmac
 import logging
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -32,6 +34,9 @@ from d_back_core.state.subscribers import Subscriber
 
 RETRY = 15.0
 """Seconds after which a provider that could not answer is asked again."""
+OPERATORS = ":"
+"""What the id of a grant by the operator's password begins with; others begin with the name of
+their provider."""
 RECENT = 1000
 """Revocations that are remembered for the joins under way."""
 
@@ -67,6 +72,30 @@ class Granted(Struct, frozen=True, kw_only=True):
 
 Grounds: TypeAlias = Secret | Granted | None
 """Why a client was let in. None: for as long as it stays."""
+
+
+def grant_of(server_id: str, grounds: Grounds) -> Grant | bool:
+    """Return the grounds for another process; True: for as long as the client stays."""
+    if grounds is None:
+        return True
+    if isinstance(grounds, Secret):
+        return Grant(person=password_id(server_id, grounds))
+    person = person_id(grounds.supervisor.name, grounds.person)
+    return Grant(person=person, expires_after=grounds.lasts)
+
+
+def password_id(server_id: str, password: Secret) -> str:
+    """Return the id of all grants by that password. It is the same after a restart, and of use to
+    guess the password: pass it only to those who have shown that they know it."""
+    key, message = password.reveal().encode(errors="surrogatepass"), server_id.encode()
+    return OPERATORS + hmac.digest(key, message, hashlib.sha256).hex()[:32]
+
+
+def person_id(provider: str, person: str) -> str:
+    """Return the id of a provider's grant. One that is too long is shortened to a digest: such a
+    grant can be revoked, and expires."""
+    joined = f"{provider}:{person}"
+    return joined if is_id(joined) else hashlib.sha256(joined.encode()).hexdigest()
 
 
 class _Holder(Struct, eq=False):
@@ -149,7 +178,7 @@ class Admissions:
 
     async def _renew(self, session: Subscriber, holder: _Holder) -> None:
         asked_at = self._clock.time()
-        verdict = await self._verdict(holder.granted, holder.ends_at - asked_at)
+        verdict = await self.verdict(holder.granted, holder.ends_at - asked_at)
         if self._holders.get(session) is not holder:
             return  # it has left meanwhile
         left = holder.ends_at - self._clock.time()
@@ -164,7 +193,7 @@ class Admissions:
         else:  # no answer: an outage of the provider does not end the access of its people
             self._renew_in(min(RETRY, left), session, holder)
 
-    async def _verdict(self, granted: Granted, seconds: float) -> bool | None:
+    async def verdict(self, granted: Granted, seconds: float) -> bool | None:
         """Return the provider's answer; None if there is none within that time."""
         supervisor = granted.supervisor
         if seconds <= 0 or not supervisor.plugin.implements("reauthorize"):

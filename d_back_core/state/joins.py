@@ -16,11 +16,25 @@ from d_back_core.chain.policy import means_default
 from d_back_core.chain.server_list import ServerList
 from d_back_core.clock import Clock
 from d_back_core.errors import ErrorCode, JoinError
-from d_back_core.models import Credentials, EffectiveServer, Server, is_id
+from d_back_core.models import (
+    GRANT_LASTS,
+    Credentials,
+    EffectiveServer,
+    Grant,
+    Server,
+    is_id,
+)
 from d_back_core.providers.supervisor import Supervisor
 from d_back_core.secret import Secret
 from d_back_core.state.access import Access, credentials_of, requirement
-from d_back_core.state.admissions import Admissions, Grounds
+from d_back_core.state.admissions import (
+    OPERATORS,
+    Admissions,
+    Granted,
+    Grounds,
+    grant_of,
+    password_id,
+)
 from d_back_core.state.changes import Changes
 from d_back_core.state.layer_source import Spawn
 from d_back_core.state.provider_set import ProviderSet
@@ -195,8 +209,9 @@ class Joins:
             await self._parts.list_resolver.fresh()
             self._parts.changes.flush()
 
-    async def is_authorized(self, server_id: str, credentials: Credentials, address: str) -> bool:
-        """Return True if a client at that address could join with these credentials."""
+    async def grant(self, server_id: str, credentials: Credentials, address: str) -> Grant | bool:
+        """Return by what a client at that address could join with these credentials; False: it
+        could not."""
         self._parts.changes.flush()
         found = self._parts.server_list.servers.get(server_id)
         if found is None or not found.passworded:
@@ -205,10 +220,30 @@ class Joins:
             # As for a join: a provider without a list contributes to a server by its users.
             await server.resolver.fresh()
             try:
-                self._still_open(found, await self._authorize(found, credentials, address))
+                authorized = await self._authorize(found, credentials, address)
+                self._still_open(found, authorized)
             except JoinError:
                 return False
-        return True
+        return grant_of(server_id, authorized.grounds)
+
+    async def renews(self, server_id: str, person: str) -> bool | None:
+        """Return True if a grant by that id still holds, see `grant`; None if that cannot be said
+        now, as the server or its provider is not known yet."""
+        self._parts.changes.flush()
+        found = self._parts.server_list.servers.get(server_id)
+        if found is None or not found.passworded:
+            return None if found is None else True
+        if person.startswith(OPERATORS):
+            password = self._parts.registry.policy(server_id).password
+            return password is not None and password_id(server_id, password) == person
+        provider, _, own = person.partition(":")
+        supervisor = self._parts.providers.supervisors.get(provider)
+        if supervisor is None:  # without an ":" it was shortened: it expires
+            return False if own else None
+        granted = Granted(
+            supervisor=supervisor, server_id=server_id, person=own, lasts=GRANT_LASTS
+        )
+        return await self._admissions.verdict(granted, GRANT_LASTS)
 
     def announce(self, frame: bytes, server_id: str | None) -> None:
         """Send a frame that changes nothing to the sessions of that server (None: to all)."""

@@ -141,6 +141,7 @@ class Live:
             self.registry.apply(config, report_all=report_all)
             self.registry.set_chain(self.list_resolver, None, report_all=report_all)
             self._changes.add_list()  # a policy may change the list without any new answer
+            self.registry.record_access()
 
     async def stop(self) -> None:
         """Stop the providers; may be called twice."""

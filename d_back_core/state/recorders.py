@@ -8,6 +8,7 @@ from d_back_core.chain.layers import Layers
 from d_back_core.chain.policy import Policy
 from d_back_core.chain.server_list import ServerList
 from d_back_core.models import (
+    AccessChanged,
     Change,
     Chat,
     EffectiveUser,
@@ -53,6 +54,12 @@ class UserRecorder:
         for queue in self._interested():
             if queue.public and layers.is_above(name, queue.above):
                 queue.put([chat])
+
+    def on_access(self, person: str | None) -> None:
+        """Record that this access has ended; None: that any may have."""
+        for queue in self._interested():
+            if queue.public:
+                queue.put([AccessChanged(server_id=self._server_id, person=person)])
 
     def _interested(self) -> Iterator[RecorderQueue]:
         return (each for each in self._queues if each.link.admits(self._server_id))

@@ -9,6 +9,7 @@ from d_back_core.models import (
     Chat,
     Credentials,
     Event,
+    Grant,
     Message,
     MessageDeleted,
     MessageEdited,
@@ -19,6 +20,7 @@ from d_back_core.models import (
     UserRemoved,
 )
 from d_back_core.providers.validation import checked_event
+from d_back_core.state.admissions import person_id
 from d_back_core.state.joins import Joins, Parts
 from d_back_core.state.resolver import Resolver
 from d_back_core.state.server_state import ServerState
@@ -60,6 +62,8 @@ class Reports:
                 self._pass_on(name, server, checked)
             case AccessRevoked():
                 self._joins.revoke(name, checked.server_id, checked.person)
+                if server is not None:
+                    server.record_access(person_id(name, checked.person))
             case Reload(server_id=None):
                 self.invalidate(name)
             case Reload() if server is not None:
@@ -108,9 +112,16 @@ class Reports:
         """Return True if the users of that server are held."""
         return server_id in self._parts.registry.servers
 
-    async def authorize(self, server_id: str, credentials: Credentials, address: str) -> bool:
-        """Return True if a client at that address could join with these credentials."""
-        return await self._joins.is_authorized(server_id, credentials, address)
+    async def authorize(
+        self, server_id: str, credentials: Credentials, address: str
+    ) -> Grant | bool:
+        """Return by what a client at that address could join with these credentials; False: it
+        could not."""
+        return await self._joins.grant(server_id, credentials, address)
+
+    async def reauthorize(self, server_id: str, person: str) -> bool | None:
+        """Return True if that grant of `authorize` still holds; None: it cannot be said now."""
+        return await self._joins.renews(server_id, person)
 
     def resolvers(self) -> Iterator[Resolver[Any, Any]]:
         """Yield that of the list, and those of the servers that are held."""

@@ -145,6 +145,10 @@ class ServerState:
         self._recorder.on_chat(self.resolver.layers, name, chat)
         self._shared.changed(self)
 
+    def record_access(self, person: str | None = None) -> None:
+        """Record that this access to the server has ended; None: that any may have."""
+        self._recorder.on_access(person)
+
     def _may_show(self, chat: Message | MessageEdited) -> bool:
         if not self.policy.hears(chat) or self.world.visible(chat.uid) is None:
             return False

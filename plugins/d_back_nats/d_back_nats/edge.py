@@ -1,4 +1,4 @@
-"""An edge: reads the part of the bucket that its clients watch, and asks the origin who may join.
+"""An edge: reads the part of the bucket that its clients watch. The origin decides who may join.
 
 One watch reads the list of servers and the origin's record, and one per watched server reads its
 users. An edge is degraded while a watch is not current, while a new bucket is not filled, and if
@@ -10,12 +10,13 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 
 from msgspec import UNSET
 from nats.aio.msg import Msg
-from nats.errors import NoRespondersError
 
 from d_back_core import (
+    AccessRevoked,
     Context,
     Credentials,
     Event,
+    Grant,
     Reload,
     Server,
     ServerChanged,
@@ -27,12 +28,12 @@ from d_back_core import (
 from d_back_nats.bucket import BucketState
 from d_back_nats.config import NatsConfig
 from d_back_nats.connection import LOST, Connection, Line
-from d_back_nats.failure import FAILURES, NatsError, describe_error
+from d_back_nats.failure import FAILURES, NatsError
+from d_back_nats.grants import Grants
 from d_back_nats.keys import Subjects
 from d_back_nats.mirrors import ListMirror, UsersMirror
 from d_back_nats.pending import Batch, Pending
 from d_back_nats.records import ChatValue, chat_of, decoded
-from d_back_nats.sealing import asked
 from d_back_nats.tasks import start_task, stop_tasks
 from d_back_nats.watch import UNFILLED, Watch
 
@@ -43,8 +44,6 @@ CHECK = 1.0
 """Seconds between two looks at the origin's heartbeat."""
 RELEASE_INTERVAL = 10.0
 """Seconds between two checks which servers are still watched."""
-ANSWER_TIMEOUT = 4.0
-"""Seconds that the origin has to decide about a join; less than the core's own timeout."""
 CHAT_TIMEOUT = 5.0
 """Seconds for which a message waits until its author has been read."""
 
@@ -62,6 +61,7 @@ class ServerReader:
         self._subject = subjects.chat(server_id)
         self._connection = connection
         self._pending = edge.pending
+        self._grants = edge.grants
         self._failed = edge.failed
         self._task: asyncio.Task[None] | None = None
 
@@ -87,6 +87,7 @@ class ServerReader:
             except FAILURES:
                 await self._connection.clock.sleep(1.0)
                 continue
+            self._grants.changed(self.server_id)  # what was announced before has been missed
             try:
                 await line.lost.wait()
             finally:
@@ -96,6 +97,9 @@ class ServerReader:
     async def _heard(self, message: Msg) -> None:
         """Pass chat on, in order, each message not before its author was seen."""
         value = decoded(message.data, ChatValue)
+        if value is not None and value.kind == "access":
+            self._grants.changed(self.server_id, value.uid or None)
+            return
         chat = None if value is None else chat_of(self.server_id, value)
         if value is None or chat is None:
             return
@@ -128,6 +132,13 @@ class Edge:
         self._list_watch = Watch(
             connection, self._subjects, self._subjects.list_keys, self._list, self.check_health
         )
+        self.grants = Grants(
+            context,
+            connection,
+            self._subjects.authorize,
+            lambda: self._list.origin,
+            self.pending.revoke,
+        )
         self._unknown: set[str] = set()
         """Servers that were asked for, and were not there."""
         self._tasks: list[asyncio.Task[None]] = []
@@ -151,6 +162,7 @@ class Edge:
         self._tasks = [
             start_task(self._release(), "d_back_nats release", self._report),
             start_task(self._check_origin(), "d_back_nats check of the origin", self._report),
+            start_task(self.grants.ask_again(), "d_back_nats grants", self._report),
         ]
 
     async def end(self) -> None:
@@ -184,31 +196,14 @@ class Edge:
 
     async def authorize(
         self, server_id: str, credentials: Credentials, address: str
-    ) -> bool | None:
+    ) -> Grant | bool | None:
         """Return the origin's answer; False if there is none in time. None for a server that is
         open at the origin: its yes would let every client in if only the edge's operator
         protects it."""
         server = self._list.listed.servers.get(server_id)
         if server is None or not server.passworded:
             return None
-        origin = self._list.origin
-        if origin is None or not self._connection.is_up:
-            self._context.log.warning("there is no origin to ask who may join; the answer is no")
-            return False
-        try:
-            question = asked(origin.seal, server_id, credentials, address)
-            line = await self._connection.line()
-            answer = await line.client.request(
-                self._subjects.authorize, question.sealed, timeout=ANSWER_TIMEOUT
-            )
-        except (*FAILURES, NatsError) as error:
-            is_absent = isinstance(error, NoRespondersError)
-            reason = "none is connected" if is_absent else describe_error(error)
-            self._context.log.warning(
-                "the origin does not answer who may join (%s); the answer is no", reason
-            )
-            return False
-        return question.is_yes(answer.data)
+        return await self.grants.authorize(server_id, credentials, address)
 
     async def events(self) -> AsyncGenerator[Event]:
         """Yield what changes, until `end`."""
@@ -252,12 +247,15 @@ class Edge:
         while True:
             await self._context.clock.sleep(CHECK)
             self.check_health()
+            self.grants.check()
 
     def failed(self, reason: str) -> None:
         """Report a task that has failed."""
         self._report(reason)
 
     def _events_of(self, batch: Batch) -> Iterator[Event]:
+        for server_id, person in batch.revoked:
+            yield AccessRevoked(server_id=server_id, person=person)
         for server_id in batch.servers:
             yield from self._list_events(server_id)
         for server_id in batch.reloads:

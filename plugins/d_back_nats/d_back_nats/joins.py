@@ -1,4 +1,4 @@
-"""The origin's answers to edges that ask who may join."""
+"""The origin's answers to edges that ask who may join, and who may stay."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from nats.aio.msg import Msg
 from d_back_core import Context
 from d_back_nats.connection import Line
 from d_back_nats.failure import FAILURES
-from d_back_nats.sealing import Seal, answered
+from d_back_nats.sealing import Answer, Question, Seal, answered
 from d_back_nats.tasks import start_task, stop_tasks
 
 MAX_QUESTIONS = 1000
@@ -50,9 +50,15 @@ class JoinAnswers:
         question = self._seal.opened(message.data)
         if question is None or not message.reply:
             return
-        verdict = await self._context.authorize(
-            question.server_id, question.credentials, question.address
-        )
+        answer = await self._decided(question)
         if not self._line.lost.is_set():
             with suppress(*FAILURES):  # an edge without an answer takes it for a no
-                await self._line.client.publish(message.reply, answered(question, verdict=verdict))
+                await self._line.client.publish(message.reply, answered(question, answer))
+
+    async def _decided(self, question: Question) -> Answer:
+        context, server_id = self._context, question.server_id
+        if question.person is not None:
+            return Answer(await context.reauthorize(server_id, question.person))
+        return Answer.of(
+            await context.authorize(server_id, question.credentials, question.address)
+        )

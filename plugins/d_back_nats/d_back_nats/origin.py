@@ -26,7 +26,14 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 
-from d_back_core import Change, Context, Message, MessageDeleted, MessageEdited
+from d_back_core import (
+    AccessChanged,
+    Change,
+    Context,
+    Message,
+    MessageDeleted,
+    MessageEdited,
+)
 from d_back_nats import bucket
 from d_back_nats.config import NatsConfig
 from d_back_nats.connection import LOST, Connection, Line
@@ -41,7 +48,7 @@ from d_back_nats.failure import (
 from d_back_nats.joins import JoinAnswers
 from d_back_nats.keys import Place, Subjects, key_of
 from d_back_nats.ownership import Ownership
-from d_back_nats.records import Chat, encoded_chat
+from d_back_nats.records import Announced, encoded_chat
 from d_back_nats.sealing import Seal
 from d_back_nats.tasks import start_task, stop_tasks
 from d_back_nats.watch import MARKER_TTL, Entry, Watch
@@ -81,7 +88,7 @@ class Origin:
         self._ownership = Ownership(context, config, self._seal.public, report)
         self._stored = Stored(self._read_again)
         self._wanted = Wanted(self._stored)
-        self._chat: deque[Chat] = deque(maxlen=MAX_CHAT)
+        self._chat: deque[Announced] = deque(maxlen=MAX_CHAT)
         self._written: dict[str, int] = {}
         """The last revision of each group, in this epoch."""
         self._watch = Watch(
@@ -118,6 +125,10 @@ class Origin:
         for change in changes:
             match change:
                 case MessageEdited() | MessageDeleted():
+                    self._chat.append(change)
+                case AccessChanged() if not self.leads:  # the person may have access again later
+                    self._chat.append(AccessChanged(server_id=change.server_id))
+                case AccessChanged():
                     self._chat.append(change)
                 case Message():
                     if self.leads:  # chat of minutes ago would look as if it were new

@@ -13,6 +13,8 @@ MAX_CHAT = 1000
 class Batch(Struct):
     """What changed since the last one."""
 
+    revoked: dict[tuple[str, str], None] = field(default_factory=dict)
+    """(server_id, person) of grants that have ended."""
     servers: dict[str, None] = field(default_factory=dict)
     users: dict[tuple[str, str], None] = field(default_factory=dict)
     """(server_id, uid) in the order of the last change of each."""
@@ -28,6 +30,11 @@ class Pending:
         self._batch = Batch()
         self._filled = asyncio.Event()
         self._ended = False
+
+    def revoke(self, server_id: str, person: str) -> None:
+        """That grant has ended."""
+        self._batch.revoked[server_id, person] = None
+        self._filled.set()
 
     def server(self, server_id: str) -> None:
         """That server's record changed."""

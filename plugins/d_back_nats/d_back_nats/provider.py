@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 import click
 
-from d_back_core import Change, Context, Credentials, Event, Server, User, hookimpl
+from d_back_core import Change, Context, Credentials, Event, Grant, Server, User, hookimpl
 from d_back_nats import bucket
 from d_back_nats.config import NatsConfig
 from d_back_nats.connection import Connection
@@ -95,11 +95,16 @@ class NatsProvider:
     @hookimpl
     async def authorize(
         self, server_id: str, credentials: Credentials, address: str
-    ) -> bool | None:
+    ) -> Grant | bool | None:
         """Return the origin's answer. An origin itself adds nothing."""
         if self._origin is not None:
             return None
         return await self._reading().authorize(server_id, credentials, address)
+
+    @hookimpl
+    async def reauthorize(self, server_id: str, person: str) -> bool | None:
+        """Return the origin's answer; None if there is none."""
+        return await self._reading().grants.reauthorize(server_id, person)
 
     @hookimpl
     async def record(self, changes: Sequence[Change]) -> None:

@@ -6,9 +6,11 @@ from typing import Literal, TypeAlias, TypeVar
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from d_back_core import Message, MessageDeleted, MessageEdited, Server, Status, User
+from d_back_core import AccessChanged, Message, MessageDeleted, MessageEdited, Server, Status, User
 
 Chat: TypeAlias = Message | MessageEdited | MessageDeleted
+Announced: TypeAlias = Chat | AccessChanged
+"""What is published and not stored."""
 
 
 class UserValue(Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
@@ -53,7 +55,8 @@ class OriginValue(Struct, frozen=True, gc=False, rename="camel", omit_defaults=T
 
 
 class ChatValue(Struct, frozen=True, gc=False, rename="camel", omit_defaults=True):
-    """A chat message, an edit or a deletion on its way."""
+    """A chat message, an edit or a deletion on its way. Or ``access``: the grant ``uid`` has
+    ended; if that is empty, any of the server may have."""
 
     channel: str
     uid: str = ""
@@ -61,7 +64,7 @@ class ChatValue(Struct, frozen=True, gc=False, rename="camel", omit_defaults=Tru
     channel_name: str | None = None
     id: str | None = None
     at: datetime | None = None
-    kind: Literal["message", "edit", "delete"] = "message"
+    kind: Literal["message", "edit", "delete", "access"] = "message"
     after: int = 0
     """The revision that an edge must have seen before: the author may be as new as that."""
 
@@ -133,8 +136,10 @@ def decoded_server(value: bytes) -> Server | None:
     )
 
 
-def encoded_chat(chat: Chat, after: int) -> bytes:
+def encoded_chat(chat: Announced, after: int) -> bytes:
     """Chat as it is published. A deletion waits for no author."""
+    if isinstance(chat, AccessChanged):
+        return _encode(ChatValue("", uid=chat.person or "", kind="access"))
     value = ChatValue(chat.channel, channel_name=chat.channel_name, id=chat.id, kind="delete")
     if not isinstance(chat, MessageDeleted):
         kind: Literal["message", "edit"] = "message" if isinstance(chat, Message) else "edit"

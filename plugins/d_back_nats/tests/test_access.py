@@ -10,10 +10,10 @@ from nacl.public import PrivateKey
 from nats.errors import Error as ClientError
 from nats_nodes import ADA, flushed, provider_of
 
-from d_back_core import Credentials, JoinError, Server
+from d_back_core import Credentials, Grant, JoinError, Server
 from d_back_nats import NatsConfig
 from d_back_nats.failure import NatsError
-from d_back_nats.sealing import Seal, answered, asked
+from d_back_nats.sealing import Answer, Seal, answered, asked
 from d_back_testing import ScriptedProvider
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ async def test_guesses_through_edges_are_counted_together(
     for _ in range(server.live.config.limits.failed_joins):
         assert await one.authorize("1", wrong, "192.0.2.7") is False
     assert await other.authorize("1", right, "192.0.2.7") is False
-    assert await other.authorize("1", right, "192.0.2.8") is True
+    assert isinstance(await other.authorize("1", right, "192.0.2.8"), Grant)
 
 
 async def test_who_listens_to_everything_reads_no_credential(
@@ -161,7 +161,7 @@ async def test_what_is_no_question_is_not_answered(
     assert value is not None
     question = asked(value.seal, "1", Credentials(password="open sesame"), "192.0.2.9")
     answer = await line.client.request(subject, question.sealed, timeout=10)
-    assert question.is_yes(answer.data)
+    assert question.opened(answer.data).verdict is True
 
 
 async def test_protection_comes_with_the_list(
@@ -181,17 +181,18 @@ async def test_protection_comes_with_the_list(
 
 
 def test_an_answer_belongs_to_its_question() -> None:
-    """A yes to one question is no yes to another, and a no is none at all."""
+    """A yes to one question is without a verdict for another; all are of one length."""
     seal = Seal()
     one, other = (asked(seal.public, "1", MARK, "192.0.2.7") for _ in range(2))
     question = seal.opened(one.sealed)
     assert question is not None
     assert (question.server_id, question.credentials, question.address) == ("1", MARK, "192.0.2.7")
-    yes, no = answered(question, verdict=True), answered(question, verdict=False)
-    assert one.is_yes(yes)
-    assert not one.is_yes(no)
-    assert not other.is_yes(yes)
-    assert len(yes) == len(no)
+    grant = Answer.of(Grant(person="x" * 64, expires_after=600.0))
+    answers = [answered(question, each) for each in (grant, Answer.of(False), Answer())]  # noqa: FBT003
+    assert [one.opened(each).verdict for each in answers] == [True, False, None]
+    assert one.opened(answers[0]) == grant
+    assert other.opened(answers[0]) == Answer()
+    assert len({len(each) for each in answers}) == 1
     assert Seal().opened(one.sealed) is None
 
 

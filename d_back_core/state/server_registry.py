@@ -45,14 +45,17 @@ class ServerRegistry:
             if policy is not server.policy and policy != server.policy:
                 server.reconfigure(policy, self._chat_rate())
                 self.set_chain(server.resolver, server.server_id)
-                server.record_access()
+                self._record_access(server)
 
     def record_access(self) -> None:
         """Record of each protected server that any access to it may have ended."""
-        for server_id, server in self.servers.items():
-            listed = self._server_list.servers.get(server_id)
-            if listed is not None and listed.passworded:
-                server.record_access()
+        for server in self.servers.values():
+            self._record_access(server)
+
+    def _record_access(self, server: ServerState) -> None:
+        listed = self._server_list.servers.get(server.server_id)
+        if listed is not None and listed.passworded:
+            server.record_access()
 
     def close(self) -> None:
         """Hold none of them any more; may be called twice."""

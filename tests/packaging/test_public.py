@@ -33,7 +33,7 @@ NAMES = {
     *("AccessRevoked", "Event", "Reload", "ServerChanged", "ServerRemoved"),
     *("Message", "MessageDeleted", "MessageEdited"),
     *("UserChanged", "UserRemoved"),
-    *("Change", "Snapshot", "ServerSet", "UserSet"),
+    *("AccessChanged", "Change", "Snapshot", "ServerSet", "UserSet"),
     *("Clock", "Tasks", "Timer"),
     *("Duration", "File", "Secret", "WatchedFile"),
     *("Counters", "Exchange", "ProviderStats", "ServerStats", "Stats"),

@@ -9,7 +9,7 @@ import pytest
 from msgspec import UNSET, UnsetType
 from peers import Dial, news, until
 
-from d_back_core import Credentials, Server, ServerChanged, User, hookimpl
+from d_back_core import Credentials, Grant, Server, ServerChanged, User, hookimpl
 from d_back_core.config import parse
 from d_back_core.embedding.server import WebSocketServer
 from d_back_core.secret import Secret, hash_password
@@ -429,7 +429,9 @@ async def test_r35_a_provider_asks_for_clients_of_another_machine() -> None:
     async with serving(provider, policy={"password": "open sesame"}):
         assert provider.context is not None
         ask = provider.context.authorize
-        assert await ask("333", Credentials(password="open sesame"), "192.0.2.1") is True
+        by_password = await ask("333", Credentials(password="open sesame"), "192.0.2.1")
+        assert isinstance(by_password, Grant)
+        assert "sesame" not in by_password.person
         assert provider.offered == []
         assert await ask("333", Credentials(discord_token="tok"), "192.0.2.2") is False
         assert provider.offered == [(Credentials(discord_token="tok"), "192.0.2.2")]

@@ -67,7 +67,7 @@ async def reload(server: WebSocketServer, servers: dict[str, Any]) -> None:
 
 
 async def turned_out(peer: Peer) -> bool:
-    """Return True when the client is told that it may not stay."""
+    """Return True when the client has received that it may not stay."""
     async with asyncio.timeout(PATIENCE):
         while (frame := await peer.receive())["type"] != "error":
             pass

@@ -23,6 +23,7 @@ from websockets.asyncio.client import connect
 from d_back_core import hookimpl
 from d_back_core.config import parse
 from d_back_core.embedding.server import WebSocketServer
+from d_back_core.gateway import http_protocol
 from d_back_core.gateway.http_protocol import MAX_HEAD, MAX_PIPELINED, Front, Http
 from d_back_testing import ScriptedProvider
 
@@ -145,6 +146,25 @@ async def test_an_idle_connection_gives_its_place_to_another() -> None:
             assert await oldest.rest() == b""
             newest.ask("/healthz")
             assert (await newest.reply()).status == 200
+            town.released.set()
+            assert (await busy.reply()).body == b"a"
+
+
+async def test_a_connection_with_a_further_request_is_not_idle() -> None:
+    """It keeps its place between two answers; one that became idle later goes."""
+    town = Town()
+    async with serving(town, connections=2) as server, AsyncExitStack() as stack:
+        busy, idle = [await stack.enter_async_context(line(server)) for _ in range(2)]
+        busy.send(
+            b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /wait/a HTTP/1.1\r\nHost: x\r\n\r\n"
+        )
+        assert (await busy.reply()).body == b"ok\n"
+        await until(lambda: town.asked)
+        idle.ask("/healthz")
+        await idle.reply()
+        async with connect(server.url) as joined:
+            assert json.loads(await joined.recv())["type"] == "server-list"
+            assert await idle.rest() == b""
             town.released.set()
             assert (await busy.reply()).body == b"a"
 
@@ -471,6 +491,16 @@ async def test_stop_ends_requests_under_way() -> None:
         await server.stop()
         await client.rest()
     await until(lambda: asyncio.all_tasks() <= before | {asyncio.current_task()})
+
+
+async def test_stop_does_not_wait_for_answers_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what has answered may end in peace."""
+    monkeypatch.setattr(http_protocol, "FINISH_TIMEOUT", 100 * PATIENCE)
+    server = serving(slow_client_timeout="1h")
+    async with server, line(server) as client, asyncio.timeout(PATIENCE):
+        client.ask("/stream")
+        assert b"200 OK" in await client.some()
+        await server.stop()
 
 
 async def test_stop_lets_answers_be_read(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The addresses and the socket file that the gateway listens on."""
 
 import asyncio
+import logging
 import os
 import socket
 import stat
@@ -16,6 +17,7 @@ from d_back_core import ConfigError
 from d_back_core.config import parse
 from d_back_core.embedding.server import WebSocketServer
 from d_back_core.gateway import listening
+from d_back_core.gateway.listening import SocketFile
 from d_back_testing import ScriptedProvider
 
 ABSENT = "192.0.2.1"
@@ -134,6 +136,29 @@ async def test_a_socket_file_that_was_left_is_replaced(tmp_path: Path) -> None:
     async with server:
         assert path.is_socket()
     assert not path.exists()
+
+
+@posix
+def test_a_socket_that_was_made_since_the_check_is_not_replaced(tmp_path: Path) -> None:
+    """Providers start between the check and the start to listen, and that may take long."""
+    path = tmp_path / "socket"
+    one, other = SocketFile(str(path)), SocketFile(str(path))
+    for each in (one, other):
+        each.check()
+    with one.bind() as bound:
+        bound.listen()
+        made = path.stat()
+        with pytest.raises(OSError, match="in use by another process"):
+            other.bind()
+        assert path.stat() == made
+
+
+async def test_other_records_of_asyncio_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Only failed accepts are taken out of its log."""
+    server, _ = serving(port=0)
+    async with server:
+        logging.getLogger("asyncio").error("a callback has failed")
+    assert "a callback has failed" in caplog.text
 
 
 @posix

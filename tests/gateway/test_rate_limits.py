@@ -626,6 +626,7 @@ async def test_tls_that_a_reload_adds_is_said_to_wait_for_the_next_start(
         added = structs.replace(server.config.gateway, tls=tls)
         await server.reload(structs.replace(server.config, gateway=added))
         assert "gateway.tls: takes effect at the next start" in caplog.text
+        assert server.url.startswith("ws://")
 
 
 def test_a_certificate_that_cannot_be_read_is_an_error() -> None:

@@ -24,6 +24,7 @@ from d_back_core import (
 )
 from d_back_core.config import Config, parse
 from d_back_core.embedding.server import WebSocketServer
+from d_back_core.wire import protocol
 from d_back_testing import ManualClock, ScriptedProvider
 
 GONE = ("gone", "Sorry, couldn't connect to that Discord server.")
@@ -1038,3 +1039,24 @@ async def test_every_change_of_the_list_goes_to_everybody(dial: Dial) -> None:
         provider.emit(ServerRemoved(server_id="555"))
         (update,) = await news(server, peer)
         assert update == {"type": "server-list-update", "data": {}, "removed": ["555"]}
+
+
+async def test_a_failure_of_one_session_ends_it_alone(
+    dial: Dial, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The client is closed with 1011, the log has the traceback, and the others go on."""
+    decode = protocol.decode
+
+    def failing(frame: str | bytes) -> protocol.ClientMessage | None:
+        if "defect" in str(frame):
+            raise RuntimeError("a defect of the gateway")
+        return decode(frame)
+
+    monkeypatch.setattr(protocol, "decode", failing)
+    async with serving(town()) as server:
+        peer, other = await dial(server), await dial(server)
+        await peer.send({"type": "defect"})
+        assert await peer.closed() == 1011
+        assert "session failed" in caplog.text
+        assert "RuntimeError: a defect of the gateway" in caplog.text
+        await other.join("111")

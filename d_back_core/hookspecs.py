@@ -132,8 +132,9 @@ class Context(Struct, frozen=True, kw_only=True):
     client of this gateway, with the same limit of attempts per address. False for an unknown
     server. Never raises.
 
-    A `Grant` is an access that can end. A provider that keeps it calls `reauthorize` with its ``person``
-    before it expires; recorders with ``records = "public"`` receive `AccessChanged`."""
+    A `Grant` is an access that can end. A provider that keeps it calls `reauthorize` with its
+    ``person`` before it expires; recorders with ``records = "public"`` receive
+    `AccessChanged`."""
     reauthorize: Callable[[str, str], Awaitable[bool | None]] = _unknown
     """``await reauthorize(server_id, person)``: return True if the access that `authorize` gave
     by that `Grant` still holds, also after a restart of this process; None if that cannot be said

@@ -1,7 +1,10 @@
-"""Write the reference pages that come from the sources, in English.
+"""Write the reference pages that come from the sources.
 
-The tables of the page Configuration come from the structs: each key with its type, its default,
-and the docstring below it. To change a text, change the docstring.
+The English tables of the page Configuration come from the structs: each key with its type, its
+default, and the docstring below it. To change a text, change the docstring.
+
+The page Command line shows, in both languages, what ``--help`` prints for every command of this
+project's packages. What stands above the first of them is written by hand.
 
     python -m tools.reference
 """
@@ -12,15 +15,23 @@ from pathlib import Path
 from types import UnionType
 from typing import Annotated, Literal, Union, get_args, get_origin
 
+import click
+from click.testing import CliRunner
 from msgspec import NODEFAULT, Struct, structs
 
 from d_back_core import config
 from d_back_core.chain.policy import Policy
+from d_back_core.cli.commands import COMMANDS, installed_command
 from d_back_core.cli.config_template import descriptions, toml
+from d_back_core.cli.main import main
 from d_back_core.config.decoding import Duration, File, Timeout
+from d_back_core.providers.entry_points import CORE, installed, installed_commands, only
 from d_back_core.secret import Secret
 
-DOCS = Path(__file__).parents[1] / "docs" / "en"
+ROOT = Path(__file__).parents[1]
+ENGLISH, GERMAN = (ROOT / "docs" / language for language in ("en", "de"))
+PACKAGE, PAKET = "Package {0}", "Paket {0} {{#package-{0}}}"
+"""The headings of the page Command line, and the German anchor, which is the English one."""
 TABLES: dict[str, type[Struct]] = {
     "`[gateway]`": config.GatewayConfig,
     "`gateway.tls`": config.Tls,
@@ -49,8 +60,13 @@ TABLE = re.compile(r"(?:\|.*\|\n)+")
 
 def pages() -> dict[Path, str]:
     """Return each page with what it should contain."""
-    path = DOCS / "configuration.md"
-    return {path: with_tables(path.read_text(encoding="utf-8"))}
+    path = ENGLISH / "configuration.md"
+    found = {path: with_tables(path.read_text(encoding="utf-8"))}
+    for folder, heading in ((ENGLISH, PACKAGE), (GERMAN, PAKET)):
+        path = folder / "cli.md"
+        introduction, _, _ = path.read_text(encoding="utf-8").partition("\n## ")
+        found[path] = f"{introduction.rstrip()}\n{''.join(help_sections(heading))}"
+    return found
 
 
 def with_tables(text: str) -> str:
@@ -105,6 +121,43 @@ def in_words(hint: object) -> str:
         choices = in_words(args[0]).removeprefix("one of ")
         return "list of texts" if choices == "text" else f"list of {choices}"
     return WORDS[hint]
+
+
+def help_sections(heading: str) -> Iterator[str]:
+    """Return a section for each distribution, and in it the help of each of its commands."""
+    owners: dict[str, list[tuple[str, ...]]] = {CORE: [(), *((name,) for name in COMMANDS)]}
+    for name, candidates in (installed_commands() | installed()).items():
+        distribution = only(candidates).distribution
+        if is_ours(distribution) and (command := installed_command(name)) is not None:
+            owners.setdefault(distribution, []).extend(paths((name,), command))
+    for distribution in sorted(owners):
+        yield f"\n## {heading.format(distribution)}\n"
+        for words in owners[distribution]:
+            line = " ".join(("d-back", *words))
+            yield f"\n### `{line}`\n\n```text\n$ {line} --help\n{help_of(words)}```\n"
+
+
+def is_ours(distribution: str) -> bool:
+    """Return True for a package of this repository that is published."""
+    return (ROOT / "plugins" / distribution.replace("-", "_")).is_dir()
+
+
+def paths(words: tuple[str, ...], command: click.Command) -> Iterator[tuple[str, ...]]:
+    """Return the words of a command, or of all commands of a group."""
+    if not isinstance(command, click.Group):
+        yield words
+        return
+    for name, below in sorted(command.commands.items()):
+        yield from paths((*words, name), below)
+
+
+def help_of(words: tuple[str, ...]) -> str:
+    """Return what a command prints with ``--help`` in a terminal of 80 columns."""
+    arguments = [*words, "--help"]
+    done = CliRunner().invoke(main, arguments, prog_name="d-back", terminal_width=80)
+    if done.exit_code:
+        raise ValueError(f"d-back {' '.join(arguments)}: {done.output}")
+    return done.output
 
 
 if __name__ == "__main__":

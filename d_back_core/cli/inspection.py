@@ -73,7 +73,9 @@ json_option = click.option("--json", "form", flag_value="json", help="Print JSON
 
 
 @click.command()
-@click.option("--live", is_flag=True, help="Also start each provider and query it once.")
+@click.option(
+    "--live", is_flag=True, help="Also ask each provider once; exit status 1 if one fails."
+)
 @json_option
 @plain_option
 @click.pass_context

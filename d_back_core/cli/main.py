@@ -161,9 +161,9 @@ def _with_the_only_plugin(config: configuration.Config) -> configuration.Config:
     return structs.replace(config, chain=structs.replace(config.chain, order=names))
 
 
-@click.group(cls=_Group, invoke_without_command=True)
-@click.option("--config", metavar="FILE", help="Configuration file, instead of ./d-back.toml.")
-@click.option("--host", metavar="HOST", help="Listen on this host [default: localhost].")
+@click.group(cls=_Group, invoke_without_command=True, context_settings={"show_default": True})
+@click.option("--config", metavar="FILE", help="Read this file; see above.")
+@click.option("--host", metavar="HOST", help="Listen on this host  [default: localhost]")
 @click.option("--port", metavar="PORT", type=click.IntRange(0, 65535), help="[default: 3000]")
 @click.option("--static-dir", metavar="DIR", help="Serve this directory at /.")
 @click.option("--watch", is_flag=True, help="Reload the configuration when its file changes.")
@@ -186,7 +186,8 @@ def main(
 
     Without a command it runs the gateway. The configuration is the first of: --config,
     $D_BACK_CONFIG, ./d-back.toml, d-back.toml in the user's configuration folder. Without any, the
-    only installed plugin is used, else the mock provider.
+    only installed plugin is used, else the mock provider. $D_BACK_HOST, $D_BACK_PORT and
+    $D_BACK_STATIC_DIR are used if the option is not given.
     """
     _configure_logging(
         log_level or ("info" if ctx.invoked_subcommand is None else "warning"), log_format

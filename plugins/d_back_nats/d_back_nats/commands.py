@@ -15,7 +15,7 @@ from d_back_nats.status import status
     "--provider",
     metavar="NAME",
     default="nats",
-    help="The provider whose configuration to use [default: nats].",
+    help="The provider whose configuration to use.",
 )
 @click.pass_context
 def status_command(ctx: click.Context, /, *, provider: str) -> None:

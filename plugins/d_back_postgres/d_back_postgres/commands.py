@@ -26,7 +26,7 @@ of_provider = click.option(
     "--provider",
     metavar="NAME",
     default="postgres",
-    help="The provider whose configuration to use [default: postgres].",
+    help="The provider whose configuration to use.",
 )
 
 
@@ -51,7 +51,7 @@ def init(*, as_sql: bool, provider: str) -> None:
 @of_provider
 @click.pass_context
 def status_command(ctx: click.Context, /, *, provider: str) -> None:
-    """Say what the database has; exit status 1 where something is missing."""
+    """Print what the database has; exit status 1 if something is missing."""
     config = command_config(PostgresConfig, provider)
     lines = _run(config, lambda database: status(database, config))
     width = max(len(line.what) for line in lines)

@@ -22,7 +22,7 @@ of_provider = click.option(
     "--provider",
     metavar="NAME",
     default="sqlite",
-    help="The provider whose configuration to use [default: sqlite].",
+    help="The provider whose configuration to use.",
 )
 
 
@@ -30,7 +30,7 @@ of_provider = click.option(
 @of_provider
 @click.pass_context
 def status(ctx: click.Context, /, *, provider: str) -> None:
-    """Say what the file has; exit status 1 if it is missing or cannot be used."""
+    """Print what the file has; exit status 1 if it is missing or cannot be used."""
     path = command_config(SqliteConfig, provider).file
     if not path.exists():
         click.echo(f"file     {path}, missing: a gateway makes it when it starts")

@@ -50,7 +50,7 @@ SHAPES = {
     default="streaming",
     show_default=True,
     help="polled: d-back asks the source again and again; streaming: it has a connection that"
-    " tells of changes; push: it sends its data to d-back over HTTP.",
+    " reports changes; push: it sends its data to d-back over HTTP.",
 )
 @click.option("--dir", "folder", metavar="DIR", help="The new folder [default: ./d-back-NAME].")
 @click.pass_context

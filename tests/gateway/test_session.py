@@ -1060,3 +1060,19 @@ async def test_a_failure_of_one_session_ends_it_alone(
         assert "session failed" in caplog.text
         assert "RuntimeError: a defect of the gateway" in caplog.text
         await other.join("111")
+
+
+async def test_a_join_that_fails_ends_the_connection(
+    dial: Dial, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A client that waits for an answer that never comes would wait forever."""
+    async with serving(town()) as server:
+
+        async def failing(*_: object) -> None:
+            raise RuntimeError("a defect of the state")
+
+        monkeypatch.setattr(server.live.joins, "join", failing)
+        peer = await dial(server)
+        await peer.ask("111")
+        assert await peer.closed() == 1006
+        assert "RuntimeError: a defect of the state" in caplog.text

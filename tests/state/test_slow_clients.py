@@ -2,6 +2,7 @@
 when it reads again it is brought up to date (R29)."""
 
 import asyncio
+import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -330,8 +331,12 @@ async def test_chat_that_was_held_is_the_latest(town: ScriptedProvider) -> None:
         assert said == [str(number) for number in range(150, 200)]
 
 
-async def test_who_stays_behind_is_ended(town: ScriptedProvider) -> None:
-    """After slow_client_timeout the connection is gone, and all that waited for it."""
+async def test_who_stays_behind_is_ended(
+    town: ScriptedProvider, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After slow_client_timeout the connection is gone, and all that waited for it; the log says
+    why."""
+    caplog.set_level(logging.INFO, "d_back.session")
     clock = ManualClock()
     async with (
         asyncio.timeout(TIMEOUT),
@@ -345,6 +350,7 @@ async def test_who_stays_behind_is_ended(town: ScriptedProvider) -> None:
         with pytest.raises((EOFError, ConnectionError)):
             await read_all(client)
         assert server.live.counters.slow_clients == 1
+        assert "reads too slowly, closing" in caplog.text
 
 
 async def test_who_catches_up_in_time_is_not_ended(town: ScriptedProvider) -> None:

@@ -5,9 +5,10 @@
     python -m tools.release tag            # fail if this is not the commit of the version's tag
     python -m tools.release notes          # print the notes
 
-`set` writes it into every ``pyproject.toml``, and as the lower bound wherever one of our packages
-requires another: they are tested together, so they are installed together. It also moves what the
-changelog has below "Unreleased" below the version. Run ``uv lock`` after it.
+`set` writes it into every ``pyproject.toml`` and the site of the documentation, and as the lower
+bound wherever one of our packages requires another: they are tested together, so they are
+installed together. It also moves what the changelog has below "Unreleased" below the version. Run
+``uv lock`` after it.
 """
 
 import argparse
@@ -24,6 +25,8 @@ ROOT = Path(__file__).parents[1]
 PUBLISHED = ("pyproject.toml", "plugins/*/pyproject.toml", "compat/*/pyproject.toml")
 FINAL = re.compile(r"\d+\.\d+\.\d+(?:(?:a|b|rc)\d+)?(?:\.dev\d+)?")
 UNRELEASED = "## [Unreleased]\n"
+SITE = ("zensical.toml", "zensical.de.toml")
+"""The sites of the documentation, which name the version below each page."""
 SECTION = re.compile(r"^## \[([^]]+)\].*\n", re.MULTILINE)
 
 
@@ -52,6 +55,11 @@ def problems(root: Path = ROOT) -> list[str]:
             name, bounds = found_name[0].partition("[")[0], requirement[found_name.end() :]
             if name in names - {project["name"]} and bounds != wanted:
                 wrong.append(f"{where}: '{requirement}' (expected '{name}{wanted}')")
+    for site in SITE:
+        text = (root / site).read_text(encoding="utf-8")
+        shown = tomllib.loads(text)["project"]["extra"]["release"]
+        if shown != version:
+            wrong.append(f"{site}: release '{shown}' (expected '{version}')")
     return wrong
 
 
@@ -74,6 +82,10 @@ def set_version(version: str, root: Path = ROOT) -> None:
         text = re.sub(r'^(version = )".*"$', rf'\1"{version}"', text, count=1, flags=re.MULTILINE)
         text = re.sub(rf'("(?:{names})(?:\[\w+\])?)>=[^",]+,<\d+(")', bound, text)
         path.write_text(text, encoding="utf-8")
+    for site in SITE:
+        text = (root / site).read_text(encoding="utf-8")
+        text = re.sub(r'^(release = )".*"$', rf'\1"{version}"', text, flags=re.MULTILINE)
+        (root / site).write_text(text, encoding="utf-8")
 
 
 def notes(version: str, changelog: str) -> str:

@@ -105,13 +105,15 @@ def write_project(folder: Path, text: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(ROOT / "docs/en/images", folder / "docs/images")
     shutil.copy(ROOT / "docs/en/extra.css", folder / "docs")
+    shutil.copytree(ROOT / "docs/theme", folder / "theme")
     (folder / "docs/index.md").write_text(text, encoding="utf-8")
     config = (ROOT / "zensical.toml").read_text(encoding="utf-8")
     config = re.sub(
         r"^nav = \[.*?^\]$", 'nav = ["index.md"]', config, flags=re.DOTALL | re.MULTILINE
     )
     config = config.partition("[[project.extra.alternate]]")[0]
-    config = config.replace('"docs/en"', '"docs"')
+    config = config.replace('"docs/en"', '"docs"').replace('"docs/theme"', '"theme"')
+    config = re.sub("^source = .*\n", "", config, flags=re.MULTILINE)  # it has no file of its own
     (folder / "zensical.toml").write_text(config, encoding="utf-8")
 
 

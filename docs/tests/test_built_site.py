@@ -102,6 +102,20 @@ def test_the_reference_is_filled() -> None:
         assert {"d_back_core.WebSocketServer", "d_back_core.UserChanged"} <= ids
 
 
+@pytest.mark.parametrize("config", CONFIGS)
+def test_each_page_names_its_version_and_its_source(config: str) -> None:
+    """Below the text, with a link that edits the file."""
+    project = tomllib.loads((ROOT / config).read_text(encoding="utf-8"))["project"]
+    version, source = project["extra"]["release"], project["extra"]["source"]
+    folder = source.partition("/edit/main/")[2]
+    for name in named(project["nav"]):
+        path = SITE / ("de" if "de" in config else "") / name.removesuffix(".md")
+        path = path.with_name("index.html") if name == "index.md" else path / "index.html"
+        assert f"{source}{name}" in page_at(path).links
+        assert (ROOT / folder / name).is_file()
+        assert f"d-back {version}" in path.read_text(encoding="utf-8")
+
+
 def test_all_pages_are_in_one() -> None:
     """The single page has every page but the one that is made of docstrings."""
     project = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]

@@ -81,8 +81,8 @@ def test_all_packages_have_one_version() -> None:
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A copy of every `pyproject.toml`, beside a changelog."""
-    for path in release.projects():
+    """A copy of every file that has the version, beside a changelog."""
+    for path in (*release.projects(), *(ROOT / site for site in release.SITE)):
         copy = tmp_path / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copy)
@@ -110,6 +110,12 @@ def tree(tmp_path: Path) -> Path:
             '"d-back-page>=1',
             '"d-back-page>=0',
             "pyproject.toml: 'd-back-page>=0",
+        ),
+        (
+            "zensical.de.toml",
+            'release = "1.',
+            'release = "1.7',
+            "zensical.de.toml: release '1.7",
         ),
     ],
 )

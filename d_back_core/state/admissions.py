@@ -115,6 +115,8 @@ class Admissions:
         self.revocations = 0
         """Number of revocations so far."""
         self._recent: deque[tuple[str, str, str]] = deque(maxlen=RECENT)
+        self._lost: dict[tuple[str, str, str], None] = {}
+        """The newest revocations of people whom the provider has not let in again."""
         self._holders: dict[Subscriber, _Holder] = {}
         self._clock = clock
         self._spawn = spawn
@@ -140,6 +142,9 @@ class Admissions:
         """End the access of that person, also of joins under way."""
         self.revocations += 1
         self._recent.append((provider, server_id, person))
+        self._lost[provider, server_id, person] = None
+        if len(self._lost) > RECENT:
+            del self._lost[next(iter(self._lost))]
         # A copy: `_end` calls `forget`.
         for session, holder in list(self._holders.items()):
             if holder.granted.matches(provider, server_id, person):
@@ -153,6 +158,14 @@ class Admissions:
         # More than are remembered: the grant may be among them, so it counts as revoked.
         recent = islice(reversed(self._recent), since)
         return since > RECENT or any(grounds.matches(*each) for each in recent)
+
+    def note_authorized(self, granted: Granted) -> None:
+        """The provider has let that person in again."""
+        self._lost.pop((granted.supervisor.name, granted.server_id, granted.person), None)
+
+    def has_lost(self, granted: Granted) -> bool:
+        """Return True if that person has lost access in this run, and was not let in since."""
+        return (granted.supervisor.name, granted.server_id, granted.person) in self._lost
 
     def check_providers(self, supervisors: Mapping[str, Supervisor]) -> None:
         """End the grants of providers that are not configured any more, and renew those of

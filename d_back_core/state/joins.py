@@ -243,7 +243,10 @@ class Joins:
         granted = Granted(
             supervisor=supervisor, server_id=server_id, person=own, lasts=GRANT_LASTS
         )
-        return await self._admissions.verdict(granted, GRANT_LASTS)
+        verdict = await self._admissions.verdict(granted, GRANT_LASTS)
+        # Another process may have missed the revocation, and the provider's answer may be older
+        # than it, or None for want of a hook.
+        return False if self._admissions.has_lost(granted) else verdict
 
     def announce(self, frame: bytes, server_id: str | None) -> None:
         """Send a frame that changes nothing to the sessions of that server (None: to all)."""
@@ -420,6 +423,8 @@ class Joins:
         revocations = self._admissions.revocations  # before the provider looks at the person
         authorize = self._access.authorize
         grounds = await authorize(server, credentials, address, policy, contributors)
+        if isinstance(grounds, Granted) and not self._admissions.is_revoked(grounds, revocations):
+            self._admissions.note_authorized(grounds)
         return _Authorized(grounds, policy.password, revocations)
 
     def _requirement(self, server_id: str) -> str:

@@ -149,3 +149,23 @@ async def test_r25_after_a_reload_any_access_to_a_protected_server_may_have_ende
         await gateway.server.reload(configured(["a", "r"], chain=chain, policies=WORD))
         await gateway.settle()
         assert recorder.got == [AccessChanged(server_id="1")]
+
+
+@pytest.mark.parametrize("answer", [True, None])
+async def test_r25_a_revocation_counts_whatever_the_provider_answers_later(
+    *, answer: bool | None
+) -> None:
+    """A process that has missed it gets a no, until the provider lets the person in again."""
+    provider = granting()
+    provider.reauthorize_answer = answer
+    async with served({"a": provider}) as gateway:
+        assert provider.context is not None
+        context = provider.context
+        assert isinstance(await context.authorize("1", NO_PASSWORD, ""), Grant)
+        assert await context.reauthorize("1", "a:5") is answer
+        provider.emit(AccessRevoked(server_id="1", person="5"))
+        await gateway.settle()
+        assert await context.reauthorize("1", "a:5") is False
+        assert await context.reauthorize("1", "a:6") is answer
+        assert isinstance(await context.authorize("1", NO_PASSWORD, ""), Grant)
+        assert await context.reauthorize("1", "a:5") is answer

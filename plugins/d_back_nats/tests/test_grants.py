@@ -164,6 +164,23 @@ async def test_r25_a_revocation_during_an_outage_of_nats_is_made_up_for(
     assert await turned_out(peer)
 
 
+async def test_r25_a_revocation_that_an_edge_missed_counts_without_reauthorize(
+    nats: Nats, origin: Origin, serve: Serve, enter: Enter, until: Until
+) -> None:
+    """The origin remembers what its provider has revoked, also if that cannot say more."""
+    cluster, source = await nats(), vault(Grant(person="ada"))
+    source.reauthorize_answer = True
+    await origin(cluster, source)
+    edge = await serve(cluster)
+    peer = await enter(edge)
+    await until(lambda: calm(edge))
+    cluster.kill()
+    source.reauthorize_answer = None
+    source.emit(AccessRevoked(server_id="1", person="ada"))
+    cluster.start()
+    assert await turned_out(peer)
+
+
 @pytest.mark.parametrize(("word", "stays"), [(WORD, True), (OTHER_WORD, False)])
 async def test_r25_an_edge_asks_an_origin_that_was_restarted(  # noqa: PLR0917  fixtures
     nats: Nats,

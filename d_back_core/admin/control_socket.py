@@ -54,7 +54,10 @@ class Control:
         """Start to listen; raises `ConfigError` if that fails."""
         with self._explained():
             listener = self._file.bind()
-        self._server = await asyncio.start_unix_server(self._answer, sock=listener)
+        self._server = await asyncio.start_unix_server(
+            self._answer, sock=listener, start_serving=False
+        )
+        await self._server.start_serving()  # cancelled here, `stop` closes the socket
 
     async def stop(self) -> None:
         """Stop listening; may be called twice."""

@@ -41,7 +41,8 @@ def read_text(path: Path) -> str:
     """Return the text of a file in UTF-8, without a byte order mark and with LF at the ends of
     lines. Raises ``ValueError`` with a reason that fits behind the file's name."""
     try:
-        content = path.read_bytes()
+        with open(path, "rb", opener=_opened) as file:
+            content = file.read()
     except (OSError, ValueError) as error:
         raise ValueError(problem_of(error)) from None
     if content.startswith(UTF_16_MARKS):
@@ -50,6 +51,15 @@ def read_text(path: Path) -> str:
         return content.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError:  # not chained: its text quotes the bytes
         raise ValueError("is not UTF-8") from None
+
+
+def _opened(path: str, flags: int) -> int:
+    """Open a file. A named pipe without a writer would keep the process waiting for one; it is
+    empty instead."""
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if os.name == "posix":
+        os.set_blocking(descriptor, True)  # what a writer sends is read to its end
+    return descriptor
 
 
 def problem_of(error: OSError | ValueError) -> str:

@@ -1,6 +1,7 @@
 """``d-back.toml``: what is found, what overrides what, what is refused and how (R12, R21, R34)."""
 
 import json
+import os
 import re
 import tomllib
 import traceback
@@ -16,6 +17,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from msgspec import Struct, structs
+from operating import posix
 
 from d_back_core import ConfigError, Duration, File, Secret
 from d_back_core import config as configuration
@@ -827,6 +829,20 @@ def test_a_secret_that_is_not_utf_8_is_refused(
     monkeypatch.setenv("D_BACK_TEST_SECRET", "hunter\udce9")
     sentence = refused("servers.1.password = { env = 'D_BACK_TEST_SECRET' }")
     assert sentence == "d-back.toml: servers.1.password: is not UTF-8"
+
+
+@posix
+def test_a_named_pipe_does_not_keep_the_process_waiting(tmp_path: Path) -> None:
+    """Without a writer it is empty; what was written into it is read."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    table = f"servers.1.password = {{ file = '{path}' }}"
+    assert refused(table) == "d-back.toml: servers.1.password: is empty"
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    path.write_text("open sesame\n")
+    config = parse(tomllib.loads(table))
+    os.close(reader)
+    assert config.servers["1"].password == Secret("open sesame")
 
 
 def test_an_empty_secret_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,6 +90,25 @@ async def test_a_start_that_is_cancelled_frees_the_port() -> None:
     assert not accepts(port)
 
 
+@posix
+async def test_a_start_that_is_cancelled_removes_the_control_socket(tmp_path: Path) -> None:
+    """Also at the moment at which it accepts its first connection."""
+    path = tmp_path / "control"
+    server, _ = serving(port=0, control=str(path))
+    control = server._run._control  # noqa: SLF001  to cancel its start alone
+    assert control is not None
+    starting = asyncio.create_task(control.start())
+    async with asyncio.timeout(PATIENCE):
+        while not path.exists():  # noqa: ASYNC110  in each turn of the loop
+            await asyncio.sleep(0)
+    starting.cancel()
+    await asyncio.wait([starting])
+    assert starting.cancelled()
+    await control.stop()
+    assert not path.exists()
+    await server.stop()
+
+
 async def test_a_port_that_another_process_begins_to_listen_on_is_in_use(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -34,7 +34,7 @@ def crowd(count: int = LARGE, roles: tuple[str, ...] = ()) -> list[say.Payload]:
 def parts() -> int:
     """The number of statuses and lists of roles that discord.py holds."""
     kinds = discord.ClientStatus, SnowflakeList
-    return sum(isinstance(each, kinds) for each in gc.get_objects())
+    return sum(type(each) in kinds for each in gc.get_objects())
 
 
 async def test_guild(begin: Begin, loopback: Loopback) -> None:

@@ -162,7 +162,8 @@ async def keys_of(line: Line, bucket: str = "d-back") -> dict[str, bytes]:
     """What the bucket holds, without what was deleted."""
     try:
         kv = await line.js.key_value(bucket)
-        watcher = await kv.watchall(ignore_deletes=True)
+        # Forgotten by NATS a second after the end: it allows 1,000 of them for a bucket.
+        watcher = await kv.watchall(ignore_deletes=True, inactive_threshold=1.0)
     except nats.js.errors.BucketNotFoundError:
         return {}
     found = {}

@@ -40,6 +40,7 @@ ABORT_TIMEOUT = 0.5
 PORT_ATTEMPTS = 10
 ACCEPTED_AT_ONCE = 16
 """Connections that asyncio accepts in one turn of the loop."""
+MAX_PORT = 65_535
 BACKLOG = 4096
 """Connections that the kernel queues until they are accepted. It drops further ones, and such a
 client tries again after a second."""
@@ -164,8 +165,10 @@ class Gateway:
                 self._socket_file = SocketFile(self._config.path)
                 self._socket_file.check()
                 return
-            host = self._config.host
-            self._hosts, others = await usable_addresses(host, self._config.port)
+            host, port = self._config.host, self._config.port
+            if not 0 <= port <= MAX_PORT:  # a program may have set it
+                raise ConfigError(f"{self._place('port')} '{port}': expected 0 to {MAX_PORT}")
+            self._hosts, others = await usable_addresses(host, port)
         except OSError as error:
             raise ListenError(self._cannot_listen(error), error) from error
         if others:

@@ -32,9 +32,12 @@ async def usable_addresses(host: str, port: int) -> tuple[list[str], list[str]]:
     Raises ``OSError`` if there is none, or if the port cannot be used on one of them.
     """
     loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(
-        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )
+    try:
+        found = await loop.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except UnicodeError:  # of the codec for names with other letters; its text explains nothing
+        raise socket.gaierror(socket.EAI_NONAME, "is not a name") from None
     usable: list[str] = []
     others: list[str] = []
     problem: OSError | None = None
@@ -145,6 +148,8 @@ class SocketFile:
     def check(self) -> None:
         """Raise ``OSError`` if a socket cannot be made here. A socket that a killed process left
         is replaced; one that another process listens on is not."""
+        if "\0" in str(self._path):
+            raise OSError(errno.EINVAL, "is not a valid path")
         folder = self._path.absolute().parent.stat()
         # A group counts as the user if it is the process's own: many systems have one per user.
         by_others = stat.S_IWOTH if folder.st_gid == os.getegid() else stat.S_IWOTH | stat.S_IWGRP

@@ -131,6 +131,34 @@ async def test_a_port_that_another_process_begins_to_listen_on_is_in_use(
             await server.start()
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("host", "a..b", "is not a known host"),
+        ("host", "x" * 70, "is not a known host"),
+        ("control", "a\0b", "is not a valid path"),
+        ("path", "a\0b", "is not a valid path"),
+    ],
+)
+async def test_an_address_that_cannot_be_one_is_an_error(
+    key: str, value: str, reason: str
+) -> None:
+    """It names the key and the value, and no provider starts."""
+    server, provider = serving(port=0, **{key: value})
+    with pytest.raises(ConfigError, match=rf"gateway\.{key} '.*': {reason}"):
+        await server.start()
+    assert not provider.calls
+
+
+@pytest.mark.parametrize("port", [-1, 65_536])
+async def test_a_port_that_a_program_sets_has_a_range(port: int) -> None:
+    """Another number would be cut to sixteen bits by some event loops."""
+    server, _ = serving(port=0)
+    server.port = port
+    with pytest.raises(ConfigError, match=rf"gateway\.port '{port}': expected 0 to 65535"):
+        await server.start()
+
+
 @posix
 async def test_the_socket_file_is_removed_at_the_end(tmp_path: Path) -> None:
     """One that another process listens on is neither replaced nor removed."""

@@ -206,7 +206,7 @@ def statuses(world: ClientWorld) -> dict[str, str]:
 async def test_a_client_returns_to_its_edge_and_resumes(
     folder: Path, until: Until, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lost connection is no reason for another snapshot, as with one process."""
+    """A client that lost its connection gets no other snapshot, as with one process."""
     async with machine(folder, until, monkeypatch) as here, clients(ADDRESSES) as worlds:
         for connection in list(here.connections.values()):
             connection.transport.abort()

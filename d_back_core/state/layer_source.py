@@ -57,6 +57,10 @@ class Subject(Struct, Generic[R], frozen=True, kw_only=True):
     def is_list(self) -> bool:
         return self.server_id is None
 
+    def is_covered_by(self, link: Link) -> bool:
+        """Return True if an answer of this provider stands for every fallback below it."""
+        return link.mode == "fallback" and (link.servers is None or not self.is_list)
+
 
 class Member(Struct, frozen=True, kw_only=True):
     """A provider in the chain."""

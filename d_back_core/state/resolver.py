@@ -1,19 +1,8 @@
-"""Decides for one subject which providers are asked and whose layers are in use.
+"""Keeps the layers of one subject in use, and the merged records that follow from them.
 
-A subject is the list of servers, or the users of one server. The decision is a function of the
-present state alone: it is taken again from the start after each change (the health of a provider,
-an answer, a moment in time, a reload), by one task that runs until nothing is left to decide.
-
-For each provider, from the highest priority to the lowest, there is a verdict:
-
-    use    its layer is in use
-    wait   its layer may come; what it would replace stays in use until then
-    skip   it counts as absent
-
-The users of a server come from one fallback: below a fallback whose verdict is ``use``, no other
-fallback is asked; below one whose verdict is ``wait``, a lower fallback stays only if it is in use
-already. The list of servers has no such exclusion: every fallback is asked, and `Layers` decides
-for each server (R3).
+A subject is the list of servers, or the users of one server. After each change (the health of a
+provider, an answer, a moment in time, a reload) a `Decision` is taken from the start, by one task
+that runs until nothing is left to decide.
 
 Invariant: the layers in use and the records in the sink change together, in one step without an
 await (R7). The records are merged before, in slices; events that arrive meanwhile are merged
@@ -21,14 +10,15 @@ again, and a reload that arrives meanwhile discards the merge (R15).
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from math import inf
-from typing import Any, Generic, Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 from d_back_core.chain.layers import Layers, Link, R
 from d_back_core.clock import Timer
 from d_back_core.providers.validation import SLICE, Patch
-from d_back_core.state.layer_source import LayerSource, Member, State, Subject
+from d_back_core.state.decision import Decision, Wanted
+from d_back_core.state.layer_source import LayerSource, Member, Subject
 
 E = TypeVar("E")
 R_contra = TypeVar("R_contra", contravariant=True)
@@ -59,11 +49,6 @@ class Observer(Protocol):
     def on_snapshot(self, layers: Layers[Any], is_complete: IsComplete) -> None:
         """All keys of a snapshot have been passed to `on_records`. ``is_complete(above)``: True if
         the providers above that one (None: all) have no other keys."""
-
-
-Verdict: TypeAlias = Literal["use", "wait", "skip"]
-Wanted: TypeAlias = dict[str, Mapping[str, R]]
-"""The layers to use, by provider."""
 
 
 class Resolver(Generic[R, E]):
@@ -104,7 +89,6 @@ class Resolver(Generic[R, E]):
         self._dirty = False
         self._task: asyncio.Task[None] | None = None
         self._timer: Timer | None = None
-        self._wake_at = inf
         self._failback_after = 0.0
 
     def set_chain(
@@ -212,11 +196,11 @@ class Resolver(Generic[R, E]):
             in_use = name in self.layers.in_use
             if self._subject.is_list and not in_use and source.lists:
                 return False
-            found = found or (in_use and self._covers(source.link))
+            found = found or (in_use and self._subject.is_covered_by(source.link))
             if found and not self._subject.is_list:
                 return True
             answered = answered or in_use
-            silent = silent or (source.lists and not in_use and not self._has_withdrawn(name))
+            silent = silent or (source.lists and not in_use and name not in self._withdrawing)
         return found or (answered and not silent)
 
     def awaited(self, patience: float) -> list[Link]:
@@ -258,7 +242,18 @@ class Resolver(Generic[R, E]):
             self._task = None
 
     async def _decide_once(self) -> None:
-        wanted, kept, waiting = self._decide()
+        decision = Decision(
+            self._subject,
+            self.sources,
+            self.layers,
+            stale=self.stale,
+            withdrawn=self._withdrawing,
+            failback_after=self._failback_after,
+        )
+        decision.take()
+        self.stale = decision.stale
+        self._arm_timer(decision.wake_at)
+        waiting, wanted, kept = decision.waiting, decision.wanted, decision.kept
         stale = frozenset(kept) if self._subject.is_list else frozenset[str]()
         layers = Layers(self._subject.kind, self._links, wanted | kept, stale=stale)
         in_use = self.layers.in_use
@@ -280,144 +275,25 @@ class Resolver(Generic[R, E]):
             if self._report_all and in_use:
                 await self._report(self.layers)
 
-    def _decide(self) -> tuple[Wanted[R], Wanted[R], bool]:
-        """Return the layers to use, those that are only kept, and whether a provider is still
-        waited for."""
-        self._wake_at = inf
-        wanted: Wanted[R] = {}
-        waiting = answered = covered = False
-        for name, source in self.sources.items():
-            held = name in self.layers.in_use
-            if source.link.mode == "fallback" and answered:
-                # Nothing asks for this layer any more. Its health must not count, and a later
-                # failover needs a new answer, not an old one (R7).
-                if covered and not held:
-                    source.release()
-                if covered or not held:
-                    continue
-                # A higher fallback is still waited for: this one stays until then.
-            verdict = self._verdict(source)
-            if verdict == "use" and source.records is not None:
-                wanted[name] = source.records
-            elif verdict == "wait" and held:  # what is in use stays until the answer (R7)
-                wanted[name] = self.layers.in_use[name]
-            # `renewing`: the layer is in use, but a join waits for its newer answer.
-            waiting = waiting or source.renewing or verdict == "wait"
-            if verdict != "skip" and self._covers(source.link) and not self._subject.is_list:
-                answered = True
-                covered = covered or verdict == "use"
-        # After the loop: what is kept depends on whether any other provider answers.
-        kept = self._kept(wanted, covered=covered, waiting=waiting)
-        alone = not self._subject.is_list or not self._adds(wanted)
-        self.stale = bool(kept) and not waiting and alone
-        self._arm_timer()
-        return wanted, kept, waiting
-
     @property
     def _links(self) -> tuple[Link, ...]:
         return tuple(source.link for source in self.sources.values())
 
-    def _verdict(self, source: LayerSource[R]) -> Verdict:
-        supervisor = source.supervisor
-        if source.state is State.REMOVED:
-            # Not `source.removed`: while a reload stops a provider, its layer stays in use, and
-            # the next provider must not take its place for that moment (R17).
-            return "skip"
-        if supervisor.health.starting:
-            return "wait"
-        if not supervisor.running and source.asking:
-            source.cancel()  # an answer of the run that is over is not taken (R15)
-        if source.state is State.INHERITED and supervisor.running and not source.asking:
-            source.ask()  # also if its time is over: nothing else asks the new instance
-        if source.expired or (not supervisor.running and source.records is None):
-            return "skip"
-        if source.failing_since is not None:
-            self._wake(supervisor.health.grace_ends(source.failing_since))
-        self._retry(source)
-        return self._verdict_by_answer(source)
+    @property
+    def _withdrawing(self) -> frozenset[str]:
+        """Those of `withdrawn` that a reload has not removed: these say nothing any more."""
+        sources = self.sources
+        return frozenset(
+            name for name in self.withdrawn if name in sources and not sources[name].removed
+        )
 
-    def _verdict_by_answer(self, source: LayerSource[R]) -> Verdict:
-        """The verdict about a provider that runs, or whose layer has grace left."""
-        if source.records is not None:
-            return "use" if self._may_come(source) else "skip"
-        if source.answered or source.failing_since is not None:
-            return "skip"
-        if not source.asking:
-            if not self._may_come(source):
-                return "skip"
-            source.ask()
-        return "wait"
-
-    def _retry(self, source: LayerSource[R]) -> None:
-        """Ask again a provider whose last answer brought nothing, in its time."""
-        at = source.retry_at
-        if at is None or not source.supervisor.running:
-            return
-        if self._subject.is_list and source.records is not None and self.layers.keys():
-            return  # an empty list matters only while no server is known
-        if at <= self._subject.clock.time():
-            source.ask()
-        else:
-            self._wake(at)
-
-    def _may_come(self, source: LayerSource[R]) -> bool:
-        """Return True if the layer may come into use now. A fallback that had failed replaces a
-        lower one only after it has been ready for ``failback_after`` (R9)."""
-        name = source.link.name
-        in_use = self.layers.in_use.keys() - self.layers.stale
-        has_failed = source.has_failed or source.supervisor.health.has_failed
-        if source.link.mode != "fallback" or name in in_use or self.stale or not has_failed:
-            return True
-        names = list(self.sources)
-        lower = [other for other in names[names.index(name) + 1 :] if other in in_use]
-        if not any(
-            self._covers(self.sources[other].link) and not self.sources[other].removed
-            for other in lower
-        ):
-            return True
-        if source.failing:
-            return False
-        due = source.ready_since + self._failback_after
-        self._wake(due)
-        return self._subject.clock.time() >= due
-
-    def _covers(self, link: Link) -> bool:
-        """Return True if an answer of this provider stands for every fallback below it."""
-        return link.mode == "fallback" and (link.servers is None or not self._subject.is_list)
-
-    def _kept(self, wanted: Wanted[R], *, covered: bool, waiting: bool) -> Wanted[R]:
-        """Return the layers that stay although their time is over, since no other provider
-        replaces them."""
-        lost = {name: each for name, each in self.layers.in_use.items() if name not in wanted}
-        modes = {name: self.sources[name].link.mode for name in lost}
-        adding = self._adds(wanted)
-        if self._subject.is_list:
-            # `Layers` shows of these only the servers that no other provider lists (R3).
-            return {
-                name: records
-                for name, records in lost.items()
-                if modes[name] != "enrich" and not (adding and self.sources[name].removed)
-            }
-        lost = {name: each for name, each in lost.items() if not self._has_withdrawn(name)}
-        kept = {
-            name: records
-            for name, records in lost.items()
-            if modes[name] == "fallback"
-            and not covered
-            and (waiting or not adding or not self.sources[name].removed)
-        }
-        if adding or kept:
-            return kept
-        return {name: records for name, records in lost.items() if modes[name] == "merge"}
-
-    def _has_withdrawn(self, name: str) -> bool:
-        # Not one that a reload has removed: it says nothing any more.
-        source = self.sources.get(name)
-        return name in self.withdrawn and source is not None and not source.removed
-
-    def _adds(self, names: Collection[str]) -> bool:
-        """Return True if one of these providers adds records of its own."""
-        return any(self.sources[name].link.mode != "enrich" for name in names)
+    def _arm_timer(self, wake_at: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if wake_at < inf:
+            delay = wake_at - self._subject.clock.time()
+            self._timer = self._subject.clock.call_later(delay, self.reconsider)
 
     # Put in use
 
@@ -472,7 +348,7 @@ class Resolver(Generic[R, E]):
         in_use = self.layers.in_use
         # What a provider takes back is recorded, unlike what it loses (R22).
         gone = before.in_use.keys() - in_use.keys()
-        withdrawn: Wanted[R] = {name: {} for name in gone if self._has_withdrawn(name)}
+        withdrawn: Wanted[R] = {name: {} for name in gone & self._withdrawing}
         for name, records in (withdrawn | in_use).items():
             former = before.in_use.get(name, {})
             if records is former and not report_all:  # its events were reported one by one
@@ -484,18 +360,3 @@ class Resolver(Generic[R, E]):
                 await asyncio.sleep(0)
         # After all keys: a recorder drops what the snapshot does not name (R22).
         self._observer.on_snapshot(self.layers, self.is_complete)
-
-    # Time
-
-    def _wake(self, at: float) -> None:
-        # A moment that has passed is decided on now; a timer for it would fire without end.
-        if at > self._subject.clock.time():
-            self._wake_at = min(self._wake_at, at)
-
-    def _arm_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if self._wake_at < inf:
-            delay = self._wake_at - self._subject.clock.time()
-            self._timer = self._subject.clock.call_later(delay, self.reconsider)

@@ -21,8 +21,10 @@ from d_back_core.models import Server
 from d_back_core.providers.loader import Plugin
 from d_back_core.state.access import Access
 from d_back_core.state.changes import Changes
-from d_back_core.state.joins import Joins, Parts
+from d_back_core.state.joins import Joins
 from d_back_core.state.layer_source import Subject
+from d_back_core.state.lookup import Lookup
+from d_back_core.state.parts import Parts
 from d_back_core.state.provider_set import ProviderSet
 from d_back_core.state.recorders import ListRecorder
 from d_back_core.state.reports import Reports
@@ -87,7 +89,8 @@ class Live:
             spawn=self._tasks.start,
         )
         self._access = Access(clock, config.limits.failed_joins)
-        self.joins = Joins(parts, self._access, config.chain.startup_timeout)
+        self._lookup = Lookup(parts, config.chain.startup_timeout)
+        self.joins = Joins(parts, self._access, self._lookup)
         self.unresolved_names = UnresolvedNames(parts, config)
         self.reports = Reports(parts, self.joins, self.unresolved_names, self.stats)
 
@@ -135,7 +138,7 @@ class Live:
             # No await from here on: policy, chain and list change in one turn of the loop.
             self.config, self.plugins = config, plugins
             self._access.throttle.free = config.limits.failed_joins
-            self.joins.patience = config.chain.startup_timeout
+            self._lookup.patience = config.chain.startup_timeout
             self.server_list.policies.adopt(config.servers)
             self.unresolved_names.adopt(config)
             self.registry.apply(config, report_all=report_all)
@@ -247,7 +250,7 @@ class Live:
     def _on_list_decided(self) -> None:
         """A provider has answered, or failed: servers that waited for it can be shown now."""
         self._changes.touch()
-        waiting = self.server_list.policies.closes_others or self.joins.is_waiting
+        waiting = self.server_list.policies.closes_others or self._lookup.is_waiting
         if self.server_list.deferred or waiting:
             self._changes.add_list()
 

@@ -21,7 +21,8 @@ from d_back_core.models import (
 )
 from d_back_core.providers.validation import checked_event
 from d_back_core.state.admissions import person_id
-from d_back_core.state.joins import Joins, Parts
+from d_back_core.state.joins import Joins
+from d_back_core.state.parts import Parts
 from d_back_core.state.resolver import Resolver
 from d_back_core.state.server_state import ServerState
 from d_back_core.state.unresolved_names import UnresolvedNames
@@ -117,11 +118,11 @@ class Reports:
     ) -> Grant | bool:
         """Return by what a client at that address could join with these credentials; False: it
         could not."""
-        return await self._joins.grant(server_id, credentials, address)
+        return await self._joins.checks.grant(server_id, credentials, address)
 
     async def reauthorize(self, server_id: str, person: str) -> bool | None:
         """Return True if that grant of `authorize` still holds; None: it cannot be said now."""
-        return await self._joins.renews(server_id, person)
+        return await self._joins.checks.renews(server_id, person)
 
     def resolvers(self) -> Iterator[Resolver[Any, Any]]:
         """Yield that of the list, and those of the servers that are held."""

@@ -17,7 +17,7 @@ from d_back_core.config import Config
 from d_back_core.errors import meant
 from d_back_core.models import Server, User
 from d_back_core.providers.supervisor import Supervisor
-from d_back_core.state.joins import Parts
+from d_back_core.state.parts import Parts
 from d_back_core.state.server_state import ServerState
 
 log = logging.getLogger("d_back.names")

@@ -12,19 +12,9 @@ longest wait: a provider that logs in and fails at once must not log in every se
 
 import asyncio
 import logging
-import traceback
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Coroutine,
-    Iterable,
-    Iterator,
-)
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from functools import partial
-from time import perf_counter
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import tenacity
 
@@ -33,21 +23,15 @@ from d_back_core.config import ChainConfig, ProviderConfig
 from d_back_core.errors import ConfigError, ProviderError, one_line
 from d_back_core.hookspecs import Context
 from d_back_core.models import Credentials, Event, Grant
-from d_back_core.providers.blocking import TimedAwaitable
+from d_back_core.providers.calls import Calls
 from d_back_core.providers.health import KEPT, Health
 from d_back_core.providers.loader import Plugin
+from d_back_core.providers.streams import pass_on
 from d_back_core.retrying import LONGEST_WAIT, retrying
 from d_back_core.stats import Stats
 
 DEFAULT_REFRESH = 30.0
-EVENTS_PER_TURN = 256
-SECONDS_PER_TURN = 0.01
-"""A stream that never awaits gives way to the rest of the gateway after so many events or so much
-time, whichever comes first."""
-LONGEST_PAUSE = 1.0
 STOP_TIMEOUT = 2.0
-
-T = TypeVar("T")
 
 log = logging.getLogger("d_back.providers")
 
@@ -100,10 +84,7 @@ class Supervisor:
         """True from a successful ``start`` to the end of that run."""
         self.ended = False
         self.next_retry: float | None = None
-        self.calls = 0
-        self.failures = 0
-        self.latency: float | None = None
-        """Seconds that the last answer took."""
+        self.calls = Calls(plugin, clock)
         self.gauges: dict[str, float] = {}
         self.unresolved: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {}
         """Option → its names that match nothing at the source, and names that would."""
@@ -114,7 +95,6 @@ class Supervisor:
         self._listener = listener
         self._run_number = 0
         self._task: asyncio.Task[None] | None = None
-        self._calls: set[asyncio.Task[Any]] = set()
         self._owes_stop = False
         self._stopping: asyncio.Task[None] | None = None
         """The last call of ``stop``."""
@@ -149,100 +129,25 @@ class Supervisor:
         self.running = False
         # After the run: `stop` must not overtake `start` or the stream (R17).
         await self._stop()
-        for call in self._calls:
-            call.cancel()
+        self.calls.cancel()
 
     async def call(self, hook: str, **arguments: object) -> Any:
         """Call a hook. Raises `ProviderError` for every failure, a time-out included."""
         self._check_running(hook)
-        return await self._call(hook, self.core.timeout, arguments)
+        return await self.calls.call(hook, self.core.timeout, arguments)
 
     async def serve(
         self, answer: Callable[[], Awaitable[None]], begun: asyncio.Future[None]
     ) -> None:
-        """Await the answer to an HTTP request. ``begun`` is done as soon as the response begins,
-        which has to be within ``timeout``. Raises `ProviderError` for every failure."""
+        """Await the answer to an HTTP request; see `Calls.serve`."""
         self._check_running("routes")
-        task = self._owned(self._guarded("routes", answer()))
-        try:
-            await self._wait("routes", self.core.timeout, _first(task, begun))
-            await asyncio.shield(task)
-        except (ProviderError, asyncio.CancelledError):
-            raise
-        except Exception as error:  # other people's code: an answer can fail in the middle
-            raise self._failure("routes", error) from error
-        finally:
-            task.cancel()
+        await self.calls.serve(answer, begun, self.core.timeout)
 
     def _check_running(self, hook: str) -> None:
         if self.ended:
             raise ProviderError(self.name, hook, RuntimeError("it is not configured any more"))
         if not self.running:
             raise ProviderError(self.name, hook, RuntimeError("it is not running"))
-
-    async def _call(self, hook: str, timeout: float, arguments: dict[str, object]) -> Any:
-        return await self._wait(
-            hook, timeout, self._guarded(hook, self.plugin.call(hook, **arguments))
-        )
-
-    def _owned(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.create_task(work)
-        self._calls.add(task)  # a task without a reference may be collected while it runs
-        task.add_done_callback(self._on_call_done)
-        return task
-
-    async def _wait(self, hook: str, timeout: float, work: Coroutine[Any, Any, T]) -> T:
-        # A task of its own: a provider that ignores its cancellation then delays no one else.
-        task = self._owned(work)
-        began = self._clock.time()
-        self.calls += 1
-        self.failures += 1  # until it has answered
-        try:
-            async with self._clock.timeout(timeout):
-                # Shielded: the time-out ends the wait, whatever the call does about it.
-                answer = await asyncio.shield(task)
-        except TimeoutError as error:
-            key = "chain.startup_timeout" if hook == "start" else f"providers.{self.name}.timeout"
-            hint = "" if hook == "stop" else f" (the limit is {key})"
-            late = TimeoutError(f"no answer within {timeout:g} s{hint}")
-            raise self._failure(hook, error if task.done() else late) from error
-        except asyncio.CancelledError as error:
-            if not task.cancelled() or _is_cancelled():
-                raise
-            raise self._failure(hook, error) from error  # it cancelled itself
-        except ProviderError:
-            raise
-        except Exception as error:  # other people's code: a provider's call can raise anything
-            raise self._failure(hook, error) from error
-        finally:
-            task.cancel()
-        self.failures -= 1
-        self.latency = self._clock.time() - began
-        return answer
-
-    async def _guarded(self, hook: str, work: Awaitable[T]) -> T:
-        with self._exits_are_failures(hook):
-            return await TimedAwaitable(work, lambda took: self._log_blocking(hook, took))
-
-    @contextmanager
-    def _exits_are_failures(self, hook: str) -> Iterator[None]:
-        """A task that raises one of these would end the event loop, and the gateway with it."""
-        try:
-            yield
-        except (SystemExit, KeyboardInterrupt) as error:
-            raise self._failure(hook, error) from error
-
-    def _failure(self, hook: str, error: BaseException) -> ProviderError:
-        """Return an exception of the provider's code as its failure; log its traceback."""
-        if log.isEnabledFor(logging.DEBUG):
-            trace = "".join(traceback.format_exception(error)).rstrip()
-            log.debug("provider %s: %s failed\n%s", self.name, hook, self.plugin.masked(trace))
-        return ProviderError(self.name, hook, error, self.plugin.masked)
-
-    def _on_call_done(self, task: asyncio.Task[Any]) -> None:
-        self._calls.discard(task)
-        if not task.cancelled():
-            task.exception()  # retrieved, also if the caller did not wait for it
 
     async def _run(self) -> None:
         async for attempt in retrying(self._clock, ProviderError, self._on_attempt_failed):
@@ -311,7 +216,7 @@ class Supervisor:
         # A start logs in and loads: it may take as long as the gateway waits before it listens.
         timeout = max(self._chain.startup_timeout, self.core.timeout)
         try:
-            await self._call("start", timeout, {"context": context})
+            await self.calls.call("start", timeout, {"context": context})
         except ProviderError as error:
             if isinstance(error.__cause__, ConfigError):
                 await self._stop()
@@ -330,52 +235,19 @@ class Supervisor:
 
     async def _call_stop(self) -> None:
         try:
-            await self._call("stop", min(self.core.timeout, STOP_TIMEOUT), {})
+            await self.calls.call("stop", min(self.core.timeout, STOP_TIMEOUT), {})
         except ProviderError as error:
             log.warning("%s", error)
 
     async def _drain(self, stream: AsyncIterator[Event]) -> None:
         """Pass the events on until the stream returns; raises `ProviderError` if it raises."""
-        try:
-            with self._exits_are_failures("events"):
-                await self._pass_on(stream)
-        except asyncio.CancelledError as error:
-            if _is_cancelled():
-                raise
-            raise self._failure("events", error) from error  # it cancelled itself
-        except ProviderError:
-            raise
-        except Exception as error:  # other people's code: a provider's stream can raise anything
-            raise self._failure("events", error) from error
-
-    async def _pass_on(self, stream: AsyncIterator[Event]) -> None:
-        blocked = 0.0
-
-        def on_blocking(took: float) -> None:
-            nonlocal blocked
-            blocked = took
-            self._log_blocking("events", took)
-
-        count, turn_began = 0, perf_counter()
-        async with _closing(stream):
-            while True:
-                following = TimedAwaitable(anext(stream), on_blocking)
-                try:
-                    event = await following
-                except StopAsyncIteration:
-                    return
-                finally:
-                    if self.ended:  # the stream has ignored its cancellation
-                        raise asyncio.CancelledError
-                if following.resumed_at is not None:  # the others had their turn while it waited
-                    count, turn_began = 0, following.resumed_at
-                self._listener.on_event(self.name, event)
-                count += 1
-                took = perf_counter() - turn_began
-                if count >= EVENTS_PER_TURN or took >= SECONDS_PER_TURN or blocked:
-                    # After a step that blocked the loop, the others get as much time as it took.
-                    await asyncio.sleep(min(blocked, LONGEST_PAUSE))
-                    count, turn_began, blocked = 0, perf_counter(), 0.0
+        with self.calls.failures_of("events"):
+            await pass_on(
+                stream,
+                partial(self._listener.on_event, self.name),
+                partial(self.calls.log_blocking, "events"),
+                lambda: self.ended,
+            )
 
     async def _poll(self, interval: float) -> None:
         while True:
@@ -445,30 +317,3 @@ class Supervisor:
             seconds = state.next_action.sleep
             self.next_retry = self._clock.time() + seconds
             self.health.log_failure(f"next attempt in {seconds:.1f} s")
-
-    def _log_blocking(self, hook: str, seconds: float) -> None:
-        log.warning("provider %s: %s: blocked the event loop for %.2f s", self.name, hook, seconds)
-
-
-async def _first(task: asyncio.Task[None], begun: asyncio.Future[None]) -> None:
-    """Return when the response has begun; raise what the task raises before."""
-    await asyncio.wait({task, begun}, return_when=asyncio.FIRST_COMPLETED)
-    if task.done():
-        task.result()
-
-
-def _is_cancelled() -> bool:
-    """Return True if the current task has been cancelled from outside."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-@asynccontextmanager
-async def _closing(stream: AsyncIterator[Event]) -> AsyncIterator[None]:
-    """Close the generator at once, not whenever it is collected."""
-    try:
-        yield
-    finally:
-        close = getattr(stream, "aclose", None)
-        if close is not None:
-            await close()

@@ -117,9 +117,9 @@ class ProviderSet:
                 health=each.health.state,
                 since=now - each.health.since,
                 next_retry=None if each.next_retry is None else max(0.0, each.next_retry - now),
-                calls=each.calls,
-                failures=each.failures,
-                latency=each.latency,
+                calls=each.calls.count,
+                failures=each.calls.failures,
+                latency=each.calls.latency,
                 records=sum(
                     len(resolver.sources[name].records or ())
                     for resolver in resolvers

@@ -25,6 +25,14 @@ LIMIT = 600.0
 PROMISE = "tests/promise/test_promise.py"
 DELIVERY = "tests/state/test_delivery_exhaustive.py"
 
+_RESOLVER = (
+    "tests/state/test_modes.py",
+    "tests/state/test_failover.py",
+    "tests/state/test_resolver.py",
+    "tests/state/test_reload.py",
+    "tests/state/test_promises_start.py",
+)
+
 TESTS: dict[str, tuple[str, ...]] = {
     "chain/layers.py": ("tests/chain/test_layers.py",),
     "chain/policy.py": ("tests/chain/test_policy.py",),
@@ -36,6 +44,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "embedding/callbacks.py": ("tests/embedding/test_callbacks.py",),
     "gateway/requests.py": ("tests/gateway/test_session.py", "tests/state/test_joins.py"),
     "models.py": ("tests/test_models.py", "tests/providers/test_validation.py"),
+    "providers/calls.py": ("tests/providers/test_supervisor.py", "tests/providers/test_exits.py"),
     "providers/health.py": ("tests/state/test_failover.py", "tests/providers/test_supervisor.py"),
     "providers/recorder_queue.py": (
         "tests/state/test_promises_r23.py",
@@ -53,6 +62,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/state/test_slow_clients.py",
     ),
     "state/changes.py": ("tests/state/test_joins.py",),
+    "state/join_checks.py": ("tests/state/test_joins.py", "tests/state/test_access.py"),
     "state/joins.py": (
         "tests/state/test_joins.py",
         "tests/state/test_access.py",
@@ -60,6 +70,7 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/state/test_resume.py",
         "tests/state/test_promises_start.py",
     ),
+    "state/decision.py": _RESOLVER,
     "state/layer_source.py": (
         "tests/state/test_promises_start.py",
         "tests/state/test_resolver.py",
@@ -67,16 +78,11 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/state/test_failover.py",
         "tests/state/test_recorders.py",
     ),
+    "state/lookup.py": ("tests/state/test_joins.py", "tests/state/test_promises_start.py"),
     "state/live.py": ("tests/state/test_interleavings.py", "tests/state/test_reload.py"),
     "state/recorders.py": ("tests/state/test_recorders.py",),
     "state/reports.py": ("tests/state/test_promises_r11.py", "tests/state/test_failover.py"),
-    "state/resolver.py": (
-        "tests/state/test_modes.py",
-        "tests/state/test_failover.py",
-        "tests/state/test_resolver.py",
-        "tests/state/test_reload.py",
-        "tests/state/test_promises_start.py",
-    ),
+    "state/resolver.py": _RESOLVER,
     "state/server_state.py": (
         "tests/state/test_slow_clients.py",
         "tests/state/test_joins.py",
@@ -123,7 +129,7 @@ MUTATIONS = (
     ),
     Mutation(
         "R2",
-        "state/resolver.py",
+        "state/decision.py",
         'if source.link.mode == "fallback" and answered:',
         'if source.link.mode == "fallback" and covered:',
     ),
@@ -140,30 +146,28 @@ MUTATIONS = (
         "if value is UNSET or not link",
     ),
     Mutation("R4", "chain/layers.py", "if field not in fields:", "if True:"),
-    Mutation(
-        "R7", "state/resolver.py", "return wanted, kept, waiting", "return wanted, {}, waiting"
-    ),
+    Mutation("R7", "state/decision.py", "self.kept = self._lost(covered=covered)", "pass"),
     Mutation(
         "R7",
-        "state/resolver.py",
-        "wanted[name] = self.layers.in_use[name]\n",
+        "state/decision.py",
+        "self.wanted[name] = in_use[name]\n",
         "pass\n",
     ),
     Mutation(
         "R9",
-        "state/resolver.py",
+        "state/decision.py",
         "return self._subject.clock.time() >= due",
         "return False",
     ),
     Mutation(
         "R10",
-        "state/resolver.py",
+        "state/decision.py",
         "if source.expired or (not supervisor.running and source.records is None):",
         "if not supervisor.running and source.records is None:",
     ),
     Mutation(
         "R10",
-        "state/resolver.py",
+        "state/decision.py",
         "self._wake(supervisor.health.grace_ends(source.failing_since))",
         "pass",
     ),
@@ -344,9 +348,9 @@ MUTATIONS = (
     ),
     Mutation(
         "R3",
-        "state/resolver.py",
-        'if verdict != "skip" and self._covers(source.link) and not self._subject.is_list:',
-        'if verdict != "skip" and self._covers(source.link):',
+        "state/decision.py",
+        "covers = self._subject.is_covered_by(source.link) and not self._subject.is_list",
+        "covers = self._subject.is_covered_by(source.link)",
     ),
     Mutation(
         "R3", "chain/server_list.py", "preferred=[*flagged, *present],", "preferred=flagged,"
@@ -375,7 +379,7 @@ MUTATIONS = (
         "protected=filter(self.is_protected, self._protectors),",
         "protected=(),",
     ),
-    Mutation("R7", "state/resolver.py", 'elif verdict == "wait" and held:', "elif False:"),
+    Mutation("R7", "state/decision.py", 'elif verdict == "wait" and held:', "elif False:"),
     Mutation(
         "R7",
         "state/resolver.py",
@@ -384,7 +388,7 @@ MUTATIONS = (
     ),
     Mutation(
         "R8",
-        "state/joins.py",
+        "state/lookup.py",
         "while found is None and self._is_list_incomplete():",
         "while False:",
     ),
@@ -396,13 +400,13 @@ MUTATIONS = (
     ),
     Mutation(
         "R9",
-        "state/resolver.py",
+        "state/decision.py",
         "due = source.ready_since + self._failback_after",
         "due = source.ready_since",
     ),
     Mutation(
         "R9",
-        "state/resolver.py",
+        "state/decision.py",
         'if source.link.mode != "fallback" or name in in_use or self.stale or not has_failed:',
         'if source.link.mode != "fallback" or name in in_use or self.stale:',
     ),
@@ -442,7 +446,7 @@ MUTATIONS = (
     ),
     Mutation(
         "R15",
-        "state/resolver.py",
+        "state/decision.py",
         "            source.cancel()  # an answer",
         "            pass  # an answer",
     ),
@@ -517,7 +521,7 @@ MUTATIONS = (
     ),
     Mutation(
         "R25",
-        "state/joins.py",
+        "state/join_checks.py",
         "if now.passworded and (not same or revoked):",
         "if now.passworded and revoked:",
     ),
@@ -553,7 +557,7 @@ MUTATIONS = (
     ),
     Mutation(
         "R46",
-        "providers/supervisor.py",
+        "providers/calls.py",
         "        except (SystemExit, KeyboardInterrupt) as error:",
         "        except KeyboardInterrupt as error:",
     ),

@@ -170,6 +170,9 @@ class Http(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._stop_timer()
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (not hosts and self.parser.get_http_version() == "1.1"):
+            raise _HostError
         self._head = None
         if len(self.pipeline) >= MAX_PIPELINED:
             raise _TooManyError
@@ -371,6 +374,10 @@ class _TlsHandshake(asyncio.Protocol):
 
 class _TooManyError(Exception):
     """More requests at once than are read ahead."""
+
+
+class _HostError(Exception):
+    """The request has more than one ``Host``, or needs one (RFC 9112, 3.2)."""
 
 
 class Front:

@@ -275,7 +275,7 @@ def _refusal(scope: Scope, headers: Headers, body_size: int) -> Response | None:
         return _plain(HTTPStatus.UPGRADE_REQUIRED, headers=needed)
     if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > MAX_TARGET:
         return _plain(HTTPStatus.REQUEST_URI_TOO_LONG)
-    if sum(len(name) + len(value) for name, value in headers.raw) > MAX_HEADERS:
+    if sum(len(name) + len(value) + len(": \r\n") for name, value in headers.raw) > MAX_HEADERS:
         return _plain(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
     length = headers.get("content-length", "")
     if length.isdecimal() and int(length) > body_size:

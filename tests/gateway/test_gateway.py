@@ -189,7 +189,7 @@ async def test_odd_requests_are_answered(
 ) -> None:
     """What is unusual or wrong gets the status for it, never a 500."""
     async with serving() as server:
-        lines = [request_line, *headers]
+        lines = [request_line, "Host: x", *headers]
         if not any(line.startswith("Connection:") for line in headers):
             lines.append("Connection: close")
         reply = await raw(server, "\r\n".join([*lines, "", ""]).encode())

@@ -220,7 +220,13 @@ async def test_too_many_pipelined_requests_end_the_connection() -> None:
 
 
 @pytest.mark.parametrize(
-    "behind", [b"\x00 nonsense\r\n\r\n", REQUEST + b"\r\n", b"BREW / HTTP/1.1\r\n\r\n"]
+    "behind",
+    [
+        b"\x00 nonsense\r\n\r\n",
+        REQUEST + b"\r\n",
+        b"BREW / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+    ],
 )
 async def test_no_answer_is_written_into_another(behind: bytes) -> None:
     """What cannot be answered behind a request that is being answered ends the connection."""
@@ -269,11 +275,37 @@ async def test_an_endless_head_is_431(piece: bytes) -> None:
         assert (await client.rest()).startswith(b"HTTP/1.1 431 ")
 
 
-async def test_a_head_that_is_too_large_is_431() -> None:
-    """Also if it comes in one segment."""
+@pytest.mark.parametrize(
+    "headers", [[f"X-Long: {'a' * (MAX_HEAD + 1)}"], ["a: b"] * (MAX_HEAD // len("a: b\r\n"))]
+)
+async def test_a_head_that_is_too_large_is_431(headers: list[str]) -> None:
+    """Also if it comes in one segment, with everything that its headers consist of."""
     async with serving() as server, line(server) as client:
-        client.ask("/healthz", f"X-Long: {'a' * (MAX_HEAD + 1)}")
+        client.ask("/healthz", *headers)
         assert (await client.reply()).status == 431
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/"])
+@pytest.mark.parametrize(
+    ("version", "hosts", "accepted"),
+    [("1.1", 0, False), ("1.1", 1, True), ("1.1", 2, False), ("1.0", 0, True), ("1.0", 2, False)],
+)
+async def test_r41_a_request_has_one_host(
+    path: str, version: str, hosts: int, *, accepted: bool
+) -> None:
+    """A proxy in front may have used the other one; before HTTP/1.1 there was none."""
+    async with serving() as server, line(server) as client:
+        lines = [f"GET {path} HTTP/{version}", *["Host: x"] * hosts, "Connection: close"]
+        client.send("\r\n".join([*lines, "", ""]).encode())
+        answer = await client.rest()
+        assert answer.startswith(b"HTTP/1.1 400 ") is not accepted
+
+
+async def test_r41_an_upgrade_has_one_host() -> None:
+    """Otherwise it is refused before the handshake."""
+    async with serving() as server, line(server) as client:
+        client.send(REQUEST.replace(b"Host: x\r\n", b"") + b"\r\n")
+        assert (await client.rest()).startswith(b"HTTP/1.1 400 ")
 
 
 async def test_r42_a_head_that_is_too_large_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> None:

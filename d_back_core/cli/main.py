@@ -6,8 +6,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -194,16 +194,33 @@ def main(
     )
     ctx.obj = lambda: load(source(ctx))
     if ctx.invoked_subcommand is None:
-        return_freed_memory()
-        started = source(ctx)
-        server = WebSocketServer(config=load(started))
-        gc.freeze()  # collections need not look at what is imported: it stays
-        _occupy_standard_streams()
+        with _killed_by_ctrl_c():
+            return_freed_memory()
+            started = source(ctx)
+            server = WebSocketServer(config=load(started))
+            gc.freeze()  # collections need not look at what is imported: it stays
+            _occupy_standard_streams()
         with (
             suppress(KeyboardInterrupt),  # on Windows, which has no signal handlers
             asyncio.Runner(loop_factory=_loop_factory()) as runner,
         ):
             runner.run(_serve(server, started, watch=watch))
+
+
+@contextmanager
+def _killed_by_ctrl_c() -> Iterator[None]:
+    """Let Ctrl-C end the process as SIGTERM does: at once, and without a traceback.
+
+    Otherwise a plugin that is being imported would be blamed for the `KeyboardInterrupt`.
+    """
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:  # as under nohup
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _occupy_standard_streams() -> None:

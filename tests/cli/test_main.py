@@ -452,6 +452,40 @@ def test_r39_ctrl_c_ends_it_where_the_loop_takes_no_signals(tmp_path: Path) -> N
     assert "Traceback" not in rest
 
 
+INTERRUPTIBLE = """
+import signal
+import sys
+from d_back_core.cli.main import main
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # the parent of the tests may ignore it
+sys.exit(main())
+"""
+
+
+class Interruptible(Operator):
+    """Runs ``d-back`` as a terminal starts it."""
+
+    def command(
+        self, arguments: tuple[str, ...], redirect: str = "", limits: str = ""
+    ) -> list[str]:
+        assert not redirect + limits
+        return [sys.executable, "-c", INTERRUPTIBLE, *arguments]
+
+
+@posix
+def test_ctrl_c_before_it_serves_leaves_no_traceback(tmp_path: Path) -> None:
+    """Nor a word against the plugin that is being imported."""
+    operator = Interruptible(tmp_path)
+    source = "import sys, time\nprint('importing', file=sys.stderr, flush=True)\ntime.sleep(600)\n"
+    operator.install("slow", source)
+    operator.configure("chain.order = ['slow']")
+    with operator.serving("--port", "0") as gateway:
+        gateway.until("^importing$")
+        rest = gateway.end(signal.SIGINT)
+    assert gateway.process.returncode == -signal.SIGINT
+    assert rest == ""
+
+
 @posix
 @pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("stop", ["never", "blocks"])

@@ -64,7 +64,7 @@ class Sleeper:
 
     async def receive(self) -> object:
         """The next text message, folded."""
-        payload = await self._payload()
+        payload = await self.payload()
         frame = decoded(payload)
         if frame is not None:
             self.world.apply(frame)
@@ -90,7 +90,8 @@ class Sleeper:
             buffer = buffer[sent:] + frames * 1000
             await asyncio.sleep(0)
 
-    async def _payload(self) -> bytes:
+    async def payload(self) -> bytes:
+        """The next text message, as it is."""
         first, length = await self._take(2)
         if first != TEXT:  # a close frame
             raise EOFError
@@ -254,6 +255,25 @@ async def test_what_a_client_asked_before_it_fell_behind_waits_too(
         await server.live.settle()
         assert len(queue) == connection.recv_messages.low + 1
         assert not connection.transport.is_reading()
+
+
+async def test_r29_what_waits_is_answered_when_the_client_reads_again(
+    town: ScriptedProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three questions in a row, of which each answer is more than the kernel holds."""
+    large = b'"%s"' % (b"x" * 8_000_000)
+    async with (
+        asyncio.timeout(TIMEOUT),
+        serving(town) as server,
+        sleeper(server) as client,
+    ):
+        [connection] = server.connections
+        monkeypatch.setattr(server.live.joins, "server_data", lambda _: large)
+        for _ in range(3):
+            await client.send(b'{"type":"get_server_data"}')
+        await until(lambda: connection.paused)
+        for _ in range(3):
+            assert await client.payload() == large
 
 
 async def test_the_others_wait_for_nothing(town: ScriptedProvider) -> None:

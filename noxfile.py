@@ -45,7 +45,8 @@ def pythons(session: nox.Session) -> None:
     if session.python == CURRENT:
         session.skip("`tests` has run all of them on this Python")
     sync(session)
-    pytest(session, "-m", "not slow and not long", *session.posargs)
+    options = ("-m", "not slow and not long", "--hypothesis-profile=few")
+    pytest(session, *options, *session.posargs)
 
 
 @nox.session(python=PYTHONS)

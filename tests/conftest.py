@@ -15,7 +15,9 @@ from d_back_core.embedding.server import WebSocketServer
 
 # On a busy machine examples take longer to make and to run; that is no error of the code.
 settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("busy")
+# For a second Python: what differs there differs for any example.
+settings.register_profile("few", settings.get_profile("busy"), max_examples=10)
+settings.load_profile("busy")  # --hypothesis-profile=few comes after it
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -200,6 +200,7 @@ async def bystander(
         yield check
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "attack",
     [

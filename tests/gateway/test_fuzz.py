@@ -127,6 +127,7 @@ async def ground(caplog: pytest.LogCaptureFixture) -> AsyncIterator[Ground]:
 def bounded(examples: int) -> settings:
     """So many attacks on one and the same ground."""
     ground_is_shared = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    examples = examples * settings().max_examples // 100  # fewer with the profile "few"
     return settings(max_examples=examples, deadline=None, suppress_health_check=ground_is_shared)
 
 

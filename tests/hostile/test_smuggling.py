@@ -122,6 +122,7 @@ async def serving(site: Site) -> AsyncIterator[WebSocketServer]:
         yield server
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("proxy", PROXIES)
 async def test_r41_nothing_is_smuggled_past_a_proxy(proxy: Proxy, tmp_path: Path) -> None:
     """The next client gets its own answer, on all the connections that the proxy keeps."""

@@ -225,6 +225,7 @@ stories = given(
 
 def bounded(examples: int) -> settings:
     connections_add_up = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    examples = examples * settings().max_examples // 100  # fewer with the profile "few"
     return settings(max_examples=examples, deadline=None, suppress_health_check=connections_add_up)
 
 

@@ -286,6 +286,7 @@ async def test_nothing_to_do(health: Health) -> None:
     await provider.stop()
 
 
+@pytest.mark.long
 async def test_live(api: Api, serve: Serve, join: Join) -> None:
     """A change at the source reaches a client; while the source fails the chain goes on, and
     corrects itself when it is back."""

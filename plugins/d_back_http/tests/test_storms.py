@@ -76,6 +76,7 @@ def person(random: Random) -> dict[str, str]:
     return {"username": random.choice(["Ada", "Bo", "Cy"]), "status": random.choice(STATUSES)}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_r49_a_storm_of_pushes(  # noqa: PLR0917  fixtures
     serve: Serve, join: Join, push: Push, until: Until, tmp_path: Path, seed: int
@@ -111,6 +112,7 @@ async def test_r49_a_storm_of_pushes(  # noqa: PLR0917  fixtures
     await until(lambda: stored(path) == expected)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_r49_a_storm_of_polls(  # noqa: PLR0917  fixtures
     api: Api, serve: Serve, join: Join, until: Until, tmp_path: Path, seed: int

@@ -2,6 +2,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from itertools import pairwise
 
+import pytest
+
 from d_back_core import Server
 from d_back_mock import MockProvider
 from d_back_mock.community import SLICE
@@ -42,6 +44,7 @@ async def test_names_are_unique(begin: Begin) -> None:
     assert len({user.username for user in users.values()}) == 5000
 
 
+@pytest.mark.long
 async def test_statuses_are_realistic(begin: Begin) -> None:
     """A crowd is in all four statuses, most of it online and few not to be disturbed."""
     provider = await begin(users=10_000, seed=1)

@@ -62,6 +62,7 @@ class TestTables(ProviderContract):
         await admin.close()
 
 
+@pytest.mark.long
 class TestPolled(TestTables):
     """A transaction pooler, through which nothing is notified."""
 

@@ -259,6 +259,7 @@ def town() -> ScriptedProvider:
     )
 
 
+@pytest.mark.long
 async def test_recorded_through_an_outage(
     dsn: str, sql: Connection, serve: Serve, join: Join, until: Until
 ) -> None:

@@ -75,6 +75,7 @@ def not_root() -> Iterator[Path]:
 # Locks of other programs
 
 
+@pytest.mark.long
 async def test_r49_a_file_that_is_locked(
     path: Path, serve: Serve, join: Join, until: Until
 ) -> None:

@@ -239,6 +239,7 @@ async def test_injection_by_a_record(path: Path, begin: Begin, evil: str) -> Non
 # In the chain
 
 
+@pytest.mark.long
 async def test_r22_recorded_through_an_outage(
     path: Path, serve: Serve, join: Join, until: Until
 ) -> None:

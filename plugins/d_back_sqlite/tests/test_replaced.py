@@ -267,6 +267,7 @@ async def test_a_file_of_a_newer_version_is_left_alone(plaza: Path, begin: Begin
 # A storm
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_r49_a_storm(path: Path, serve: Serve, join: Join, until: Until, seed: int) -> None:
     """All of these mishaps, at random among changes: in the end the file is what was recorded."""

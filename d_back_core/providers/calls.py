@@ -48,6 +48,7 @@ class Calls:
         task = self._owned(self._guarded("routes", answer()))
         try:
             await self._wait("routes", timeout, _first(task, begun))
+            # The response has begun: it may stream for as long as the client reads.
             await asyncio.shield(task)
         except (ProviderError, asyncio.CancelledError):
             raise
@@ -118,7 +119,7 @@ class Calls:
         except Exception as error:  # other people's code: a provider's call can raise anything
             raise self.failure(hook, error) from error
         finally:
-            task.cancel()
+            task.cancel()  # also if its caller was cancelled: nothing else waits for it
         self.failures -= 1
         self.latency = self._clock.time() - began
         return answer

@@ -40,7 +40,7 @@ async def pass_on(
             except StopAsyncIteration:
                 return
             finally:
-                if has_ended():
+                if has_ended():  # it has ignored its cancellation
                     raise asyncio.CancelledError
             if following.resumed_at is not None:  # the others had their turn while it waited
                 count, turn_began = 0, following.resumed_at

@@ -241,6 +241,7 @@ class Supervisor:
 
     async def _drain(self, stream: AsyncIterator[Event]) -> None:
         """Pass the events on until the stream returns; raises `ProviderError` if it raises."""
+        # Not a call: a stream has no time limit, and its end is not an answer.
         with self.calls.failures_of("events"):
             await pass_on(
                 stream,

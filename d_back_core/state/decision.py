@@ -111,11 +111,11 @@ class Decision(Generic[R]):
         if source.records is not None:
             return "use" if self._may_come(source) else "skip"
         if source.answered or source.failing_since is not None:
-            return "skip"
+            return "skip"  # it answered None, or failed: absent until its retry
         if not source.asking:
             if not self._may_come(source):
                 return "skip"
-            source.ask()
+            source.ask()  # here, and not when it is ready: only what is needed is fetched (R2)
         return "wait"
 
     def _retry(self, source: LayerSource[R]) -> None:
@@ -143,7 +143,7 @@ class Decision(Generic[R]):
         if not any(self._subject.is_covered_by(each.link) and not each.removed for each in below):
             return True
         if source.failing:
-            return False
+            return False  # its time of readiness has not begun
         due = source.ready_since + self._failback_after
         self._wake(due)
         return self._subject.clock.time() >= due

@@ -49,6 +49,7 @@ class JoinChecks:
         grounds = await authorize(server, credentials, address, policy, contributors)
         if isinstance(grounds, Granted) and not self._admissions.is_revoked(grounds, revocations):
             self._admissions.note_authorized(grounds)
+        # The password as well, if it was not the grounds: it may be set or changed meanwhile.
         return Authorized(grounds, policy.password, revocations)
 
     def still_open(self, server: EffectiveServer, authorized: Authorized) -> EffectiveServer:

@@ -47,6 +47,7 @@ class Lookup:
         found = self._parts.server_list.find(wanted)
         if found is None:
             try:
+                # For the list, not for a provider: any of those that are late may have the server.
                 async with self._parts.clock.timeout(self.patience):
                     while found is None and self._is_list_incomplete():
                         await self._list_refreshed()
@@ -68,6 +69,7 @@ class Lookup:
         from clients."""
         if not self._parts.providers.answers_unlisted or not is_id(wanted):
             return False
+        # Not one that is listed under another id, or that the operator has closed.
         server_list = self._parts.server_list
         if server_list.find(wanted) is not None or server_list.is_known(wanted):
             return False

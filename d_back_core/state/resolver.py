@@ -251,6 +251,7 @@ class Resolver(Generic[R, E]):
             failback_after=self._failback_after,
         )
         decision.take()
+        # Before the merge, which awaits: the next decision starts from this one.
         self.stale = decision.stale
         self._arm_timer(decision.wake_at)
         waiting, wanted, kept = decision.waiting, decision.wanted, decision.kept

@@ -7,7 +7,6 @@ live longer keep the heaps large: under hostile load the process grew from 130 t
 quarter of an hour, and did not stop there, while its Python objects took 44 MiB.
 """
 
-import ctypes
 import os
 import sys
 
@@ -24,6 +23,8 @@ def return_freed_memory() -> None:
         name.startswith("MALLOC_") or name == "GLIBC_TUNABLES" for name in os.environ
     ):
         return
+    import ctypes  # noqa: PLC0415  commands do not need it
+
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:  # other C libraries have none
         mallopt(M_ARENA_MAX, ARENAS)

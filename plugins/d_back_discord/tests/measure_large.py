@@ -2,7 +2,9 @@
 
 Prints our own longest step, the longest of all steps of the event loop (discord.py's, too), the
 longest run of the garbage collector, and the memory of a member. Steps are in CPU time, so other
-processes do not count. The loopback runs in another process.
+processes do not count. A discord.py without d-back, with the same intents, has its turn after each
+of ours: only the ratios mean something. Each runs in a process of its own, and so does the
+loopback.
 """
 
 import asyncio
@@ -11,23 +13,40 @@ import logging
 import multiprocessing
 import sys
 import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Any, NamedTuple
 
+import discord
 import discord_payloads as say
+from discord.gateway import DiscordWebSocket
+from discord.http import Route
 from discord_loopback import TOKEN, serving
+from yarl import URL
 
 from d_back_core import Clock, Context, Event, Reload, Secret
-from d_back_discord import DiscordConfig, DiscordProvider
+from d_back_discord import DiscordConfig, DiscordProvider, intents
 from d_back_discord.layer import Layer
 
 SIZE = 100_000
 ONLINE = 1000
 PAGE = 4096
+ROUNDS = 3
+FORK = multiprocessing.get_context("fork")
 ROLE = say.snowflake(1)
 WHOLE = Reload(server_id=say.GUILD_ID)
+
+
+class Figures(NamedTuple):
+    """What one run took until the guild was whole."""
+
+    cpu: float
+    """Seconds."""
+    memory: float
+    """Bytes of a member."""
 
 
 class Steps:
@@ -70,14 +89,19 @@ class Steps:
         else:
             self.collections.append(1000 * (time.thread_time() - self._collecting))
 
-    def show(self, what: str, seconds: float) -> None:
+    def show(self, what: str, seconds: float) -> float:
+        """Print them; returns the seconds of CPU of the whole process."""
         own, cpu = sorted(self.own), time.process_time() - self._cpu
         collector = max(self.collections, default=0.0)
+        ours = ""
+        if own:
+            middle = own[len(own) // 2]
+            ours = f" our longest step {own[-1]:.1f} ms (median {middle:.1f} ms of {len(own)}),"
         _print(
-            f"{what}: {seconds:.2f} s, {cpu:.2f} s of CPU; our longest step {own[-1]:.1f} ms"
-            f" (median {own[len(own) // 2]:.1f} ms of {len(own)}), the loop's longest"
+            f"{what}: {seconds:.2f} s, {cpu:.2f} s of CPU;{ours} the loop's longest"
             f" {max(self.all):.0f} ms, the garbage collector's {collector:.0f} ms"
         )
+        return cpu
 
 
 class _Timed:
@@ -121,7 +145,8 @@ def serve(pipe: Connection) -> None:
     asyncio.run(run())
 
 
-async def main(pipe: Connection) -> None:
+async def with_d_back(pipe: Connection) -> Figures:
+    """Measure the provider."""
     api_url, gateway_url = pipe.recv()
     config = DiscordConfig(token=Secret(TOKEN), api_url=api_url, gateway_url=gateway_url)
     provider, steps, heard = DiscordProvider(config), Steps(), asyncio.Queue[Event]()
@@ -140,8 +165,9 @@ async def main(pipe: Connection) -> None:
     _print(f"start: {time.perf_counter() - began:.2f} s")
     draining = asyncio.create_task(_drain(provider, heard))
     await _whole(heard)
-    steps.show("whole", time.perf_counter() - began)
-    _print(f"memory: {(_resident() - before) / SIZE:.0f} bytes for each member")
+    cpu = steps.show("whole", time.perf_counter() - began)
+    memory = (_resident() - before) / SIZE
+    _print(f"memory: {memory:.0f} bytes for each member")
     await asyncio.sleep(0)
     steps.clear()
     began = time.perf_counter()
@@ -151,7 +177,32 @@ async def main(pipe: Connection) -> None:
     steps.show("all recoloured", time.perf_counter() - began)
     await provider.stop()
     await draining
-    pipe.send(None)
+    return Figures(cpu, memory)
+
+
+async def alone(pipe: Connection) -> Figures:
+    """Measure a client of discord.py that only holds the guild."""
+    Route.BASE, gateway_url = pipe.recv()
+    DiscordWebSocket.DEFAULT_GATEWAY = URL(gateway_url)
+    whole, steps = asyncio.Event(), Steps()
+
+    class Client(discord.Client):
+        async def on_ready(self) -> None:
+            whole.set()
+
+    wanted = intents.wanted(DiscordConfig(token=Secret(TOKEN)))
+    client = Client(intents=wanted, max_messages=None)
+    gc.freeze()
+    steps.measure()
+    before, began = _resident(), time.perf_counter()
+    running = asyncio.create_task(client.start(TOKEN))
+    await whole.wait()
+    cpu = steps.show("discord.py alone, whole", time.perf_counter() - began)
+    memory = (_resident() - before) / SIZE
+    _print(f"memory: {memory:.0f} bytes for each member")
+    await client.close()
+    await running
+    return Figures(cpu, memory)
 
 
 async def _drain(provider: DiscordProvider, heard: asyncio.Queue[Event]) -> None:
@@ -173,11 +224,32 @@ def _print(line: str) -> None:
     sys.stdout.write(f"{line}\n")
 
 
-if __name__ == "__main__":
+def measure(client: Callable[[Connection], Coroutine[Any, Any, Figures]]) -> Figures:
+    """Run a client in a process of its own."""
+    with ProcessPoolExecutor(1, mp_context=FORK) as process:
+        return process.submit(_measure, client).result()
+
+
+def _measure(client: Callable[[Connection], Coroutine[Any, Any, Figures]]) -> Figures:
     ours, theirs = multiprocessing.Pipe()
-    process = multiprocessing.get_context("fork").Process(
-        target=serve, args=(theirs,), daemon=True
-    )
-    process.start()
-    asyncio.run(main(ours))
-    process.join(5)
+    loopback = FORK.Process(target=serve, args=(theirs,))
+    loopback.start()
+    figures = asyncio.run(client(ours))
+    ours.send(None)
+    loopback.join()
+    return figures
+
+
+def main() -> None:
+    """Measure both in turns, and print how they compare."""
+    rounds = [(measure(with_d_back), measure(alone)) for _ in range(ROUNDS)]
+    for what in Figures._fields:
+        ratios = [getattr(ours, what) / getattr(theirs, what) for ours, theirs in rounds]
+        _print(
+            f"{what}: {median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) of what"
+            " discord.py alone takes"
+        )
+
+
+if __name__ == "__main__":
+    main()

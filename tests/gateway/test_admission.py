@@ -283,13 +283,30 @@ async def test_r42_new_connections_of_one_address_have_a_rate() -> None:
             assert (await client.reply()).status == 200
 
 
-def test_r42_requests_of_all_have_a_rate() -> None:
-    """Of clients on loopback, too, which have no limit of their own."""
+async def test_r42_requests_of_all_have_a_rate() -> None:
+    """Of clients on loopback, too, which have no limit of their own; with the documented
+    numbers."""
     clock = ManualClock()
     counted = admission(clock)
-    for _ in range(module.TOTAL_BURST):
-        assert counted.request("127.0.0.1") is None
-    assert counted.request("127.0.0.1") == (HTTPStatus.SERVICE_UNAVAILABLE, "too many requests")
+    for allowed in (10_000, 2000, 2000):
+        for _ in range(allowed):
+            assert counted.request("127.0.0.1") is None
+        refusal = counted.request("127.0.0.1")
+        assert refusal == (HTTPStatus.SERVICE_UNAVAILABLE, "too many requests")
+        await clock.advance(1)
+
+
+async def test_r42_requests_of_an_address_have_the_documented_rate() -> None:
+    """After 500 at once 50 per second."""
+    clock = ManualClock()
+    counted = admission(clock)
+    for allowed in (500, 50, 50):
+        for _ in range(allowed):
+            assert counted.request(CLIENT) is None
+        refusal = counted.request(CLIENT)
+        assert refusal is not None
+        assert refusal[0] == HTTPStatus.TOO_MANY_REQUESTS
+        await clock.advance(1)
 
 
 async def test_r42_requests_in_flight_count_for_their_client() -> None:

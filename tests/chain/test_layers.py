@@ -380,6 +380,13 @@ def test_r21_what_is_above_a_recorder_is_the_chain_without_the_rest(
         assert whole.merge(key, limit) == above.merge(key)
 
 
+def test_r21_above_a_recorder_that_answers_alone_there_is_nothing() -> None:
+    """What it answers is not recorded by itself."""
+    layers = users(fallback("discord"), fallback("memory"), memory={"1": ADA})
+    assert layers.merge("1") == ADA
+    assert layers.merge("1", "memory") is None
+
+
 VERSIONS = [
     None,
     User(username="Ada", status="idle"),

@@ -23,7 +23,7 @@ log = logging.getLogger("d_back.providers")
 
 
 class Calls:
-    """The calls of one provider, and what they amount to."""
+    """The calls of one provider: their number, failures and latency."""
 
     def __init__(self, plugin: Plugin, clock: Clock) -> None:
         self.count = 0

@@ -1,4 +1,4 @@
-"""Whether a client may join: checked before the last wait of a join, and compared after it."""
+"""The checks of a join: made before its last wait, and compared with the state after it."""
 
 from msgspec import Struct
 
@@ -31,7 +31,7 @@ class Authorized(Struct, frozen=True):
 
 
 class JoinChecks:
-    """Authorizes joins to the servers of the list, and answers for other processes."""
+    """Authorizes joins, and gives and renews the grants of other processes of a cluster."""
 
     def __init__(self, parts: Parts, access: Access, admissions: Admissions) -> None:
         self._parts = parts
@@ -69,7 +69,7 @@ class JoinChecks:
         return now
 
     def requirement(self, server_id: str) -> str:
-        """Return what a client that is refused has to bring."""
+        """Return the text for a client that is refused: what it needs."""
         contributors = self._contributors(server_id)
         return requirement(self._parts.registry.policy(server_id), contributors)
 

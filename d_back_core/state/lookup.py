@@ -10,7 +10,7 @@ from d_back_core.wire import protocol
 
 
 class Lookup:
-    """What clients name, in the list of servers. ``patience`` may be set."""
+    """Finds servers by the names that clients send. A reload sets ``patience``."""
 
     def __init__(self, parts: Parts, startup_timeout: float) -> None:
         self.patience = startup_timeout

@@ -14,7 +14,7 @@ from d_back_core.stats import Counters
 
 
 class Parts(Struct, frozen=True, kw_only=True):
-    """What `Live` owns, for the objects that it makes."""
+    """What `Live` owns, for the objects that it creates."""
 
     clock: Clock
     counters: Counters

@@ -134,6 +134,19 @@ def test_connections_of_one_address_count_from_the_accept() -> None:
     assert counted.enter(CLIENT) is None
 
 
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "address"),
+    [
+        ("198.51.100.9", "203.0.113.7", "198.51.100.9"),
+        ("127.0.0.1", "", "127.0.0.1"),
+        ("127.0.0.1", "203.0.113.7", "203.0.113.7 via 127.0.0.1"),
+    ],
+)
+def test_r32_only_a_local_peer_speaks_for_others(peer: str, forwarded: str, address: str) -> None:
+    """Without a trusted proxy: a client elsewhere could guess passwords under any address."""
+    assert admission(ManualClock()).address(peer, forwarded) == address
+
+
 def test_a_trusted_proxy_has_no_address_of_its_own() -> None:
     """Its connections count in all; its clients count one by one."""
     limits = {"connections": 3, "connections_per_address": 1, "trusted_proxies": ["10.0.0.0/8"]}

@@ -4,9 +4,10 @@
 
 takes a random sample of all possible changes in `PACKAGES`. First all of `TESTS` run, to see which
 functions each of them calls. Then each change is made in a copy of the tree, one after the other,
-and the tests that call the changed function run on it, the fastest first. A change that no test
-notices has *survived*: a test is missing, or the code is not needed. Some survive because they
-change nothing that matters, such as a longer log line.
+and tests that call the changed function run on it: first those of a file with the module's name,
+and then the fastest, up to ``--budget``. A change that none of them notices has *survived*: a test
+is missing, or the code is not needed. Some survive because they change nothing that matters, such
+as a longer log line.
 
 mutmut and cosmic-ray do not fit. mutmut 3 changes functions only, and adds all variants of a
 function to its module at once, behind a wrapper: the core checks the signatures of hooks, and
@@ -153,13 +154,15 @@ class Source:
 class Finder:
     """Runs, in a copy of the tree, the tests that call a changed function."""
 
-    def __init__(self, copy: TreeCopy, calls: Sequence[Calls]) -> None:
+    def __init__(self, copy: TreeCopy, calls: Sequence[Calls], budget: float) -> None:
+        """``budget``: the seconds that the tests of one change take without it."""
         self._copy = copy
         self._tests = sorted(calls, key=lambda each: each.seconds)
+        self._budget = budget
 
     def outcome(self, mutation: Mutation) -> str:
-        """Make the change, run the tests, the fastest first, and take it back."""
-        tests = self.tests_of(mutation)
+        """Make the change, run the tests, and take it back."""
+        tests = list(self._within_budget(self.tests_of(mutation)))
         if not tests:
             return "survived: no test calls this"
         content = (self._copy.folder / mutation.path).read_bytes()
@@ -171,15 +174,24 @@ class Finder:
 
     def tests_of(self, mutation: Mutation) -> list[Calls]:
         """Return the tests that call the function around the change. If it is in none, those that
-        call any function of its file."""
+        call any function of its file. Those whose file has its name come first."""
         name = _function_around(self._copy.folder / mutation.path, mutation.line)
-        return [
+        found = [
             each
             for each in self._tests
             if any(
                 path == mutation.path and name in {None, called} for path, called in each.functions
             )
         ]
+        module = Path(mutation.path).stem
+        return sorted(found, key=lambda each: module not in each.test.partition("::")[0])
+
+    def _within_budget(self, tests: list[Calls]) -> Iterator[Calls]:
+        spent = 0.0
+        for each in tests:
+            if spent + each.seconds <= self._budget or not spent:
+                spent += each.seconds
+                yield each
 
 
 def _function_around(path: Path, line: int) -> str | None:
@@ -252,6 +264,9 @@ def all_mutations() -> list[Mutation]:
 @click.option("--sample", default=50, help="Number of changes.", show_default=True)
 @click.option("--seed", default=0, help="Seed of the sample.", show_default=True)
 @click.option("--per-test", default=60.0, help="Seconds that a test may take.", show_default=True)
+@click.option(
+    "--budget", default=120.0, help="Seconds of tests for one change.", show_default=True
+)
 @click.option("--only", type=click.Choice(PACKAGES), help="Change this package only.")
 @click.option("--list", "only_list", is_flag=True, help="Print the sample, and run nothing.")
 @click.option(
@@ -261,12 +276,13 @@ def all_mutations() -> list[Mutation]:
     help="A file for what each test calls: read if it exists, else written. For several seeds.",
 )
 def main(  # noqa: PLR0913  one for each option
+    *,
     sample: int,
     seed: int,
     per_test: float,
+    budget: float,
     only: str | None,
     known: Path | None,
-    *,
     only_list: bool,
 ) -> None:
     """Change the core in one place, and see if its tests fail."""
@@ -281,7 +297,7 @@ def main(  # noqa: PLR0913  one for each option
     with tempfile.TemporaryDirectory(prefix="d-back-mutants-") as folder:
         copy = TreeCopy(Path(folder), per_test)
         began = monotonic()
-        finder = Finder(copy, measured(copy, known))
+        finder = Finder(copy, measured(copy, known), budget)
         click.echo(f"what each test calls: {monotonic() - began:.0f} s")
         for mutation in chosen:
             began = monotonic()

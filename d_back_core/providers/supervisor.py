@@ -245,7 +245,7 @@ class Supervisor:
         with self.calls.failures_of("events"):
             await pass_on(
                 stream,
-                partial(self._listener.on_event, self.name),
+                lambda event: self._listener.on_event(self.name, event),
                 partial(self.calls.log_blocking, "events"),
                 lambda: self.ended,
             )

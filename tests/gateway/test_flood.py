@@ -17,7 +17,7 @@ from d_back_core.config import parse
 from d_back_core.embedding.server import WebSocketServer
 from d_back_testing import ScriptedProvider, open_sockets
 
-PATIENCE = 60.0
+PATIENCE = 240.0
 REQUEST = (
     b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"

@@ -5,9 +5,9 @@
 takes a random sample of all possible changes in `PACKAGES`. First all of `TESTS` run, to see which
 functions each of them calls. Then each change is made in a copy of the tree, one after the other,
 and tests that call the changed function run on it: first those of a file with the module's name,
-and then the fastest, up to ``--budget``. A change that none of them notices has *survived*: a test
-is missing, or the code is not needed. Some survive because they change nothing that matters, such
-as a longer log line.
+then the fastest, and at last those that call another function of the file, all within
+``--budget``. A change that none of them notices has *survived*: a test is missing, or the code is
+not needed. Some survive because they change nothing that matters, such as a longer log line.
 
 mutmut and cosmic-ray do not fit. mutmut 3 changes functions only, and adds all variants of a
 function to its module at once, behind a wrapper: the core checks the signatures of hooks, and
@@ -157,7 +157,7 @@ class Finder:
     def __init__(self, copy: TreeCopy, calls: Sequence[Calls], budget: float) -> None:
         """``budget``: the seconds that the tests of one change take without it."""
         self._copy = copy
-        self._tests = sorted(calls, key=lambda each: each.seconds)
+        self._tests = calls
         self._budget = budget
 
     def outcome(self, mutation: Mutation) -> str:
@@ -173,18 +173,19 @@ class Finder:
             return str(self._copy.run([each.test for each in tests], limit))
 
     def tests_of(self, mutation: Mutation) -> list[Calls]:
-        """Return the tests that call the function around the change. If it is in none, those that
-        call any function of its file. Those whose file has its name come first."""
+        """Return the tests that call the function around the change, then those that call another
+        function of its file: what runs in a thread is not seen. Of each kind, those whose file has
+        the module's name come first."""
         name = _function_around(self._copy.folder / mutation.path, mutation.line)
-        found = [
-            each
-            for each in self._tests
-            if any(
-                path == mutation.path and name in {None, called} for path, called in each.functions
-            )
-        ]
         module = Path(mutation.path).stem
-        return sorted(found, key=lambda each: module not in each.test.partition("::")[0])
+        ranked = []
+        for each in self._tests:
+            called = {function for path, function in each.functions if path == mutation.path}
+            if called:
+                is_named = module in each.test.partition("::")[0]
+                is_seen = name is None or name in called
+                ranked.append((not is_seen, not is_named, each.seconds, each.test, each))
+        return [each for *_, each in sorted(ranked)]
 
     def _within_budget(self, tests: list[Calls]) -> Iterator[Calls]:
         spent = 0.0

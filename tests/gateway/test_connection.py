@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 import trustme
 from peers import until
-from raw import OFFER, Raw, raw
+from raw import OFFER, REQUEST, Raw, raw
 from sample_users import ADA, ONE
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import broadcast
@@ -282,6 +282,26 @@ async def test_r29_over_tls_what_waits_is_bounded_too(
         assert f'"username":"{number} '.encode() in frame
         change(town, "dnd")
         assert b'"status":"dnd"' in await client.frame()
+
+
+async def test_over_tls_the_end_is_not_a_cut_connection(
+    town: ScriptedProvider, encrypted: Encrypted
+) -> None:
+    """After the close frames the gateway ends TLS, too, and does not wait for its time limit."""
+
+    def close(port: int) -> None:
+        with (
+            socket.create_connection(("127.0.0.1", port), PATIENCE) as plain,
+            encrypted.trusting.wrap_socket(
+                plain, server_hostname="127.0.0.1", suppress_ragged_eofs=False
+            ) as client,
+        ):
+            client.sendall(REQUEST + b"\r\n" + b"\x88\x82" + bytes(4) + b"\x03\xe8")
+            while client.recv(65_536):  # raises SSLEOFError if the connection is cut
+                pass
+
+    async with serving(town, tls=encrypted.tls) as server:
+        await asyncio.to_thread(close, server.port)
 
 
 @pytest.mark.parametrize(("offer", "first"), [(OFFER, 0xC1), (b"", 0x81)])

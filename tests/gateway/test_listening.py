@@ -208,6 +208,15 @@ async def test_other_records_of_asyncio_are_logged(caplog: pytest.LogCaptureFixt
     assert "a callback has failed" in caplog.text
 
 
+async def test_the_log_of_asyncio_is_left_alone_after_the_end() -> None:
+    """The gateway may be one of many in a program."""
+    before = list(logging.getLogger("asyncio").filters)
+    server, _ = serving(port=0)
+    async with server:
+        assert logging.getLogger("asyncio").filters != before
+    assert logging.getLogger("asyncio").filters == before
+
+
 @posix
 async def test_a_file_that_is_not_a_socket_stays(tmp_path: Path) -> None:
     """The error names the key and the file."""

@@ -185,15 +185,21 @@ async def test_other_methods_are_not_allowed(method: str) -> None:
     ],
 )
 async def test_odd_requests_are_answered(
-    request_line: str, headers: tuple[str, ...], status: int
+    request_line: str,
+    headers: tuple[str, ...],
+    status: int,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """What is unusual or wrong gets the status for it, never a 500."""
+    """What is unusual or wrong gets the status for it, never a 500, and no line in the log."""
+    caplog.set_level(logging.INFO, "d_back")
     async with serving() as server:
         lines = [request_line, "Host: x", *headers]
         if not any(line.startswith("Connection:") for line in headers):
             lines.append("Connection: close")
         reply = await raw(server, "\r\n".join([*lines, "", ""]).encode())
         assert int(reply.split()[1]) == status
+    assert "d_back.gateway.websockets" not in {each.name for each in caplog.records}
+    assert all(each.levelno < logging.WARNING for each in caplog.records)
 
 
 @pytest.mark.parametrize(

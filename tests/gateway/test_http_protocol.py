@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from http_line import PATIENCE, line
+from msgspec import structs
 from peers import until
 from raw import REQUEST
 from sample_users import ADA, ONE
@@ -113,6 +114,7 @@ async def test_a_connection_is_kept_for_further_requests() -> None:
             reply = await client.reply()
             assert (reply.status, reply.body) == (200, b"ok\n")
             assert reply.headers["Connection"] is None
+        await until(lambda: not _front(server).answered)  # nothing of a request is left
 
 
 async def test_a_kept_connection_ends_after_its_time() -> None:
@@ -121,6 +123,21 @@ async def test_a_kept_connection_ends_after_its_time() -> None:
         client.ask("/healthz")
         await client.reply()
         assert await client.rest() == b""
+
+
+async def test_a_reload_changes_the_time_of_further_connections() -> None:
+    """Those that are open keep theirs."""
+    async with serving(keep_alive="1h") as server, line(server) as before:
+        before.ask("/healthz")
+        await before.reply()
+        limits = structs.replace(server.config.limits, keep_alive=0.05)
+        await server.reload(structs.replace(server.config, limits=limits))
+        async with line(server) as after:
+            after.ask("/healthz")
+            await after.reply()
+            assert await after.rest() == b""
+        before.ask("/healthz")
+        assert (await before.reply()).status == 200
 
 
 async def test_the_client_may_end_it() -> None:

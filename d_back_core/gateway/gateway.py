@@ -324,6 +324,9 @@ class Gateway:
         self._backend.counters.sessions += 1
         try:
             await RequestHandler(session, backend, clock, limits).run()
+        except Exception:  # a failure in its end, too: the library's own logger shows nothing
+            log.exception("client %s: session failed", address)
+            raise
         finally:
             self._keepalive.discard(session)
             self.sessions.discard(session)

@@ -1,6 +1,7 @@
 """Dead clients are ended (R32), by one timer for all of them."""
 
 import asyncio
+import logging
 
 import pytest
 from peers import until
@@ -16,8 +17,11 @@ PING, CLOSE = b"\x89\x00", b"\x88"
 KEEPALIVE_PING_TIMEOUT = (1011).to_bytes(2) + b"keepalive ping timeout"
 
 
-async def test_r32_a_client_that_does_not_answer_its_ping_is_ended() -> None:
+async def test_r32_a_client_that_does_not_answer_its_ping_is_ended(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     """It is pinged within the interval, and closed with 1011 when another one is over."""
+    caplog.set_level(logging.INFO, "d_back.session")
     async with (
         asyncio.timeout(PATIENCE),
         served({"town": ScriptedProvider(ONE, {"1": {"7": ADA}})}) as gateway,
@@ -33,6 +37,7 @@ async def test_r32_a_client_that_does_not_answer_its_ping_is_ended() -> None:
         assert closing[:1] == CLOSE
         assert closing[2:] == KEEPALIVE_PING_TIMEOUT
         await until(lambda: not gateway.server.connections)
+    assert "does not answer pings, closing" in caplog.text
 
 
 @pytest.mark.parametrize(("opcode", "payload"), [(10, b""), (1, b'{"type":"connect"}')])

@@ -1062,6 +1062,23 @@ async def test_a_failure_of_one_session_ends_it_alone(
         await other.join("111")
 
 
+@pytest.mark.parametrize("place", ["attach", "detach"])
+async def test_a_failure_at_an_end_of_a_session_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, place: str
+) -> None:
+    """The logger of the library shows nothing: it would show every failed handshake."""
+    async with serving(town()) as server:
+
+        def broken(_: object) -> None:
+            raise RuntimeError(place)
+
+        monkeypatch.setattr(server.live.joins, place, broken)
+        async with connect(server.url):
+            pass
+        await until(lambda: "session failed" in caplog.text)
+    assert f"RuntimeError: {place}" in caplog.text
+
+
 async def test_a_join_that_fails_ends_the_connection(
     dial: Dial, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,6 +1,7 @@
 """One client: greeted, joined, told of what changes, refused."""
 
 import asyncio
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -1060,6 +1061,15 @@ async def test_a_failure_of_one_session_ends_it_alone(
         assert "session failed" in caplog.text
         assert "RuntimeError: a defect of the gateway" in caplog.text
         await other.join("111")
+
+
+async def test_a_client_that_leaves_is_not_a_failure(caplog: pytest.LogCaptureFixture) -> None:
+    """Also if nothing of it was under way."""
+    async with serving(town()) as server:
+        async with connect(server.url):
+            pass
+        await until(lambda: not server.connections)
+    assert not [each for each in caplog.records if each.levelno >= logging.WARNING]
 
 
 @pytest.mark.parametrize("place", ["attach", "detach"])

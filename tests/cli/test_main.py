@@ -426,20 +426,24 @@ sys.exit(cli.main())
 """The gateway as Windows has it: without uvloop, on a loop that takes no signals."""
 
 
-class Windows(Operator):
-    """Runs ``d-back`` as far as this machine can be Windows."""
+class ByProgram(Operator):
+    """Runs ``d-back`` by a program that prepares the process."""
+
+    def __init__(self, folder: Path, program: str) -> None:
+        super().__init__(folder)
+        self._program = program
 
     def command(
         self, arguments: tuple[str, ...], redirect: str = "", limits: str = ""
     ) -> list[str]:
         assert not redirect + limits
-        return [sys.executable, "-c", WINDOWS, *arguments]
+        return [sys.executable, "-c", self._program, *arguments]
 
 
 @posix
 def test_r39_ctrl_c_ends_it_where_the_loop_takes_no_signals(tmp_path: Path) -> None:
     """In good order, as on Windows; also while it watches its file."""
-    operator = Windows(tmp_path)
+    operator = ByProgram(tmp_path, WINDOWS)
     operator.configure()
     with operator.serving("--port", "0", "--watch") as gateway, joined(gateway.url) as (client, _):
         rest = gateway.end(signal.SIGINT)
@@ -460,22 +464,13 @@ from d_back_core.cli.main import main
 signal.signal(signal.SIGINT, signal.default_int_handler)  # the parent of the tests may ignore it
 sys.exit(main())
 """
-
-
-class Interruptible(Operator):
-    """Runs ``d-back`` as a terminal starts it."""
-
-    def command(
-        self, arguments: tuple[str, ...], redirect: str = "", limits: str = ""
-    ) -> list[str]:
-        assert not redirect + limits
-        return [sys.executable, "-c", INTERRUPTIBLE, *arguments]
+"""The gateway as a terminal starts it."""
 
 
 @posix
 def test_ctrl_c_before_it_serves_leaves_no_traceback(tmp_path: Path) -> None:
     """Nor a word against the plugin that is being imported."""
-    operator = Interruptible(tmp_path)
+    operator = ByProgram(tmp_path, INTERRUPTIBLE)
     source = "import sys, time\nprint('importing', file=sys.stderr, flush=True)\ntime.sleep(600)\n"
     operator.install("slow", source)
     operator.configure("chain.order = ['slow']")
